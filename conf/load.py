@@ -1,0 +1,150 @@
+"""Layered configuration: defaults < base < profile < dataset < environment < command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from recapture.conf.schema import RecaptureConfig
+
+ENVIRONMENT_PREFIX = "RECAPTURE_"
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message says where and what to do."""
+
+
+def load_config(
+    profile: str | None = None,
+    dataset: str | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
+) -> RecaptureConfig:
+    """Merge all layers and validate the result.
+
+    profile, dataset: a name under conf/profile or conf/dataset, or a path to a YAML file.
+    environment: variables like RECAPTURE_FILL__WINDOW=17; arguments: words like --fill.window 17.
+    Raises ConfigError that names each bad key, its value and the nearest known key.
+    """
+    layers: list[tuple[str, Mapping[str, Any]]] = [("conf/base.yaml", _read_layer("base", None))]
+    if profile is not None:
+        layers.append((f"profile {profile}", _read_layer(profile, "profile")))
+    if dataset is not None:
+        layers.append((f"dataset {dataset}", _read_layer(dataset, "dataset")))
+    layers.append(("the environment", from_environment(environment or {})))
+    layers.append(("the command line", from_arguments(arguments)))
+    merged: dict[str, Any] = {}
+    for _, layer in layers:
+        merged = merge(merged, layer)
+    try:
+        return RecaptureConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_readable(error, [name for name, layer in layers if layer])) from None
+
+
+def profiles() -> list[str]:
+    """Return the names of the profiles that ship with the package."""
+    return sorted(Path(entry.name).stem for entry in files("recapture.conf").joinpath("profile").iterdir())
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` overlaid with `above`: mappings merge, anything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        both_are_mappings = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(inner, value) if both_are_mappings else value
+    return merged
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Read RECAPTURE_SECTION__KEY=value variables; values are YAML."""
+    layer: dict[str, Any] = {}
+    for variable, text in sorted(environment.items()):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            path = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+            layer = merge(layer, _nest(path, _value(text, variable)))
+    return layer
+
+
+def from_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """Read `--section.key value` and `--section.key=value` words; values are YAML."""
+    layer: dict[str, Any] = {}
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            raise ConfigError(f"unexpected argument {word!r}; settings are written --section.key value")
+        name, equals, text = word[2:].partition("=")
+        if not equals:
+            if not words or words[0].startswith("--"):
+                raise ConfigError(f"--{name} has no value; write --{name} VALUE")
+            text = words.pop(0)
+        layer = merge(layer, _nest(name.replace("-", "_").split("."), _value(text, f"--{name}")))
+    return layer
+
+
+def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def _value(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: cannot read the value {text!r}: {error}") from None
+
+
+def _read_layer(name: str, folder: str | None) -> dict[str, Any]:
+    if folder is not None and (name.endswith((".yaml", ".yml")) or "/" in name):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"{folder} file {name!r} does not exist")
+        text = path.read_text(encoding="utf-8")
+    else:
+        resource = files("recapture.conf") / (f"{folder}/{name}.yaml" if folder else f"{name}.yaml")
+        if not resource.is_file():
+            known = ", ".join(profiles()) if folder == "profile" else "a path to a YAML file"
+            raise ConfigError(f"no {folder} is called {name!r}; choose from: {known}")
+        text = resource.read_text(encoding="utf-8")
+    try:
+        layer = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}") from None
+    if not isinstance(layer, dict):
+        raise ConfigError(f"{name}: expected sections at the top level, found {type(layer).__name__}")
+    return layer
+
+
+def _readable(error: ValidationError, layers: Sequence[str]) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        where = ".".join(str(part) for part in problem["loc"]) or "the configuration"
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(problem["loc"][:-1]), n=1)
+            hint = f"; did you mean {'.'.join([*map(str, problem['loc'][:-1]), near[0]])}?" if near else ""
+            lines.append(f"{where}: no such setting{hint}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {message} (got {problem['input']!r})" if problem["loc"] else message)
+    return "the configuration has an error:\n  " + "\n  ".join(lines) + f"\n(read from: {', '.join(layers)})"
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    model: Any = RecaptureConfig
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        annotation = getattr(field, "annotation", None)
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(getattr(model, "model_fields", {}))

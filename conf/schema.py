@@ -1,0 +1,264 @@
+"""The configuration of a recapture job: one frozen section a stage, checked before anything starts.
+
+A stage reads its own section and nothing else; only that section enters the content key of its artifacts,
+so that a changed section redoes exactly what depends on it.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+
+class DatasetConfig(Section):
+    name: Name = Field("sample", description="Names the manifests, the outputs and the MLflow experiment.")
+    uri: str = Field(
+        "datasets/sample", min_length=1, description="fsspec URL of a folder, an index or scenes://"
+    )
+    kind: Literal["auto", "folder", "scenes", "index"] = "auto"
+    where: str = Field("*", description="Glob over clip ids; others are left out.")
+    limit: int | None = Field(None, ge=1, description="At most so many clips, in the order of their ids.")
+
+
+class IngestConfig(Section):
+    """How a clip becomes frames at the working size: scaled evenly and padded to multiples of 16."""
+
+    short_side: int | None = Field(
+        128,
+        ge=16,
+        le=4320,
+        description="Short side in pixels after scaling down; null keeps the source's size.",
+    )
+    start_seconds: float = Field(0.0, ge=0)
+    max_seconds: float | None = Field(
+        None, gt=0, description="Read at most so much of each clip; null reads it all."
+    )
+    fov_degrees: float = Field(
+        60.0, gt=5, lt=170, description="Field of view of the longer side where a clip brings no intrinsics."
+    )
+
+
+class DepthConfig(Section):
+    source: Literal["auto", "given", "model", "ground_plane"] = Field(
+        "auto",
+        description="auto: the clip's own depth, else the model where one is set, else the ground plane.",
+    )
+    model: str | None = Field(None, description="Directory of a transformers depth-estimation model.")
+    prediction: Literal["inverse", "metric"] = Field(
+        "inverse",
+        description="What the model predicts: affine-invariant inverse depth, or depth in scene units.",
+    )
+    batch: int = Field(8, ge=1, le=256, description="Frames in one forward pass.")
+    median_depth: float = Field(
+        4.0,
+        gt=0,
+        description="Scene units that the first frame's median depth is set to where scale is unknown.",
+    )
+    max_unknown_share: float = Field(
+        0.5, ge=0, le=1, description="A frame with more unusable depth than this is an error."
+    )
+    horizon: float = Field(
+        0.4, gt=0, lt=1, description="ground_plane: the horizon's height, as a fraction from the top."
+    )
+
+    @model_validator(mode="after")
+    def _a_model_is_named(self) -> Self:
+        if self.source == "model" and self.model is None:
+            raise ValueError(
+                "depth.source is 'model' but depth.model names no directory; set it or use 'auto'"
+            )
+        return self
+
+
+class TrajectoryConfig(Section):
+    """One new camera path: a preset, key frames, or a file of explicit cameras."""
+
+    name: Name | None = Field(None, description="Defaults to the preset and its amount, or the file's name.")
+    preset: str | None = None
+    angle_degrees: float | None = Field(None, description="For presets that turn.")
+    distance: float | None = Field(
+        None, description="For presets that travel, as a fraction of the pivot's depth."
+    )
+    keyframes: tuple[dict[str, float], ...] | None = Field(
+        None,
+        description="at (0..1), theta, phi (degrees), r, x, y, z (fractions of the pivot's depth), focal.",
+    )
+    interpolation: Literal["linear", "spline"] = "spline"
+    file: str | None = Field(
+        None, description="npz or JSON with world_to_camera [T,4,4] and perhaps intrinsics."
+    )
+    relative: bool = Field(True, description="Cameras of a file are relative to the source camera.")
+    mode: Literal["gradual", "direct", "bullet_time"] = "gradual"
+    easing: Literal["linear", "smooth"] = "linear"
+    freeze_frame: int | None = Field(
+        None, description="bullet_time: the source frame to hold; null is the middle one."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Self:
+        given = [field for field in ("preset", "keyframes", "file") if getattr(self, field) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"a trajectory needs exactly one of preset, keyframes and file; got {given or 'none'}"
+            )
+        if self.file is not None and self.mode != "gradual":
+            raise ValueError(f"a trajectory file fixes every camera; mode {self.mode!r} does not apply to it")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The trajectory's name in file names, tables and keys of the plan."""
+        if self.name is not None:
+            return self.name
+        if self.file is not None:
+            return PurePosixPath(self.file).stem
+        amount = self.angle_degrees if self.angle_degrees is not None else self.distance
+        parts = [self.preset or "keyframes"]
+        if amount is not None:
+            parts.append(f"{amount:g}")
+        if self.mode != "gradual":
+            parts.append(self.mode)
+        return "_".join(parts)
+
+
+class RenderConfig(Section):
+    break_ratio: float = Field(0.05, gt=0, lt=1, description="A quad whose depth jumps by more is torn open.")
+    shell: float = Field(
+        0.2, ge=0, le=10, description="Thickness of the occluder behind a torn edge, as a share of depth."
+    )
+    max_stretch: float | None = Field(
+        16.0, gt=1, description="Surfaces magnified more (in area) than this are holes; null keeps them all."
+    )
+    chunk: int = Field(
+        16, ge=1, le=1024, description="Frames rendered at once; bounds memory, changes nothing else."
+    )
+
+
+class FillConfig(Section):
+    method: Literal["classical"] = "classical"
+    window: int = Field(49, ge=5, le=1001, description="Frames the filler sees at once: 4n+1.")
+    overlap: int = Field(8, ge=0, description="Frames shared by neighbouring windows and cross-faded.")
+    propagate: bool = Field(True, description="classical: take static background from other frames first.")
+    inpaint_radius: float = Field(
+        3.0, gt=0, le=50, description="classical: radius of OpenCV's Telea inpainting."
+    )
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Self:
+        if self.window % 4 != 1:
+            near = self.window - self.window % 4 + 1
+            raise ValueError(f"fill.window is {self.window}, not 4n+1; use {max(near, 5)} or {near + 4}")
+        if self.overlap > self.window // 2:
+            raise ValueError(f"fill.overlap {self.overlap} is more than half of fill.window {self.window}")
+        return self
+
+
+class LearnedMetricsConfig(Section):
+    """Model directories of metrics that need weights; a metric is computed where its directory is named."""
+
+    lpips: str | None = None
+    clip: str | None = None
+    dino: str | None = None
+    videomae: str | None = None
+
+
+class MeasureConfig(Section):
+    baselines: bool = Field(True, description="Also measure the copied source and the classical fill.")
+    chunk: int = Field(48, ge=2, description="Frames measured at once; averages are weighted by frames.")
+    seam_pixels: int = Field(16, ge=1)
+    learned: LearnedMetricsConfig = LearnedMetricsConfig()
+
+
+class DeliverConfig(Section):
+    crf: int = Field(16, ge=0, le=51, description="x264 quality of the videos: smaller is better.")
+    side_by_side: bool = True
+    contact_sheet_frames: int = Field(4, ge=1, le=16)
+
+
+class StageResources(Section):
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
+
+
+class ExecutionConfig(Section):
+    """How the work is spread; never part of an artifact's key."""
+
+    executor: Literal["ray", "inline"] = "ray"
+    workers: int | None = Field(None, ge=1, description="Workers a stage; null fills the cluster.")
+    ray_address: str | None = Field(
+        None, description="null starts Ray here; 'auto' joins the cluster around."
+    )
+    resources: dict[str, StageResources] = Field(default_factory=dict, description="By stage name.")
+    shard: int = Field(256, ge=1, description="Clips in one Prefect task.")
+    attempts: int = Field(3, ge=1, le=20, description="Tries at a clip before it is quarantined.")
+    timeout_seconds: float = Field(
+        600.0, gt=0, description="A clip that takes longer is stopped and tried again."
+    )
+    max_failure_share: float = Field(
+        0.2, ge=0, le=1, description="The job's exit code is non-zero above this share of failed items."
+    )
+
+
+class TrackingConfig(Section):
+    enabled: bool = True
+    uri: str | None = Field(None, description="MLflow tracking URI; null is sqlite in state/.")
+    videos: int = Field(8, ge=0, description="At most so many videos and contact sheets a job.")
+
+
+class RecaptureConfig(Section):
+    """Everything a recapture job needs to know."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    store: str = Field("artifacts", min_length=1, description="fsspec URL of the artifacts.")
+    outputs: str = Field(
+        "outputs", min_length=1, description="fsspec URL of the finished videos, by clip name."
+    )
+    state: str = Field("state", min_length=1, description="Local folder of Prefect's and MLflow's databases.")
+    ingest: IngestConfig = IngestConfig()
+    depth: DepthConfig = DepthConfig()
+    trajectories: tuple[TrajectoryConfig, ...] = Field(
+        (
+            TrajectoryConfig(preset="orbit_right", angle_degrees=20),
+            TrajectoryConfig(preset="dolly_in", distance=0.3),
+        ),
+        min_length=1,
+    )
+    render: RenderConfig = RenderConfig()
+    fill: FillConfig = FillConfig()
+    measure: MeasureConfig = MeasureConfig()
+    deliver: DeliverConfig = DeliverConfig()
+    execution: ExecutionConfig = ExecutionConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        labels = [trajectory.label for trajectory in self.trajectories]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"two trajectories are called {twice[0]!r}; give each a name of its own")
+        return self
+
+    def flat(self) -> dict[str, Any]:
+        """Return every setting as `section.key`, for MLflow's parameters and the documentation."""
+        return dict(_flatten("", self.model_dump(mode="json")))
+
+
+def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        pairs = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        pairs = {str(i): inner for i, inner in enumerate(value)}.items()
+    else:
+        return [(prefix, value)]
+    return [pair for key, inner in pairs for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]
