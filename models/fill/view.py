@@ -1,0 +1,53 @@
+"""What a filler is given: the source clip, and the clip rendered along a new trajectory, with holes."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RenderedView:
+    """A clip seen along the target trajectory, as far as the source saw it."""
+
+    video: Tensor  # [T, 3, H, W] in [-1, 1], 0 in holes
+    visible: Tensor  # [T, H, W] bool, True where the source saw the pixel
+    depth: Tensor  # [T, H, W] z-depth, inf where nothing was rendered
+    stretch: Tensor  # [T, H, W] >= 1, how much a source pixel is magnified there (area ratio)
+    intrinsics: Tensor  # [T, 3, 3] pixels
+    world_to_camera: Tensor  # [T, 4, 4] OpenCV
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """The source clip with its geometry. It may have another length and size than the view made of it."""
+
+    video: Tensor  # [S, 3, h, w] in [-1, 1]
+    depth: Tensor  # [S, h, w] z-depth
+    known: Tensor  # [S, h, w] bool, False for padding and for unusable depth
+    intrinsics: Tensor  # [S, 3, 3] pixels
+    world_to_camera: Tensor  # [S, 4, 4] OpenCV
+    source_frame: Tensor  # [T] int64, the source frame shown at each frame of the view
+
+    def at(self, frames: Tensor) -> "SourceView":
+        """The source frames named by `frames` [n] int64, as a clip of n frames shown one by one."""
+        return SourceView(
+            self.video[frames],
+            self.depth[frames],
+            self.known[frames],
+            self.intrinsics[frames],
+            self.world_to_camera[frames],
+            frames.new_tensor(range(len(frames))),
+        )
+
+
+class Filler(Protocol):
+    """Whatever fills holes: the classical baseline here, a diffusion base elsewhere."""
+
+    def fill(self, view: RenderedView, source: SourceView, *, caption: str, seed: int) -> Tensor:
+        """The view [T, 3, H, W] in [-1, 1] without holes.
+
+        The classical filler returns visible pixels bit for bit; a generative one may change them as little as
+        its latents allow. Same arguments, same bytes on the same machine.
+        """
+        ...
