@@ -1,4 +1,4 @@
-"""Clips longer than a filler's window: overlapping windows of 4n+1 frames, and the cross-fade joining them."""
+"""Clips longer than a filler's window: overlapping windows of 4n+1 frames, and their joining cross-fade."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -89,8 +89,8 @@ class WindowJoin:
         span, weight = self._spans[self._next], self._weights[self._next]
         if len(video) != span.length:
             raise ValueError(
-                f"fill: window {self._next} (frames {span.start}...{span.stop - 1}) must return {span.length},"
-                f" not {len(video)} frames"
+                f"fill: window {self._next} (frames {span.start}...{span.stop - 1}) must return"
+                f" {span.length}, not {len(video)} frames"
             )
         self._next += 1
         video = video[: span.stop - span.start]

@@ -160,7 +160,7 @@ def coverage(known: Tensor) -> float:
 
 
 def sharpness(video: Tensor) -> float:
-    """Mean over frames of the variance of the Laplacian (cv2, 3x3) of the luma in [0, 255]; noise raises it."""
+    """Mean over frames of the variance of the Laplacian (cv2) of the luma in [0, 255]; noise raises it."""
     return float(np.mean([cv2.Laplacian(frame, cv2.CV_64F).var() for frame in to_grey(video)]))
 
 
@@ -174,16 +174,29 @@ def sharpness_ratio(result: Tensor, source: Tensor) -> float:
     return sharpness(result) / reference if reference > 0 else float("nan")
 
 
+def hole_sharpness_ratio(result: Tensor, visible: Tensor) -> float:
+    """Variance of the Laplacian of the luma in holes over that on visible pixels, mean over frames.
+
+    1 = holes are as detailed as what is known, near 0 = smeared or flat. NaN where every frame lacks either.
+    """
+    ratios = []
+    for frame, seen in zip(to_grey(result), visible.detach().cpu().numpy()):
+        detail = cv2.Laplacian(frame, cv2.CV_64F)
+        known = detail[seen].var() if seen.any() else 0.0
+        ratios.append(detail[~seen].var() / known if known > 0 and not seen.all() else np.nan)
+    return mean_over_frames(np.array(ratios))
+
+
 RegionMetric = Callable[[Tensor, Tensor, Tensor | None], float]
 
 
 def by_region(
-    name: str, metric: RegionMetric, result: Tensor, truth: Tensor, visible: Tensor
+    name: str, metric: RegionMetric, result: Tensor, truth: Tensor, visible: Tensor, seam_pixels: int = 16
 ) -> dict[str, float]:
     """`metric` overall, on visible pixels, in holes and on the seam ring, as {name, name_visible, ...}."""
     return {
         name: metric(result, truth, None),
         f"{name}_visible": metric(result, truth, visible),
         f"{name}_hole": metric(result, truth, ~visible),
-        f"{name}_seam": metric(result, truth, seam_ring(visible)),
+        f"{name}_seam": metric(result, truth, seam_ring(visible, seam_pixels)),
     }
