@@ -1,0 +1,250 @@
+"""Metrics that need weights: each runs on a model directory that the user names, and refuses without.
+
+Nothing is downloaded. Models are transformers classes loaded from local directories (safetensors only);
+LPIPS takes the two small files described in `perceptual.py`. Frame features compare what a network sees,
+not geometry: CLIP-F, CLIP-V and the VBench consistencies reward a result that does not move the camera;
+print the copied source beside it.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.linalg import sqrtm
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, interpolate
+
+from recapture.models.metrics.perceptual import Lpips
+from recapture.models.metrics.suite import Metric
+
+LEARNED_METRICS: dict[str, Metric] = {
+    "lpips": Metric("", False, "LPIPS against the truth, mean over frames"),
+    "clip_t": Metric("", True, "CLIP: mean cosine of frames and caption"),
+    "clip_f": Metric("", None, "CLIP: mean cosine of neighbouring frames; rewards stillness"),
+    "clip_v": Metric(
+        "", None, "CLIP: mean cosine of result and source frame of one instant; rewards copying"
+    ),
+    "clip_consistency": Metric(
+        "", None, "VBench background consistency with CLIP features; rewards stillness"
+    ),
+    "dino_consistency": Metric("", None, "VBench subject consistency with DINO features; rewards stillness"),
+}
+FVD_METRIC = Metric("", False, "Frechet distance of VideoMAE features of two sets of clips")
+FEW_CLIPS = 256
+_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_NEEDS = {"lpips": "lpips", "fvd_videomae": "videomae", "dino_consistency": "dino"}
+_WHAT = {
+    "clip": "a CLIP model directory",
+    "dino": "a DINO or DINOv2 model directory",
+    "videomae": "a VideoMAE model directory",
+    "lpips": "a directory of LPIPS weights",
+}
+_log = logging.getLogger(__name__)
+
+
+class LearnedMetrics:
+    """The metrics whose model directory is given; asking for another raises ValueError saying what to set."""
+
+    def __init__(
+        self,
+        *,
+        clip: str | None = None,
+        dino: str | None = None,
+        lpips: str | None = None,
+        videomae: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self._folders = {"clip": clip, "dino": dino, "lpips": lpips, "videomae": videomae}
+        self._device = device
+        self._loaded: dict[str, Any] = {}
+
+    def available(self) -> list[str]:
+        """Names of LEARNED_METRICS that can be computed with the directories given."""
+        return [name for name in LEARNED_METRICS if self._folders[_NEEDS.get(name, "clip")] is not None]
+
+    def measure(
+        self,
+        names: Iterable[str],
+        result: Tensor,  # [T, 3, H, W] in [-1, 1]
+        source: Tensor,  # [T, 3, h, w] the source frame shown at each result frame
+        *,
+        truth: Tensor | None = None,  # [T, 3, H, W]
+        caption: str = "",
+    ) -> dict[str, float]:
+        """The named metrics of one clip; without truth, caption or a second frame some are absent.
+
+        Raises ValueError for an unknown name, and for a name whose model directory is not set.
+        """
+        wanted = list(names)
+        for name in wanted:
+            if name not in LEARNED_METRICS:
+                raise ValueError(f"unknown learned metric {name!r}; there are {', '.join(LEARNED_METRICS)}")
+            self._folder(name)
+        scores: dict[str, float] = {}
+        if "lpips" in wanted and truth is not None:
+            scores["lpips"] = float(self._lpips()(result, truth).mean())
+        if any(name.startswith("clip") for name in wanted):
+            seen = self._clip_images(result)
+            if "clip_t" in wanted and caption:
+                scores["clip_t"] = float(cosine_similarity(seen, self._clip_text(caption)).mean())
+            if "clip_v" in wanted:
+                scores["clip_v"] = float(cosine_similarity(seen, self._clip_images(source)).mean())
+            if len(seen) > 1:
+                if "clip_f" in wanted:
+                    scores["clip_f"] = float(cosine_similarity(seen[1:], seen[:-1]).mean())
+                if "clip_consistency" in wanted:
+                    scores["clip_consistency"] = vbench_consistency(seen)
+        if "dino_consistency" in wanted and len(result) > 1:
+            scores["dino_consistency"] = vbench_consistency(self._dino_images(result))
+        return scores
+
+    def video_features(self, video: Tensor) -> Tensor:
+        """VideoMAE features [D] of one clip [T, 3, H, W]: its last hidden states, averaged over tokens.
+
+        As many frames as the model takes are picked evenly (repeated where the clip is shorter).
+        """
+        model, mean, std = self._model("fvd_videomae")
+        picked = torch.linspace(0, len(video) - 1, model.config.num_frames).round().long()
+        side = model.config.image_size
+        pixels = (_squashed(video[picked].to(self._device), side) - mean) / std
+        with torch.inference_mode():
+            features = model(pixel_values=pixels[None]).last_hidden_state.mean(1)[0]
+        return features.cpu()
+
+    def _folder(self, metric: str) -> str:
+        which = _NEEDS.get(metric, "clip")
+        folder = self._folders[which]
+        if folder is None:
+            raise ValueError(f"metric {metric} needs {_WHAT[which]}: set measure.learned.{which}=...")
+        return folder
+
+    def _lpips(self) -> Lpips:
+        if "lpips" not in self._loaded:
+            self._loaded["lpips"] = Lpips(self._folder("lpips"), self._device)
+        network: Lpips = self._loaded["lpips"]
+        return network
+
+    def _model(self, metric: str) -> tuple[Any, Tensor, Tensor]:
+        which = _NEEDS.get(metric, "clip")
+        if which not in self._loaded:
+            self._loaded[which] = _load(which, self._folder(metric), metric, self._device)
+        model, mean, std = self._loaded[which]
+        return model, mean, std
+
+    def _clip_images(self, video: Tensor) -> Tensor:
+        model, mean, std = self._model("clip_v")
+        pixels = _cropped(video.to(self._device), model.config.vision_config.image_size)
+        return _batched(lambda x: _tensor(model.get_image_features(pixel_values=(x - mean) / std)), pixels)
+
+    def _clip_text(self, caption: str) -> Tensor:
+        from transformers import AutoTokenizer
+
+        model, *_ = self._model("clip_t")
+        tokenizer = AutoTokenizer.from_pretrained(
+            self._folder("clip_t"), local_files_only=True, trust_remote_code=False
+        )
+        tokens = tokenizer(
+            [caption],
+            return_tensors="pt",
+            truncation=True,
+            max_length=model.config.text_config.max_position_embeddings,
+        ).to(self._device)
+        with torch.inference_mode():
+            return _tensor(model.get_text_features(**tokens))
+
+    def _dino_images(self, video: Tensor) -> Tensor:
+        model, mean, std = self._model("dino_consistency")
+        pixels = _cropped(video.to(self._device), model.config.image_size)
+        return _batched(lambda x: model(pixel_values=(x - mean) / std).last_hidden_state[:, 0], pixels)
+
+
+def vbench_consistency(features: Tensor) -> float:
+    """VBench: mean over t >= 1 of (max(0, cos(f_t, f_{t-1})) + max(0, cos(f_t, f_0))) / 2 of [T, D]."""
+    before = cosine_similarity(features[1:], features[:-1]).clamp_min(0)
+    first = cosine_similarity(features[1:], features[:1]).clamp_min(0)
+    return float((before + first).mean() / 2)
+
+
+@dataclass(frozen=True)
+class SetDistance:
+    """A distance between two sets of clips, never to be quoted without its N and estimator."""
+
+    value: float
+    clips: int
+    references: int
+    estimator: str
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} (N={self.clips} vs {self.references}, {self.estimator})"
+
+
+def frechet_distance(features: Tensor, references: Tensor) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2) of two sets [N, D], [M, D], covariances with N - 1."""
+    a, b = features.double().numpy(), references.double().numpy()
+    if len(a) < 2 or len(b) < 2:
+        raise ValueError(
+            f"a Frechet distance needs two clips or more on each side, got {len(a)} and {len(b)}"
+        )
+    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = np.real(sqrtm(np.atleast_2d(first @ second)))  # rounding leaves imaginary dust
+    shift = a.mean(0) - b.mean(0)
+    return float(shift @ shift + np.trace(np.atleast_2d(first + second)) - 2 * np.trace(root))
+
+
+def fvd_videomae(features: Tensor, references: Tensor, model_name: str = "VideoMAE") -> SetDistance:
+    """Frechet distance of `LearnedMetrics.video_features` of two sets of clips, [N, D] and [M, D].
+
+    Not the I3D FVD of the literature, hence the name. Warns below 256 clips, where the covariance is mostly
+    noise.
+    """
+    fewest = min(len(features), len(references))
+    if fewest < FEW_CLIPS:
+        _log.warning("fvd_videomae of %d clips: below %d the value is biased and noisy", fewest, FEW_CLIPS)
+    value = frechet_distance(features, references)
+    return SetDistance(value, len(features), len(references), f"Frechet, {model_name} mean tokens")
+
+
+def _load(which: str, folder: str, metric: str, device: str) -> tuple[Any, Tensor, Tensor]:
+    from transformers import AutoModel, CLIPModel, VideoMAEModel
+
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"metric {metric} needs {_WHAT[which]}, but {folder!r} has no config.json")
+    cls = {"clip": CLIPModel, "videomae": VideoMAEModel}.get(which, AutoModel)
+    model = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)
+    file = Path(folder) / "preprocessor_config.json"
+    stated = json.loads(file.read_text()) if file.is_file() else {}
+    default = (_CLIP_MEAN, _CLIP_STD) if which == "clip" else (_IMAGENET_MEAN, _IMAGENET_STD)
+    mean = torch.tensor(stated.get("image_mean", default[0]), device=device).view(1, 3, 1, 1)
+    std = torch.tensor(stated.get("image_std", default[1]), device=device).view(1, 3, 1, 1)
+    return model.to(device).eval(), mean, std
+
+
+def _cropped(video: Tensor, side: int) -> Tensor:
+    """[T, 3, side, side] in [0, 1]: short side resized to `side` (bicubic, antialiased), then the centre."""
+    height, width = video.shape[2:]
+    factor = side / min(height, width)
+    size = max(side, round(height * factor)), max(side, round(width * factor))
+    resized = interpolate((video.float() + 1) / 2, size, mode="bicubic", antialias=True, align_corners=False)
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    return resized.clamp(0, 1)[:, :, top : top + side, left : left + side]
+
+
+def _squashed(video: Tensor, side: int) -> Tensor:
+    """[T, 3, side, side] in [0, 1], bilinear without antialiasing and without a crop, as FVD is computed."""
+    return interpolate((video.float() + 1) / 2, (side, side), mode="bilinear", align_corners=False)
+
+
+def _batched(function: Any, pixels: Tensor, batch: int = 16) -> Tensor:
+    with torch.inference_mode():
+        return torch.cat([function(part) for part in pixels.split(batch)])
+
+
+def _tensor(features: Any) -> Tensor:
+    """CLIP's projected features, which newer transformers wrap in an output object."""
+    return features if isinstance(features, Tensor) else features.pooler_output
