@@ -177,13 +177,16 @@ def sharpness_ratio(result: Tensor, source: Tensor) -> float:
 def hole_sharpness_ratio(result: Tensor, visible: Tensor) -> float:
     """Variance of the Laplacian of the luma in holes over that on visible pixels, mean over frames.
 
-    1 = holes are as detailed as what is known, near 0 = smeared or flat. NaN where every frame lacks either.
+    1 = holes are as detailed as what is known, near 0 = smeared or flat. A pixel counts when its eight
+    neighbours are of its own kind, so that the seam itself is not taken for detail. NaN where every frame
+    lacks either kind.
     """
+    window = np.ones((3, 3), dtype=np.uint8)
     ratios = []
-    for frame, seen in zip(to_grey(result), visible.detach().cpu().numpy()):
+    for frame, seen in zip(to_grey(result), visible.detach().cpu().numpy().astype(np.uint8)):
         detail = cv2.Laplacian(frame, cv2.CV_64F)
-        known = detail[seen].var() if seen.any() else 0.0
-        ratios.append(detail[~seen].var() / known if known > 0 and not seen.all() else np.nan)
+        known, hole = (detail[cv2.erode(kind, window) > 0] for kind in (seen, 1 - seen))
+        ratios.append(hole.var() / known.var() if hole.size and known.size and known.var() > 0 else np.nan)
     return mean_over_frames(np.array(ratios))
 
 

@@ -59,7 +59,7 @@ class Sync:
     psnr: np.ndarray  # [D] dB on moving pixels; empty or NaN where nothing moves
 
     def scores(self) -> dict[str, float]:
-        """The best offset, where it stands out by 1 dB (it does not when the view is wrong), and by how much."""
+        """The best offset, where it stands out by 1 dB (a wrong view's does not), and by how much it does."""
         if not self.psnr.size or np.isnan(self.psnr).any():
             return {}
         best = int(self.psnr.argmax())

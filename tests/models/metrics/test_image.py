@@ -128,6 +128,16 @@ def test_blur_lowers_and_noise_raises_the_sharpness_ratio(pair):
     assert math.isnan(image.sharpness_ratio(truth, torch.zeros_like(truth)))
 
 
+def test_detail_in_holes_is_told_from_flat_holes_and_the_seam_is_not_detail():
+    generator = torch.Generator().manual_seed(0)
+    video = torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1
+    visible = torch.ones(2, 32, 32, dtype=torch.bool)
+    visible[:, 8:24, 8:24] = False
+    assert image.hole_sharpness_ratio(video, visible) == pytest.approx(1, abs=0.3)
+    assert image.hole_sharpness_ratio(torch.where(visible[:, None], video, -1.0), visible) == 0
+    assert math.isnan(image.hole_sharpness_ratio(video, torch.ones_like(visible)))
+
+
 def test_by_region_names_the_four_regions_and_holes_see_only_hole_errors():
     truth = torch.zeros(1, 3, 64, 64)
     visible = torch.ones(1, 64, 64, dtype=torch.bool)

@@ -1,0 +1,167 @@
+"""The classical baseline: what other frames of the source saw, then OpenCV inpainting. No model."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from recapture.models.fill.inpaint import background_depth, close_cracks, inpaint
+from recapture.models.fill.view import RenderedView, SourceView
+from recapture.models.geometry.rasterize import render
+from recapture.models.metrics.backwarp import back_warp
+
+STATIC_COLOUR = 0.15  # of the range [-1, 1] per channel, mean over channels
+OFFSETS = (2, 4, 8, 16, 32)  # frames to look ahead and back, nearest first
+
+
+@dataclass(frozen=True)
+class ClassicalFiller:
+    """`fill_classical` behind the `Filler` interface. caption and seed are not used."""
+
+    propagate: bool = True
+    inpaint_radius: float = 3.0
+
+    def fill(self, view: RenderedView, source: SourceView, *, caption: str, seed: int) -> Tensor:
+        del caption, seed
+        return fill_classical(view, source, propagate=self.propagate, inpaint_radius=self.inpaint_radius)
+
+
+def fill_classical(
+    view: RenderedView,
+    source: SourceView | None,
+    *,
+    propagate: bool = True,
+    inpaint_radius: float = 3.0,
+) -> Tensor:
+    """Fill the holes of a rendered clip [T, 3, H, W]; visible pixels are returned bit for bit.
+
+    1. Cracks less than 3 pixels wide are closed from what surrounds them (`close_cracks`).
+
+    2. Propagation (needs a source): the source frames 2, 4, 8, 16 and 32 frames before and after the one
+    shown, nearest first, are rendered into the target camera with their moving pixels left out
+    (`static_pixels`); what they show of a hole is taken.
+
+    3. One picture of what nobody saw: the frame with the largest remaining hole is inpainted (OpenCV,
+    Telea), the hole is given the depth of the background beside it, and that patch is rendered into every
+    other frame. So the invented background stays in place when the camera moves, instead of being invented
+    anew each frame.
+
+    4. What is still open is inpainted frame by frame (Telea). A frame of which nothing at all is known gets
+    the mean known colour of the clip, else of the source, else grey.
+    """
+    video, known, depth = view.video.clone(), view.visible.clone(), view.depth.clone()
+    close_cracks(video, known, depth, inpaint_radius)
+    if source is not None and propagate:
+        for offset in _offsets(source):
+            if known.all():
+                break
+            _take(video, known, depth, *_from_other_frames(view, source, offset))
+    if not known.all() and known.any():
+        _take(video, known, depth, *_one_invented_background(view, video, known, depth, inpaint_radius))
+    video = inpaint(video, known, depth, inpaint_radius, _mean_colour(video, known, source))
+    return torch.where(view.visible[:, None], view.video, video)
+
+
+def static_pixels(source: SourceView, frames: Tensor, *, apart: int = 4, tolerance: float = 0.05) -> Tensor:
+    """Which pixels of the source frames `frames` [n] show something that stands still: bool [n, h, w].
+
+    Each pixel is lifted and looked up in the frames `apart` earlier and later (those that exist). The other
+    frame agrees when it has the same depth there (5 %) and the same colour (within 15 % of the range, mean
+    over channels), and contradicts when it looks through the point (its depth is farther) or shows another
+    colour at that depth. An occluder in front says nothing. Static = agreed by one at least, contradicted
+    by none. Cameras must be known for this to mean anything when the camera moves; a thing that rests for
+    `apart` frames passes as static.
+    """
+    here = source.at(frames)
+    agreed = torch.zeros_like(here.known)
+    contradicted = torch.zeros_like(here.known)
+    for step in (-apart, apart):
+        there = frames + step
+        exists = (there >= 0) & (there < len(source.video))
+        other = source.at(there.clamp(0, len(source.video) - 1))
+        seen = back_warp(
+            other.video,
+            other.depth,
+            other.known,
+            other.intrinsics,
+            other.world_to_camera,
+            torch.where(here.known, here.depth, torch.zeros_like(here.depth)),
+            here.intrinsics,
+            here.world_to_camera,
+            tolerance=tolerance,
+        )
+        same_colour = (seen.video - here.video).abs().mean(1) <= 2 * STATIC_COLOUR
+        exists = exists[:, None, None]
+        agreed |= exists & seen.co_visible & same_colour
+        looked_through = seen.inside & (seen.depth_ratio > 1 + tolerance)
+        contradicted |= exists & (looked_through | (seen.co_visible & ~same_colour))
+    # depth edges are contradicted by rounding alone; grown by a pixel, they take the flying pixels with them
+    grown = max_pool2d(contradicted[:, None].float(), 3, 1, 1)[:, 0] > 0
+    return here.known & agreed & ~grown
+
+
+def _offsets(source: SourceView) -> list[int]:
+    span = len(source.video)
+    return [sign * offset for offset in OFFSETS if offset < span for sign in (1, -1)]
+
+
+def _from_other_frames(view: RenderedView, source: SourceView, offset: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The static part of the source `offset` frames away in the view's cameras: video, visible, depth."""
+    wanted = source.source_frame + offset
+    exists = (wanted >= 0) & (wanted < len(source.video))
+    frames, position = torch.unique(wanted.clamp(0, len(source.video) - 1), return_inverse=True)
+    static = static_pixels(source, frames)[position]
+    other = source.at(frames[position])
+    seen = render(
+        other.video,
+        other.depth,
+        other.intrinsics,
+        other.world_to_camera,
+        view.intrinsics,
+        view.world_to_camera,
+        size=(view.video.shape[2], view.video.shape[3]),
+        known=static & exists[:, None, None],
+    )
+    return seen.video, seen.visible, seen.depth
+
+
+def _one_invented_background(
+    view: RenderedView, video: Tensor, known: Tensor, depth: Tensor, radius: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inpaint the emptiest frame that still knows something, and show its hole to all cameras."""
+    count = len(video)
+    holes = (~known).flatten(1).sum(1)
+    holes[~known.flatten(1).any(1)] = -1
+    t = int(holes.argmax())
+    picture = inpaint(video[t : t + 1], known[t : t + 1], depth[t : t + 1], radius, video.new_zeros(3))
+    patch_depth = background_depth(depth[t], known[t])
+    seen = render(
+        picture.expand(count, -1, -1, -1),
+        patch_depth.expand(count, -1, -1),
+        view.intrinsics[t].expand(count, -1, -1),
+        view.world_to_camera[t].expand(count, -1, -1),
+        view.intrinsics,
+        view.world_to_camera,
+        size=(video.shape[2], video.shape[3]),
+        known=(~known[t]).expand(count, -1, -1),
+    )
+    return seen.video, seen.visible, seen.depth
+
+
+def _take(
+    video: Tensor, known: Tensor, depth: Tensor, new_video: Tensor, new_known: Tensor, new_depth: Tensor
+) -> None:
+    """Write what is newly known into the holes, in place."""
+    taken = new_known & ~known
+    video.copy_(torch.where(taken[:, None], new_video, video))
+    depth.copy_(torch.where(taken, new_depth, depth))
+    known |= taken
+
+
+def _mean_colour(video: Tensor, known: Tensor, source: SourceView | None) -> Tensor:
+    if known.any():
+        return video.movedim(1, -1)[known].mean(0)
+    if source is not None and source.known.any():
+        return source.video.movedim(1, -1)[source.known].mean(0)
+    return video.new_zeros(3)
