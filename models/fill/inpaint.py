@@ -64,25 +64,50 @@ def nearest(values: Tensor, seeds: Tensor) -> Tensor:
 
 
 def foreground(depth: Tensor, known: Tensor) -> Tensor:
-    """Known pixels [H, W] that stand before something known nearby, beside a hole: bool [H, W].
+    """Known pixels [H, W] of whatever hid the hole beside them: bool [H, W].
 
-    The surface of each pixel is continued as a plane (disparity is affine on a plane, so a floor does not
-    stand before its own far end) to known pixels 1/36, 1/18 and 1/12 of the longer side away in eight
-    directions; where what is there is more than 15 % farther than the plane, the pixel is foreground. Only
-    those are returned that lie within 1/12 of the longer side of a hole.
+    From each pixel at a hole's edge one looks straight across the hole, along the row or the column, to the
+    known pixel on its other side. The surface here is continued as a plane up to there (disparity is affine
+    on a plane, so a floor does not hide its own far end); where what is there is more than 15 % farther
+    than the plane, this side is foreground. The rim is what lies within 1/6 of the frame's longer side of
+    such an edge and is nearer than half way (geometric mean of the disparities) to the other side.
     """
-    reach = max(3, round(max(depth.shape) / 12))
     usable = known & torch.isfinite(depth) & (depth > 0)
     disparity = torch.where(usable, 1 / depth, torch.zeros_like(depth))
-    slope_y, slope_x = (_slope(disparity, usable, axis) for axis in (0, 1))
-    before = torch.zeros_like(usable)
-    for distance in sorted({max(1, reach // 3), max(1, 2 * reach // 3), reach}):
-        for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1, 1)):
-            there = _shifted(disparity, dy * distance, dx * distance)
-            plane = disparity + distance * (dy * slope_y + dx * slope_x)
-            before |= (there > 0) & (there * 1.15 < plane)
-    beside_hole = max_pool2d((~known)[None, None].float(), 2 * reach + 1, 1, reach)[0, 0] > 0
-    return usable & before & beside_hole
+    threshold = torch.zeros_like(
+        disparity
+    )  # at foreground edges: the disparity that parts them from the other side
+    for turns in range(4):
+        turned = torch.rot90(disparity, turns)
+        found = _hides_what_is_right_of_it(turned, torch.rot90(~known, turns))
+        threshold = torch.maximum(threshold, torch.rot90(found, -turns))
+    reach = max(3, round(max(depth.shape) / 6))
+    near = max_pool2d(threshold[None, None], 2 * reach + 1, 1, reach)[0, 0]
+    return usable & (near > 0) & (disparity >= near)
+
+
+def _hides_what_is_right_of_it(disparity: Tensor, hole: Tensor) -> Tensor:
+    """At each edge pixel that hides what lies right of its hole the disparity half way, else 0: [H, W]."""
+    width = disparity.shape[1]
+    column = torch.arange(width, device=disparity.device).expand_as(disparity)
+    # the next known column at or right of each pixel
+    there = torch.where(disparity > 0, column, width).flip(1).cummin(1).values.flip(1)
+    there = torch.cat([there[:, 1:], there.new_full((len(there), 1), width)], 1)
+    beside_hole = (
+        torch.cat([hole[:, 1:], hole.new_zeros(len(hole), 1)], 1) & (disparity > 0) & (there < width)
+    )
+    other = disparity.gather(1, there.clamp_max(width - 1))
+    plane = disparity + (there - column) * _slope(disparity)
+    hides = beside_hole & (other * 1.15 < plane)
+    return torch.where(hides, (disparity * other).sqrt(), torch.zeros_like(disparity))
+
+
+def _slope(disparity: Tensor) -> Tensor:
+    """Change of disparity [H, W] a column, from the left neighbour; 0 without one or across an edge."""
+    before = torch.cat([torch.zeros_like(disparity[:, :1]), disparity[:, :-1]], 1)
+    change = disparity - before
+    smooth = (before > 0) & (change.abs() <= 0.1 * disparity)
+    return torch.where(smooth, change, torch.zeros_like(change))
 
 
 def background_depth(depth: Tensor, known: Tensor) -> Tensor:
@@ -92,27 +117,3 @@ def background_depth(depth: Tensor, known: Tensor) -> Tensor:
     if not seeds.any():
         return torch.where(usable, depth, torch.ones_like(depth))
     return torch.where(usable, depth, nearest(depth, seeds))
-
-
-def _shifted(image: Tensor, dy: int, dx: int) -> Tensor:
-    """The image [H, W] at (y + dy, x + dx), 0 outside."""
-    height, width = image.shape
-    moved = torch.zeros_like(image)
-    if abs(dy) < height and abs(dx) < width:
-        rows = slice(max(0, -dy), height - max(0, dy)), slice(max(0, dy), height - max(0, -dy))
-        columns = slice(max(0, -dx), width - max(0, dx)), slice(max(0, dx), width - max(0, -dx))
-        moved[rows[0], columns[0]] = image[rows[1], columns[1]]
-    return moved
-
-
-def _slope(disparity: Tensor, usable: Tensor, axis: int) -> Tensor:
-    """Change of disparity [H, W] a pixel along an axis: the smaller one-sided difference."""
-    step = (1, 0) if axis == 0 else (0, 1)
-    ahead = _shifted(disparity, *step) - disparity
-    behind = disparity - _shifted(disparity, -step[0], -step[1])
-    with_ahead = usable & (_shifted(disparity, *step) > 0)
-    with_behind = usable & (_shifted(disparity, -step[0], -step[1]) > 0)
-    infinite = torch.full_like(disparity, float("inf"))
-    ahead, behind = torch.where(with_ahead, ahead, infinite), torch.where(with_behind, behind, infinite)
-    slope = torch.where(ahead.abs() < behind.abs(), ahead, behind)
-    return torch.where(torch.isfinite(slope), slope, torch.zeros_like(slope))
