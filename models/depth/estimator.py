@@ -44,12 +44,18 @@ class DepthEstimator:
         self._multiple = _patch_size(model.config)
         preprocessing = _read_json(folder / "preprocessor_config.json")
         self._side = _working_side(preprocessing, model.config)
+        self._square = not preprocessing.get("keep_aspect_ratio", not _needs_squares(model.config))
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(preprocessing.get("image_mean", IMAGENET_MEAN), device=device).view(shape)
         self._std = torch.tensor(preprocessing.get("image_std", IMAGENET_STD), device=device).view(shape)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size a frame is resized to: short side near the model's own, sides multiples of its patch."""
+        """The size a frame is resized to: short side near the model's own, sides multiples of its patch.
+
+        Models that say `keep_aspect_ratio: false`, and DPT on a plain ViT, get squares.
+        """
+        if self._square:
+            return self._side, self._side
         factor = self._side / min(height, width)
         multiple = self._multiple
         return tuple(max(multiple, round(side * factor / multiple) * multiple) for side in (height, width))  # type: ignore[return-value]
@@ -85,6 +91,10 @@ def _kind_of(config: Any, model_dir: str) -> Kind:
         f"depth: the model in {model_dir!r} (type {config.model_type!r}) does not say what it predicts;"
         " set depth.prediction to 'inverse' or 'metric'"
     )
+
+
+def _needs_squares(config: Any) -> bool:
+    return config.model_type == "dpt" and getattr(config, "backbone_config", None) is None
 
 
 def _patch_size(config: Any) -> int:

@@ -2,7 +2,15 @@ import json
 
 import pytest
 import torch
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+from transformers import (
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    Dinov2Config,
+    DPTConfig,
+    DPTForDepthEstimation,
+    GLPNConfig,
+    GLPNForDepthEstimation,
+)
 
 from recapture.models.depth.estimator import DepthEstimator
 
@@ -72,6 +80,31 @@ def test_the_preprocessing_of_the_directory_is_used(model_dir, tmp_path):
     assert DepthEstimator(folder).input_size(100, 200) == (28, 56)
     video = torch.rand(1, 3, 28, 28) * 2 - 1
     assert not torch.equal(DepthEstimator(folder).estimate(video), DepthEstimator(model_dir).estimate(video))
+
+
+def test_other_families_of_depth_models_work_too(tmp_path):
+    dpt = DPTConfig(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=64,
+        patch_size=16,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        is_hybrid=False,
+    )
+    DPTForDepthEstimation(dpt).save_pretrained(tmp_path / "dpt")
+    glpn = GLPNConfig(
+        hidden_sizes=[8, 8, 16, 16], decoder_hidden_size=8, depths=[1] * 4, num_attention_heads=[1, 1, 2, 2]
+    )
+    GLPNForDepthEstimation(glpn).save_pretrained(tmp_path / "glpn")
+    for name, kind in (("dpt", "inverse"), ("glpn", "metric")):
+        estimator = DepthEstimator(str(tmp_path / name))
+        assert estimator.kind == kind
+        depth = estimator.estimate(torch.rand(1, 3, 48, 80) * 2 - 1)
+        assert depth.shape == (1, 48, 80) and torch.isfinite(depth).all()
 
 
 def test_a_missing_directory_is_refused_with_the_way_out(tmp_path):
