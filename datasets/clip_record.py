@@ -1,0 +1,119 @@
+"""What is known of a clip before it is opened, and what every opened clip can give."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+ClipKind = Literal["video", "frames", "scene"]
+MAX_ID = 200
+
+
+class ClipError(ValueError):
+    """A clip, or a file beside it, that cannot be used; the message names both and the way out."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of a dataset's index.
+
+    id: its path in the dataset without suffix. fps: a fraction such as "30000/1001". duration: seconds.
+    content_hash: sha256 over the clip's files (and over what lies beside them, where there is something).
+    Sidecars: depth [T,H,W] z-depth, cameras (see camera_files), known [T,H,W] True where a pixel may be used.
+    """
+
+    id: str
+    uri: str
+    kind: ClipKind
+    fps: str
+    frames: int
+    width: int
+    height: int
+    duration: float
+    audio: bool
+    caption: str
+    content_hash: str
+    depth_uri: str | None = None
+    cameras_uri: str | None = None
+    known_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Something in a dataset that is no usable clip, and why."""
+
+    id: str
+    uri: str
+    stage: str
+    error_type: str
+    error: str
+
+    @classmethod
+    def because(cls, clip_id: str, uri: str, error: Exception) -> Rejected:
+        """A rejection at scan time; its message names the clip."""
+        shown = printable(clip_id)
+        return cls(shown, uri, "scan", type(error).__name__, f"clip {shown!r}: {error}")
+
+
+class ClipSource(Protocol):
+    """An opened clip. Frames come one at a time; arrays hold only the frames asked for."""
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Yield frames start..stop-1 as uint8 RGB [H, W, 3]."""
+        ...
+
+    def depth(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """Return z-depth float32 [t, H, W] given with the clip, or None."""
+        ...
+
+    def known(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """Return bool [t, H, W], True where a pixel may be used, or None where all may."""
+        ...
+
+    def cameras(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return intrinsics [T, 3, 3] in the clip's own pixels and world_to_camera [T, 4, 4], or None."""
+        ...
+
+    def truth(
+        self,
+        intrinsics: Any,  # [T, 3, 3]
+        world_to_camera: Any,  # [T, 4, 4]
+        source_frame: Any,  # [T] the moment of each view, in frames of the clip
+        height: int,
+        width: int,
+    ) -> dict[str, np.ndarray] | None:
+        """Return what these cameras really see, or None where nobody knows.
+
+        video uint8 [T, H, W, 3]; depth float32 [T, H, W]; object_id int64 [T, H, W]; visible bool [T, H, W],
+        True where the source camera sees the same surface point at that moment.
+        """
+        ...
+
+
+def validate_clip_id(clip_id: str) -> str:
+    """Return the id, which is safe to become part of a path, or raise ClipError saying why it is not."""
+    shown = printable(clip_id)
+    parts = clip_id.split("/")
+    if not clip_id or any(part.strip() == "" for part in parts):
+        wrong = "it is empty, or has an empty part between slashes"
+    elif len(clip_id.encode()) > MAX_ID:
+        wrong = f"it is {len(clip_id.encode())} bytes long, the limit is {MAX_ID}"
+    elif re.match(r"[A-Za-z]:|~", clip_id) or "\\" in clip_id:
+        wrong = "it looks like an absolute path or has a backslash"
+    elif any(part in (".", "..") for part in parts):
+        wrong = "it has '.' or '..' as a part"
+    elif not clip_id.isprintable() or set(clip_id) & set('@*?"<>|'):
+        wrong = 'it has a control character or one of @*?"<>|'
+    else:
+        return clip_id
+    raise ClipError(f"clip id {shown!r} cannot be used: {wrong}; rename the file")
+
+
+def printable(text: str) -> str:
+    """Text for a message: control characters escaped, 80 characters at most."""
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped if len(escaped) <= 80 else escaped[:77] + "..."
