@@ -142,8 +142,12 @@ def _sound(out: Any, uri: str | None, start: float) -> AbstractContextManager[So
 def _opened(uri: str) -> Iterator[Any]:
     """A container to read from; whatever goes wrong inside, in opening or decoding, is a VideoError."""
     try:
-        with fsspec.open(uri, "rb") as stream, av.open(stream, "r") as container:
-            yield container
+        with fsspec.open(uri, "rb") as stream:
+            if not stream.read(1):
+                raise VideoError(f"video {uri!r}: it is empty (0 bytes); {REPLACE_FILE}")
+            stream.seek(0)
+            with av.open(stream, "r") as container:
+                yield container
     except FileNotFoundError as error:
         raise VideoError(f"video {uri!r}: there is no such file; check its path") from error
     except IsADirectoryError as error:
