@@ -16,7 +16,11 @@ from recapture.conf.schema import RecaptureConfig
 ENVIRONMENT_PREFIX = "RECAPTURE_"
 
 
-class ConfigError(ValueError):
+class UserError(ValueError):
+    """Something that the user can mend; the message says what and how, and no traceback is shown."""
+
+
+class ConfigError(UserError):
     """The configuration cannot be used; the message says where and what to do."""
 
 

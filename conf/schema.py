@@ -54,9 +54,10 @@ class DepthConfig(Section):
         description="auto: the clip's own depth, else the model where one is set, else the ground plane.",
     )
     model: str | None = Field(None, description="Directory of a transformers depth-estimation model.")
-    prediction: Literal["inverse", "metric"] = Field(
-        "inverse",
-        description="What the model predicts: affine-invariant inverse depth, or depth in scene units.",
+    prediction: Literal["auto", "inverse", "metric"] = Field(
+        "auto",
+        description="What the model predicts: affine-invariant inverse depth, or depth in scene units; "
+        "auto reads it from the model's own configuration.",
     )
     batch: int = Field(8, ge=1, le=256, description="Frames in one forward pass.")
     median_depth: float = Field(

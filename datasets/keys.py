@@ -1,0 +1,76 @@
+"""Content keys: an artifact is named by the hash of everything that its bytes depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+KEY_LENGTH = 32
+_BLOCK = 1 << 20
+
+
+def content_key(
+    stage: str, version: str, config: Mapping[str, Any], inputs: Mapping[str, str], params: Mapping[str, Any]
+) -> str:
+    """Return 32 hex characters of the sha256 of the canonical JSON of all arguments.
+
+    inputs: parent stage -> parent key. Raises ValueError for what JSON cannot say exactly (NaN, objects).
+    """
+    described = {"stage": stage, "version": version, "config": config, "inputs": inputs, "params": params}
+    return hashlib.sha256(canonical_json(described).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON with sorted keys and no spaces; equal values give equal text."""
+    try:
+        return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except TypeError as error:
+        raise ValueError(f"a key cannot be made of {value!r}: {error}") from None
+
+
+def file_hash(uri: str) -> str:
+    """Return the sha256 of one file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with fsspec.open(uri, "rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def directory_hash(path: str) -> str:
+    """Return the hash of all files of a local directory by their names and bytes, for model revisions.
+
+    Raises ValueError when the directory does not exist.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ValueError(f"{path!r} is no directory")
+    state = tuple(
+        (str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    )
+    return _directory_hash(str(folder.resolve()), state)
+
+
+@lru_cache(maxsize=64)
+def _directory_hash(folder: str, state: tuple[tuple[str, int, int], ...]) -> str:
+    described = {name: file_hash(f"{folder}/{name}") for name, _, _ in state}
+    return hashlib.sha256(canonical_json(described).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"a key cannot be made of {value!r}; give a finite number")
+    return value

@@ -1,0 +1,256 @@
+"""The artifact store: what a stage made of an item, under its content key, on any fsspec storage.
+
+Layout: {root}/objects/{stage}/{key[:2]}/{key}/FILE, with meta.json written last as the commit marker. It
+holds the size and sha256 of every file; an artifact without it does not exist, whatever else lies there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import fsspec
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+
+from recapture.datasets.frames import DEFAULT_CHUNK, FrameReader, FrameWriter
+
+META = "meta.json"
+
+
+class ArtifactError(ValueError):
+    """An artifact is missing or damaged; the message names stage, key, file and the way out."""
+
+
+class ArtifactStore:
+    """Artifacts below one fsspec URL (a local path, s3://bucket/prefix, memory://name)."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._filesystem, self._base = open_filesystem(root)
+
+    def create(self, stage: str, key: str) -> ArtifactWriter:
+        """Return a context manager that commits the artifact at a clean exit and leaves nothing otherwise."""
+        return ArtifactWriter(self._filesystem, self._folder(stage, key), stage, key)
+
+    def exists(self, stage: str, key: str) -> bool:
+        """Return whether the artifact is committed and each of its files has the promised size."""
+        try:
+            self.open(stage, key).check_sizes()
+        except ArtifactError:
+            return False
+        return True
+
+    def open(self, stage: str, key: str) -> Artifact:
+        """Open a committed artifact; raises ArtifactError when there is none."""
+        return Artifact(self._filesystem, self._folder(stage, key), stage, key)
+
+    def delete(self, stage: str, key: str) -> None:
+        """Remove an artifact: first its commit marker, then the rest."""
+        folder = self._folder(stage, key)
+        if self._filesystem.exists(f"{folder}/{META}"):
+            self._filesystem.rm_file(f"{folder}/{META}")
+        remove_tree(self._filesystem, folder)
+
+    def keys(self, stage: str) -> set[str]:
+        """Return the keys of all committed artifacts of a stage, by one listing."""
+        self._filesystem.invalidate_cache()
+        found = self._filesystem.find(f"{self._base}/objects/{stage}") if self._has(stage) else []
+        return {path.rsplit("/", 2)[1] for path in found if path.endswith(f"/{META}")}
+
+    def _has(self, stage: str) -> bool:
+        return bool(self._filesystem.exists(f"{self._base}/objects/{stage}"))
+
+    def _folder(self, stage: str, key: str) -> str:
+        return f"{self._base}/objects/{stage}/{key[:2]}/{key}"
+
+
+class ArtifactWriter:
+    """Writes one artifact's files; `meta` takes what readers need to know beside them."""
+
+    def __init__(self, filesystem: fsspec.AbstractFileSystem, folder: str, stage: str, key: str) -> None:
+        self._filesystem, self._folder = filesystem, folder
+        self._described: dict[str, Any] = {"stage": stage, "key": key}
+        self._files: dict[str, dict[str, Any]] = {}
+        self.meta: dict[str, Any] = {}
+
+    @property
+    def bytes(self) -> int:
+        """Return the sum of the sizes of the files written so far."""
+        return sum(int(file["bytes"]) for file in self._files.values())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            remove_tree(self._filesystem, self._folder)
+            return
+        record = self._described | {"files": self._files, "meta": self.meta}
+        text = json.dumps(record, indent=1, sort_keys=True)
+        put_file(self._filesystem, f"{self._folder}/{META}", text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write one file; names are plain, without folders."""
+        self._check_name(name)
+        put_file(self._filesystem, f"{self._folder}/{name}", content)
+        self._files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    def write_npz(self, name: str, /, **arrays: np.ndarray) -> None:
+        """Write arrays as a compressed npz; the same arrays give the same bytes."""
+        self.write_bytes(name, dump_npz(arrays, name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a value as JSON."""
+        self.write_bytes(name, json.dumps(value, indent=1, sort_keys=True).encode())
+
+    @contextmanager
+    def local_file(self, name: str) -> Iterator[str]:
+        """Give a temporary local path to libraries that write files; what is there at the end is stored."""
+        with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
+            path = Path(folder) / name
+            yield str(path)
+            self.write_bytes(name, path.read_bytes())
+
+    def frames(self, chunk: int = DEFAULT_CHUNK) -> FrameWriter:
+        """Return a writer of per-frame arrays that holds one chunk in memory."""
+        return FrameWriter(self, chunk)
+
+    def _check_name(self, name: str) -> None:
+        if "/" in name or name in (META, "", ".", ".."):
+            raise ArtifactError(f"{name!r} cannot be a file of an artifact; use a plain file name")
+
+
+class Artifact:
+    """A committed artifact."""
+
+    def __init__(self, filesystem: fsspec.AbstractFileSystem, folder: str, stage: str, key: str) -> None:
+        self._filesystem, self._folder = filesystem, folder
+        self.stage, self.key = stage, key
+        try:
+            record = json.loads(filesystem.cat_file(f"{folder}/{META}"))
+        except FileNotFoundError:
+            raise ArtifactError(
+                f"stage {stage!r} has no artifact {key}; run the job again to make it"
+            ) from None
+        except ValueError as error:
+            raise self._damaged(META, str(error)) from None
+        self.meta: dict[str, Any] = record["meta"]
+        self._files: dict[str, dict[str, Any]] = record["files"]
+
+    def names(self) -> list[str]:
+        """Return the names of the files."""
+        return sorted(self._files)
+
+    def uri(self, name: str) -> str:
+        """Return the fsspec URL of one file."""
+        return str(self._filesystem.unstrip_protocol(f"{self._folder}/{name}"))
+
+    def read_bytes(self, name: str) -> bytes:
+        """Read one file and check it against the commit marker; raises ArtifactError when it is damaged."""
+        promised = self._files.get(name)
+        if promised is None:
+            raise ArtifactError(
+                f"artifact {self.key} of stage {self.stage!r} has no file {name!r}; it has {self.names()}"
+            )
+        try:
+            content = bytes(self._filesystem.cat_file(f"{self._folder}/{name}"))
+        except FileNotFoundError:
+            raise self._damaged(name, "the file is gone") from None
+        if hashlib.sha256(content).hexdigest() != promised["sha256"]:
+            raise self._damaged(name, f"{len(content)} bytes with another sha256 than when it was written")
+        return content
+
+    def read_npz(self, name: str) -> dict[str, np.ndarray]:
+        """Read all arrays of an npz; nothing in it is ever executed."""
+        return load_npz(self.read_bytes(name), f"{name} of artifact {self.key} (stage {self.stage!r})")
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file."""
+        return json.loads(self.read_bytes(name))
+
+    def frames(self) -> FrameReader:
+        """Return a reader of the per-frame arrays."""
+        return FrameReader(self)
+
+    def check_sizes(self) -> None:
+        """Raise ArtifactError when a file is missing or has another size than promised; reads no contents."""
+        present = {entry["name"].rsplit("/", 1)[1]: entry["size"] for entry in self._listing()}
+        for name, promised in self._files.items():
+            if present.get(name) != promised["bytes"]:
+                raise self._damaged(name, f"{present.get(name, 'no')} bytes instead of {promised['bytes']}")
+
+    def _listing(self) -> list[dict[str, Any]]:
+        self._filesystem.invalidate_cache(self._folder)
+        return list(self._filesystem.ls(self._folder, detail=True))
+
+    def _damaged(self, name: str, what: str) -> ArtifactError:
+        return ArtifactError(
+            f"artifact {self.key} of stage {self.stage!r} is damaged: {name}: {what}; "
+            "delete its folder and run the job again"
+        )
+
+
+def dump_npz(arrays: Mapping[str, np.ndarray], where: str) -> bytes:
+    """Return arrays as npz bytes: quick compression, fixed time stamps; refuses Python objects."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for field, array in arrays.items():
+            if np.asarray(array).dtype.hasobject:
+                raise ArtifactError(f"{where}: array {field!r} holds Python objects, which npz would pickle")
+            with archive.open(f"{field}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def load_npz(content: bytes, where: str) -> dict[str, np.ndarray]:
+    """Read all arrays of an npz from bytes; raises ArtifactError for pickled objects or a damaged file."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:
+        raise ArtifactError(f"{where} cannot be read as npz without pickle: {error}") from None
+
+
+def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the filesystem and the path of an fsspec URL; object stores without a listings cache."""
+    options = {"use_listings_cache": False} if url.startswith(("s3://", "gs://")) else {}
+    filesystem, path = fsspec.core.url_to_fs(url, **options)
+    return filesystem, path.rstrip("/")
+
+
+def put_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
+    """Write a file so that readers see all of it or nothing: rename on local disks, else a single put."""
+    if not isinstance(filesystem, LocalFileSystem):
+        filesystem.pipe_file(path, content)
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_tree(filesystem: fsspec.AbstractFileSystem, folder: str) -> None:
+    """Remove a folder and what is in it, if it is there."""
+    filesystem.invalidate_cache()
+    if filesystem.exists(folder):
+        filesystem.rm(folder, recursive=True)

@@ -1,0 +1,46 @@
+"""Settings that Prefect, Ray and MLflow read from the environment when they are imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from recapture.conf.schema import RecaptureConfig
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # a first start migrates its database
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_OFFLINE": "1",  # models are directories; nothing is fetched behind the user's back
+}
+
+
+def prepare_environment(config: RecaptureConfig) -> None:
+    """Point Prefect's database at the job's state folder; what the user has set already stays."""
+    home = Path(config.state).absolute() / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    for variable, value in {**QUIET, "PREFECT_HOME": str(home)}.items():
+        os.environ.setdefault(variable, value)
+
+
+def tracking_uri(config: RecaptureConfig) -> str:
+    """Return the MLflow tracking URI: the configured one, or sqlite in the state folder."""
+    if config.tracking.uri is not None:
+        return config.tracking.uri
+    return f"sqlite:///{Path(config.state).absolute() / 'mlflow.db'}"
+
+
+def tracking_destination(config: RecaptureConfig) -> tuple[str | None, str | None]:
+    """Return MLflow's tracking URI and, where that is a database here, the root of its artifacts."""
+    if not config.tracking.enabled:
+        return None, None
+    return tracking_uri(config), None if config.tracking.uri else artifact_root(config)
+
+
+def artifact_root(config: RecaptureConfig) -> str:
+    """Return where MLflow keeps its artifacts while its database is in the state folder."""
+    return (Path(config.state).absolute() / "mlflow-artifacts").as_uri()

@@ -1,0 +1,16 @@
+"""The preview job: the trajectories of a dataset without any model, to be looked at before a long run."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from recapture.conf.schema import RecaptureConfig
+from recapture.flows.run_job import run_job
+from recapture.tasks.job import preview_stages
+from recapture.tasks.report import JobSummary
+
+
+@flow(name="preview", flow_run_name="{config.dataset.name}", persist_result=False)
+def preview(config: RecaptureConfig) -> JobSummary:
+    """Ingest, lift and render a dataset; write the warped videos, their visibility and the camera paths."""
+    return run_job(config, preview_stages(config))

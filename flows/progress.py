@@ -1,0 +1,107 @@
+"""What a job says on the terminal: a progress bar while it runs, tables when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from recapture.conf.schema import RecaptureConfig
+from recapture.tasks.job import Job
+from recapture.tasks.report import JobSummary, format_value, method_table, table_columns
+from recapture.tasks.stage import Outcome
+
+SHOWN_FAILURES = 20
+
+
+class StageProgress:
+    """One bar a stage, advanced by each finished item."""
+
+    def __init__(self, job: Job, console: Console | None = None) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<8}"),
+            BarColumn(bar_width=36),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console or Console(stderr=True),
+        )
+        self._bars = {
+            plan.stage.name: self._progress.add_task(
+                plan.stage.name, total=len(plan.items), note="", start=False
+            )
+            for plan in job.stages
+        }
+        self._failed = dict.fromkeys(self._bars, 0)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    @contextmanager
+    def stage(self, stage: str) -> Iterator[None]:
+        """Run the stage's clock."""
+        self._progress.start_task(self._bars[stage])
+        yield
+        self._progress.stop_task(self._bars[stage])
+
+    def advance(self, outcome: Outcome) -> None:
+        """Count one finished item."""
+        stage = outcome.stage
+        if outcome.status not in ("ok", "reused"):
+            self._failed[stage] += 1
+        note = f"[red]{self._failed[stage]} failed[/red]" if self._failed[stage] else ""
+        if outcome.status == "reused":
+            note = note or "reused"
+        self._progress.update(self._bars[stage], advance=1, note=note)
+
+
+def print_summary(summary: JobSummary, config: RecaptureConfig) -> None:
+    """Print where the videos are, the measurements, what is missing, and how to look further."""
+    console = Console()
+    if summary.reused_everything:
+        console.print("[bold]Reused[/bold]: every artifact was there already.")
+    print_measurements(summary, console)
+    for failure in summary.failures[:SHOWN_FAILURES]:
+        text = f"[red]missing[/red] {escape(failure.item)} at {failure.stage}: {escape(failure.error)}"
+        console.print(text, soft_wrap=True)
+    if len(summary.failures) > SHOWN_FAILURES:
+        console.print(f"… and {len(summary.failures) - SHOWN_FAILURES} more; see `recapture status`")
+    colour = "green" if summary.acceptable else "red"
+    console.print(
+        f"[{colour}]{summary.delivered} of {summary.wanted} videos[/{colour}] "
+        f"in {summary.seconds:.0f} s: {config.outputs}/{config.dataset.name}/CLIP/TRAJECTORY/recapture.mp4",
+        soft_wrap=True,
+    )
+    if not summary.acceptable:
+        console.print(
+            f"[red]{summary.failure_share:.0%} are missing, more than execution.max_failure_share="
+            f"{summary.max_failure_share:.0%}[/red]"
+        )
+    console.print("dashboards: [bold]make ui[/bold]")
+
+
+def print_measurements(summary: JobSummary, console: Console) -> None:
+    """Print one row a method, averaged over clips and trajectories."""
+    rows = method_table(summary.metrics)
+    columns = table_columns(rows)
+    if not columns:
+        return
+    table = Table(title="measured, mean over clips and trajectories", title_justify="left")
+    table.add_column("metric")
+    for method in rows:
+        table.add_column(method, justify="right")
+    for column in columns:
+        table.add_row(column, *(format_value(row.get(column)) for row in rows.values()))
+    console.print(table)

@@ -1,0 +1,119 @@
+"""How every job goes: plan, run stage after stage on the workers, publish, report."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+
+from recapture.conf.load import UserError
+from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.store import ArtifactStore
+from recapture.flows.environment import tracking_destination
+from recapture.flows.progress import StageProgress
+from recapture.tasks.job import ClipStage, Job, plan_job
+from recapture.tasks.memory import JobMemory
+from recapture.tasks.pool import Executor, open_executor, retry_policy
+from recapture.tasks.publish import publish
+from recapture.tasks.report import JobSummary, markdown
+from recapture.tasks.run import run_stage
+from recapture.tasks.stage import Item, Outcome
+
+
+def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
+    """Run the stages over the configured dataset; one bad clip never stops the others.
+
+    Call it inside a Prefect flow. Raises UserError when there is nothing to work on, and StageSick when a
+    stage cannot work at all; what was finished by then stays.
+    """
+    started = time.monotonic()
+    job = plan_job(config, stages)
+    summary = JobSummary.of(job)
+    store = ArtifactStore(config.store)
+    run_id = uuid.uuid4().hex[:12]
+    shards = [
+        (plan.stage, number, items)
+        for plan in job.stages
+        for number, items in enumerate(plan.shards(config.execution.shard))
+    ]
+    bar = create_progress_artifact(progress=0.0, description=f"{config.dataset.name}: {len(job.clips)} clips")
+    with (
+        JobMemory(job, run_id, *tracking_destination(config)) as memory,
+        open_executor(config.execution, config.store) as executor,
+        StageProgress(job) as progress,
+    ):
+        for done, (stage, number, items) in enumerate(shards, start=1):
+            with progress.stage(stage.name):
+                outcomes = run_shard.with_options(
+                    name=stage.name, task_run_name=f"{stage.name} {number + 1}: {len(items)} items"
+                )(
+                    stage=stage,
+                    items=items,
+                    number=number,
+                    run_id=run_id,
+                    config=config,
+                    store=store,
+                    executor=executor,
+                    on_outcome=progress.advance,
+                )
+            summary.add(stage.name, outcomes)
+            memory.stage(stage, outcomes)
+            update_progress_artifact(artifact_id=bar, progress=100.0 * done / len(shards))
+        _publish(job, summary, store)
+        summary.seconds = time.monotonic() - started
+        memory.job(summary, store)
+    create_markdown_artifact(markdown=markdown(summary), key="recapture-summary")
+    return summary
+
+
+@task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_condition_fn=lambda task, run, state: _worth_retrying(state),
+)
+def run_shard(
+    stage: ClipStage,
+    items: Sequence[Item],
+    number: int,
+    run_id: str,
+    config: RecaptureConfig,
+    store: ArtifactStore,
+    executor: Executor,
+    on_outcome: Callable[[Outcome], None],
+) -> Any:
+    """Bring one shard of one stage up to date; the state is called Reused when there was nothing to do."""
+    outcomes = run_stage(
+        stage,
+        items,
+        store,
+        executor,
+        dataset=config.dataset.name,
+        run_id=run_id,
+        shard=number,
+        policy=retry_policy(config.execution),
+        on_outcome=on_outcome,
+    )
+    if all(outcome.status == "reused" for outcome in outcomes):
+        return Completed(name="Reused", message=f"{len(outcomes)} items were there already", data=outcomes)
+    return outcomes
+
+
+def _worth_retrying(state: Any) -> bool:
+    """Storage and network come back; a stage that cannot work, or a wrong setting, does not."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, OSError) and not isinstance(error, UserError)
+
+
+def _publish(job: Job, summary: JobSummary, store: ArtifactStore) -> None:
+    last = job.stages[-1]
+    ready = [item for item in last.items if item.name in summary.ready]
+    outputs = f"{job.config.outputs.rstrip('/')}/{job.config.dataset.name}"
+    publish(last.stage.name, ready, summary.metrics, store, outputs)

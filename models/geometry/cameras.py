@@ -1,0 +1,115 @@
+"""Pinhole cameras: OpenCV axes (x right, y down, z forward), pixel centres at +0.5.
+
+world_to_camera [..., 4, 4] maps world points to camera coordinates; intrinsics [..., 3, 3] are in pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ORTHONORMAL_TOLERANCE = 1e-3
+
+
+def default_intrinsics(height: int, width: int, fov_degrees: float = 60.0) -> Tensor:
+    """Return intrinsics [3,3] with `fov_degrees` across the longer side and the principal point in the middle."""
+    focal = 0.5 * max(height, width) / math.tan(math.radians(fov_degrees) / 2)
+    return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
+
+
+def scale_intrinsics(intrinsics: Tensor, scale_x: float, scale_y: float) -> Tensor:
+    """Return the intrinsics [...,3,3] of images resized by the factors; exact because centres are at +0.5."""
+    factors = intrinsics.new_tensor([[scale_x], [scale_y], [1.0]])
+    return intrinsics * factors
+
+
+def shift_intrinsics(intrinsics: Tensor, dx: float, dy: float) -> Tensor:
+    """Return the intrinsics [...,3,3] after padding dx columns on the left and dy rows on top (crops: < 0)."""
+    shift = torch.zeros_like(intrinsics)
+    shift[..., 0, 2], shift[..., 1, 2] = dx, dy
+    return intrinsics + shift
+
+
+def rotation_degrees(axis: Literal["x", "y", "z"], degrees: Tensor | float) -> Tensor:
+    """Return rotations [...,3,3] about one axis, float64: x turns y towards z, y turns z towards x, z x towards y."""
+    angle = torch.deg2rad(torch.as_tensor(degrees, dtype=torch.float64))
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
+    rotation = torch.eye(3, dtype=torch.float64).expand(*angle.shape, 3, 3).clone()
+    rotation[..., first, first] = rotation[..., second, second] = cos
+    rotation[..., first, second], rotation[..., second, first] = -sin, sin
+    return rotation
+
+
+def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
+    """Return [...,4,4] from a rotation [...,3,3] and a translation [...,3]."""
+    matrix = torch.eye(4, dtype=rotation.dtype, device=rotation.device)
+    matrix = matrix.expand(*rotation.shape[:-2], 4, 4).clone()
+    matrix[..., :3, :3], matrix[..., :3, 3] = rotation, translation
+    return matrix
+
+
+def invert_rigid(matrix: Tensor) -> Tensor:
+    """Return the inverse of rigid motions [...,4,4]: world_to_camera from camera_to_world and back."""
+    rotation = matrix[..., :3, :3].transpose(-1, -2)
+    return rigid(rotation, -(rotation @ matrix[..., :3, 3:])[..., 0])
+
+
+def camera_centres(world_to_camera: Tensor) -> Tensor:
+    """Return the camera centres [...,3] in world coordinates."""
+    return invert_rigid(world_to_camera)[..., :3, 3]
+
+
+def look_at(centre: Tensor, target: Tensor, up: Tensor | None = None) -> Tensor:
+    """Return world_to_camera [...,4,4] of cameras at `centre` [...,3] that look at `target` [...,3].
+
+    up: the world's upward direction, by default -y (y points down). Raises ValueError where the view is
+    along it.
+    """
+    up = centre.new_tensor([0.0, -1.0, 0.0]) if up is None else up
+    forward = torch.nn.functional.normalize(target - centre, dim=-1)
+    right = torch.linalg.cross(forward, up.expand_as(forward))
+    if bool((right.norm(dim=-1) < 1e-6).any()):
+        raise ValueError("look_at: the view is parallel to the up direction; choose another up")
+    right = torch.nn.functional.normalize(right, dim=-1)
+    down = torch.linalg.cross(forward, right)
+    return invert_rigid(rigid(torch.stack([right, down, forward], dim=-1), centre))
+
+
+def check_cameras(intrinsics: Tensor, world_to_camera: Tensor, frames: int, name: str) -> None:
+    """Raise ValueError, naming `name`, the frame and the value, unless these are `frames` usable cameras."""
+    shapes = {
+        "intrinsics": (intrinsics, (frames, 3, 3)),
+        "world_to_camera": (world_to_camera, (frames, 4, 4)),
+    }
+    for what, (value, shape) in shapes.items():
+        if tuple(value.shape) != shape:
+            raise ValueError(
+                f"{name}: {what} is {list(value.shape)}, expected {list(shape)}: one camera a frame"
+            )
+        bad = ~torch.isfinite(value).flatten(1).all(1)
+        if bool(bad.any()):
+            raise ValueError(f"{name}: {what} is not finite at frame {int(bad.nonzero()[0])}")
+    focal = intrinsics.diagonal(dim1=-2, dim2=-1)[:, :2]
+    if bool((focal <= 0).any()):
+        frame = int((focal <= 0).any(1).nonzero()[0])
+        raise ValueError(f"{name}: focal length {focal[frame].tolist()} at frame {frame} is not positive")
+    last_row = world_to_camera.new_tensor([0.0, 0.0, 0.0, 1.0])
+    if not torch.allclose(world_to_camera[:, 3], last_row.expand(frames, 4), atol=1e-6):
+        raise ValueError(f"{name}: the last row of world_to_camera is not 0 0 0 1; is it transposed?")
+    rotation = world_to_camera[:, :3, :3].double()
+    off = (rotation @ rotation.transpose(1, 2) - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
+    if bool((off > ORTHONORMAL_TOLERANCE).any()):
+        frame = int(off.argmax())
+        raise ValueError(
+            f"{name}: the rotation at frame {frame} is not orthonormal (off by {float(off[frame]):.3g}); "
+            "is a scale mixed into it?"
+        )
+    if bool((torch.linalg.det(rotation) < 0).any()):
+        frame = int((torch.linalg.det(rotation) < 0).nonzero()[0])
+        raise ValueError(
+            f"{name}: the camera at frame {frame} is left-handed; convert it to OpenCV axes first"
+        )

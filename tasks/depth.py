@@ -1,0 +1,145 @@
+"""Depth: z-depth of every frame at the working size, consistent over the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from recapture.conf.schema import DepthConfig, TrajectoryConfig
+from recapture.datasets.clips import Clip, open_clip
+from recapture.datasets.keys import directory_hash
+from recapture.datasets.store import Artifact, ArtifactWriter
+from recapture.models.depth.alignment import Scale, align_depth, check_depth
+from recapture.models.depth.estimator import DepthEstimator
+from recapture.models.depth.ground_plane import ground_plane_depth
+from recapture.tasks.convert import stage_device, to_video
+from recapture.tasks.ingest import WorkingSize, to_working_size
+from recapture.tasks.stage import Item, Resources
+
+CHUNK = 16
+
+
+@dataclass
+class DepthStage:
+    """Write depth float32 [T,H,W] and known bool [T,H,W] (False where depth is unusable).
+
+    meta.pivot_depth is the median depth of the middle of the first frame: what trajectories turn about.
+    """
+
+    config: DepthConfig
+    resources: Resources = Resources()
+    name: str = "depth"
+    version: str = "1"
+    parents: tuple[str, ...] = ("ingest",)
+    per_trajectory: bool = False
+
+    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+        source = depth_source(self.config, clip)
+        return {
+            "source": source,
+            "model": directory_hash(self.config.model) if source == "model" and self.config.model else None,
+        }
+
+    def setup(self) -> None:
+        self._estimator = None
+        if self.config.model is not None and self.config.source in ("auto", "model"):
+            self._estimator = DepthEstimator(
+                self.config.model,
+                str(stage_device(self.resources.gpus)),
+                kind=None if self.config.prediction == "auto" else self.config.prediction,
+                batch=self.config.batch,
+            )
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        clip = Clip(**item.params["clip"])
+        ingest = inputs["ingest"]
+        height, width = ingest.meta["content"]
+        source = depth_source(self.config, clip)
+        chunks = {"given": self._given, "model": self._estimated, "ground_plane": self._ground_plane}[source]
+        pivot_depth, unknown, frames = float("nan"), 0.0, 0
+        with output.frames() as writer:
+            for chunk in chunks(clip, ingest):
+                depth, known = check_depth(
+                    chunk[:, :height, :width],
+                    clip.id,
+                    first_frame=frames,
+                    max_unknown_share=self.config.max_unknown_share,
+                )
+                if frames == 0:
+                    pivot_depth = middle_depth(depth[0], known[0])
+                writer.append(
+                    depth=_pad(depth.float(), ingest.meta["size"]), known=_pad(known, ingest.meta["size"])
+                )
+                frames += len(chunk)
+                unknown += float((~known).double().mean()) * len(chunk)
+        if frames != ingest.meta["frames"]:
+            raise ValueError(
+                f"clip {clip.id!r}: depth has {frames} frames where the video has {ingest.meta['frames']}; "
+                f"give a depth file of the video's length, or set depth.source to 'model'"
+            )
+        output.meta.update(pivot_depth=pivot_depth, source=source, frames=frames)
+        return {"pivot_depth": pivot_depth, "unknown_share": unknown / frames}
+
+    def _given(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
+        (height, width), (padded_height, padded_width) = ingest.meta["content"], ingest.meta["size"]
+        size = WorkingSize(height, width, padded_height, padded_width)
+        first = ingest.meta["first_frame"]
+        source = open_clip(clip)
+        for start in range(first, first + ingest.meta["frames"], CHUNK):
+            depth = source.depth(start, min(start + CHUNK, first + ingest.meta["frames"]))
+            if depth is None:
+                raise ValueError(
+                    f"clip {clip.id!r}: it brings no depth; set depth.source to 'auto' or 'model'"
+                )
+            # nearest: a mean of depths across an edge is a surface that does not exist
+            resized = [to_working_size(frame, size, interpolation=cv2.INTER_NEAREST) for frame in depth]
+            yield torch.from_numpy(np.stack(resized))
+
+    def _estimated(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
+        assert self._estimator is not None
+        height, width = ingest.meta["content"]
+        reader, state = ingest.frames(), None
+        scale = Scale(median_depth=self.config.median_depth)
+        for start in range(0, reader.frames, CHUNK):
+            rgb = reader.read(start, min(start + CHUNK, reader.frames), ["rgb"])["rgb"][:, :height, :width]
+            prediction = self._estimator.estimate(to_video(rgb, stage_device(self.resources.gpus))).cpu()
+            depth, state = align_depth(prediction, self._estimator.kind, state, scale=scale)
+            yield depth
+
+    def _ground_plane(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
+        height, width = ingest.meta["content"]
+        intrinsics = torch.from_numpy(ingest.read_npz("cameras.npz")["intrinsics"])
+        depth = ground_plane_depth(height, width, intrinsics[0].float(), horizon=self.config.horizon)
+        for start in range(0, len(intrinsics), CHUNK):
+            yield depth.expand(min(CHUNK, len(intrinsics) - start), height, width)
+
+
+def depth_source(config: DepthConfig, clip: Clip) -> str:
+    """Return where a clip's depth comes from: given, model or ground_plane."""
+    if config.source != "auto":
+        return config.source
+    if clip.depth_uri is not None or clip.kind == "scene":
+        return "given"
+    return "model" if config.model is not None else "ground_plane"
+
+
+def middle_depth(depth: Tensor, known: Tensor) -> float:
+    """Return the median depth of the middle ninth of a frame [H,W], or of all of it where that is unknown."""
+    height, width = depth.shape
+    middle = (slice(height // 3, height - height // 3), slice(width // 3, width - width // 3))
+    values = depth[middle][known[middle]]
+    if not values.numel():
+        values = depth[known]
+    return float(values.median())
+
+
+def _pad(array: Tensor, size: list[int]) -> np.ndarray:
+    """Pad [T,h,w] with zeros (unknown) on the right and below to [T,H,W]."""
+    padding = (0, size[1] - array.shape[2], 0, size[0] - array.shape[1])
+    return torch.nn.functional.pad(array, padding).numpy()

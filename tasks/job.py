@@ -1,0 +1,141 @@
+"""The plan of a job: which artifacts its clips and trajectories need, by content key."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from recapture.conf.load import UserError
+from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
+from recapture.datasets.clips import Clip, Rejected, scan
+from recapture.datasets.keys import content_key
+from recapture.tasks.deliver import DeliverStage
+from recapture.tasks.depth import DepthStage
+from recapture.tasks.fill import FillStage
+from recapture.tasks.ingest import IngestStage
+from recapture.tasks.measure import MeasureStage
+from recapture.tasks.preview import PreviewStage
+from recapture.tasks.render import RenderStage
+from recapture.tasks.stage import Item, Resources, Stage
+
+
+class ClipStage(Stage, Protocol):
+    """A stage over clips, or over clips and trajectories, that says what its artifacts depend on."""
+
+    parents: tuple[str, ...]
+    per_trajectory: bool
+
+    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+        """Return what, beside the configuration and the parents, decides the artifact's bytes."""
+        ...
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage and every item that it has to provide."""
+
+    stage: ClipStage
+    items: tuple[Item, ...]
+
+    def shards(self, size: int) -> Iterator[tuple[Item, ...]]:
+        """Cut the items into runs of at most `size`; keys do not depend on it."""
+        for start in range(0, len(self.items), size):
+            yield self.items[start : start + size]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A dataset's clips, what could not be read of it, and the stages in their order."""
+
+    config: RecaptureConfig
+    clips: tuple[Clip, ...]
+    rejected: tuple[Rejected, ...]
+    stages: tuple[StagePlan, ...]
+
+    def stage(self, name: str) -> StagePlan:
+        """Return the plan of the stage called `name`."""
+        return next(plan for plan in self.stages if plan.stage.name == name)
+
+
+def plan_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> Job:
+    """Scan the dataset and derive every item and its key from it and from the configuration.
+
+    Raises UserError when the dataset cannot be read or no clip is left to work on.
+    """
+    try:
+        found, rejected = scan(config.dataset.uri, config.dataset.kind)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"dataset {config.dataset.uri!r} cannot be read: {error}; check dataset.uri"
+        ) from error
+    wanted = [clip for clip in found if fnmatch.fnmatchcase(clip.id, config.dataset.where)]
+    clips = wanted[: config.dataset.limit]
+    if not clips:
+        raise UserError(
+            f"dataset {config.dataset.uri!r} has no clip to work on: {len(found)} could be read, of which "
+            f"{len(wanted)} match dataset.where={config.dataset.where!r}; {len(rejected)} could not be read"
+            + "".join(f"\n  {clip.id}: {clip.error}" for clip in rejected[:10])
+        )
+    return Job(config, tuple(clips), tuple(rejected), tuple(plan_stages(stages, clips, config)))
+
+
+def recapture_stages(config: RecaptureConfig) -> list[ClipStage]:
+    """Return the stages of a recapture job in their order."""
+    return [
+        *_geometry_stages(config),
+        FillStage(config.fill, config.seed, _resources(config, "fill")),
+        MeasureStage(config.measure, _resources(config, "measure")),
+        DeliverStage(config.deliver, _resources(config, "deliver")),
+    ]
+
+
+def preview_stages(config: RecaptureConfig) -> list[ClipStage]:
+    """Return the stages of a preview in their order: no model fills anything."""
+    return [*_geometry_stages(config), PreviewStage(config.deliver, _resources(config, "preview"))]
+
+
+def _geometry_stages(config: RecaptureConfig) -> list[ClipStage]:
+    return [
+        IngestStage(config.ingest, _resources(config, "ingest")),
+        DepthStage(config.depth, _resources(config, "depth")),
+        RenderStage(config.render, _resources(config, "render")),
+    ]
+
+
+def _resources(config: RecaptureConfig, stage: str) -> Resources:
+    wanted = config.execution.resources.get(stage)
+    return Resources(wanted.cpus, wanted.gpus) if wanted else Resources()
+
+
+def plan_stages(
+    stages: Sequence[ClipStage], clips: Sequence[Clip], config: RecaptureConfig
+) -> Iterator[StagePlan]:
+    """Chain the keys: a key holds its parents' keys, so a change redoes what follows it and no more."""
+    keys: dict[tuple[str, str], str] = {}
+    for stage in stages:
+        items = []
+        for clip in clips:
+            for trajectory in config.trajectories if stage.per_trajectory else (None,):
+                name = item_name(clip, trajectory)
+                inputs = {
+                    parent: keys.get((parent, name)) or keys[parent, clip.id] for parent in stage.parents
+                }
+                identity = stage.identity(clip, trajectory)
+                key = content_key(
+                    stage.name, stage.version, stage.config.model_dump(mode="json"), inputs, identity
+                )
+                params = {
+                    "clip": asdict(clip),
+                    "trajectory": trajectory.model_dump(mode="json") if trajectory else None,
+                    "label": trajectory.label if trajectory else "",
+                }
+                keys[stage.name, name] = key
+                items.append(Item(clip.id, name, key, inputs, params))
+        yield StagePlan(stage, tuple(items))
+
+
+def item_name(clip: Clip, trajectory: TrajectoryConfig | None) -> str:
+    """Return the unique label of a clip, or of a clip along a trajectory."""
+    return f"{clip.id}@{trajectory.label}" if trajectory else clip.id

@@ -1,0 +1,151 @@
+"""What a job leaves in MLflow: its settings, what each stage did, what was measured, and pictures."""
+
+from __future__ import annotations
+
+import io
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import yaml
+from PIL import Image
+
+import recapture
+from recapture.datasets.store import ArtifactStore
+from recapture.tasks.job import Job
+from recapture.tasks.report import JobSummary, markdown, method_table
+from recapture.tasks.stage import Outcome, Stage
+from recapture.tasks.tracking import Tracker, start_run
+
+TABLE_ROWS = 2000
+PARAMETERS = ("dataset.name", "dataset.uri", "depth.source", "fill.method", "ingest.short_side", "seed")
+
+
+class JobMemory:
+    """The job's MLflow runs, from its start to its end: one parent, one child a stage."""
+
+    def __init__(self, job: Job, run_id: str, uri: str | None, artifact_root: str | None) -> None:
+        self._job, self._children = job, dict[str, tuple[Tracker, list[Outcome]]]()
+        self._tags = {"dataset": job.config.dataset.name, "recapture_run": run_id, **code_version()}
+        self._run = start_run(
+            uri,
+            job.config.dataset.name,
+            f"{job.stages[-1].stage.name}-{run_id}",
+            self._tags,
+            artifact_root=artifact_root,
+        )
+
+    def __enter__(self) -> Self:
+        config = self._job.config
+        flat = config.flat()
+        self._run.params({name: flat[name] for name in PARAMETERS})
+        self._run.params({"trajectories": ", ".join(trajectory.label for trajectory in config.trajectories)})
+        self._run.text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), "config.yaml")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for child, _ in self._children.values():
+            child.finish(failed=error is not None)
+        self._run.finish(failed=error is not None)
+
+    @property
+    def mlflow_run(self) -> str | None:
+        """Return the id of the parent run, if there is one."""
+        return self._run.run_id
+
+    def stage(self, stage: Stage, outcomes: Sequence[Outcome]) -> None:
+        """Remember what came of one shard of a stage."""
+        if stage.name not in self._children:
+            tags = {**self._tags, "stage": stage.name, "stage_version": stage.version}
+            self._children[stage.name] = (self._run.child(stage.name, tags), [])
+        child, seen = self._children[stage.name]
+        seen.extend(outcomes)
+        counts = {
+            f"items_{status}": sum(o.status == status for o in seen) for status in {o.status for o in seen}
+        }
+        made = [outcome for outcome in seen if outcome.status == "ok"]
+        costs = {}
+        if made:
+            costs = {
+                "seconds_median": statistics.median(outcome.seconds for outcome in made),
+                "seconds_total": sum(outcome.seconds for outcome in made),
+                "bytes_total": sum(outcome.bytes for outcome in made),
+                "vram_peak_mb": max(outcome.vram_peak_mb for outcome in made),
+            }
+        child.metrics({**counts, **costs}, step=len(seen))
+
+    def job(self, summary: JobSummary, store: ArtifactStore) -> None:
+        """Remember the end of the job: measurements, tables, contact sheets and videos."""
+        summary.mlflow_run = self.mlflow_run
+        if self.mlflow_run is None:
+            return
+        for name, (child, outcomes) in self._children.items():
+            child.table([_table_row(outcome) for outcome in outcomes[:TABLE_ROWS]], f"{name}.json")
+        means = method_table(summary.metrics)
+        self._run.metrics(
+            {
+                "videos_wanted": summary.wanted,
+                "videos_delivered": summary.delivered,
+                "seconds": summary.seconds,
+                **{
+                    f"{method}/{metric}": value
+                    for method, row in means.items()
+                    for metric, value in row.items()
+                },
+            }
+        )
+        self._run.table([{"method": method, **row} for method, row in means.items()], "measurements.json")
+        self._run.text(markdown(summary), "summary.md")
+        self._pictures(summary, store)
+
+    def _pictures(self, summary: JobSummary, store: ArtifactStore) -> None:
+        last = self._job.stages[-1]
+        ready = [item for item in last.items if item.name in summary.ready]
+        for item in ready[: self._job.config.tracking.videos]:
+            artifact = store.open(last.stage.name, item.key)
+            label = item.name.replace("/", "_").replace("@", "_at_")
+            for file in artifact.names():
+                if file == "contact_sheet.png":
+                    sheet = Image.open(io.BytesIO(artifact.read_bytes(file)))
+                    self._run.image(sheet, f"contact_sheets/{label}")
+                if file.endswith((".mp4", ".png")):
+                    with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
+                        path = Path(folder) / file
+                        path.write_bytes(artifact.read_bytes(file))
+                        self._run.artifact(str(path), f"videos/{label}")
+
+
+def code_version() -> dict[str, str]:
+    """Return the version and, in a git checkout, the commit that a run was made by."""
+    tags = {"recapture_version": recapture.__version__}
+    folder = Path(recapture.__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        tags["mlflow.source.git.commit"] = commit.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        pass  # an installed wheel has no history; the version says enough
+    return tags
+
+
+def _table_row(outcome: Outcome) -> dict[str, str | float | int]:
+    return {
+        "item": outcome.item,
+        "status": outcome.status,
+        "seconds": round(outcome.seconds, 3),
+        "bytes": outcome.bytes,
+        "attempts": outcome.attempts,
+        "error": outcome.error,
+        **{name: float(value) for name, value in outcome.metrics.items()},
+    }

@@ -1,0 +1,48 @@
+"""Publish: copy what was delivered to a folder that people browse, under the clips' own names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+import fsspec
+
+from recapture.datasets.store import ArtifactStore
+from recapture.tasks.stage import Item
+
+RECORD = "recapture.json"
+
+
+def publish(
+    stage: str,
+    items: Iterable[Item],
+    metrics: Mapping[str, Mapping[str, float]],
+    store: ArtifactStore,
+    outputs: str,
+) -> int:
+    """Bring `outputs`/CLIP/TRAJECTORY/ up to date with a stage's artifacts; return how many were copied.
+
+    metrics: item name -> its measurements. A folder whose recapture.json names the same key and metrics is
+    left alone; that file is written last.
+    """
+    filesystem, root = fsspec.core.url_to_fs(outputs)
+    copied = 0
+    for item in items:
+        folder = f"{root.rstrip('/')}/{item.clip_id}/{item.params['label']}"
+        record = {
+            "clip": item.clip_id,
+            "trajectory": item.params["trajectory"],
+            "key": item.key,
+            "metrics": dict(metrics.get(item.name, {})),
+        }
+        text = json.dumps(record, indent=2, sort_keys=True, allow_nan=True)
+        record_file = f"{folder}/{RECORD}"
+        if filesystem.exists(record_file) and filesystem.cat_file(record_file) == text.encode():
+            continue
+        artifact = store.open(stage, item.key)
+        filesystem.makedirs(folder, exist_ok=True)
+        for file in artifact.names():
+            filesystem.pipe_file(f"{folder}/{file}", artifact.read_bytes(file))
+        filesystem.pipe_file(record_file, text.encode())
+        copied += 1
+    return copied

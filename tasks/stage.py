@@ -1,0 +1,82 @@
+"""What a stage is, what it works on and what comes of it. Nothing here knows where a stage runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel
+
+from recapture.datasets.store import Artifact, ArtifactWriter
+
+Status = Literal["ok", "reused", "error", "quarantined", "dropped", "blocked"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker of a stage needs; fractions share a GPU."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One artifact to make: a clip, or a clip along a trajectory."""
+
+    clip_id: str
+    name: str  # unique in its stage: "bmx/003" or "bmx/003@orbit_right_20"
+    key: str
+    inputs: Mapping[str, str] = field(default_factory=dict)  # parent stage -> parent key
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Stage(Protocol):
+    """One step of the pipeline; light to pickle until `setup` has run on a worker."""
+
+    name: str
+    version: str  # raise it when the same inputs give other bytes
+    resources: Resources
+
+    @property
+    def config(self) -> BaseModel:
+        """The frozen part of the configuration that the stage reads."""
+        ...
+
+    def setup(self) -> None:
+        """Load models, once a worker."""
+        ...
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        """Make one artifact from its parents' and return its metrics; raise to fail this item alone."""
+        ...
+
+
+class TransientError(RuntimeError):
+    """A failure that trying again may mend, such as throttled storage."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one item. Workers return it; they never raise."""
+
+    item: str
+    clip_id: str
+    key: str
+    stage: str
+    status: Status
+    error_type: str = ""
+    error: str = ""
+    traceback: str = ""
+    attempts: int = 1
+    seconds: float = 0.0
+    bytes: int = 0
+    device: str = ""
+    vram_peak_mb: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Return whether the artifact is there."""
+        return self.status in ("ok", "reused")

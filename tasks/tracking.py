@@ -1,0 +1,167 @@
+"""What MLflow remembers of a job: a parent run, a child run a stage. Nothing depends on its being there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
+
+# A server that is away must cost seconds, not minutes; what the user has set already stays.
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+
+class _Link:
+    """The connection that all runs of a job share; after the first failure it is given up."""
+
+    def __init__(self, uri: str | None) -> None:
+        self.uri, self._client, self.away = uri, None, uri is None
+
+    def call(self, what: str, action: Callable[[Any], Any]) -> Any:
+        """Do something with the client; on failure warn once and do nothing ever after."""
+        if self.away:
+            return None
+        try:
+            return action(self._connect())
+        except Exception as error:
+            self.away = True
+            reason = type(error).__name__
+            logger.warning(
+                "MLflow at %s is away (%s: %s); the job goes on and is not remembered there",
+                without_credentials(self.uri or ""),
+                what,
+                reason,
+            )
+            return None
+
+    def _connect(self) -> Any:
+        if self._client is None:
+            for variable, value in {**PATIENCE, **QUIET}.items():
+                os.environ.setdefault(variable, value)
+            logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces every migration
+            from mlflow import MlflowClient
+
+            self._client = MlflowClient(tracking_uri=self.uri)
+        return self._client
+
+
+class Tracker:
+    """One MLflow run, or nothing when tracking is off or the server is away."""
+
+    def __init__(self, link: _Link, experiment: str | None, run_id: str | None) -> None:
+        self._link, self._experiment, self.run_id = link, experiment, run_id
+
+    def child(self, name: str, tags: Mapping[str, str]) -> Tracker:
+        """Open a run below this one, by its explicit id: MLflow's active run is per thread."""
+        tags = {**tags, "mlflow.parentRunId": self.run_id or ""}
+        return Tracker(self._link, self._experiment, _create_run(self._link, self._experiment, name, tags))
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters once; they cannot change afterwards."""
+        if self.run_id is None:
+            return
+        from mlflow.entities import Param
+
+        entities = [Param(name, str(value)[:6000]) for name, value in values.items()]
+        for start in range(0, len(entities), 100):
+            batch = entities[start : start + 100]
+            self._call("parameters", lambda client, batch=batch: client.log_batch(self.run_id, params=batch))
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers at a step, in one request."""
+        if self.run_id is None:
+            return
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        entities = [Metric(metric_name(name), float(value), now, step) for name, value in values.items()]
+        for start in range(0, len(entities), 1000):
+            batch = entities[start : start + 1000]
+            self._call("metrics", lambda client, batch=batch: client.log_batch(self.run_id, metrics=batch))
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        for name, value in values.items():
+            self._call("tags", lambda client, n=name, v=value: client.set_tag(self.run_id, n, v))
+
+    def text(self, content: str, file: str) -> None:
+        """Log a text file."""
+        self._call(file, lambda client: client.log_text(self.run_id, content, file))
+
+    def table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
+        """Log a table, one mapping a row."""
+        columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
+        if columns:
+            self._call(file, lambda client: client.log_table(self.run_id, columns, file))
+
+    def image(self, image: Image, key: str, step: int = 0) -> None:
+        """Log an image into the UI's grid of `key`."""
+        self._call(key, lambda client: client.log_image(self.run_id, image, key=key, step=step))
+
+    def figure(self, figure: Figure, file: str) -> None:
+        """Log a matplotlib figure."""
+        self._call(file, lambda client: client.log_figure(self.run_id, figure, file))
+
+    def artifact(self, path: str, folder: str) -> None:
+        """Log a local file below `folder`."""
+        self._call(path, lambda client: client.log_artifact(self.run_id, path, folder))
+
+    def finish(self, failed: bool = False) -> None:
+        """Close the run."""
+        status = "FAILED" if failed else "FINISHED"
+        self._call("end of run", lambda client: client.set_terminated(self.run_id, status))
+
+    def _call(self, what: str, action: Callable[[Any], Any]) -> None:
+        if self.run_id is not None:
+            self._link.call(what, action)
+
+
+def start_run(
+    uri: str | None, experiment: str, name: str, tags: Mapping[str, str], *, artifact_root: str | None = None
+) -> Tracker:
+    """Open a job's parent run; uri None tracks nothing.
+
+    artifact_root: where a new experiment keeps its artifacts; a server decides that itself (None).
+    """
+    link = _Link(uri)
+
+    def find(client: Any) -> str:
+        known = client.get_experiment_by_name(experiment)
+        if known is not None:
+            return str(known.experiment_id)
+        location = f"{artifact_root}/{experiment}" if artifact_root else None
+        return str(client.create_experiment(experiment, artifact_location=location))
+
+    experiment_id = link.call("experiment", find)
+    return Tracker(link, experiment_id, _create_run(link, experiment_id, name, tags))
+
+
+def without_credentials(uri: str) -> str:
+    """Return a URI without user and password, to be shown."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def metric_name(name: str) -> str:
+    """Return a name that MLflow accepts."""
+    return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
+
+
+def _create_run(link: _Link, experiment: str | None, name: str, tags: Mapping[str, str]) -> str | None:
+    if experiment is None:
+        return None
+    run = link.call("run", lambda client: client.create_run(experiment, run_name=name, tags=dict(tags)))
+    return None if run is None else str(run.info.run_id)

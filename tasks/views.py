@@ -1,0 +1,69 @@
+"""What fillers and metrics work on, read from a clip's artifacts for any frames of a new path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recapture.datasets.store import Artifact
+from recapture.models.fill.view import RenderedView, SourceView
+from recapture.tasks.convert import to_video
+from recapture.tasks.ingest import content_known
+
+
+class SceneReader:
+    """Reads what fillers and metrics work on, source and rendered view, for any frames of the new path."""
+
+    def __init__(self, inputs: Mapping[str, Artifact], device: torch.device) -> None:
+        self._inputs, self._device = inputs, device
+        self._source = {
+            name: torch.from_numpy(array) for name, array in inputs["ingest"].read_npz("cameras.npz").items()
+        }
+        self._path = {
+            name: torch.from_numpy(array) for name, array in inputs["render"].read_npz("cameras.npz").items()
+        }
+        self._content = torch.from_numpy(content_known(inputs["ingest"]))
+
+    @property
+    def frames(self) -> int:
+        """Return how many frames the new path has."""
+        return len(self._path["source_frame"])
+
+    def read(self, frames: np.ndarray) -> tuple[RenderedView, SourceView]:
+        """Return the rendered view at the frames [t], and the stretch of the source that they show."""
+        picked = torch.from_numpy(frames)
+        render = read_frames(self._inputs["render"], frames)
+        view = RenderedView(
+            to_video(render["rgb"], self._device),
+            self._tensor(render["visible"]),
+            self._tensor(render["depth"]),
+            self._tensor(render["stretch"]).float(),
+            self._path["intrinsics"][picked].to(self._device),
+            self._path["world_to_camera"][picked].to(self._device),
+        )
+        shown = self._path["source_frame"][picked]
+        stretch = np.arange(int(shown.min()), int(shown.max()) + 1)
+        source = read_frames(self._inputs["ingest"], stretch)
+        depth = read_frames(self._inputs["depth"], stretch)
+        first = torch.from_numpy(stretch)
+        return view, SourceView(
+            to_video(source["rgb"], self._device),
+            self._tensor(depth["depth"]),
+            self._tensor(depth["known"]) & self._content.to(self._device),
+            self._source["intrinsics"][first].to(self._device),
+            self._source["world_to_camera"][first].to(self._device),
+            (shown - int(stretch[0])).to(self._device),
+        )
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+def read_frames(artifact: Artifact, frames: np.ndarray) -> dict[str, np.ndarray]:
+    """Read every per-frame array of an artifact at the frames [t] int, in the order asked for."""
+    first, last = int(frames.min()), int(frames.max())
+    arrays = artifact.frames().read(first, last + 1)
+    return {name: array[frames - first] for name, array in arrays.items()}

@@ -1,0 +1,53 @@
+"""The command line answers with one clear message, whatever is wrong."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+
+def cli(*words, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "recapture.flows.cli", *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    code = (
+        "import sys; from recapture.flows.cli import app\n"
+        "try: app(['--help'])\nexcept SystemExit: pass\n"
+        "print('heavy:', sorted({'torch', 'ray', 'prefect', 'mlflow', 'cv2', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    for command in ("run", "preview", "plan", "status", "quarantine", "doctor", "config", "ui"):
+        assert command in done.stdout
+    assert "heavy: []" in done.stdout
+
+
+def test_config_prints_what_the_layers_come_to():
+    done = cli("config", "--profile", "demo", "--fill.window", "17", RECAPTURE_SEED="7")
+    settings = yaml.safe_load(done.stdout)
+    assert (settings["fill"]["window"], settings["seed"], settings["dataset"]["name"]) == (17, 7, "sample")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "--fill.windw", "17"], "fill.windw: no such setting; did you mean fill.window?"),
+        (["run", "--profile", "nope"], "no profile is called 'nope'"),
+        (["plan", "--dataset.uri", "/no/such/folder"], "/no/such/folder"),
+    ],
+)
+def test_a_mistake_is_one_message_without_a_traceback(words, message):
+    done = cli(*words)
+    assert done.returncode == 2
+    assert message in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
