@@ -271,12 +271,11 @@ def _smooth_edges(
         first |= differs
         second |= differs
     view, pixel = edge.flatten(1).nonzero(as_tuple=True)
-    total = torch.zeros((len(view), 3), dtype=colour.dtype, device=colour.device)
     steps = [(index + 0.5) / antialias - 0.5 for index in range(antialias)]
-    for dy in steps:
-        for dx in steps:
-            rays = lenses.scattered(view, centres[pixel] + centres.new_tensor([dx, dy]))
-            depth, body = cast(frames, rays)
-            seen = shade(frames, rays, surface_at(frames, rays, depth, body))
-            total += seen.masked_fill(torch.isinf(depth)[:, None], 0.5)
-    colour[view, pixel] = total / antialias**2
+    shift = centres.new_tensor([(dx, dy) for dy in steps for dx in steps])  # [antialias², 2]
+    around = (centres[pixel] + shift[:, None]).reshape(-1, 2)
+    rays = lenses.scattered(view.repeat(len(shift)), around)
+    depth, body = cast(frames, rays)
+    seen = shade(frames, rays, surface_at(frames, rays, depth, body))
+    seen = seen.masked_fill(torch.isinf(depth)[:, None], 0.5)
+    colour[view, pixel] = seen.unflatten(0, (len(shift), -1)).mean(0)
