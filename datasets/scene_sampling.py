@@ -65,11 +65,12 @@ def sample_scene(seed: int, camera_motion: bool | None = None, fov_degrees: floa
     """A random scene: 3 to 6 bodies that move, hop and spin in a textured room.
 
     camera_motion: whether the source camera sways gently; None lets the seed decide.
-    The same seed gives the same scene. The room leaves space for orbits of 45 degrees about its middle.
+    The same seed gives the same scene. The room leaves space for orbits about its middle: 45 degrees to the
+    sides, 25 up, 20 down.
     """
     rng = np.random.default_rng([seed, 20240607])
     names = [str(name) for name in rng.permutation(list(COLOURS))]
-    floor = float(rng.uniform(1.1, 1.5))
+    floor = float(rng.uniform(1.55, 1.85))
     room = _room(rng, floor)
     spots = [(column, row) for row in range(2) for column in range(3)]
     rng.shuffle(spots)
@@ -213,8 +214,8 @@ def _room(rng: np.random.Generator, floor: float) -> Room:
 
 
 def _camera(rng: np.random.Generator, sways: bool, fov_degrees: float | None) -> SourceCamera:
-    position = np.array([0.0, -0.35, 0.0]) + rng.uniform([-0.5, -0.35, -0.4], [0.5, 0.3, 0.3])
-    target = np.array([0.0, 0.45, 4.2]) + rng.uniform([-0.3, -0.2, 0], [0.3, 0.2, 0])
+    position = np.array([0.0, -0.35, 0.0]) + rng.uniform([-0.5, -0.35, -0.4], [0.5, 0.2, 0.3])
+    target = np.array([0.0, 0.7, 4.2]) + rng.uniform([-0.3, -0.2, 0], [0.3, 0.2, 0])
     amount = 1.0 if sways else 0.0
     position_sway = amount * rng.uniform(0.25, 0.6) * _direction(rng) * np.array([1.0, 0.5, 0.7])
     target_sway = amount * rng.uniform(0.0, 0.3) * _direction(rng)

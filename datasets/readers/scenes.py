@@ -34,7 +34,7 @@ from recapture.datasets.scenes import (
 
 SCHEME = "scenes://"
 # Part of every scene's content hash: raise it when a seed no longer gives the same pixels.
-SCENES_VERSION = 1
+SCENES_VERSION = 2
 _CHUNK_PIXELS = 1 << 19  # rendered at once; bounds the memory of large scenes
 
 _CAMERA_MOTION = {"any": None, "still": False, "moving": True}
