@@ -135,7 +135,7 @@ class TrajectoryConfig(Section):
 class RenderConfig(Section):
     break_ratio: float = Field(0.05, gt=0, lt=1, description="A quad whose depth jumps by more is torn open.")
     shell: float = Field(
-        0.2, ge=0, le=10, description="Thickness of the occluder behind a torn edge, as a share of depth."
+        0.3, ge=0, le=10, description="Thickness of the occluder behind a torn edge, as a share of depth."
     )
     max_stretch: float | None = Field(
         16.0, gt=1, description="Surfaces magnified more (in area) than this are holes; null keeps them all."

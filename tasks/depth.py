@@ -65,12 +65,13 @@ class DepthStage:
         pivot_depth, unknown, frames = float("nan"), 0.0, 0
         with output.frames() as writer:
             for chunk in chunks(clip, ingest):
-                depth, known = check_depth(
+                depth, usable = check_depth(
                     chunk[:, :height, :width],
                     clip.id,
                     first_frame=frames,
                     max_unknown_share=self.config.max_unknown_share,
                 )
+                known = usable & self._usable(clip, ingest, frames, len(chunk))
                 if frames == 0:
                     pivot_depth = middle_depth(depth[0], known[0])
                 writer.append(
@@ -85,6 +86,17 @@ class DepthStage:
             )
         output.meta.update(pivot_depth=pivot_depth, source=source, frames=frames)
         return {"pivot_depth": pivot_depth, "unknown_share": unknown / frames}
+
+    def _usable(self, clip: Clip, ingest: Artifact, start: int, count: int) -> Tensor:
+        """Return [t,h,w]: what the clip itself says may be used; everything where it says nothing."""
+        height, width = ingest.meta["content"]
+        first = ingest.meta["first_frame"] + start
+        known = open_clip(clip).known(first, first + count)
+        if known is None:
+            return torch.ones(count, height, width, dtype=torch.bool)
+        size = (width, height)
+        resized = [cv2.resize(one.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) for one in known]
+        return torch.from_numpy(np.stack(resized)) > 0
 
     def _given(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
         (height, width), (padded_height, padded_width) = ingest.meta["content"], ingest.meta["size"]

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from recapture.conf.schema import IngestConfig
+from recapture.conf.schema import IngestConfig, TrajectoryConfig
 from recapture.datasets.clips import Clip, open_clip
 from recapture.datasets.store import Artifact, ArtifactWriter
 from recapture.models.geometry.cameras import check_cameras, default_intrinsics, scale_intrinsics
@@ -74,6 +75,11 @@ class IngestStage:
     resources: Resources = Resources()
     name: str = "ingest"
     version: str = "1"
+    parents: tuple[str, ...] = ()
+    per_trajectory: bool = False
+
+    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+        return {"content": clip.content_hash}
 
     def setup(self) -> None:
         """Nothing to load."""

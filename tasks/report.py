@@ -142,7 +142,7 @@ def markdown(summary: JobSummary) -> str:
         f"# {summary.dataset}: {summary.delivered} of {summary.wanted} videos",
         "",
         f"{summary.clips} clips, {summary.seconds:.0f} s"
-        + (f", MLflow run `{summary.run_id}`" if summary.run_id else ""),
+        + (f", MLflow run `{summary.mlflow_run}`" if summary.mlflow_run else ""),
         "",
         "| stage | done | reused | failed | blocked |",
         "|---|---|---|---|---|",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
@@ -12,7 +14,8 @@ from recapture.models.geometry.rasterize import render
 from recapture.models.metrics.backwarp import back_warp
 
 STATIC_COLOUR = 0.15  # of the range [-1, 1] per channel, mean over channels
-OFFSETS = (2, 4, 8, 16, 32)  # frames to look ahead and back, nearest first
+BLEND = 1 / 8  # of the longer side: how deep in a hole the shared background alone is left
+OFFSETS = (4, 12)  # frames to look ahead and back, nearest first
 
 
 @dataclass(frozen=True)
@@ -38,36 +41,40 @@ def fill_classical(
 
     1. Cracks less than 3 pixels wide are closed from what surrounds them (`close_cracks`).
 
-    2. Propagation (needs a source): the source frames 2, 4, 8, 16 and 32 frames before and after the one
-    shown, nearest first, are rendered into the target camera with their moving pixels left out
+    2. Propagation (needs a source): the source frames 4 and 12 frames before and after the one shown,
+    nearest first, are rendered into the target camera with their moving pixels left out
     (`static_pixels`); what they show of a hole is taken.
 
-    3. One picture of what nobody saw: the frame with the largest remaining hole is inpainted (OpenCV,
-    Telea), the hole is given the depth of the background beside it, and that patch is rendered into every
-    other frame. So the invented background stays in place when the camera moves, instead of being invented
-    anew each frame.
+    3. What is still open is inpainted frame by frame (OpenCV, Telea). A frame of which nothing at all is
+    known gets the mean known colour of the clip, else of the source, else grey.
 
-    4. What is still open is inpainted frame by frame (Telea). A frame of which nothing at all is known gets
-    the mean known colour of the clip, else of the source, else grey.
+    4. Deep inside a hole all frames share one picture: that of the frame with the largest remaining hole is
+    given the depth of the background beside it and rendered into the others. It is blended in from the
+    hole's edge over 1/8 of the frame's longer side, so that invented background keeps its place when the
+    camera moves, while a narrow hole follows its own surroundings.
     """
     video, known, depth = view.video.clone(), view.visible.clone(), view.depth.clone()
     close_cracks(video, known, depth, inpaint_radius)
     if source is not None and propagate:
+        static = static_pixels(source, torch.arange(len(source.video), device=video.device))
         for offset in _offsets(source):
             if known.all():
                 break
-            _take(video, known, depth, *_from_other_frames(view, source, offset))
-    if not known.all() and known.any():
-        _take(video, known, depth, *_one_invented_background(view, video, known, depth, inpaint_radius))
-    video = inpaint(video, known, depth, inpaint_radius, _mean_colour(video, known, source))
+            _take(video, known, depth, *_from_other_frames(view, source, static, offset))
+    if not known.all():
+        filled = inpaint(video, known, depth, inpaint_radius, _mean_colour(video, known, source))
+        if known.any():
+            patch, share = _one_invented_background(view, filled, known, depth)
+            filled = torch.lerp(filled, patch, share[:, None])
+        video = torch.where(known[:, None], video, filled)
     return torch.where(view.visible[:, None], view.video, video)
 
 
-def static_pixels(source: SourceView, frames: Tensor, *, apart: int = 4, tolerance: float = 0.05) -> Tensor:
+def static_pixels(source: SourceView, frames: Tensor, *, apart: int = 4, tolerance: float = 0.03) -> Tensor:
     """Which pixels of the source frames `frames` [n] show something that stands still: bool [n, h, w].
 
     Each pixel is lifted and looked up in the frames `apart` earlier and later (those that exist). The other
-    frame agrees when it has the same depth there (5 %) and the same colour (within 15 % of the range, mean
+    frame agrees when it has the same depth there (3 %) and the same colour (within 15 % of the range, mean
     over channels), and contradicts when it looks through the point (its depth is farther) or shows another
     colour at that depth. An occluder in front says nothing. Static = agreed by one at least, contradicted
     by none. Cameras must be known for this to mean anything when the camera moves; a thing that rests for
@@ -106,13 +113,14 @@ def _offsets(source: SourceView) -> list[int]:
     return [sign * offset for offset in OFFSETS if offset < span for sign in (1, -1)]
 
 
-def _from_other_frames(view: RenderedView, source: SourceView, offset: int) -> tuple[Tensor, Tensor, Tensor]:
+def _from_other_frames(
+    view: RenderedView, source: SourceView, static: Tensor, offset: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """The static part of the source `offset` frames away in the view's cameras: video, visible, depth."""
     wanted = source.source_frame + offset
     exists = (wanted >= 0) & (wanted < len(source.video))
-    frames, position = torch.unique(wanted.clamp(0, len(source.video) - 1), return_inverse=True)
-    static = static_pixels(source, frames)[position]
-    other = source.at(frames[position])
+    frames = wanted.clamp(0, len(source.video) - 1)
+    other = source.at(frames)
     seen = render(
         other.video,
         other.depth,
@@ -121,32 +129,32 @@ def _from_other_frames(view: RenderedView, source: SourceView, offset: int) -> t
         view.intrinsics,
         view.world_to_camera,
         size=(view.video.shape[2], view.video.shape[3]),
-        known=static & exists[:, None, None],
+        known=static[frames] & exists[:, None, None],
     )
     return seen.video, seen.visible, seen.depth
 
 
 def _one_invented_background(
-    view: RenderedView, video: Tensor, known: Tensor, depth: Tensor, radius: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Inpaint the emptiest frame that still knows something, and show its hole to all cameras."""
-    count = len(video)
+    view: RenderedView, filled: Tensor, known: Tensor, depth: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The hole of the emptiest frame that knows anything, shown to all cameras, and its share 0...1."""
+    count, _, height, width = filled.shape
     holes = (~known).flatten(1).sum(1)
     holes[~known.flatten(1).any(1)] = -1
     t = int(holes.argmax())
-    picture = inpaint(video[t : t + 1], known[t : t + 1], depth[t : t + 1], radius, video.new_zeros(3))
-    patch_depth = background_depth(depth[t], known[t])
     seen = render(
-        picture.expand(count, -1, -1, -1),
-        patch_depth.expand(count, -1, -1),
+        filled[t].expand(count, -1, -1, -1),
+        background_depth(depth[t], known[t]).expand(count, -1, -1),
         view.intrinsics[t].expand(count, -1, -1),
         view.world_to_camera[t].expand(count, -1, -1),
         view.intrinsics,
         view.world_to_camera,
-        size=(video.shape[2], video.shape[3]),
+        size=(height, width),
         known=(~known[t]).expand(count, -1, -1),
     )
-    return seen.video, seen.visible, seen.depth
+    inside = [cv2.distanceTransform(hole, cv2.DIST_L2, 5) for hole in (~known).byte().cpu().numpy()]
+    share = (torch.from_numpy(np.stack(inside)).to(filled) / (BLEND * max(height, width))).clamp_max(1)
+    return seen.video, share * seen.visible
 
 
 def _take(

@@ -19,6 +19,7 @@ from recapture.models.geometry.cameras import invert_rigid
 
 EMPTY = 2**63 - 1  # larger than every key: the bits of a positive float32, then a face number
 SLACK = 1e-3  # pixels; closes the seams that rounding would leave between neighbouring triangles
+SHELL_GAP = 0.05  # pixels that a shell stays away from the background's pixel centres
 SHELL_SETBACK = 1e-4  # a surface wins against the shell that hangs on it
 SMALL = 2  # faces that cover at most so many pixel centres a side are drawn without a list of candidates
 CHUNK_QUADS = 1 << 23  # quads drawn at once on an accelerator; bounds memory to about 6 GB
@@ -46,7 +47,7 @@ def render(
     size: tuple[int, int] | None = None,
     known: Tensor | None = None,  # [T, h, w] bool, source pixels that may be lifted
     break_ratio: float = 0.05,
-    shell: float = 0.2,
+    shell: float = 0.3,
     near: float = 1e-3,
     max_stretch: float | None = None,
 ) -> Rendered:
@@ -173,8 +174,8 @@ def _lift(
         (area.expand_as(whole) / 2).flatten(),
         whole.flatten(),
     )
-    alone = known & ~_touched(whole)
-    faces = [surface, _footprints(depth, alone, cameras, nearest)]
+    ragged = known & (~_touched(whole) | _touched(~usable))
+    faces = [surface, _footprints(depth, ragged, cameras, nearest)]
     if shell > 0:
         faces.append(_shell(u, v, corners_z, torn, cameras, nearest, break_ratio, shell))
     return _Faces(*(torch.cat([getattr(f, name) for f in faces], -1) for name in _Faces.__annotations__))
@@ -191,9 +192,9 @@ def _corners(grid: Tensor) -> Tensor:
     return torch.stack([grid[:, :-1, :-1], grid[:, :-1, 1:], grid[:, 1:, 1:], grid[:, 1:, :-1]])
 
 
-def _touched(whole: Tensor) -> Tensor:
-    """Return [T,h,w]: pixels that are a corner of at least one whole quad."""
-    return whole[:, :-1, :-1] | whole[:, :-1, 1:] | whole[:, 1:, 1:] | whole[:, 1:, :-1]
+def _touched(quads: Tensor) -> Tensor:
+    """Return [T,h,w]: pixels that are a corner of at least one of the quads."""
+    return quads[:, :-1, :-1] | quads[:, :-1, 1:] | quads[:, 1:, 1:] | quads[:, 1:, :-1]
 
 
 def _project(
@@ -221,10 +222,10 @@ def _triangles(x: Tensor, y: Tensor, w: Tensor, frame: Tensor, area: Tensor, kep
 
 
 def _footprints(
-    depth: Tensor, alone: Tensor, cameras: tuple[Tensor, Tensor, Tensor, Tensor], nearest: Tensor
+    depth: Tensor, ragged: Tensor, cameras: tuple[Tensor, Tensor, Tensor, Tensor], nearest: Tensor
 ) -> _Faces:
-    """Give pixels that no whole quad touches a square of their own, so that thin things do not vanish."""
-    frame, row, column = alone.nonzero(as_tuple=True)
+    """Give pixels without whole quads around them their own square, so that thin things do not vanish."""
+    frame, row, column = ragged.nonzero(as_tuple=True)
     z = depth[frame, row, column]
     corners = [(column + du, row + dv) for du, dv in ((0, 0), (1, 0), (1, 1), (0, 1))]
     projected = [_project_each(u.float(), v.float(), z, frame, cameras, nearest) for u, v in corners]
@@ -242,7 +243,10 @@ def _shell(
     break_ratio: float,
     shell: float,
 ) -> _Faces:
-    """Let torn quads reach from the foreground's edge back to (1 + shell) times its depth."""
+    """Stand two occluders in each torn quad: one at the foreground's depth, one back to (1 + shell) times it.
+
+    The true silhouette lies somewhere in the quad; the first keeps the background from showing before it.
+    """
     frame, row, column = torn.nonzero(as_tuple=True)
     z = corners_z[:, frame, row, column]
     front = z.amin(0)
@@ -250,11 +254,14 @@ def _shell(
     steps = ((0, 0), (0, 1), (1, 1), (1, 0))
     across = torch.stack([u[column + right] for _, right in steps])
     down = torch.stack([v[row + below] for below, _ in steps])
-    # halfway to the foreground, where the silhouette is on average: the source itself sees no shell
+    # just short of the background's pixel centre: the source itself sees no shell
     share = (~behind).float() / (~behind).sum(0)
-    across = torch.where(behind, (across + (share * across).sum(0)) / 2, across)
-    down = torch.where(behind, (down + (share * down).sum(0)) / 2, down)
-    z = torch.where(behind, front * (1 + shell), z) * (1 + SHELL_SETBACK)
+    across = torch.where(behind, torch.lerp(across, (share * across).sum(0), SHELL_GAP), across)
+    down = torch.where(behind, torch.lerp(down, (share * down).sum(0), SHELL_GAP), down)
+    lid = torch.where(behind, front, z)
+    back = torch.where(behind, front * (1 + shell), z)
+    z = torch.cat([lid, back], dim=1) * (1 + SHELL_SETBACK)
+    frame, across, down = frame.repeat(2), across.repeat(1, 2), down.repeat(1, 2)
     projected = [_project_each(across[i], down[i], z[i], frame, cameras, nearest) for i in range(4)]
     x, y, w = (torch.stack([corner[i] for corner in projected]) for i in range(3))
     return _triangles(x, y, w, frame, torch.zeros_like(z[0]), torch.ones_like(frame, dtype=torch.bool))

@@ -1,0 +1,147 @@
+"""How good is the renderer, against exact co-visibility and on a real stereo pair.
+
+    python benchmarks/render_quality.py
+
+Prints one Markdown table a test. Analytic scene: a room with two spheres, 512x512, smooth colours that are a
+function of the surface point, so that the truth of every view is exact and resampling does not dominate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from skimage.data import stereo_motorcycle
+from splat import splat
+from torch import Tensor
+
+from recapture.datasets.scenes import co_visible, render_scene
+from recapture.datasets.scene_layout import Room, SceneObject, SourceCamera, make_scene
+from recapture.models.geometry.cameras import default_intrinsics, invert_rigid
+from recapture.models.geometry.rasterize import Rendered, render
+from recapture.models.geometry.trajectories import preset_path
+
+SIZE = 512
+PIVOT = 4.2
+VIEWS = {
+    "orbit 15°": ("orbit_right", {"angle_degrees": 15.0}),
+    "orbit 30°": ("orbit_right", {"angle_degrees": 30.0}),
+    "orbit 45°": ("orbit_right", {"angle_degrees": 45.0}),
+    "dolly-in 50 %": ("dolly_in", {"distance": 0.5}),
+    "dolly-out 50 %": ("dolly_out", {"distance": 0.5}),
+}
+RENDERERS: dict[str, Callable[..., Rendered]] = {
+    "point splat": splat,
+    "triangles, no shell": partial(render, shell=0.0),
+    "triangles, shell 0.1": partial(render, shell=0.1),
+    "triangles, shell 0.2": partial(render, shell=0.2),
+    "triangles, shell 0.3 (default)": render,
+    "triangles, shell 0.4": partial(render, shell=0.4),
+}
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    print("| view | renderer | recall | false-valid | wrong among valid | PSNR of valid |")
+    print("|---|---|---|---|---|---|")
+    for view, (preset, amount) in VIEWS.items():
+        source, target, truth = analytic_pair(preset, amount)
+        for name, renderer in RENDERERS.items():
+            print(
+                f"| {view} | {name} | " + " | ".join(score(renderer(*source, *target), *truth)) + " |",
+                flush=True,
+            )
+    print()
+    print("| stereo_motorcycle, left to right | coverage | PSNR of valid |")
+    print("|---|---|---|")
+    source, target, right = stereo_pair()
+    for name, renderer in RENDERERS.items():
+        rendered = renderer(*source, *target)
+        print(
+            f"| {name} | {rendered.visible.float().mean():.4f} | {psnr(rendered.video, right, rendered.visible):.2f} dB |"
+        )
+
+
+def analytic_pair(
+    preset: str, amount: dict[str, float]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the source (video, depth, cameras), the target cameras, and the truth (video, co-visible)."""
+    scene = make_scene(
+        [
+            SceneObject("sphere", (0.8, 0.0, 0.0), (-0.7, 0.3, 3.4)),
+            SceneObject("sphere", (0.7, 0.0, 0.0), (0.9, 0.4, 5.0)),
+        ],
+        Room(low=(-12.0, -9.0, -12.0), high=(12.0, 1.2, 9.0)),
+        SourceCamera(position=(0.0, 0.0, 0.0), target=(0.0, 0.0, 4.0)),
+    )
+    intrinsics = default_intrinsics(SIZE, SIZE, 55.0)[None]
+    world_to_camera = torch.eye(4)[None]
+    path = preset_path(preset, intrinsics, world_to_camera, PIVOT, mode="direct", **amount)
+    target = (path.intrinsics.float(), path.world_to_camera.float())
+    time = torch.zeros(1)
+    views = []
+    for cameras in ((intrinsics, world_to_camera), target):
+        seen = render_scene(scene, *cameras, time, SIZE, SIZE, antialias=1)
+        views.append((smooth_colours(seen.depth, seen.object_id, *cameras), seen.depth))
+    shown = co_visible(scene, *target, intrinsics, world_to_camera, time, SIZE, SIZE)
+    return (*views[0], intrinsics, world_to_camera), target, (views[1][0], shown)
+
+
+def smooth_colours(depth: Tensor, label: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> Tensor:
+    """Colour surface points [T,H,W] by slow sines of their world position and their object's number."""
+    u, v = torch.arange(SIZE) + 0.5, torch.arange(SIZE)[:, None] + 0.5
+    points = (
+        torch.stack([u * depth, v * depth, depth], -1).double()
+        @ torch.linalg.inv(intrinsics.double()).mT[:, None]
+    )
+    to_world = invert_rigid(world_to_camera.double())
+    world = points @ to_world[:, None, :3, :3].mT + to_world[:, None, None, :3, 3]
+    phase = label.double()[..., None] * 2.1
+    waves = [
+        torch.sin(3.0 * world[..., i] + 1.7 * world[..., (i + 1) % 3] + phase[..., 0] * (i + 1))
+        for i in range(3)
+    ]
+    return (0.8 * torch.stack(waves, 1)).float()
+
+
+def stereo_pair() -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor], Tensor]:
+    """Return Middlebury's motorcycle, as shipped in scikit-image: left view with depth, right camera, right view."""
+    left, right, disparity = stereo_motorcycle()
+    focal, offset_x, offset_y, doffs, baseline = 994.978, 311.193, 254.877, 31.086, 0.193001
+    depth = np.where(np.isfinite(disparity), focal * baseline / (disparity + doffs), 0.0)
+    video, truth = (
+        torch.from_numpy(view).permute(2, 0, 1)[None].float() / 127.5 - 1 for view in (left, right)
+    )
+    intrinsics = torch.tensor([[[focal, 0, offset_x + 0.5], [0, focal, offset_y + 0.5], [0, 0, 1]]])
+    right_intrinsics = intrinsics.clone()
+    right_intrinsics[:, 0, 2] += doffs
+    right_camera = torch.eye(4)[None].clone()
+    right_camera[:, 0, 3] = -baseline
+    source = (video, torch.from_numpy(depth)[None].float(), intrinsics, torch.eye(4)[None])
+    return source, (right_intrinsics, right_camera), truth
+
+
+def score(rendered: Rendered, truth: Tensor, shown: Tensor) -> list[str]:
+    """Return recall, false-valid, wrong among valid (mean error over 0.15 of the range) and PSNR, as text."""
+    valid = rendered.visible
+    error = (rendered.video - truth).abs().mean(1) / 2
+    holes = ~shown
+    return [
+        f"{(valid & shown).sum() / shown.sum():.3f}",
+        f"{(valid & holes).sum() / holes.sum():.4f}",
+        f"{100 * (error[valid] > 0.15).float().mean():.3f} %",
+        f"{psnr(rendered.video, truth, valid):.1f} dB",
+    ]
+
+
+def psnr(video: Tensor, truth: Tensor, where: Tensor) -> float:
+    """Return the PSNR over the pixels `where` [T,H,W]."""
+    error = ((video - truth) / 2).square().mean(1)[where].mean()
+    return -10 * math.log10(float(error))
+
+
+if __name__ == "__main__":
+    main()
