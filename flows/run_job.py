@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
+from uuid import UUID, uuid4
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
@@ -36,13 +36,15 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
     job = plan_job(config, stages)
     summary = JobSummary.of(job)
     store = ArtifactStore(config.store)
-    run_id = uuid.uuid4().hex[:12]
+    run_id = uuid4().hex[:12]
     shards = [
         (plan.stage, number, items)
         for plan in job.stages
         for number, items in enumerate(plan.shards(config.execution.shard))
     ]
-    bar = create_progress_artifact(progress=0.0, description=f"{config.dataset.name}: {len(job.clips)} clips")
+    bar = cast(
+        UUID, create_progress_artifact(0.0, description=f"{config.dataset.name}: {len(job.clips)} clips")
+    )
     with (
         JobMemory(job, run_id, *tracking_destination(config)) as memory,
         open_executor(config.execution, config.store) as executor,
@@ -50,9 +52,10 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
     ):
         for done, (stage, number, items) in enumerate(shards, start=1):
             with progress.stage(stage.name):
-                outcomes = run_shard.with_options(
+                shard: Callable[..., Any] = run_shard.with_options(
                     name=stage.name, task_run_name=f"{stage.name} {number + 1}: {len(items)} items"
-                )(
+                )
+                outcomes = shard(
                     stage=stage,
                     items=items,
                     number=number,

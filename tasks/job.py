@@ -24,8 +24,11 @@ from recapture.tasks.stage import Item, Resources, Stage
 class ClipStage(Stage, Protocol):
     """A stage over clips, or over clips and trajectories, that says what its artifacts depend on."""
 
-    parents: tuple[str, ...]
-    per_trajectory: bool
+    @property
+    def parents(self) -> tuple[str, ...]: ...
+
+    @property
+    def per_trajectory(self) -> bool: ...
 
     def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
         """Return what, beside the configuration and the parents, decides the artifact's bytes."""

@@ -61,7 +61,7 @@ class MeasureStage:
                 if method != CLASSICAL:
                     filled = ClassicalFiller().fill(padded_view, padded_source, caption=clip.caption, seed=0)
                     results[CLASSICAL] = filled
-            truth = self._truth(clip, inputs, frames, height, width)
+            truth, truth_depth = self._truth(clip, inputs, frames, height, width)
             for name, result in results.items():
                 scores = measure(
                     result[..., :height, :width],
@@ -69,7 +69,8 @@ class MeasureStage:
                     view,
                     pivot_depth=inputs["render"].meta["pivot_depth"],
                     seam_pixels=self.config.seam_pixels,
-                    **truth,
+                    truth=truth,
+                    truth_depth=truth_depth,
                 )
                 for metric, value in scores.items():
                     total, weight = totals.get(f"{name}/{metric}", (0.0, 0))
@@ -80,7 +81,7 @@ class MeasureStage:
 
     def _truth(
         self, clip: Clip, inputs: Mapping[str, Artifact], frames: np.ndarray, height: int, width: int
-    ) -> dict[str, Tensor]:
+    ) -> tuple[Tensor | None, Tensor | None]:
         path = inputs["render"].read_npz("cameras.npz")
         truth = open_clip(clip).truth(
             path["intrinsics"][frames],
@@ -90,12 +91,9 @@ class MeasureStage:
             width,
         )
         if truth is None:
-            return {}
+            return None, None
         device = stage_device(self.resources.gpus)
-        return {
-            "truth": to_video(truth["video"], device),
-            "truth_depth": torch.as_tensor(truth["depth"]).float().to(device),
-        }
+        return to_video(truth["video"], device), torch.as_tensor(truth["depth"]).float().to(device)
 
 
 def crop_view(view: RenderedView, height: int, width: int) -> RenderedView:

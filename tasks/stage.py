@@ -35,9 +35,16 @@ class Item:
 class Stage(Protocol):
     """One step of the pipeline; light to pickle until `setup` has run on a worker."""
 
-    name: str
-    version: str  # raise it when the same inputs give other bytes
-    resources: Resources
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str:
+        """Raised when the same inputs give other bytes."""
+        ...
+
+    @property
+    def resources(self) -> Resources: ...
 
     @property
     def config(self) -> BaseModel:
