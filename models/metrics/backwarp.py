@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+EDGE = 1.25  # depths of four neighbours that differ by more lie on two surfaces
+
 
 @dataclass(frozen=True)
 class BackWarp:
@@ -31,9 +33,10 @@ def back_warp(
     """Sample source frame t at the place where each target pixel of frame t lies in it.
 
     A target pixel of depth z is lifted, moved into the source camera and projected to pixel q (pixel
-    centres at +0.5). It is co-visible when each of the up to four source pixels that bilinear sampling at q
-    uses is known and has a depth within `tolerance` (relative) of the point's own: so no colour is mixed
-    across a depth edge, and a point that the source sees something else in front of is not compared. Frames
+    centres at +0.5). It is co-visible when the source's depth at q is within `tolerance` (relative) of the
+    point's own, so that a point that the source sees something else in front of is not compared. That depth
+    is bilinear in 1/depth, which is exact on planes, however grazing; all pixels that it uses must be
+    known, and on one surface (depths within 25 %), so that no colour is mixed across a depth edge. Frames
     run one by one, to bound memory.
     """
     parts = [
@@ -99,8 +102,8 @@ def _back_warp_frame(
     v = torch.where(usable, v, torch.zeros_like(v)).clamp(-1e6, 1e6) - 0.5
     known = known & torch.isfinite(depth) & (depth > 0)
     colour = video.new_zeros(3, *target_depth.shape)
-    ratio = torch.zeros_like(z)
-    inside, agrees = usable.clone(), usable.clone()
+    disparity, inside = torch.zeros_like(z), usable.clone()
+    nearest, farthest = torch.zeros_like(z), torch.full_like(z, float("inf"))
     for right in (0, 1):
         for below in (0, 1):
             column, row = u.floor() + right, v.floor() + below
@@ -110,11 +113,12 @@ def _back_warp_frame(
             )  # a neighbour that bilinear sampling ignores must not veto, as at the last column
             within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             x, y = column.clamp(0, width - 1).long(), row.clamp(0, height - 1).long()
-            found = torch.where(known[y, x], depth[y, x].double(), torch.zeros_like(z))
+            found = torch.where(known[y, x], 1 / depth[y, x].double(), torch.zeros_like(z))
             inside &= ~used | (within & known[y, x])
-            agrees &= ~used | ((found - z).abs() <= tolerance * z)
-            ratio += weight * found / torch.where(usable, z, torch.ones_like(z))
+            disparity += weight * found
+            nearest = torch.where(used, torch.maximum(nearest, found), nearest)
+            farthest = torch.where(used, torch.minimum(farthest, found), farthest)
             colour += weight.to(video.dtype) * video[:, y, x]
-    co_visible = inside & agrees
-    ratio = torch.where(inside, ratio, torch.full_like(ratio, float("nan")))
+    ratio = torch.where(inside, 1 / (disparity * z), torch.full_like(z, float("nan")))
+    co_visible = inside & ((ratio - 1).abs() <= tolerance) & (nearest <= EDGE * farthest)
     return torch.where(co_visible, colour, torch.zeros_like(colour)), co_visible, ratio.float(), inside
