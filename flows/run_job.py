@@ -55,7 +55,7 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
                 shard: Callable[..., Any] = run_shard.with_options(
                     name=stage.name, task_run_name=f"{stage.name} {number + 1}: {len(items)} items"
                 )
-                outcomes = shard(
+                state = shard(
                     stage=stage,
                     items=items,
                     number=number,
@@ -64,7 +64,9 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
                     store=store,
                     executor=executor,
                     on_outcome=progress.advance,
+                    return_state=True,
                 )
+            outcomes: list[Outcome] = state.result()
             summary.add(stage.name, outcomes)
             memory.stage(stage, outcomes)
             update_progress_artifact(artifact_id=bar, progress=100.0 * done / len(shards))
