@@ -1,0 +1,223 @@
+"""The main job on small datasets: what it leaves, what it reuses, and what goes wrong without stopping it."""
+
+import json
+import logging
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from recapture.conf.load import UserError
+from recapture.datasets.clips import scan
+from recapture.datasets.store import ArtifactStore
+from recapture.datasets.video import iterate_frames, probe, write_video
+from recapture.flows.preview import preview
+from recapture.flows.recapture import recapture
+
+pytestmark = pytest.mark.integration
+STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
+
+
+def delivered(tmp_path):
+    root = tmp_path / "outputs/small"
+    return sorted(str(path.parent.relative_to(root)) for path in root.rglob("recapture.mp4"))
+
+
+def snapshot(root):
+    return {
+        str(p.relative_to(root)): p.read_bytes() for p in sorted((root / "objects").rglob("*")) if p.is_file()
+    }
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """A folder dataset of two short real files."""
+    folder = tmp_path / "videos"
+    (folder / "sub").mkdir(parents=True)
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    for number, name in enumerate(["a.mp4", "sub/b.mp4"]):
+        frames = [np.stack([np.roll(ramp, 3 * t + number)[None].repeat(40, 0)] * 3, -1) for t in range(6)]
+        write_video(str(folder / name), frames, fps=Fraction(12))
+    return folder
+
+
+def test_every_clip_and_trajectory_becomes_a_video_with_its_pictures(job, tmp_path):
+    config = job("--trajectories", "[{preset: orbit_left}, {preset: dolly_in}]", count=2)
+    summary = recapture(config)
+    assert (summary.delivered, summary.wanted, summary.failures) == (4, 4, [])
+    videos = delivered(tmp_path)
+    assert len(videos) == 4
+    folder = tmp_path / "outputs/small" / videos[0]
+    assert {p.name for p in folder.iterdir()} == {
+        *(
+            "recapture.mp4",
+            "side_by_side.mp4",
+            "contact_sheet.png",
+            "path.png",
+            "cameras.npz",
+            "recapture.json",
+        )
+    }
+    info = probe(str(folder / "recapture.mp4"))
+    assert (info.frames, info.width, info.height) == (5, 64, 48)
+    record = json.loads((folder / "recapture.json").read_text())
+    assert record["metrics"]["classical/psnr_visible"] > record["metrics"]["copy_source/psnr_visible"] + 3
+
+
+def test_a_second_run_reuses_everything_and_a_changed_setting_redoes_what_depends_on_it(job, tmp_path):
+    recapture(job())
+    before = snapshot(tmp_path / "artifacts")
+    again = recapture(job())
+    assert again.reused_everything
+    assert snapshot(tmp_path / "artifacts") == before
+    assert again.metrics  # a reused run still prints its table
+    changed = recapture(job("--fill.inpaint_radius", "5"))
+    assert [name for name in STAGES if changed.counts[name].get("ok")] == ["fill", "measure", "deliver"]
+
+
+def test_a_deleted_artifact_is_made_again_byte_for_byte(job, tmp_path):
+    config = job()
+    recapture(config)
+    before = snapshot(tmp_path / "artifacts")
+    store = ArtifactStore(config.store)
+    for stage in ("render", "deliver"):
+        for key in store.keys(stage):
+            store.delete(stage, key)
+    summary = recapture(config)
+    assert summary.counts["render"] == {"ok": 1}
+    assert summary.counts["fill"] == {"reused": 1}
+    assert snapshot(tmp_path / "artifacts") == before
+
+
+def test_files_that_are_no_videos_are_named_and_the_others_are_finished(job, tmp_path, clips):
+    whole = (clips / "a.mp4").read_bytes()
+    (clips / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
+    (clips / "notes.mp4").write_text("this is not a video")
+    (clips / "empty").mkdir()
+    summary = recapture(job("--dataset.uri", str(clips), "--execution.max_failure_share", "0.2"))
+    assert delivered(tmp_path) == ["a/orbit_right_10", "sub/b/orbit_right_10"]
+    named = {failure.item: failure.error for failure in summary.failures}
+    assert {"truncated", "notes"} <= named.keys()
+    assert all(item in error for item, error in named.items())
+    assert not summary.acceptable
+
+
+def test_a_clip_with_broken_depth_is_quarantined_and_the_others_are_finished(job, tmp_path, clips):
+    depth = np.full((6, 40, 64), 3.0, dtype=np.float32)
+    depth[4] = np.nan
+    np.savez(clips / "a.depth.npz", depth=depth)
+    summary = recapture(job("--dataset.uri", str(clips)))
+    assert delivered(tmp_path) == ["sub/b/orbit_right_10"]
+    (failure,) = summary.failures
+    assert (failure.item, failure.stage) == ("a", "depth")
+    assert "clip 'a': depth has 1 frames (4)" in failure.error
+    assert summary.counts["depth"] == {"ok": 1, "quarantined": 1}
+    assert summary.counts["render"] == {"ok": 1, "blocked": 1}
+    again = recapture(job("--dataset.uri", str(clips)))
+    assert again.counts["depth"] == {"reused": 1, "quarantined": 1}
+
+
+def test_fps_sound_and_length_of_the_source_reach_the_output(job, tmp_path):
+    summary = recapture(
+        job(
+            "--dataset.uri", "datasets/sample", "--dataset.where", "real/bunny", "--ingest.max_seconds", "0.5"
+        )
+    )
+    assert summary.failures == []
+    (video,) = (tmp_path / "outputs").rglob("recapture.mp4")
+    info = probe(str(video))
+    assert (info.fps, info.frames, info.audio) == (25, 13, True)
+
+
+def test_odd_sizes_come_out_uncropped_and_unsqueezed(job, tmp_path):
+    recapture(
+        job(
+            "--dataset.uri",
+            "scenes://?count=1&seed=1&frames=3&height=50&width=70",
+            "--ingest.short_side",
+            "null",
+        )
+    )
+    (video,) = (tmp_path / "outputs").rglob("recapture.mp4")
+    assert next(iter(iterate_frames(str(video)))).shape == (50, 70, 3)
+
+
+def test_a_long_clip_goes_through_several_windows(job, tmp_path):
+    uri = "scenes://?count=1&seed=1&frames=23&height=32&width=32"
+    summary = recapture(job("--dataset.uri", uri, "--fill.window", "9", "--fill.overlap", "2"))
+    assert summary.failures == []
+    (video,) = (tmp_path / "outputs").rglob("recapture.mp4")
+    assert probe(str(video)).frames == 23
+
+
+def test_bullet_time_shows_one_moment_from_all_around(job, tmp_path):
+    config = job("--trajectories", "[{preset: static, mode: bullet_time, freeze_frame: 2}]")
+    recapture(config)
+    store = ArtifactStore(config.store)
+    (key,) = store.keys("fill")
+    frames = store.open("fill", key).frames().read(0, 5)["rgb"]
+    (source,) = store.keys("ingest")
+    frozen = store.open("ingest", source).frames().read(2, 3)["rgb"]
+    assert (frames == frozen).all()
+
+
+def test_everything_a_hole_still_gives_a_video_and_says_so(job, tmp_path):
+    config = job("--trajectories", "[{keyframes: [{at: 0, pan: 180}]}]")
+    summary = recapture(config)
+    assert summary.delivered == 1
+    (metrics,) = summary.metrics.values()
+    assert metrics["classical/hole_share"] == 1.0
+    assert "classical/consistency_psnr" not in metrics
+
+
+def test_mlflow_being_away_is_said_once_and_stops_nothing(job, caplog):
+    config = job("--tracking.enabled", "true", "--tracking.uri", "http://127.0.0.1:9")
+    with caplog.at_level(logging.WARNING, logger="recapture"):
+        summary = recapture(config)
+    assert summary.delivered == 1
+    away = [record for record in caplog.records if "is away" in record.getMessage()]
+    assert len(away) == 1
+
+
+def test_mlflow_remembers_the_job_its_stages_and_its_pictures(job, tmp_path):
+    from mlflow import MlflowClient
+
+    summary = recapture(job("--tracking.enabled", "true"))
+    client = MlflowClient(f"sqlite:///{tmp_path}/state/mlflow.db")
+    parent = client.get_run(summary.mlflow_run)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["videos_delivered"] == 1
+    assert parent.data.metrics["classical/psnr_hole"] > 0
+    children = client.search_runs(
+        [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    )
+    assert sorted(child.info.run_name for child in children) == sorted(STAGES)
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"config.yaml", "summary.md", "measurements.json", "images", "videos"} <= artifacts
+
+
+def test_a_dataset_without_clips_is_one_message(job, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match=r"nothing.*has no clip to work on"):
+        recapture(job("--dataset.uri", str(tmp_path / "nothing")))
+
+
+def test_a_trajectory_that_does_not_fit_fails_its_items_and_names_the_way_out(job):
+    summary = recapture(
+        job("--trajectories", "[{preset: static, name: ok}, {preset: dolly_in, distance: 1.5}]")
+    )
+    assert summary.delivered == 1
+    (failure,) = summary.failures
+    assert "dolly_in_1.5" in failure.item
+    assert "would pass it; stay below 1" in failure.error
+
+
+def test_the_preview_needs_no_filler_and_shows_holes(job, tmp_path):
+    summary = preview(job())
+    assert summary.delivered == 1
+    (video,) = (tmp_path / "outputs").rglob("preview.mp4")
+    assert probe(str(video)).width >= 3 * 64
+    assert not (tmp_path / "artifacts/objects/fill").exists()
+    (shares,) = tmp_path.glob("outputs/small/*/*/hole_share.json")
+    shares = json.loads(shares.read_text())
+    assert shares[0] == 0 and len(shares) == 5 and shares[-1] > 0.02
