@@ -16,8 +16,12 @@ MIN_INLIER_SHARE = 0.25
 WORKING_SIDE = (
     384  # smaller frames are enlarged to about this before SIFT, which finds too little in 128 pixels
 )
+_POLISH_ROUNDS = 3
 GOOD_ROTATION = 2.0  # degrees
 GOOD_TRANSLATION = 0.05  # of the pivot depth
+
+
+Pose = tuple[np.ndarray, np.ndarray]  # rotation vector [3, 1], translation [3, 1]
 
 
 @dataclass(frozen=True)
@@ -130,25 +134,53 @@ def register(
     rays = np.c_[here, np.ones(len(here))] @ np.linalg.inv(source_intrinsics).T
     points = rays * z[:, None]
     threshold = max(1.0, max(target.shape) / 320)
-    found, rotation, translation, inliers = cv2.solvePnPRansac(
-        points,
-        there,
-        target_intrinsics,
-        None,
-        iterationsCount=2000,
-        reprojectionError=threshold,
-        confidence=0.9999,
-        flags=cv2.SOLVEPNP_AP3P,
+    found, _, rotation, translation, inliers = cv2.solvePnPRansac(
+        points, there, target_intrinsics.copy(), None, params=_robust_search(threshold)
     )
     if not found or inliers is None or len(inliers) < max(MIN_INLIERS, MIN_INLIER_SHARE * len(here)):
         return None
     chosen = inliers.ravel()
-    rotation, translation = cv2.solvePnPRefineLM(
-        points[chosen], there[chosen], target_intrinsics, None, rotation, translation
-    )
+    pose = rotation, translation
+    for _ in range(_POLISH_ROUNDS):
+        pose = _polish(points[chosen], there[chosen], target_intrinsics, pose)
+        distance = np.linalg.norm(_image(points, target_intrinsics, pose) - there, axis=1)
+        chosen = np.flatnonzero(distance <= threshold)
+        if len(chosen) < MIN_INLIERS:
+            return None
     move = np.eye(4)
-    move[:3, :3], move[:3, 3] = cv2.Rodrigues(rotation)[0], translation.ravel()
+    move[:3, :3], move[:3, 3] = cv2.Rodrigues(pose[0])[0], pose[1].ravel()
     return move
+
+
+def _robust_search(threshold: float) -> cv2.UsacParams:
+    """MAGSAC++ with local optimisation (OpenCV's USAC), from a fixed seed.
+
+    Plain RANSAC counts inliers, and on a far wall the mirror image of the pose has nearly as many.
+    """
+    params = cv2.UsacParams()
+    params.score = cv2.SCORE_METHOD_MAGSAC
+    params.loMethod = cv2.LOCAL_OPTIM_SIGMA
+    params.sampler = cv2.SAMPLING_UNIFORM
+    params.threshold, params.confidence, params.maxIterations = threshold, 0.9999, 5000
+    params.randomGeneratorState = 0
+    return params
+
+
+def _polish(points: np.ndarray, there: np.ndarray, intrinsics: np.ndarray, pose: Pose) -> Pose:
+    """Levenberg-Marquardt from the pose at hand and from SQPnP's; the one with the smaller error.
+
+    On a scene that is nearly a plane the error has two minima, and the search may stop near the wrong one.
+    """
+    starts = [pose]
+    found, rotation, translation = cv2.solvePnP(points, there, intrinsics, None, flags=cv2.SOLVEPNP_SQPNP)
+    if found:
+        starts.append((rotation, translation))
+    ends: list[Pose] = [cv2.solvePnPRefineLM(points, there, intrinsics, None, *start) for start in starts]
+    return min(ends, key=lambda end: float(((_image(points, intrinsics, end) - there) ** 2).sum()))
+
+
+def _image(points: np.ndarray, intrinsics: np.ndarray, pose: Pose) -> np.ndarray:
+    return np.asarray(cv2.projectPoints(points, *pose, intrinsics, None)[0]).reshape(-1, 2)
 
 
 def _keypoints(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
