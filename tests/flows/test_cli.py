@@ -26,7 +26,9 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         "try: app(['--help'])\nexcept SystemExit: pass\n"
         "print('heavy:', sorted({'torch', 'ray', 'prefect', 'mlflow', 'cv2', 'pydantic'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     for command in ("run", "preview", "plan", "status", "quarantine", "doctor", "config", "ui"):
         assert command in done.stdout
     assert "heavy: []" in done.stdout

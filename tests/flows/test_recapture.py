@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from recapture.conf.load import UserError
-from recapture.datasets.clips import scan
 from recapture.datasets.store import ArtifactStore
 from recapture.datasets.video import iterate_frames, probe, write_video
 from recapture.flows.preview import preview
