@@ -18,8 +18,8 @@ from skimage.data import stereo_motorcycle
 from splat import splat
 from torch import Tensor
 
-from recapture.datasets.scenes import co_visible, render_scene
 from recapture.datasets.scene_layout import Room, SceneObject, SourceCamera, make_scene
+from recapture.datasets.scenes import co_visible, render_scene
 from recapture.models.geometry.cameras import default_intrinsics, invert_rigid
 from recapture.models.geometry.rasterize import Rendered, render
 from recapture.models.geometry.trajectories import preset_path
@@ -60,9 +60,8 @@ def main() -> None:
     source, target, right = stereo_pair()
     for name, renderer in RENDERERS.items():
         rendered = renderer(*source, *target)
-        print(
-            f"| {name} | {rendered.visible.float().mean():.4f} | {psnr(rendered.video, right, rendered.visible):.2f} dB |"
-        )
+        quality = psnr(rendered.video, right, rendered.visible)
+        print(f"| {name} | {rendered.visible.float().mean():.4f} | {quality:.2f} dB |")
 
 
 def analytic_pair(
@@ -108,7 +107,7 @@ def smooth_colours(depth: Tensor, label: Tensor, intrinsics: Tensor, world_to_ca
 
 
 def stereo_pair() -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor], Tensor]:
-    """Return Middlebury's motorcycle, as shipped in scikit-image: left view with depth, right camera, right view."""
+    """Return Middlebury's motorcycle from scikit-image: left view with depth, right camera, right view."""
     left, right, disparity = stereo_motorcycle()
     focal, offset_x, offset_y, doffs, baseline = 994.978, 311.193, 254.877, 31.086, 0.193001
     depth = np.where(np.isfinite(disparity), focal * baseline / (disparity + doffs), 0.0)

@@ -1,11 +1,12 @@
-"""A point-splat renderer to compare with: soft z-weights over bilinear footprints, as the public warpers do it."""
+"""A point-splat renderer to compare with: soft z-weights over bilinear footprints, like public warpers."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from recapture.models.geometry.rasterize import Rendered, project_points
+from recapture.models.geometry.cameras import project_points
+from recapture.models.geometry.rasterize import Rendered
 
 
 def splat(

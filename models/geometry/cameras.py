@@ -15,7 +15,7 @@ ORTHONORMAL_TOLERANCE = 1e-3
 
 
 def default_intrinsics(height: int, width: int, fov_degrees: float = 60.0) -> Tensor:
-    """Return intrinsics [3,3] with `fov_degrees` across the longer side and the principal point in the middle."""
+    """Return intrinsics [3,3] with `fov_degrees` across the longer side, its principal point central."""
     focal = 0.5 * max(height, width) / math.tan(math.radians(fov_degrees) / 2)
     return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
 
@@ -27,14 +27,14 @@ def scale_intrinsics(intrinsics: Tensor, scale_x: float, scale_y: float) -> Tens
 
 
 def shift_intrinsics(intrinsics: Tensor, dx: float, dy: float) -> Tensor:
-    """Return the intrinsics [...,3,3] after padding dx columns on the left and dy rows on top (crops: < 0)."""
+    """Return the intrinsics [...,3,3] after padding dx columns left and dy rows on top (crops: < 0)."""
     shift = torch.zeros_like(intrinsics)
     shift[..., 0, 2], shift[..., 1, 2] = dx, dy
     return intrinsics + shift
 
 
 def rotation_degrees(axis: Literal["x", "y", "z"], degrees: Tensor | float) -> Tensor:
-    """Return rotations [...,3,3] about one axis, float64: x turns y towards z, y turns z towards x, z x towards y."""
+    """Return rotations [...,3,3] about one axis, float64: x turns y to z, y turns z to x, z turns x to y."""
     angle = torch.deg2rad(torch.as_tensor(degrees, dtype=torch.float64))
     cos, sin = torch.cos(angle), torch.sin(angle)
     first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
@@ -61,6 +61,20 @@ def invert_rigid(matrix: Tensor) -> Tensor:
 def camera_centres(world_to_camera: Tensor) -> Tensor:
     """Return the camera centres [...,3] in world coordinates."""
     return invert_rigid(world_to_camera)[..., :3, 3]
+
+
+def project_points(
+    points: Tensor,  # [T, N, 3] pixel coordinates times depth: (u z, v z, z)
+    source_intrinsics: Tensor,  # [T, 3, 3]
+    source_world_to_camera: Tensor,  # [T, 4, 4]
+    target_intrinsics: Tensor,  # [T, 3, 3]
+    target_world_to_camera: Tensor,  # [T, 4, 4]
+) -> Tensor:
+    """Carry homogeneous source pixels to homogeneous target pixels [T,N,3]; composes matrices as given."""
+    motion = target_world_to_camera @ invert_rigid(source_world_to_camera)
+    matrix = target_intrinsics @ motion[:, :3, :3] @ torch.linalg.inv(source_intrinsics)
+    shift = target_intrinsics @ motion[:, :3, 3:]
+    return points @ matrix.transpose(1, 2).to(points.dtype) + shift.transpose(1, 2).to(points.dtype)
 
 
 def look_at(centre: Tensor, target: Tensor, up: Tensor | None = None) -> Tensor:

@@ -1,0 +1,189 @@
+"""The source as triangles on the target image: quads between neighbouring pixels, torn at depth jumps.
+
+Every four neighbouring source pixels span a quad of two triangles. A quad whose depths differ by more than
+`break_ratio` is torn: it shows nothing, but goes in as an occluder of finite thickness (a shell), so that
+nobody looks through the missing back of a foreground object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from recapture.models.geometry.cameras import project_points
+
+SHELL_GAP = 0.05  # pixels that a shell stays away from the background's pixel centres
+SHELL_SETBACK = 1e-4  # a surface wins against the shell that hangs on it
+
+
+class CameraPair(NamedTuple):
+    """The source and the target camera of each frame, float64."""
+
+    source_intrinsics: Tensor  # [T, 3, 3] pixels
+    source_world_to_camera: Tensor  # [T, 4, 4]
+    target_intrinsics: Tensor  # [T, 3, 3] pixels
+    target_world_to_camera: Tensor  # [T, 4, 4]
+
+    def of_frames(self, frame: Tensor | slice) -> CameraPair:
+        """Return the pairs of some frames."""
+        return CameraPair(*(camera[frame] for camera in self))
+
+    def reversed(self) -> CameraPair:
+        """Return the pairs with source and target swapped."""
+        return CameraPair(*self[2:], *self[:2])
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Triangles on the target image, corners in order of the source's orientation."""
+
+    x: Tensor  # [3, F] pixels
+    y: Tensor  # [3, F] pixels
+    w: Tensor  # [3, F] 1 / depth, <= 0 where a corner is too near
+    frame: Tensor  # [F] int64
+    source_area: Tensor  # [F] pixels; 0 marks an occluder that shows nothing
+
+    def __getitem__(self, picked: Tensor) -> Faces:
+        return Faces(
+            self.x[:, picked],
+            self.y[:, picked],
+            self.w[:, picked],
+            self.frame[picked],
+            self.source_area[picked],
+        )
+
+
+def lift(
+    depth: Tensor,  # [T, h, w]
+    known: Tensor,  # [T, h, w]
+    cameras: CameraPair,
+    nearest: Tensor,  # [T]
+    break_ratio: float,
+    shell: float,
+) -> Faces:
+    """Span quads between neighbouring pixel centres, half a pixel further at the border, and project them."""
+    frames, height, width = depth.shape
+    z = pad(depth[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    seen = pad(known[:, None].float(), (1, 1, 1, 1), mode="replicate")[:, 0] > 0
+    u, v = _corner_positions(width, depth), _corner_positions(height, depth)
+    corners_z = _corners(z)
+    lowest, highest = corners_z.amin(0), corners_z.amax(0)
+    usable = _corners(seen).all(0)
+    torn = usable & (highest > lowest * (1 + break_ratio))
+    whole = usable & ~torn
+    x, y, w = _project(u[None, None, :], v[None, :, None], z, cameras, nearest)
+    area = (v[1:] - v[:-1])[:, None] * (u[1:] - u[:-1])
+    surface = _triangles(
+        _corners(x).flatten(1),
+        _corners(y).flatten(1),
+        _corners(w).flatten(1),
+        torch.arange(frames, device=z.device)[:, None, None].expand_as(whole).flatten(),
+        (area.expand_as(whole) / 2).flatten(),
+        whole.flatten(),
+    )
+    ragged = known & (~_touched(whole) | _touched(~usable))
+    faces = [surface, _footprints(depth, ragged, cameras, nearest)]
+    if shell > 0:
+        faces.append(_shell(u, v, corners_z, torn, cameras, nearest, break_ratio, shell))
+    return Faces(*(torch.cat([getattr(f, name) for f in faces], -1) for name in Faces.__annotations__))
+
+
+def _corner_positions(side: int, like: Tensor) -> Tensor:
+    """Return [side + 2]: the image's edge, the pixel centres, the other edge."""
+    centres = torch.arange(side, device=like.device, dtype=torch.float32) + 0.5
+    return torch.cat([centres.new_zeros(1), centres, centres.new_full((1,), float(side))])
+
+
+def _corners(grid: Tensor) -> Tensor:
+    """Return the four corners of each quad, clockwise from the top left: [4, T, h+1, w+1]."""
+    return torch.stack([grid[:, :-1, :-1], grid[:, :-1, 1:], grid[:, 1:, 1:], grid[:, 1:, :-1]])
+
+
+def _touched(quads: Tensor) -> Tensor:
+    """Return [T,h,w]: pixels that are a corner of at least one of the quads."""
+    return quads[:, :-1, :-1] | quads[:, :-1, 1:] | quads[:, 1:, 1:] | quads[:, 1:, :-1]
+
+
+def _project(
+    u: Tensor, v: Tensor, z: Tensor, cameras: CameraPair, nearest: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return target x, y in pixels and 1/depth (0 where nearer than `nearest`) of source pixels [T,...]."""
+    points = torch.stack([u * z, v * z, z.expand_as(u * z)], dim=-1)
+    target = project_points(points.flatten(1, -2), *cameras).view(points.shape)
+    depth = target[..., 2]
+    fine = depth > nearest.view(-1, *[1] * (depth.ndim - 1))
+    w = torch.where(fine, 1.0 / torch.where(fine, depth, 1.0), 0.0)
+    return target[..., 0] * w, target[..., 1] * w, w
+
+
+def _triangles(x: Tensor, y: Tensor, w: Tensor, frame: Tensor, area: Tensor, kept: Tensor) -> Faces:
+    """Cut quads (corners [4,Q]) into two triangles each; `area` [Q] is a triangle's in the source."""
+    picked = kept.nonzero()[:, 0]
+    x, y, w = x[:, picked], y[:, picked], w[:, picked]
+    halves = ((0, 1, 3), (1, 2, 3))
+    x, y, w = (torch.cat([value[list(half)] for half in halves], 1) for value in (x, y, w))
+    return Faces(x, y, w, frame[picked].repeat(2), area[picked].repeat(2))
+
+
+def _footprints(depth: Tensor, ragged: Tensor, cameras: CameraPair, nearest: Tensor) -> Faces:
+    """Give pixels without whole quads around them their own square, so that thin things do not vanish."""
+    frame, row, column = ragged.nonzero(as_tuple=True)
+    z = depth[frame, row, column]
+    corners = [(column + du, row + dv) for du, dv in ((0, 0), (1, 0), (1, 1), (0, 1))]
+    projected = [_project_each(u.float(), v.float(), z, frame, cameras, nearest) for u, v in corners]
+    x, y, w = (torch.stack([corner[i] for corner in projected]) for i in range(3))
+    return _triangles(x, y, w, frame, torch.full_like(z, 0.5), torch.ones_like(frame, dtype=torch.bool))
+
+
+def _shell(
+    u: Tensor,
+    v: Tensor,
+    corners_z: Tensor,  # [4, T, h+1, w+1]
+    torn: Tensor,  # [T, h+1, w+1]
+    cameras: CameraPair,
+    nearest: Tensor,
+    break_ratio: float,
+    shell: float,
+) -> Faces:
+    """Stand two occluders in each torn quad: one at the foreground's depth, one back to (1 + shell) times it.
+
+    The true silhouette lies somewhere in the quad; the first keeps the background from showing before it.
+    """
+    frame, row, column = torn.nonzero(as_tuple=True)
+    z = corners_z[:, frame, row, column]
+    front = z.amin(0)
+    behind = z > front * (1 + break_ratio)
+    steps = ((0, 0), (0, 1), (1, 1), (1, 0))
+    across = torch.stack([u[column + right] for _, right in steps])
+    down = torch.stack([v[row + below] for below, _ in steps])
+    # just short of the background's pixel centre: the source itself sees no shell
+    share = (~behind).float() / (~behind).sum(0)
+    across = torch.where(behind, torch.lerp(across, (share * across).sum(0), SHELL_GAP), across)
+    down = torch.where(behind, torch.lerp(down, (share * down).sum(0), SHELL_GAP), down)
+    lid = torch.where(behind, front, z)
+    back = torch.where(behind, front * (1 + shell), z)
+    z = torch.cat([lid, back], dim=1) * (1 + SHELL_SETBACK)
+    frame, across, down = frame.repeat(2), across.repeat(1, 2), down.repeat(1, 2)
+    projected = [_project_each(across[i], down[i], z[i], frame, cameras, nearest) for i in range(4)]
+    x, y, w = (torch.stack([corner[i] for corner in projected]) for i in range(3))
+    return _triangles(x, y, w, frame, torch.zeros_like(z[0]), torch.ones_like(frame, dtype=torch.bool))
+
+
+def _project_each(
+    u: Tensor,
+    v: Tensor,
+    z: Tensor,
+    frame: Tensor,
+    cameras: CameraPair,
+    nearest: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Like _project for loose points [N] of the frames `frame` [N]."""
+    points = torch.stack([u * z, v * z, z], dim=-1)[:, None]
+    target = project_points(points, *cameras.of_frames(frame))[:, 0]
+    fine = target[:, 2] > nearest[frame]
+    w = torch.where(fine, 1.0 / torch.where(fine, target[:, 2], 1.0), 0.0)
+    return target[:, 0] * w, target[:, 1] * w, w

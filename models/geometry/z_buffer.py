@@ -1,0 +1,112 @@
+"""The z-buffer: which triangle is nearest at each pixel centre.
+
+Decided by integer keys (depth bits, then face number) and a minimum, which does not depend on the order of
+drawing, so that the same faces give the same bytes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recapture.models.geometry.mesh import Faces
+
+EMPTY = 2**63 - 1  # larger than every key: the bits of a positive float32, then a face number
+SLACK = 1e-3  # pixels; closes the seams that rounding would leave between neighbouring triangles
+SMALL = 2  # faces that cover at most so many pixel centres a side are drawn without a list of candidates
+CANDIDATES = 1 << 24  # pixel centres tested at once for faces that cover more
+
+
+def on_screen(faces: Faces, size: tuple[int, int]) -> Faces:
+    """Keep the faces that are in front of the camera and may cover a pixel centre of the target."""
+    left, right, top, bottom = _bounds(faces, size)
+    return faces[((faces.w > 0).all(0) & (left <= right) & (top <= bottom)).nonzero()[:, 0]]
+
+
+def z_buffer(faces: Faces, frames: int, size: tuple[int, int]) -> Tensor:
+    """Return [T H W] int64 keys: the bits of the nearest depth << 32, or'ed with its face's number."""
+    height, width = size
+    keys = torch.full((frames * height * width,), EMPTY, dtype=torch.int64, device=faces.x.device)
+    if not len(faces.frame):
+        return keys
+    left, right, top, bottom = _bounds(faces, size)
+    planes = _planes(faces)
+    columns, rows = right - left + 1, bottom - top + 1
+    small = (columns <= SMALL) & (rows <= SMALL)
+
+    def draw(face: Tensor, column: Tensor, row: Tensor) -> None:
+        z, inside = _depth_at(planes, face, column, row)
+        face, column, row, z = face[inside], column[inside], row[inside], z[inside]
+        pixel = (faces.frame[face] * height + row) * width + column
+        keys.scatter_reduce_(0, pixel, (z.view(torch.int32).long() << 32) | face, "amin")
+
+    face = small.nonzero()[:, 0]
+    for below in range(SMALL):
+        for beside in range(SMALL):
+            fits = face[(columns[face] > beside) & (rows[face] > below)]
+            draw(fits, left[fits] + beside, top[fits] + below)
+    large = (~small).nonzero()[:, 0]
+    counts = (columns * rows)[large]
+    for part in _parts(counts):
+        face = large[part].repeat_interleave(counts[part])
+        within = torch.arange(len(face), device=face.device)
+        within -= (counts[part].cumsum(0) - counts[part]).repeat_interleave(counts[part])
+        draw(face, left[face] + within % columns[face], top[face] + within // columns[face])
+    return keys
+
+
+def _bounds(faces: Faces, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the first and last column and row of pixel centres [F] in each face's bounding box."""
+    height, width = size
+    bounds = []
+    for corners, side in ((faces.x, width), (faces.y, height)):
+        low = torch.ceil(corners.amin(0) - 0.5 - SLACK).clamp(0, side)
+        high = torch.floor(corners.amax(0) - 0.5 + SLACK).clamp(-1, side - 1)
+        bounds += [low.long(), high.long()]
+    return bounds[0], bounds[1], bounds[2], bounds[3]
+
+
+def _parts(counts: Tensor) -> list[slice]:
+    """Cut faces into runs of at most CANDIDATES pixel centres each (a single face may have more)."""
+    if not len(counts):
+        return []
+    run = (counts.cumsum(0) - counts) // CANDIDATES
+    starts = torch.cat([run.new_zeros(1), (run.diff() != 0).nonzero()[:, 0] + 1]).tolist()
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(counts)])]
+
+
+def _planes(faces: Faces) -> Tensor:
+    """Return [F,14]: corner 0, then by the offset to it three signed edge distances and 1/depth."""
+    x0, y0, w0 = faces.x[0], faces.y[0], faces.w[0]
+    x1, y1, x2, y2 = faces.x[1] - x0, faces.y[1] - y0, faces.x[2] - x0, faces.y[2] - y0
+    area = x1 * y2 - x2 * y1
+    flat = area.abs() < 1e-9  # seen edge-on: covers nothing
+    sign = torch.where(flat, torch.nan, area.sign())
+    first = sign / torch.hypot(x1, y1)
+    second = sign / torch.hypot(x2 - x1, y2 - y1)
+    third = sign / torch.hypot(x2, y2)
+    w1, w2 = (faces.w[1] - w0) / area, (faces.w[2] - w0) / area
+    return torch.stack(
+        [
+            *(x0, y0),
+            *(-y1 * first, x1 * first),
+            *((y1 - y2) * second, (x2 - x1) * second, (x1 * y2 - x2 * y1) * second),
+            *(y2 * third, -x2 * third),
+            *(w0, w1 * y2 - w2 * y1, w2 * x1 - w1 * x2),
+            *(faces.w.amin(0), faces.w.amax(0)),
+        ],
+        dim=1,
+    )
+
+
+def _depth_at(planes: Tensor, face: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the depth of faces at pixel centres, and whether the centres lie inside (or within SLACK)."""
+    at = planes[face].T
+    dx, dy = column + 0.5 - at[0], row + 0.5 - at[1]
+    inside = (
+        (at[2] * dx + at[3] * dy >= -SLACK)
+        & (at[4] * dx + at[5] * dy + at[6] >= -SLACK)
+        & (at[7] * dx + at[8] * dy >= -SLACK)
+    )
+    w = torch.minimum(torch.maximum(at[9] + at[10] * dx + at[11] * dy, at[12]), at[13])
+    return 1.0 / w, inside
