@@ -170,7 +170,6 @@ class LearnedMetricsConfig(Section):
     lpips: str | None = None
     clip: str | None = None
     dino: str | None = None
-    videomae: str | None = None
 
 
 class MeasureConfig(Section):

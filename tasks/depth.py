@@ -13,13 +13,13 @@ from torch import Tensor
 
 from recapture.conf.schema import DepthConfig, TrajectoryConfig
 from recapture.datasets.clips import Clip, open_clip
-from recapture.datasets.keys import directory_hash
 from recapture.datasets.store import Artifact, ArtifactWriter
 from recapture.models.depth.alignment import Scale, align_depth, check_depth
 from recapture.models.depth.estimator import DepthEstimator
 from recapture.models.depth.ground_plane import ground_plane_depth
 from recapture.tasks.convert import stage_device, to_video
 from recapture.tasks.ingest import WorkingSize, to_working_size
+from recapture.tasks.revision import model_revision
 from recapture.tasks.stage import Item, Resources
 
 CHUNK = 16
@@ -41,10 +41,8 @@ class DepthStage:
 
     def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
         source = depth_source(self.config, clip)
-        return {
-            "source": source,
-            "model": directory_hash(self.config.model) if source == "model" and self.config.model else None,
-        }
+        model = self.config.model if source == "model" else None
+        return {"source": source, "model": model_revision("depth.model", model) if model else None}
 
     def setup(self) -> None:
         self._estimator = None

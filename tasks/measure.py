@@ -15,15 +15,17 @@ from recapture.datasets.clips import Clip, open_clip
 from recapture.datasets.store import Artifact, ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.view import RenderedView, SourceView
+from recapture.models.metrics.learned import LearnedMetrics
 from recapture.models.metrics.suite import measure
 from recapture.tasks.convert import stage_device, to_video
+from recapture.tasks.revision import model_revision
 from recapture.tasks.stage import Item, Resources
 from recapture.tasks.views import SceneReader, read_frames
 
 COPY_SOURCE, CLASSICAL = "copy_source", "classical"
 
 
-@dataclass(frozen=True)
+@dataclass
 class MeasureStage:
     """Return metrics named METHOD/METRIC: the filler's own name, copy_source and classical.
 
@@ -39,10 +41,18 @@ class MeasureStage:
     per_trajectory: bool = True
 
     def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
-        return {"caption": clip.caption}
+        folders = self.config.learned.model_dump()
+        learned = {
+            name: model_revision(f"measure.learned.{name}", folder)
+            for name, folder in folders.items()
+            if folder is not None
+        }
+        return {"caption": clip.caption, "learned": learned}
 
     def setup(self) -> None:
-        """Nothing to load."""
+        self._learned = LearnedMetrics(
+            **self.config.learned.model_dump(), device=str(stage_device(self.resources.gpus))
+        )
 
     def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
         clip = Clip(**item.params["clip"])
@@ -63,14 +73,22 @@ class MeasureStage:
                     results[CLASSICAL] = filled
             truth, truth_depth = self._truth(clip, inputs, frames, height, width)
             for name, result in results.items():
+                content = result[..., :height, :width]
                 scores = measure(
-                    result[..., :height, :width],
+                    content,
                     source,
                     view,
                     pivot_depth=inputs["render"].meta["pivot_depth"],
                     seam_pixels=self.config.seam_pixels,
                     truth=truth,
                     truth_depth=truth_depth,
+                )
+                scores |= self._learned.measure(
+                    self._learned.available(),
+                    content,
+                    source.video[source.source_frame],
+                    truth=truth,
+                    caption=clip.caption,
                 )
                 for metric, value in scores.items():
                     total, weight = totals.get(f"{name}/{metric}", (0.0, 0))

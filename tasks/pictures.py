@@ -69,11 +69,11 @@ def path_plot(
         rotation = cameras[:, :3, :3].transpose(0, 2, 1)
         centre = -np.einsum("tij,tj->ti", rotation, cameras[:, :3, 3])
         forward = rotation[:, :, 2] * 0.15 * pivot_depth
-        for axes, vertical in ((above, 2), (beside, 1)):
-            axes.plot(centre[:, 0], centre[:, vertical], ".-", color=colour, label=label, markersize=3)
+        for axes, row in ((above, 2), (beside, 1)):
+            axes.plot(centre[:, 0], centre[:, row], ".-", color=colour, label=label, markersize=3)
             for t in np.unique(np.linspace(0, len(cameras) - 1, 5).round().astype(int)):
                 ends = np.stack([centre[t], centre[t] + forward[t]])
-                axes.plot(ends[:, 0], ends[:, vertical], "-", color=colour, linewidth=1)
+                axes.plot(ends[:, 0], ends[:, row], "-", color=colour, linewidth=1)
     for axes, vertical in ((above, "z, forward"), (beside, "y, down")):
         axes.set_xlabel("x, right")
         axes.set_ylabel(vertical)
