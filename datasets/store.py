@@ -85,7 +85,7 @@ class ArtifactWriter:
         self.meta: dict[str, Any] = {}
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """Return the sum of the sizes of the files written so far."""
         return sum(int(file["bytes"]) for file in self._files.values())
 

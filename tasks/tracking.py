@@ -77,8 +77,7 @@ class Tracker:
 
         entities = [Param(name, str(value)[:6000]) for name, value in values.items()]
         for start in range(0, len(entities), 100):
-            batch = entities[start : start + 100]
-            self._call("parameters", lambda client, batch=batch: client.log_batch(self.run_id, params=batch))
+            self._batch("parameters", params=entities[start : start + 100])
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log numbers at a step, in one request."""
@@ -89,13 +88,15 @@ class Tracker:
         now = int(time.time() * 1000)
         entities = [Metric(metric_name(name), float(value), now, step) for name, value in values.items()]
         for start in range(0, len(entities), 1000):
-            batch = entities[start : start + 1000]
-            self._call("metrics", lambda client, batch=batch: client.log_batch(self.run_id, metrics=batch))
+            self._batch("metrics", metrics=entities[start : start + 1000])
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
-        for name, value in values.items():
-            self._call("tags", lambda client, n=name, v=value: client.set_tag(self.run_id, n, v))
+        if self.run_id is None:
+            return
+        from mlflow.entities import RunTag
+
+        self._batch("tags", tags=[RunTag(name, value) for name, value in values.items()])
 
     def text(self, content: str, file: str) -> None:
         """Log a text file."""
@@ -123,6 +124,9 @@ class Tracker:
         """Close the run."""
         status = "FAILED" if failed else "FINISHED"
         self._call("end of run", lambda client: client.set_terminated(self.run_id, status))
+
+    def _batch(self, what: str, **entities: Any) -> None:
+        self._call(what, lambda client: client.log_batch(self.run_id, **entities))
 
     def _call(self, what: str, action: Callable[[Any], Any]) -> None:
         if self.run_id is not None:

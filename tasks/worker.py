@@ -32,7 +32,7 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcom
             **common,
             status="ok",
             seconds=time.monotonic() - started,
-            bytes=output.bytes,
+            bytes=output.total_bytes,
             metrics=dict(metrics),
             **_device_use(),
         )

@@ -46,11 +46,18 @@ def test_the_report_names_every_missing_item_and_every_method():
         counts={"render": {"ok": 3, "quarantined": 1}},
     )
     text = markdown(job)
-    for part in ("3 of 4 videos", "`bad@left` at render: no depth", "| classical | 21.2 |", "| copy_source | 15.0 |"):
+    for part in (
+        "3 of 4 videos",
+        "`bad@left` at render: no depth",
+        "| classical | 21.2 |",
+        "| copy_source | 15.0 |",
+    ):
         assert part in text
     assert "| render | 3 | 0 | 1 | 0 |" in text
 
 
-@pytest.mark.parametrize(("value", "text"), [(None, "–"), (math.nan, "–"), (12.345, "12.3"), (0.01234, "0.0123")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (math.nan, "–"), (12.345, "12.3"), (0.01234, "0.0123")]
+)
 def test_values_are_short(value, text):
     assert format_value(value) == text
