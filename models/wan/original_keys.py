@@ -1,0 +1,89 @@
+"""Single-file Wan checkpoints with their original key names: which tensor is which, and what model it is.
+
+diffusers' own detection looks at the rows of `patch_embedding` alone and takes Fun-1.3B-InP (36 input
+channels) for the text-to-video model (16), so the configuration is derived from the shapes here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+
+from recapture.models.wan.checkpoint import CheckpointError
+
+HEAD_DIM = 128  # of every published Wan; shapes cannot tell it, as norms span all heads
+PREFIXES = ("model.diffusion_model.", "diffusion_model.")
+LIBRARY_LACKS = {"img_emb.emb_pos": "condition_embedder.image_embedder.pos_embed"}
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def diffusers_names(keys: list[str]) -> dict[str, str]:
+    """The diffusers name of each key of an original (or already converted) Wan transformer file.
+
+    The renaming itself is the library's (`convert_wan_transformer_to_diffusers`), applied to the names.
+    """
+    names = {}
+    for key in keys:
+        bare = key
+        for prefix in PREFIXES:
+            bare = bare.removeprefix(prefix)
+        if "condition_embedder.time_embedder.linear_1.weight" in keys:
+            names[key] = bare
+        elif bare in LIBRARY_LACKS:
+            names[key] = LIBRARY_LACKS[bare]
+        else:
+            (names[key],) = convert_wan_transformer_to_diffusers({bare: None})
+    return names
+
+
+def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[str, Any]:
+    """The configuration of a Wan transformer (or Wan-VACE, then with `vace_layers`) from tensor shapes.
+
+    shapes: by diffusers name. The head size is taken as 128 and eps as 1e-6, as in every published Wan.
+    Raises CheckpointError naming the tensor without which the model cannot be told.
+    """
+
+    def shape(key: str) -> tuple[int, ...]:
+        if key not in shapes:
+            raise CheckpointError(f"base: {where}: tensor {key!r} is missing; this is no Wan transformer")
+        return shapes[key]
+
+    patch = shape("patch_embedding.weight")
+    if len(patch) != 5:
+        raise CheckpointError(f"base: {where}: tensor 'patch_embedding.weight' has shape {list(patch)}, not 5-D")
+    inner, in_channels, patch_size = patch[0], patch[1], patch[2:]
+    if inner % HEAD_DIM:
+        raise CheckpointError(
+            f"base: {where}: tensor 'patch_embedding.weight' has {inner} rows, no multiple of {HEAD_DIM}:"
+            " the number of heads cannot be told; use a diffusers directory"
+        )
+    voxels = patch_size[0] * patch_size[1] * patch_size[2]
+    image = "condition_embedder.image_embedder"
+    config: dict[str, Any] = {
+        "patch_size": list(patch_size),
+        "num_attention_heads": inner // HEAD_DIM,
+        "attention_head_dim": HEAD_DIM,
+        "in_channels": in_channels,
+        "out_channels": shape("proj_out.weight")[0] // voxels,
+        "text_dim": shape("condition_embedder.text_embedder.linear_1.weight")[1],
+        "freq_dim": shape("condition_embedder.time_embedder.linear_1.weight")[1],
+        "ffn_dim": shape("blocks.0.ffn.net.0.proj.weight")[0],
+        "num_layers": _count(shapes, "blocks"),
+        "cross_attn_norm": "blocks.0.norm2.weight" in shapes,
+        "qk_norm": "rms_norm_across_heads" if "blocks.0.attn1.norm_q.weight" in shapes else None,
+        "eps": 1e-6,
+        "image_dim": shapes.get(f"{image}.norm1.weight", (None,))[0],
+        "added_kv_proj_dim": shapes.get("blocks.0.attn2.add_k_proj.weight", (None, None))[1],
+        "pos_embed_seq_len": shapes.get(f"{image}.pos_embed", (None, None))[1],
+        "rope_max_seq_len": 1024,
+    }
+    if "vace_patch_embedding.weight" in shapes:
+        count = _count(shapes, "vace_blocks")
+        config["vace_layers"] = list(range(0, config["num_layers"], config["num_layers"] // max(count, 1)))[:count]
+        config["vace_in_channels"] = shape("vace_patch_embedding.weight")[1]
+    return config
+
+
+def _count(shapes: Shapes, blocks: str) -> int:
+    return 1 + max((int(key.split(".")[1]) for key in shapes if key.startswith(f"{blocks}.")), default=-1)
