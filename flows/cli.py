@@ -29,7 +29,10 @@ Profile = Annotated[
     str | None, typer.Option("--profile", "-p", help="A name under conf/profile, or a YAML file.")
 ]
 Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="A YAML file layered over the profile.")]
-Key = Annotated[str, typer.Argument(help="The item's key, or the beginning of it.")]
+PATTERN_HELP = "A glob over items or clips, such as 'bmx/*', or the beginning of a key."
+Pattern = Annotated[str | None, typer.Argument(help=PATTERN_HELP)]
+All = Annotated[bool, typer.Option("--all", help="Everything that is quarantined.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
@@ -45,19 +48,23 @@ def preview(context: typer.Context, profile: Profile = None, dataset: Dataset = 
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
-def plan(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
+def plan(
+    context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
+) -> None:
     """Say what a run would do: new, reused and quarantined items, and how long it may take."""
-    from recapture.flows.inspect import print_plan
+    from recapture.flows.forecast import print_plan
 
-    print_plan(_config(context, profile, dataset))
+    print_plan(_config(context, profile, dataset), as_json)
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
-def status(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
-    """Say what the manifests hold: items by stage and state, failures, the last measurements."""
-    from recapture.flows.inspect import print_status
+def status(
+    context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
+) -> None:
+    """Say how the last jobs ended, what they made, the last measurements, and where everything is."""
+    from recapture.flows.history import print_status
 
-    print_status(_config(context, profile, dataset))
+    print_status(_config(context, profile, dataset), as_json)
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
@@ -86,54 +93,75 @@ def ui(
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
-def doctor(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
+def doctor(
+    context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
+) -> None:
     """Check versions, devices, the store, the dataset and the servers that a job would use."""
-    settings = _config(context, profile, dataset)
-    _prepare(settings)
+    from recapture.conf.load import UserError
     from recapture.flows.doctor import run_checks
 
-    sys.exit(run_checks(settings))
+    try:
+        settings = _config(context, profile, dataset)
+    except UserError as error:
+        sys.exit(run_checks(None, str(error), as_json))
+    sys.exit(run_checks(settings, "", as_json))
 
 
 @quarantine_app.command("ls", context_settings=SETTINGS)
-def quarantine_ls(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
-    """List quarantined and dropped items with their reasons."""
-    from recapture.flows.inspect import print_quarantine
+def quarantine_ls(
+    context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
+) -> None:
+    """List quarantined and dropped items with their reasons and the way out."""
+    from recapture.flows.held import print_quarantine
 
-    print_quarantine(_config(context, profile, dataset))
+    print_quarantine(_config(context, profile, dataset), as_json)
 
 
 @quarantine_app.command("show", context_settings=SETTINGS)
 def quarantine_show(
-    context: typer.Context, key: Key, profile: Profile = None, dataset: Dataset = None
+    context: typer.Context,
+    pattern: Pattern = None,
+    profile: Profile = None,
+    dataset: Dataset = None,
+    as_json: Json = False,
 ) -> None:
-    """Print everything that is known of one failure."""
-    from recapture.flows.inspect import show_quarantined
+    """Print everything that is known of a failure, with its traceback."""
+    from recapture.flows.held import show_quarantined
 
-    sys.exit(show_quarantined(_config(context, profile, dataset), key))
+    pattern, settings = _pattern(context, pattern, profile, dataset)
+    show_quarantined(settings, pattern, as_json)
 
 
 @quarantine_app.command("retry", context_settings=SETTINGS)
 def quarantine_retry(
     context: typer.Context,
-    key: Annotated[str, typer.Argument(help="A key, the beginning of one, or 'all'.")],
+    pattern: Pattern = None,
+    everything: All = False,
     profile: Profile = None,
     dataset: Dataset = None,
+    as_json: Json = False,
 ) -> None:
     """Let the next run try again."""
-    from recapture.flows.inspect import retry_quarantined
+    from recapture.flows.held import retry_quarantined
 
-    sys.exit(retry_quarantined(_config(context, profile, dataset), key))
+    pattern, settings = _pattern(context, pattern, profile, dataset)
+    retry_quarantined(settings, pattern, everything, as_json)
 
 
 @quarantine_app.command("drop", context_settings=SETTINGS)
 def quarantine_drop(
-    context: typer.Context, key: Key, profile: Profile = None, dataset: Dataset = None
+    context: typer.Context,
+    pattern: Pattern = None,
+    everything: All = False,
+    profile: Profile = None,
+    dataset: Dataset = None,
+    as_json: Json = False,
 ) -> None:
-    """Leave an item out for good; it no longer counts as missing."""
-    from recapture.flows.inspect import drop_quarantined
+    """Leave items out of every job for good; they no longer count as missing."""
+    from recapture.flows.held import drop_quarantined
 
-    sys.exit(drop_quarantined(_config(context, profile, dataset), key))
+    pattern, settings = _pattern(context, pattern, profile, dataset)
+    drop_quarantined(settings, pattern, everything, as_json)
 
 
 def main() -> None:
@@ -151,6 +179,20 @@ def _config(context: typer.Context, profile: str | None, dataset: str | None) ->
     from recapture.conf.load import load_config
 
     return load_config(profile, dataset, environment=os.environ, arguments=context.args)
+
+
+def _pattern(
+    context: typer.Context, first: str | None, profile: str | None, dataset: str | None
+) -> tuple[str | None, RecaptureConfig]:
+    """Tell the pattern from the settings: typer takes the first word for it, be it `--section.key`."""
+    words = ([] if first is None else [first]) + context.args
+    for place, word in enumerate(words):
+        follows_a_setting = place > 0 and words[place - 1].startswith("--") and "=" not in words[place - 1]
+        if not word.startswith("--") and not follows_a_setting:
+            context.args = words[:place] + words[place + 1 :]
+            return word, _config(context, profile, dataset)
+    context.args = words
+    return None, _config(context, profile, dataset)
 
 
 def _prepare(config: RecaptureConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -72,7 +72,7 @@ def print_summary(summary: JobSummary, config: RecaptureConfig) -> None:
     console = Console()
     if summary.reused_everything:
         console.print("[bold]Reused[/bold]: every artifact was there already.")
-    print_measurements(summary, console)
+    print_measurements(summary.metrics, console)
     for failure in summary.failures[:SHOWN_FAILURES]:
         text = f"[red]missing[/red] {escape(failure.item)} at {failure.stage}: {escape(failure.error)}"
         console.print(text, soft_wrap=True)
@@ -92,9 +92,9 @@ def print_summary(summary: JobSummary, config: RecaptureConfig) -> None:
     console.print("dashboards: [bold]make ui[/bold]")
 
 
-def print_measurements(summary: JobSummary, console: Console) -> None:
-    """Print one row a method, averaged over clips and trajectories."""
-    rows = method_table(summary.metrics)
+def print_measurements(metrics: Mapping[str, Mapping[str, float]], console: Console) -> None:
+    """Print one column a method, averaged over items; metrics: item -> `method/metric` -> value."""
+    rows = method_table(metrics)
     columns = table_columns(rows)
     if not columns:
         return

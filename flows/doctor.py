@@ -1,0 +1,290 @@
+"""`recapture doctor`: whether a job with these settings can work here, and the way out where it cannot."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from rich.console import Console
+from rich.markup import escape
+
+from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.store import open_filesystem, put_file
+from recapture.flows.environment import prepare_environment, tracking_uri
+from recapture.tasks.tracking import without_credentials
+
+GIB = 1024**3
+SCARCE_GIB, TOO_LITTLE_GIB = 10, 1
+PATIENCE_SECONDS = 5
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; the way out is empty where all is well."""
+
+    check: str
+    status: Literal["ok", "warn", "fail"]
+    message: str
+    way_out: str = ""
+
+
+def run_checks(config: RecaptureConfig | None, config_error: str = "", as_json: bool = False) -> int:
+    """Print one line a finding and return the exit code: 1 when something failed.
+
+    config None: the settings cannot be used, as config_error says; what does not need them is still checked.
+    """
+    findings = []
+    console = Console()
+    for finding in examine(config, config_error):
+        findings.append(finding)
+        if not as_json:
+            colour = COLOURS[finding.status]
+            line = f"[{colour}]{finding.status:<4}[/{colour}] {finding.check}: {escape(finding.message)}"
+            console.print(line, highlight=False, soft_wrap=True)
+            if finding.way_out:
+                console.print(f"     → {escape(finding.way_out)}", highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    return int(any(finding.status == "fail" for finding in findings))
+
+
+def examine(config: RecaptureConfig | None, config_error: str = "") -> Iterator[Finding]:
+    """Yield the findings of every check; a check that itself breaks is a failure."""
+    yield from _guarded("python", _python)
+    yield from _guarded("torch", _torch)
+    yield from _guarded("video", _video)
+    if config is None:
+        way_out = "mend the setting; `recapture config` prints them all"
+        yield Finding("configuration", "fail", config_error, way_out)
+        return
+    yield Finding("configuration", "ok", "valid")
+    checks: list[tuple[str, Callable[[RecaptureConfig], Iterator[Finding]]]] = [
+        *(("dataset", _dataset), ("models", _models), ("store", _storage), ("disk", _disk)),
+        *(("prefect", _prefect), ("mlflow", _mlflow), ("ray", _ray)),
+    ]
+    for name, check in checks:
+        yield from _guarded(name, lambda check=check: check(config))  # type: ignore[misc]
+
+
+def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        yield Finding(name, "fail", message, "install again with the committed constraints.txt: make test")
+
+
+def _python() -> Iterator[Finding]:
+    found = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    way_out = "" if fits else "make PYTHON=python3.11 test"
+    yield Finding("python", "ok" if fits else "fail", f"{found} ({sys.executable})", way_out)
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield Finding("cpu", "ok", f"{os.cpu_count()} cores")
+    if not torch.cuda.is_available():
+        yield Finding("gpu", "ok", "none; every stage runs on CPUs")
+        return
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        name = torch.cuda.get_device_name(number)
+        yield Finding("gpu", "ok", f"{number}: {name}, {free / GIB:.0f} of {total / GIB:.0f} GiB free")
+
+
+def _video() -> Iterator[Finding]:
+    import av
+    import numpy as np
+
+    way_out = (
+        "install PyAV's own wheel, which brings them: pip install --force-reinstall --only-binary=:all: av"
+    )
+    missing = [codec for codec in ("libx264", "aac") if codec not in av.codecs_available]
+    if missing:
+        yield Finding("video", "fail", f"PyAV {av.__version__} has no encoder {missing}", way_out)
+        return
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 32
+        frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 128, np.uint8), format="rgb24")
+        container.mux([*stream.encode(frame), *stream.encode()])
+    buffer.seek(0)
+    with av.open(buffer) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    status: Literal["ok", "fail"] = "ok" if frames == 1 else "fail"
+    message = f"PyAV {av.__version__} encodes and decodes h264"
+    yield Finding("video", status, message if frames else "h264 came back empty", "" if frames else way_out)
+
+
+def _dataset(config: RecaptureConfig) -> Iterator[Finding]:
+    uri = config.dataset.uri
+    if uri.startswith("scenes://"):
+        yield Finding("dataset", "ok", uri)
+        return
+    try:
+        filesystem, path = open_filesystem(uri)
+        there, reason = filesystem.exists(path), "does not exist"
+    except Exception as error:
+        there, reason = False, f"{type(error).__name__}: {error}"
+    if there:
+        yield Finding("dataset", "ok", f"{uri} is there; `recapture plan` reads its clips")
+    else:
+        yield Finding("dataset", "fail", f"{uri} {reason}", "set dataset.uri, or the storage's credentials")
+
+
+def _models(config: RecaptureConfig) -> Iterator[Finding]:
+    learned = {f"measure.learned.{name}": path for name, path in config.measure.learned}
+    for setting, folder in {"depth.model": config.depth.model, **learned}.items():
+        if folder is None:
+            continue
+        if Path(folder).is_dir():
+            yield Finding("models", "ok", f"{setting}: {folder}")
+        else:
+            yield Finding(
+                "models", "fail", f"{setting}: {folder} is no directory", f"download it, or unset {setting}"
+            )
+
+
+def _storage(config: RecaptureConfig) -> Iterator[Finding]:
+    for setting, url in (("store", config.store), ("outputs", config.outputs), ("state", config.state)):
+        try:
+            filesystem, root = open_filesystem(url)
+            probe = f"{root}/.doctor-{uuid.uuid4().hex}"
+            filesystem.makedirs(root, exist_ok=True)
+            put_file(filesystem, probe, b"recapture")
+            filesystem.rm_file(probe)
+        except Exception as error:
+            message = f"{url} cannot be written: {type(error).__name__}: {error}"
+            way_out = f"set {setting} to a place that can be written, or give the credentials"
+            if isinstance(error, ImportError):
+                way_out = "pip install 'recapture[s3]'"
+            yield Finding(setting, "fail", message, way_out)
+        else:
+            yield Finding(setting, "ok", f"{url} can be written")
+
+
+def _disk(config: RecaptureConfig) -> Iterator[Finding]:
+    places: dict[int, list[str]] = {}
+    for url in (config.store, config.outputs, config.state, os.environ.get("TMPDIR", "/tmp")):
+        path = Path(url.removeprefix("file://"))
+        if "://" not in str(url).removeprefix("file://") and path.exists():
+            places.setdefault(path.stat().st_dev, []).append(str(path))
+    for names in places.values():
+        free = shutil.disk_usage(names[0]).free / GIB
+        message = f"{free:.0f} GiB free for {', '.join(names)}"
+        if free < TOO_LITTLE_GIB:
+            yield Finding("disk", "fail", message, "free space, or set store, outputs or TMPDIR elsewhere")
+        elif free < SCARCE_GIB:
+            yield Finding("disk", "warn", message, "a large dataset will not fit; set store elsewhere")
+        else:
+            yield Finding("disk", "ok", message)
+
+
+def _prefect(config: RecaptureConfig) -> Iterator[Finding]:
+    prepare_environment(config)
+    import prefect
+
+    if (url := prefect.settings.PREFECT_API_URL.value()) is None:
+        home = prefect.settings.PREFECT_HOME.value()
+        message = f"{prefect.__version__}; every job starts its own server over {home}"
+        yield Finding("prefect", "ok", message)
+        return
+    way_out = "start it with `prefect server start`, or unset PREFECT_API_URL"
+    yield _server("prefect", f"{prefect.__version__} at", url, f"{url.rstrip('/')}/health", way_out)
+
+
+def _mlflow(config: RecaptureConfig) -> Iterator[Finding]:
+    installed = version("mlflow")
+    uri = tracking_uri(config)
+    if not config.tracking.enabled:
+        yield Finding("mlflow", "ok", f"{installed}; off by tracking.enabled")
+    elif uri.startswith(("http://", "https://")):
+        way_out = "start it with `mlflow server`, or unset tracking.uri; jobs run without it and say so"
+        found = _server("mlflow", f"{installed} at", uri, f"{uri.rstrip('/')}/health", way_out)
+        yield Finding("mlflow", "ok" if found.status == "ok" else "warn", found.message, found.way_out)
+    else:
+        yield Finding(
+            "mlflow",
+            "ok",
+            f"{installed} over {uri if uri.startswith('sqlite:') else without_credentials(uri)}",
+        )
+
+
+def _ray(config: RecaptureConfig) -> Iterator[Finding]:
+    execution = config.execution
+    if execution.executor == "inline":
+        yield Finding("ray", "ok", "off by execution.executor=inline; one item after the other")
+        return
+    import ray
+
+    address = execution.ray_address or os.environ.get("RAY_ADDRESS")
+    if address is None:
+        yield Finding("ray", "ok", f"{ray.__version__}; every job starts it on this machine")
+        yield from _gpus_here(config)
+        return
+    way_out = "start it with `ray start --head`, or unset execution.ray_address and RAY_ADDRESS"
+    host, _, port = address.rpartition(":")
+    if address != "auto" and host and not _answers(host.removeprefix("ray://"), port):
+        yield Finding("ray", "fail", f"nobody answers at {address}", way_out)
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        yield Finding("ray", "fail", f"{address}: {error}", way_out)
+        return
+    carries = ray.cluster_resources()
+    ray.shutdown()
+    cpus, gpus = carries.get("CPU", 0), carries.get("GPU", 0)
+    message = f"{ray.__version__} at {address}: {cpus:g} CPUs, {gpus:g} GPUs"
+    short = [name for name, wanted in execution.resources.items() if wanted.cpus > cpus or wanted.gpus > gpus]
+    if short:
+        way_out = f"lower execution.resources of {', '.join(short)}, or add nodes"
+        yield Finding("ray", "fail", f"{message}, less than one worker needs", way_out)
+    else:
+        yield Finding("ray", "ok", message)
+
+
+def _gpus_here(config: RecaptureConfig) -> Iterator[Finding]:
+    import torch
+
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    short = [name for name, wanted in config.execution.resources.items() if wanted.gpus > here]
+    if short:
+        way_out = f"set execution.resources.{short[0]}.gpus to 0, or use a machine with GPUs"
+        yield Finding("ray", "fail", f"{here} GPUs here; more are asked for by {', '.join(short)}", way_out)
+
+
+def _server(name: str, what: str, shown: str, health: str, way_out: str) -> Finding:
+    shown = without_credentials(shown)
+    if not health.startswith(("http://", "https://")):
+        return Finding(name, "fail", f"{shown} is no http address", way_out)
+    try:
+        with urlopen(health, timeout=PATIENCE_SECONDS):
+            return Finding(name, "ok", f"{what} {shown} answers")
+    except (OSError, ValueError) as error:
+        return Finding(name, "fail", f"{what} {shown}: {error}", way_out)
+
+
+def _answers(host: str, port: str) -> bool:
+    try:
+        with socket.create_connection((urlsplit(f"//{host}").hostname or host, int(port)), PATIENCE_SECONDS):
+            return True
+    except (OSError, ValueError):
+        return False
