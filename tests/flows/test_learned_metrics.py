@@ -1,4 +1,4 @@
-"""Metrics that need weights, through the job: computed where a directory is named, refused where it is bad."""
+"""Metrics that need weights: computed where a directory is named, refused where it is bad."""
 
 import pytest
 import torch
