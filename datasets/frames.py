@@ -36,13 +36,17 @@ class FrameWriter:
             self.close()
 
     def append(self, **arrays: np.ndarray) -> None:
-        """Add frames: every array is [t, ...] with the same t, and every call has the same names."""
+        """Add frames: every array is [t, ...] with the same t; names, types and sizes never change."""
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"frames: arrays of one call differ in length: {lengths}")
         if self._pending and self._pending.keys() != arrays.keys():
             raise ValueError(f"frames: expected arrays {sorted(self._pending)}, got {sorted(arrays)}")
         held = self._pending or {name: array[:0] for name, array in arrays.items()}
+        for name, array in arrays.items():
+            was, now = (held[name].dtype, held[name].shape[1:]), (array.dtype, array.shape[1:])
+            if was != now:
+                raise ValueError(f"frames: array {name!r} was {was[0]} {was[1]}, now {now[0]} {now[1]} came")
         self._pending = {name: np.concatenate([held[name], array]) for name, array in arrays.items()}
         while self._held >= self._chunk:
             self._write(self._chunk)

@@ -68,7 +68,10 @@ def _directory_hash(folder: str, state: tuple[tuple[str, int, int], ...]) -> str
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(f"a key cannot be made of a mapping with the name {key!r}; names are text")
+        return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):

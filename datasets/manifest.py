@@ -6,6 +6,7 @@ Layout: {root}/manifests/{dataset}/{stage}/part-{run}-{shard}.parquet. The newes
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recapture.datasets.store import open_filesystem, put_file
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 SCHEMA = pa.schema(
@@ -66,7 +69,11 @@ def read_manifest(root: str, dataset: str, stage: str) -> dict[str, dict[str, An
     for path in sorted(filesystem.find(folder)):
         if not path.endswith(".parquet"):
             continue
-        table = pq.read_table(io.BytesIO(filesystem.cat_file(path)), schema=SCHEMA)
+        try:
+            table = pq.read_table(io.BytesIO(filesystem.cat_file(path)), schema=SCHEMA)
+        except (pa.ArrowInvalid, OSError) as error:  # artifacts decide what is done; this only tells of it
+            logger.warning("manifest part %s cannot be read and is left out: %s", path, error)
+            continue
         for row in table.to_pylist(maps_as_pydicts="strict"):
             known = newest.get(row["key"])
             if known is None or row["created_at"] >= known["created_at"]:

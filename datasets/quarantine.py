@@ -6,6 +6,7 @@ Layout: {root}/quarantine/{dataset}/{stage}/{key}.json.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -51,11 +52,14 @@ class Quarantine:
 
     def matching(self, key: str) -> list[Quarantined]:
         """Return the entries whose key begins with `key`; all of them for 'all'."""
+        if not key:
+            return []
         return [entry for entry in self.entries() if key == "all" or entry.key.startswith(key)]
 
     def retry(self, entry: Quarantined) -> None:
         """Forget an entry: the next run tries the item again."""
-        self._filesystem.rm_file(self._path(entry))
+        with suppress(FileNotFoundError):
+            self._filesystem.rm_file(self._path(entry))
 
     def drop(self, entry: Quarantined) -> None:
         """Leave an item out for good."""

@@ -2,6 +2,7 @@
 
 Layout: {root}/objects/{stage}/{key[:2]}/{key}/FILE, with meta.json written last as the commit marker. It
 holds the size and sha256 of every file; an artifact without it does not exist, whatever else lies there.
+Writers of one key write the same bytes, so two at once do each other no harm.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class ArtifactWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            remove_tree(self._filesystem, self._folder)
+            self._discard()
             return
         record = self._described | {"files": self._files, "meta": self.meta}
         text = json.dumps(record, indent=1, sort_keys=True)
@@ -128,8 +129,17 @@ class ArtifactWriter:
         """Return a writer of per-frame arrays that holds one chunk in memory."""
         return FrameWriter(self, chunk)
 
+    def _discard(self) -> None:
+        # Another writer may have committed the same key meanwhile: its files have these names and bytes.
+        if self._filesystem.exists(f"{self._folder}/{META}"):
+            return
+        for name in self._files:
+            path = f"{self._folder}/{name}"
+            if self._filesystem.exists(path):
+                self._filesystem.rm_file(path)
+
     def _check_name(self, name: str) -> None:
-        if "/" in name or name in (META, "", ".", ".."):
+        if not name.isprintable() or {"/", "\\"} & set(name) or name in (META, "", ".", ".."):
             raise ArtifactError(f"{name!r} cannot be a file of an artifact; use a plain file name")
 
 
@@ -141,14 +151,14 @@ class Artifact:
         self.stage, self.key = stage, key
         try:
             record = json.loads(filesystem.cat_file(f"{folder}/{META}"))
+            self.meta: dict[str, Any] = record["meta"]
+            self._files: dict[str, dict[str, Any]] = record["files"]
         except FileNotFoundError:
             raise ArtifactError(
                 f"stage {stage!r} has no artifact {key}; run the job again to make it"
             ) from None
-        except ValueError as error:
-            raise self._damaged(META, str(error)) from None
-        self.meta: dict[str, Any] = record["meta"]
-        self._files: dict[str, dict[str, Any]] = record["files"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(META, f"{type(error).__name__}: {error}") from None
 
     def names(self) -> list[str]:
         """Return the names of the files."""
@@ -207,11 +217,12 @@ def dump_npz(arrays: Mapping[str, np.ndarray], where: str) -> bytes:
     """Return arrays as npz bytes: quick compression, fixed time stamps; refuses Python objects."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for field, array in arrays.items():
-            if np.asarray(array).dtype.hasobject:
+        for field, given in arrays.items():
+            array = np.asarray(given, order="C")  # the order in memory would show in the bytes
+            if array.dtype.hasobject:
                 raise ArtifactError(f"{where}: array {field!r} holds Python objects, which npz would pickle")
             with archive.open(f"{field}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+                np.lib.format.write_array(member, array, allow_pickle=False)
     return buffer.getvalue()
 
 

@@ -1,0 +1,113 @@
+"""A manifest tells the newest of every item, from whatever whole parts there are."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from recapture.datasets.manifest import SCHEMA, read_manifest, stages, write_part
+from recapture.datasets.store import open_filesystem
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def row(key="k1", **changes):
+    values = {
+        "clip_id": "bmx/003",
+        "item": "bmx/003@left",
+        "key": key,
+        "stage": "depth",
+        "status": "ok",
+        "attempts": 1,
+        "error_type": "",
+        "error": "",
+        "seconds": 1.5,
+        "bytes": 10,
+        "device": "x86_64",
+        "vram_peak_mb": 0.0,
+        "parent_keys": ["p1", "p2"],
+        "code_version": "1",
+        "run_id": "r1",
+        "metrics": {"psnr": 30.25},
+    }
+    return {**values, **changes}
+
+
+def test_rows_come_back_as_they_were_written(root):
+    before = datetime.now(UTC)
+    write_part(root, "set", "depth", "r1", 0, [row(), row("k2", metrics={}, parent_keys=[])])
+    read = read_manifest(root, "set", "depth")
+    assert list(read) == ["k1", "k2"]
+    created = {key: found.pop("created_at") for key, found in read.items()}
+    assert all(before <= moment <= datetime.now(UTC) for moment in created.values())
+    assert read["k1"] == {**row(), "schema_version": 1}
+    assert read["k2"]["metrics"] == {}
+    assert read["k2"]["parent_keys"] == []
+
+
+def test_parts_of_all_shards_and_runs_are_merged(root):
+    write_part(root, "set", "depth", "r1", 0, [row("a")])
+    write_part(root, "set", "depth", "r1", 1, [row("b")])
+    write_part(root, "set", "depth", "r2", 0, [row("c")])
+    assert sorted(read_manifest(root, "set", "depth")) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_the_newest_row_of_a_key_counts_whatever_its_part_is_called(root, order):
+    old, new = order
+    write_part(root, "set", "depth", new, 0, [row(status="ok", created_at=NOW)])
+    write_part(root, "set", "depth", old, 0, [row(status="error", created_at=NOW - timedelta(seconds=1))])
+    assert read_manifest(root, "set", "depth")["k1"]["status"] == "ok"
+
+
+def test_the_later_row_of_one_part_counts(root):
+    write_part(root, "set", "depth", "r1", 0, [row(status="error"), row(status="ok")])
+    assert read_manifest(root, "set", "depth")["k1"]["status"] == "ok"
+
+
+def test_writing_a_part_again_replaces_it(root):
+    write_part(root, "set", "depth", "r1", 0, [row("a")])
+    write_part(root, "set", "depth", "r1", 0, [row("b")])
+    assert list(read_manifest(root, "set", "depth")) == ["b"]
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-20], lambda whole: whole[:10], lambda whole: b""])
+def test_a_torn_part_is_named_and_left_out(root, damage, caplog):
+    write_part(root, "set", "depth", "r1", 0, [row("a")])
+    torn = write_part(root, "set", "depth", "r2", 0, [row("b")])
+    filesystem, _ = open_filesystem(root)
+    filesystem.pipe_file(torn, damage(filesystem.cat_file(torn)))
+    assert list(read_manifest(root, "set", "depth")) == ["a"]
+    assert "part-r2-00000.parquet" in caplog.text
+
+
+def test_what_is_no_part_is_left_out(root):
+    part = write_part(root, "set", "depth", "r1", 0, [row("a")])
+    filesystem, _ = open_filesystem(root)
+    filesystem.pipe_file(part.replace("part-r1-00000.parquet", ".part-r2.parquet.tmp"), b"half")
+    assert list(read_manifest(root, "set", "depth")) == ["a"]
+
+
+def test_a_stage_that_never_ran_has_no_rows(root):
+    assert read_manifest(root, "set", "depth") == {}
+    assert stages(root, "set") == []
+
+
+def test_stages_and_datasets_are_kept_apart(root):
+    write_part(root, "set", "depth", "r1", 0, [row("a")])
+    write_part(root, "set", "fill", "r1", 0, [row("b", stage="fill")])
+    write_part(root, "other", "render", "r1", 0, [row("c", stage="render")])
+    assert stages(root, "set") == ["depth", "fill"]
+    assert list(read_manifest(root, "set", "fill")) == ["b"]
+    assert list(read_manifest(root, "other", "render")) == ["c"]
+
+
+def test_a_part_is_ordinary_parquet(tmp_path):
+    part = write_part(str(tmp_path), "set", "depth", "r1", 7, [row(metrics={"nan": float("nan")})])
+    table = pq.read_table(part)
+    assert table.schema.equals(SCHEMA)
+    frame = table.to_pandas()
+    assert frame.loc[0, "clip_id"] == "bmx/003"
+    assert np.isnan(dict(frame.loc[0, "metrics"])["nan"])
+    assert part.endswith("/manifests/set/depth/part-r1-00007.parquet")
