@@ -24,11 +24,10 @@ def diffusers_names(keys: list[str]) -> dict[str, str]:
     The renaming itself is the library's (`convert_wan_transformer_to_diffusers`), applied to the names.
     """
     names = {}
+    converted = "condition_embedder.time_embedder.linear_1.weight" in {_bare(key) for key in keys}
     for key in keys:
-        bare = key
-        for prefix in PREFIXES:
-            bare = bare.removeprefix(prefix)
-        if "condition_embedder.time_embedder.linear_1.weight" in keys:
+        bare = _bare(key)
+        if converted:
             names[key] = bare
         elif bare in LIBRARY_LACKS:
             names[key] = LIBRARY_LACKS[bare]
@@ -83,6 +82,12 @@ def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[st
         config["vace_layers"] = list(range(0, config["num_layers"], config["num_layers"] // max(count, 1)))[:count]
         config["vace_in_channels"] = shape("vace_patch_embedding.weight")[1]
     return config
+
+
+def _bare(key: str) -> str:
+    for prefix in PREFIXES:
+        key = key.removeprefix(prefix)
+    return key
 
 
 def _count(shapes: Shapes, blocks: str) -> int:

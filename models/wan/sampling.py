@@ -1,0 +1,139 @@
+"""The one sampling loop: predict the velocity, let the solver correct it, step the scheduler."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from recapture.models.wan.conditioning import Conditioning
+from recapture.models.wan.load import Base
+from recapture.models.wan.text import Text
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the loop stands. sigma is the noise level of the latents, next_sigma that after the step."""
+
+    index: int
+    count: int
+    sigma: float
+    next_sigma: float
+
+
+class Solver(Protocol):
+    """Holds sampling to what is known."""
+
+    def correct(self, latents: Tensor, velocity: Tensor, step: Step) -> Tensor:
+        """The corrected velocity [1, z, T', h, w] float32, after guidance.
+
+        latents: [1, z, T', h, w] float32 at noise level step.sigma. With x_s = (1-s) x0 + s e the clean
+        estimate is x0 = latents - sigma * velocity; to move it by d, return velocity - d / sigma. Where nothing is
+        known it must return velocity as it came, bit for bit. sigma is never 0.
+        """
+        ...
+
+
+OnStep = Callable[[Step, Tensor], None]  # given the step and the clean estimate [1, z, T', h, w] after correction
+
+
+def sample(
+    base: Base,
+    conditioning: Conditioning,
+    text: Text,
+    *,
+    scheduler: Any,
+    steps: int,
+    generator: torch.Generator,
+    guidance_scale: float = 1.0,
+    guidance_scale_2: float | None = None,
+    latents: Tensor | None = None,
+    solver: Solver | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Sample normalised latents [1, z, T', h, w] float32.
+
+    scheduler: from `make_scheduler` or `scheduler_from_config`. generator: draws the initial noise, on its own
+    device, and nothing else; latents: that noise, in its place. guidance_scale: classifier-free guidance, at
+    1 or below off (then text.negative is not used); guidance_scale_2: that of Wan2.2's second transformer,
+    the first's by default. on_step: called before each step, for previews.
+
+    In float32 the result equals the stock `WanPipeline`, `WanImageToVideoPipeline` and `WanVACEPipeline`
+    with output_type='latent'. Under bfloat16 weights the velocity is made float32 before guidance, where the
+    stock pipelines go on in bfloat16.
+    """
+    if steps < 1:
+        raise ValueError(f"sampling: {steps} steps; use 1 or more")
+    guided = guidance_scale > 1.0
+    if guided and text.negative is None:
+        raise ValueError(f"sampling: guidance_scale {guidance_scale} needs a negative prompt; '' will do")
+    device = base.device
+    if latents is None:
+        latents = torch.randn(1, *conditioning.latent_shape, generator=generator, device=generator.device)
+    latents = latents.to(device, torch.float32)
+    scheduler.set_timesteps(steps, device=device)
+    boundary = None
+    if base.boundary_ratio is not None:
+        boundary = base.boundary_ratio * scheduler.config.num_train_timesteps
+    for i, timestep in enumerate(scheduler.timesteps):
+        step = Step(i, steps, float(scheduler.sigmas[i]), float(scheduler.sigmas[i + 1]))
+        if boundary is None or timestep >= boundary:
+            model, scale = base.transformer, guidance_scale
+        else:
+            model, scale = base.transformer_2, guidance_scale if guidance_scale_2 is None else guidance_scale_2
+        velocity = predict_velocity(base, model, latents, timestep, conditioning, text.prompt, step)
+        if guided:
+            assert text.negative is not None
+            without = predict_velocity(
+                base, model, latents, timestep, conditioning, text.negative, step, branch="uncond"
+            )
+            velocity = without + scale * (velocity - without)
+        if solver is not None:
+            velocity = solver.correct(latents, velocity, step)
+        if on_step is not None:
+            on_step(step, latents - step.sigma * velocity)
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+    return latents
+
+
+@torch.no_grad()
+def predict_velocity(
+    base: Base,
+    model: Any,
+    latents: Tensor,
+    timestep: Tensor,
+    conditioning: Conditioning,
+    embedded: Tensor,
+    step: Step,
+    *,
+    branch: str = "cond",
+) -> Tensor:
+    """The velocity (noise - clean) [B, z, T', h, w] float32 that `model`, one of the base's, predicts.
+
+    latents: [B, z, T', h, w] float32; timestep: scalar tensor, 1000 sigma; embedded: [1, L, text_dim].
+    """
+    batch = len(latents)
+    given: dict[str, Any] = {"encoder_hidden_states": _batched(embedded, batch, model.dtype)}
+    hidden = latents.to(model.dtype)
+    if conditioning.channels is not None:
+        channels = conditioning.channels.to(latents.device).expand(batch, -1, -1, -1, -1)
+        hidden = torch.cat([latents, channels], dim=1).to(model.dtype)
+    if conditioning.image is not None:
+        given["encoder_hidden_states_image"] = _batched(conditioning.image, batch, model.dtype)
+    if conditioning.control is not None:
+        given["control_hidden_states"] = _batched(conditioning.control, batch, model.dtype)
+    times = timestep.expand(batch)
+    if base.expand_timesteps:
+        _, patch_h, patch_w = model.config.patch_size
+        tokens = latents.shape[2] * (latents.shape[3] // patch_h) * (latents.shape[4] // patch_w)
+        times = timestep.float().expand(batch, tokens)
+    with model.cache_context(
+        branch, step_index=step.index, sigma=step.sigma, num_inference_steps=step.count
+    ):
+        velocity = model(hidden_states=hidden, timestep=times, return_dict=False, **given)[0]
+    return velocity.float()  # type: ignore[no-any-return]
+
+
+def _batched(tensor: Tensor, batch: int, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype).expand(batch, *tensor.shape[1:])
