@@ -1,0 +1,102 @@
+"""`recapture ui` as a process of its own: both dashboards answer, and none outlives it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.integration
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def command(root, prefect_port, mlflow_port):
+    return [
+        *(sys.executable, "-m", "recapture.flows.cli", "ui", "--state", f"{root}/state"),
+        *("--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port)),
+    ]
+
+
+def environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+
+
+@pytest.fixture
+def ui(tmp_path):
+    """Start `recapture ui`; give the process and its two ports, and leave nothing behind."""
+    ports = free_port(), free_port()
+    process = subprocess.Popen(
+        command(tmp_path, *ports),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    family = psutil.Process(process.pid)
+    seen = set()
+
+    def children():
+        seen.update(family.children(recursive=True))
+        return set(seen)
+
+    yield process, ports, children
+    for left in seen | ({family} if process.poll() is None else set()):
+        if left.is_running():
+            left.kill()
+    process.stdout.close()
+
+
+def test_both_dashboards_answer_and_end_with_sigterm(ui):
+    process, (prefect_port, mlflow_port), children = ui
+    lines = [process.stdout.readline() for _ in range(3)]
+    assert lines[0].strip() == f"Prefect: http://127.0.0.1:{prefect_port}"
+    assert lines[1].strip() == f"MLflow: http://127.0.0.1:{mlflow_port}"
+    assert urlopen(f"http://127.0.0.1:{prefect_port}/api/health", timeout=30).status == 200
+    assert urlopen(f"http://127.0.0.1:{mlflow_port}/health", timeout=30).status == 200
+    servers = children()
+    assert len(servers) >= 2
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=40) == 0
+    assert [server for server in servers if server.is_running()] == []
+
+
+def test_an_interrupt_while_they_start_ends_both(ui):
+    process, _, children = ui
+    deadline = time.monotonic() + 60
+    while len(children()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    servers = children()
+    assert len(servers) >= 2
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=40) == 0
+    assert [server for server in servers if server.is_running()] == []
+
+
+@pytest.mark.parametrize("taken", ["prefect", "mlflow"])
+def test_a_taken_port_is_one_message_that_names_it_and_the_option(tmp_path, taken):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        ports = (port, free_port()) if taken == "prefect" else (free_port(), port)
+        done = subprocess.run(
+            command(tmp_path, *ports),
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert f"port {port} on 127.0.0.1 is taken; choose another with --{taken}-port" in done.stderr
+    assert "Traceback" not in done.stderr
