@@ -35,7 +35,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def wait_until_it_answers(self, stop: Event) -> None:
-        """Return when the port is open or at `stop`; raises UserError when the process ends or is too slow."""
+        """Return when the port is open or at `stop`; raises UserError when the process ends or is slow."""
         deadline = time.monotonic() + START_SECONDS
         while not _answers(self.port) and not stop.is_set():
             if self.process.poll() is not None or time.monotonic() > deadline:
