@@ -49,7 +49,9 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     pickles = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pth", ".pt", ".ckpt"))
-    reason = f"; {pickles[0]} is a pickle, which is never opened: convert it to safetensors" if pickles else ""
+    reason = (
+        f"; {pickles[0]} is a pickle, which is never opened: convert it to safetensors" if pickles else ""
+    )
     raise CheckpointError(f"base: {folder} has no {WEIGHTS}{reason}")
 
 
@@ -70,7 +72,9 @@ def read_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
                 try:
                     yield key, file.get_tensor(key)
                 except (SafetensorError, OSError) as error:
-                    raise CheckpointError(f"base: tensor {key!r} of {path} cannot be read ({error})") from None
+                    raise CheckpointError(
+                        f"base: tensor {key!r} of {path} cannot be read ({error})"
+                    ) from None
 
 
 def _opened(path: Path) -> Any:
@@ -116,7 +120,9 @@ def build_model(
             wanted = torch.float32 if kept & set(name.split(".")) else dtype
             state[name] = tensor.to(device=device, dtype=wanted)
             if not torch.isfinite(state[name]).all():
-                raise CheckpointError(f"base: tensor {key!r} of {files[0].parent} has values that are not finite")
+                raise CheckpointError(
+                    f"base: tensor {key!r} of {files[0].parent} has values that are not finite"
+                )
     model.load_state_dict(state, assign=True)
     return model.to(device).eval().requires_grad_(False)
 
@@ -125,14 +131,13 @@ def _compare(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], path: Path
 ) -> None:
     faults = [
-        f"tensor {key!r} is missing" if key not in found else
-        f"tensor {key!r} has shape {list(found[key])}, the configuration asks for {list(shape)}"
+        f"tensor {key!r} is missing"
+        if key not in found
+        else f"tensor {key!r} has shape {list(found[key])}, the configuration asks for {list(shape)}"
         for key, shape in expected.items()
         if found.get(key) != shape
     ]
-    faults += [
-        f"tensor {key!r} has no place in the configured model" for key in found if key not in expected
-    ]
+    faults += [f"tensor {key!r} has no place in the configured model" for key in found if key not in expected]
     if faults:
         more = f" (and {len(faults) - 1} more such tensors)" if len(faults) > 1 else ""
         raise CheckpointError(

@@ -15,8 +15,12 @@ class Conditioning:
     """The transformer's inputs for one clip; build it with `condition`."""
 
     latent_shape: tuple[int, int, int, int]  # (z, T', h, w) of the latents to be sampled
-    channels: Tensor | None = None  # [1, 4 + z, T', h, w] joined to the latents: mask (1 = known), masked video
-    control: Tensor | None = None  # [1, 2z + 64, T', h, w] VACE: inactive, reactive, folded mask (1 = generate)
+    channels: Tensor | None = (
+        None  # [1, 4 + z, T', h, w] joined to the latents: mask (1 = known), masked video
+    )
+    control: Tensor | None = (
+        None  # [1, 2z + 64, T', h, w] VACE: inactive, reactive, folded mask (1 = generate)
+    )
     image: Tensor | None = None  # [1, 257, image_dim] CLIP tokens of the first frame, Wan2.1 I2V and Fun-InP
 
 
@@ -53,9 +57,9 @@ def condition(base: Base, video: Tensor, visible: Tensor) -> Conditioning:
 def inpaint_channels(base: Base, video: Tensor, visible: Tensor) -> Tensor:
     """The 4 + 16 channels [1, 20, T', h, w] float32 that Fun-InP and I2V join to the noise.
 
-    Channel k of latent frame t > 0 is the mask of pixel frame 4(t-1)+1+k, that of t = 0 the first frame's four
-    times, each min-pooled: 1 where all 8x8 pixels are known. Then the latents of the video with grey holes.
-    With nothing known at all everything is 0, which is how Fun-InP was trained to make video from text.
+    Channel k of latent frame t > 0 is the mask of pixel frame 4(t-1)+1+k, that of t = 0 the first frame's
+    four times, each min-pooled: 1 where all 8x8 pixels are known. Then the latents of the video with grey
+    holes. With nothing known at all everything is 0, which is how Fun-InP was trained to make video from text.
     Source: VideoX-Fun's Fun-InP pipeline; with only the first frame known, equal to
     `WanImageToVideoPipeline.prepare_latents`.
     """
@@ -81,7 +85,9 @@ def vace_control(base: Base, video: Tensor, visible: Tensor) -> Tensor:
     latents = encode_video(base.vae, torch.stack([grey_holes(video, visible), torch.zeros_like(video)]))
     hole = torch.stack([group.any(0) for group in _by_latent(~visible, time)]).float()
     count, height, width = hole.shape
-    folded = hole.view(count, height // space, space, width // space, space).permute(2, 4, 0, 1, 3).flatten(0, 1)
+    folded = (
+        hole.view(count, height // space, space, width // space, space).permute(2, 4, 0, 1, 3).flatten(0, 1)
+    )
     return torch.cat([latents.flatten(0, 1), folded])[None]
 
 

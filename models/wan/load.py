@@ -1,6 +1,5 @@
 """One loader for every Wan-family base: a diffusers pipeline directory, or a single file of original keys."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from recapture.models.wan.checkpoint import (
     tensor_shapes,
     weight_files,
 )
+from recapture.models.wan.load_encoders import load_image_encoder, load_text_encoder
 from recapture.models.wan.original_keys import config_from_shapes, diffusers_names
 
 Layout = Literal["t2v", "inpaint", "vace"]
@@ -93,7 +93,8 @@ def load_base(
     folder = Path(parts) if parts is not None else path
     if path.is_file() and parts is None:
         raise CheckpointError(
-            f"base: {path} is a transformer alone; name in `parts` a pipeline directory with its VAE and text encoder"
+            f"base: {path} is a transformer alone; name in `parts` a pipeline directory with its VAE"
+            " and text encoder"
         )
     if not folder.is_dir():
         raise CheckpointError(f"base: {folder} is no directory")
@@ -111,12 +112,14 @@ def load_base(
     if transformer_2 is not None and (boundary is None or _layout(transformer_2, vae, path) != layout):
         raise CheckpointError(f"base: {path} has two transformers of different kinds, or no boundary_ratio")
     if transformer_2 is None and boundary is not None:
-        raise CheckpointError(f"base: {path}: model_index.json sets boundary_ratio {boundary}, but there is no transformer_2")
-    from recapture.models.wan.load_encoders import load_image_encoder, load_text_encoder
-
+        raise CheckpointError(
+            f"base: {path}: model_index.json sets boundary_ratio {boundary}, but there is no transformer_2"
+        )
     text_encoder, tokenizer = load_text_encoder(folder, transformer.config.text_dim, dtype, device)
     wants_image = transformer.config.image_dim is not None
-    image_encoder, image_processor = load_image_encoder(folder, dtype, device) if wants_image else (None, None)
+    image_encoder, image_processor = (
+        load_image_encoder(folder, dtype, device) if wants_image else (None, None)
+    )
     scheduler = folder / "scheduler" / "scheduler_config.json"
     return Base(
         layout=layout,
@@ -153,7 +156,9 @@ def _single_file(path: Path, dtype: torch.dtype, device: str | torch.device) -> 
 def _vae(folder: Path, dtype: torch.dtype, device: str | torch.device) -> Any:
     config = read_config(folder)
     if config.get("_class_name") != "AutoencoderKLWan":
-        raise CheckpointError(f"base: {folder} holds a {config.get('_class_name')!r}, not an AutoencoderKLWan")
+        raise CheckpointError(
+            f"base: {folder} holds a {config.get('_class_name')!r}, not an AutoencoderKLWan"
+        )
     vae = build_model(AutoencoderKLWan, config, weight_files(folder), dtype=dtype, device=device)
     settings = vae.config
     space = 2 ** (len(settings.dim_mult) - 1) * (settings.patch_size or 1)
@@ -161,7 +166,7 @@ def _vae(folder: Path, dtype: torch.dtype, device: str | torch.device) -> Any:
     if (settings.scale_factor_spatial, settings.scale_factor_temporal) != (space, time):
         raise CheckpointError(
             f"base: {folder}: scale factors {settings.scale_factor_spatial} (space) and"
-            f" {settings.scale_factor_temporal} (time) do not fit its layers, which shrink by {space} and {time}"
+            f" {settings.scale_factor_temporal} (time) do not fit its layers, which shrink by {space}, {time}"
         )
     if {len(settings.latents_mean), len(settings.latents_std)} != {settings.z_dim}:
         raise CheckpointError(f"base: {folder}: latents_mean and latents_std need {settings.z_dim} numbers")
@@ -172,10 +177,13 @@ def _layout(transformer: Any, vae: Any, path: Path) -> Layout:
     config, z, time = transformer.config, vae.config.z_dim, vae.config.scale_factor_temporal
     if config.out_channels != z:
         raise CheckpointError(
-            f"base: {path}: tensor 'proj_out.weight' makes {config.out_channels} channels a voxel, the VAE has {z}"
+            f"base: {path}: tensor 'proj_out.weight' makes {config.out_channels} channels a voxel,"
+            f" the VAE has {z}"
         )
-    if math.prod(config.patch_size[:1]) != 1:
-        raise CheckpointError(f"base: {path}: patches of {config.patch_size[0]} latent frames are not supported")
+    if config.patch_size[0] != 1:
+        raise CheckpointError(
+            f"base: {path}: patches of {config.patch_size[0]} latent frames are not supported"
+        )
     if isinstance(transformer, WanVACETransformer3DModel):
         if config.vace_in_channels == 2 * z + vae.config.scale_factor_spatial**2 and config.in_channels == z:
             return "vace"

@@ -50,7 +50,9 @@ def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[st
 
     patch = shape("patch_embedding.weight")
     if len(patch) != 5:
-        raise CheckpointError(f"base: {where}: tensor 'patch_embedding.weight' has shape {list(patch)}, not 5-D")
+        raise CheckpointError(
+            f"base: {where}: tensor 'patch_embedding.weight' has shape {list(patch)}, not 5-D"
+        )
     inner, in_channels, patch_size = patch[0], patch[1], patch[2:]
     if inner % HEAD_DIM:
         raise CheckpointError(
@@ -79,7 +81,9 @@ def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[st
     }
     if "vace_patch_embedding.weight" in shapes:
         count = _count(shapes, "vace_blocks")
-        config["vace_layers"] = list(range(0, config["num_layers"], config["num_layers"] // max(count, 1)))[:count]
+        config["vace_layers"] = list(range(0, config["num_layers"], config["num_layers"] // max(count, 1)))[
+            :count
+        ]
         config["vace_in_channels"] = shape("vace_patch_embedding.weight")[1]
     return config
 

@@ -9,8 +9,8 @@ def paste_known(generated: Tensor, video: Tensor, visible: Tensor, feather: int 
     """The generated clip [T, 3, H, W] with the known pixels of `video` pasted over it.
 
     visible: [T, H, W] bool. The share of the known pixel is 0 in holes, rises linearly with the (chessboard)
-    distance to the nearest hole, and is 1 from `feather` pixels on: those come back bit for bit. feather 1 pastes
-    without a seam's width. The frame's border is no hole. Raises ValueError for feather < 1.
+    distance to the nearest hole, and is 1 from `feather` pixels on: those come back bit for bit. feather 1
+    pastes every known pixel. The frame's border is no hole. Raises ValueError for feather < 1.
     """
     share = paste_weights(visible, feather)[:, None]
     # where() so that what stands in holes, even NaN, never enters

@@ -29,13 +29,15 @@ class Solver(Protocol):
         """The corrected velocity [1, z, T', h, w] float32, after guidance.
 
         latents: [1, z, T', h, w] float32 at noise level step.sigma. With x_s = (1-s) x0 + s e the clean
-        estimate is x0 = latents - sigma * velocity; to move it by d, return velocity - d / sigma. Where nothing is
-        known it must return velocity as it came, bit for bit. sigma is never 0.
+        estimate is x0 = latents - sigma * velocity; to move it by d, return velocity - d / sigma. Where nothing
+        is known it must return velocity as it came, bit for bit. sigma is never 0.
         """
         ...
 
 
-OnStep = Callable[[Step, Tensor], None]  # given the step and the clean estimate [1, z, T', h, w] after correction
+OnStep = Callable[
+    [Step, Tensor], None
+]  # given the step and the clean estimate [1, z, T', h, w] after correction
 
 
 def sample(
@@ -54,8 +56,8 @@ def sample(
 ) -> Tensor:
     """Sample normalised latents [1, z, T', h, w] float32.
 
-    scheduler: from `make_scheduler` or `scheduler_from_config`. generator: draws the initial noise, on its own
-    device, and nothing else; latents: that noise, in its place. guidance_scale: classifier-free guidance, at
+    scheduler: from `make_scheduler` or `scheduler_from_config`. generator: draws the initial noise, on its
+    own device, and nothing else; latents: that noise, in its place. guidance_scale: classifier-free guidance, at
     1 or below off (then text.negative is not used); guidance_scale_2: that of Wan2.2's second transformer,
     the first's by default. on_step: called before each step, for previews.
 
@@ -81,7 +83,10 @@ def sample(
         if boundary is None or timestep >= boundary:
             model, scale = base.transformer, guidance_scale
         else:
-            model, scale = base.transformer_2, guidance_scale if guidance_scale_2 is None else guidance_scale_2
+            model, scale = (
+                base.transformer_2,
+                guidance_scale if guidance_scale_2 is None else guidance_scale_2,
+            )
         velocity = predict_velocity(base, model, latents, timestep, conditioning, text.prompt, step)
         if guided:
             assert text.negative is not None
@@ -128,9 +133,7 @@ def predict_velocity(
         _, patch_h, patch_w = model.config.patch_size
         tokens = latents.shape[2] * (latents.shape[3] // patch_h) * (latents.shape[4] // patch_w)
         times = timestep.float().expand(batch, tokens)
-    with model.cache_context(
-        branch, step_index=step.index, sigma=step.sigma, num_inference_steps=step.count
-    ):
+    with model.cache_context(branch, step_index=step.index, sigma=step.sigma, num_inference_steps=step.count):
         velocity = model(hidden_states=hidden, timestep=times, return_dict=False, **given)[0]
     return velocity.float()  # type: ignore[no-any-return]
 

@@ -26,8 +26,8 @@ def make_scheduler(name: SchedulerName, shift: float = 3.0) -> Any:
     """
     if name not in CLASSES or not shift > 0:
         raise ValueError(
-            f"sampling: no scheduler {name!r} with shift {shift}; use one of {', '.join(get_args(SchedulerName))}"
-            " and a positive shift"
+            f"sampling: no scheduler {name!r} with shift {shift};"
+            f" use one of {', '.join(get_args(SchedulerName))} and a positive shift"
         )
     if name == "euler":
         return FlowMatchEulerDiscreteScheduler(shift=shift)

@@ -1,0 +1,141 @@
+"""Tiny random Wan bases on disk, in the classes of the real ones. Made in under a second each."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    UniPCMultistepScheduler,
+    WanTransformer3DModel,
+    WanVACETransformer3DModel,
+)
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    PreTrainedTokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
+
+WORDS = "a red blue green box ball wall floor room camera moves left right slowly & - the".split()
+VAE = {
+    "base_dim": 3,
+    "z_dim": 16,
+    "dim_mult": [1, 1, 1, 1],
+    "num_res_blocks": 1,
+    "temperal_downsample": [False, True, True],
+    "latents_mean": [0.01 * n - 0.08 for n in range(16)],
+    "latents_std": [0.5 + 0.05 * n for n in range(16)],
+}
+TRANSFORMER = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 32,
+    "freq_dim": 32,
+    "ffn_dim": 32,
+    "num_layers": 2,
+}
+# For single files, from whose shapes the head size of 128 cannot be read
+ONE_HEAD = {"num_attention_heads": 1, "attention_head_dim": 128}
+TEXT_LENGTH = 16
+
+
+def write_tiny_base(
+    folder: Path,
+    layout: str = "inpaint",
+    *,
+    seed: int = 0,
+    two: bool = False,
+    image: bool = False,
+    text_length: int = TEXT_LENGTH,
+    **changes,
+) -> Path:
+    """Write a tiny random pipeline directory and return it.
+
+    layout: 't2v', 'inpaint' or 'vace'. two: with transformer_2 and boundary_ratio .9, as Wan2.2. image: with
+    the CLIP branch of Wan2.1 I2V. changes: entries of the transformer's configuration.
+    """
+    torch.manual_seed(seed)
+    index = {"_class_name": "WanPipeline", "_diffusers_version": "0.42.1", "expand_timesteps": False}
+    index["boundary_ratio"] = 0.9 if two else None
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model_index.json").write_text(json.dumps(index))
+    _spread(AutoencoderKLWan(**VAE)).save_pretrained(folder / "vae")
+    if image:
+        changes = {"image_dim": 24, "added_kv_proj_dim": 24} | changes
+        text_length = 512
+    for name in ("transformer", "transformer_2")[: 1 + two]:
+        tiny_transformer(layout, **changes).save_pretrained(folder / name)
+    text = UMT5Config(vocab_size=len(WORDS) + 3, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
+    UMT5EncoderModel(text).save_pretrained(folder / "text_encoder")
+    tiny_tokenizer(text_length).save_pretrained(folder / "tokenizer")
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    scheduler.save_pretrained(folder / "scheduler")
+    if image:
+        vision = CLIPVisionConfig(
+            hidden_size=24,
+            intermediate_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=2,
+        )
+        CLIPVisionModel(vision).save_pretrained(folder / "image_encoder")
+        sides = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+        CLIPImageProcessor(**sides).save_pretrained(folder / "image_processor")
+    return folder
+
+
+def tiny_transformer(layout: str, **changes):
+    """A random transformer of a layout, whose output depends visibly on every input."""
+    config = TRANSFORMER | {"in_channels": 36 if layout == "inpaint" else 16} | changes
+    if layout == "vace":
+        model = WanVACETransformer3DModel(**{"vace_layers": [0], "vace_in_channels": 96} | config)
+    else:
+        model = WanTransformer3DModel(**config)
+    return _spread(model)
+
+
+def tiny_tokenizer(length: int = TEXT_LENGTH) -> PreTrainedTokenizerFast:
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {word: n + 3 for n, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=length,
+    )
+
+
+def edit_weights(folder: Path, change) -> Path:
+    """Load the weights of a component, let `change` alter the dictionary in place, write them back."""
+    path = folder / "diffusion_pytorch_model.safetensors"
+    if not path.is_file():
+        path = folder / "model.safetensors"
+    tensors = {key: value.clone() for key, value in load_file(path).items()}
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+    return path
+
+
+def _spread(model):
+    """Make what is initialised to 0 random, so that nothing is multiplied away."""
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if value.ndim == 1 and "norm" in name:
+                value.copy_(1 + 0.1 * torch.randn_like(value))
+            elif not value.any():
+                value.normal_(0, 0.05)
+    return model.eval()
