@@ -15,7 +15,17 @@ from torch import Tensor
 
 Kind = Literal["sphere", "box", "cylinder"]
 KINDS: tuple[Kind, ...] = ("sphere", "box", "cylinder")
-PATTERNS = ("marbled", "checkered", "striped", "dotted", "bricked")
+PATTERNS = (
+    "marbled",
+    "checkered",
+    "striped",
+    "dotted",
+    "bricked",
+    "plain",  # the first colour alone
+    "photographed",  # a photograph (phase z in 0..5 chooses it), one a cell, multiplied by the first colour
+    "waved",
+    "speckled",
+)
 Vector = tuple[float, float, float]
 
 ROOM_FACES = 6  # in the order -x, +x, -y (ceiling), +y (floor), -z (behind), +z (back wall)
@@ -79,6 +89,15 @@ class SourceCamera:
 
 
 @dataclass(frozen=True)
+class Lighting:
+    """How a scene is lit: light from everywhere, light from the scene's direction, and the light's colour."""
+
+    ambient: float = 0.62
+    direct: float = 0.42
+    colour: Vector = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
 class Scene:
     """A 4D scene as tensors, or B of them with a leading dimension B.
 
@@ -88,6 +107,7 @@ class Scene:
 
     kinds: tuple[Kind, ...]  # N
     captions: tuple[str, ...]  # one a scene
+    patterns: frozenset[str]  # every pattern that occurs (more are allowed, and cost time)
     room_low: Tensor  # [..., 3]
     room_high: Tensor  # [..., 3]
     active: Tensor  # [..., N] bool
@@ -104,6 +124,7 @@ class Scene:
     colours: Tensor  # [..., 6 + N, 2, 3]
     laying: Tensor  # [..., 6 + N, 6] cells a unit, turn (radians), grain, phase x, y, z
     light: Tensor  # [..., 3] unit, towards the light
+    lighting: Tensor  # [..., 5] ambient, direct, colour as red, green, blue
     camera: Tensor  # [..., 4, 3] position, target, and the sway of each
     lens: Tensor  # [..., 2] field of view in degrees, sway period in frames
 
@@ -137,14 +158,21 @@ def make_scene(
     camera: SourceCamera | None = None,
     light: Vector = (-0.45, -0.8, -0.55),
     caption: str = "",
+    lighting: Lighting | None = None,
 ) -> Scene:
     """A scene of these objects; the first object is rendered with id 1, the second with id 2 and so on.
 
     Raises: ValueError for an unknown kind or pattern, a size that is not positive, or a flat room.
     """
-    arrays = pack_scene(objects, room or Room(), camera or SourceCamera(), light)
+    arrays = pack_scene(objects, room or Room(), camera or SourceCamera(), light, lighting or Lighting())
     kinds = tuple(item.kind for item in objects)
-    return Scene(kinds, (caption,), **{name: _tensor(value) for name, value in arrays.items()})
+    tensors = {name: _tensor(value) for name, value in arrays.items()}
+    return Scene(kinds, (caption,), _patterns([arrays]), **tensors)
+
+
+def _patterns(packed: Sequence[Mapping[str, np.ndarray]]) -> frozenset[str]:
+    used = np.unique(np.concatenate([one["pattern"] for one in packed]))
+    return frozenset(PATTERNS[index] for index in used)
 
 
 def stack_scenes(scenes: Sequence[Scene]) -> Scene:
@@ -156,7 +184,8 @@ def stack_scenes(scenes: Sequence[Scene]) -> Scene:
         kinds += [kind] * max(scene.kinds.count(kind) for scene in scenes)
     slotted = [_into_slots(scene, kinds) for scene in scenes]
     stacked = {name: torch.stack([one[name] for one in slotted]) for name in slotted[0]}
-    return Scene(tuple(kinds), tuple(scene.captions[0] for scene in scenes), **stacked)
+    captions = tuple(scene.captions[0] for scene in scenes)
+    return Scene(tuple(kinds), captions, frozenset().union(*(s.patterns for s in scenes)), **stacked)
 
 
 def _into_slots(scene: Scene, kinds: Sequence[Kind]) -> dict[str, Tensor]:
@@ -188,7 +217,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 def pack_scene(
-    objects: Sequence[SceneObject], room: Room, camera: SourceCamera, light: Vector
+    objects: Sequence[SceneObject], room: Room, camera: SourceCamera, light: Vector, lighting: Lighting
 ) -> dict[str, np.ndarray]:
     """The numeric fields of a Scene as numpy arrays; raises as make_scene does."""
     for index, item in enumerate(objects):
@@ -226,6 +255,7 @@ def pack_scene(
         "colours": np.asarray([t.colours for t in textures], dtype=np.float64),
         "laying": rows([(t.cells, np.radians(t.turn_degrees), t.grain, *t.phase) for t in textures], 6),
         "light": np.asarray(light) / np.linalg.norm(light),
+        "lighting": np.asarray([lighting.ambient, lighting.direct, *lighting.colour]),
         "camera": np.asarray([camera.position, camera.target, camera.position_sway, camera.target_sway]),
         "lens": np.asarray([camera.fov_degrees, camera.period], dtype=np.float64),
     }
@@ -236,7 +266,7 @@ def stack_packed(
 ) -> Scene:
     """A batch from numeric fields that share their slots already (the fast road for training)."""
     stacked = {name: _tensor(np.stack([one[name] for one in packed])) for name in packed[0]}
-    return Scene(tuple(kinds), tuple(captions), **stacked)
+    return Scene(tuple(kinds), tuple(captions), _patterns(packed), **stacked)
 
 
 def object_poses(scene: Scene, times: Tensor) -> tuple[Tensor, Tensor]:

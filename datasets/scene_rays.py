@@ -23,6 +23,7 @@ class Frames:
     """The scene at the moment of each of F views. Bodies: 0 is the room, 1 + n is object slot n."""
 
     kinds: tuple[str, ...]  # N
+    patterns: frozenset[str]  # as Scene.patterns
     active: Tensor  # [F, 1 + N] bool
     label: Tensor  # [F, 1 + N] object ids
     size: Tensor  # [F, 1 + N, 3] as SceneObject.size; the room's half extents
@@ -32,6 +33,7 @@ class Frames:
     colours: Tensor  # [F, 6 + N, 2, 3]
     laying: Tensor  # [F, 6 + N, 6]
     light: Tensor  # [F, 3]
+    lighting: Tensor  # [F, 5]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def freeze(scene: Scene, times: Tensor) -> Frames:
 
     return Frames(
         kinds=scene.kinds,
+        patterns=scene.patterns,
         active=repeat(torch.nn.functional.pad(scene.active, (1, 0), value=True)),
         label=repeat(torch.nn.functional.pad(scene.label, (1, 0))),
         size=repeat(torch.cat([half, scene.size], dim=1)),
@@ -67,6 +70,7 @@ def freeze(scene: Scene, times: Tensor) -> Frames:
         colours=repeat(scene.colours),
         laying=repeat(scene.laying),
         light=repeat(scene.light),
+        lighting=repeat(scene.lighting),
     )
 
 

@@ -7,6 +7,7 @@ the same colour in every view.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from functools import lru_cache
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recapture.datasets.scene_layout import PATTERNS
+from recapture.datasets.scene_photographs import photograph_colour
 from recapture.datasets.scene_rays import Components, Frames, Rays, per_hit, per_ray
 from recapture.datasets.scene_surfaces import Surface
 
@@ -66,35 +68,86 @@ def _line(x: Tensor, width: Tensor, thickness: float) -> Tensor:
 
 
 def pattern_value(
-    pattern: Tensor, uv: tuple[Tensor, Tensor], footprint: tuple[Tensor, Tensor], turn: Tensor, clouds: Tensor
+    pattern: Tensor,
+    uv: tuple[Tensor, Tensor],
+    footprint: tuple[Tensor, Tensor],
+    turn: Tensor,
+    clouds: Tensor,
+    used: Collection[str] = PATTERNS,
 ) -> Tensor:
     """The mix between a texture's two colours, in [-1, 1].
 
     pattern: [...] index into PATTERNS; uv and footprint in cells; turn: [...] radians, turns stripes;
-    clouds: [...] coarse noise, which the marble is made of.
+    clouds: [...] coarse noise, which the marble is made of; used: the patterns that may occur.
     """
-    (u, v), (du, dv) = uv, footprint
-    marble = torch.tanh(4.5 * clouds)
-    checks = square_wave(u, du) * square_wave(v, dv)
-    cosine, sine = turn.cos(), turn.sin()
-    stripes = square_wave(u * cosine + v * sine, ((du * cosine) ** 2 + (dv * sine) ** 2).sqrt())
+    value = torch.zeros_like(uv[0])
+    for index, name in enumerate(PATTERNS):
+        if name == "marbled":
+            candidate = torch.tanh(4.5 * clouds)
+        elif name not in used:
+            continue
+        elif name in _WAVES:
+            candidate = _WAVES[name](*uv, *footprint, turn)
+        else:
+            candidate = torch.ones_like(value)
+        value = torch.where(pattern == index, candidate, value)
+    return value
 
+
+def _checks(u: Tensor, v: Tensor, du: Tensor, dv: Tensor, turn: Tensor) -> Tensor:
+    return square_wave(u, du) * square_wave(v, dv)
+
+
+def _stripes(u: Tensor, v: Tensor, du: Tensor, dv: Tensor, turn: Tensor) -> Tensor:
+    cosine, sine = turn.cos(), turn.sin()
+    return square_wave(u * cosine + v * sine, ((du * cosine) ** 2 + (dv * sine) ** 2).sqrt())
+
+
+def _dots(u: Tensor, v: Tensor, du: Tensor, dv: Tensor, turn: Tensor) -> Tensor:
     width = torch.maximum(du, dv)
     distance = ((torch.remainder(u, 1) - 0.5) ** 2 + (torch.remainder(v, 1) - 0.5) ** 2).sqrt()
     sharp = ((0.32 - distance) / width.clamp_min(1e-3) + 0.5).clamp(0, 1)
     covered = sharp + (math.pi * 0.32**2 - sharp) * (width - 0.5).clamp(0, 1)
-    dots = 2 * covered - 1
+    return 2 * covered - 1
 
+
+def _bricks(u: Tensor, v: Tensor, du: Tensor, dv: Tensor, turn: Tensor) -> Tensor:
     row = torch.floor(v)
     shifted = u / 2 + row / 2
     mortar = torch.maximum(_line(shifted, du / 2, 0.06), _line(v, dv, 0.12))
     tone = torch.sin(torch.floor(shifted) * 12.9898 + row * 78.233) * 0.45 + 0.5
-    bricks = tone * (1 - mortar) - mortar
+    return tone * (1 - mortar) - mortar
 
-    value = torch.zeros_like(u)
-    for name, candidate in zip(PATTERNS, (marble, checks, stripes, dots, bricks)):
-        value = torch.where(pattern == PATTERNS.index(name), candidate, value)
-    return value
+
+def _waves(u: Tensor, v: Tensor, du: Tensor, dv: Tensor, turn: Tensor) -> Tensor:
+    """Stripes that swing to and fro, along u or (turned) along v; they close around even numbers of cells."""
+    swap = turn.sin().abs() > 0.7
+    u, v, du, dv = (torch.where(swap, a, b) for a, b in ((v, u), (u, v), (dv, du), (du, dv)))
+    slope = 0.45 * math.pi * torch.cos(math.pi * u)
+    return square_wave(v + 0.45 * torch.sin(math.pi * u), ((slope * du) ** 2 + dv**2).sqrt())
+
+
+def _speckles(u: Tensor, v: Tensor, du: Tensor, dv: Tensor, turn: Tensor) -> Tensor:
+    """Flakes of many sizes, at most one a cell; a few cells have none."""
+    seed = torch.floor(u) * 12.9898 + torch.floor(v) * 78.233
+    at_u, at_v, radius = (torch.frac(torch.sin(seed + k) * 431.7).abs() for k in (0.0, 1.7, 3.1))
+    away_u = torch.remainder(u, 1) - 0.5 - 0.3 * (at_u - 0.5)
+    away_v = torch.remainder(v, 1) - 0.5 - 0.3 * (at_v - 0.5)
+    width = torch.maximum(du, dv)
+    distance = (away_u.square() + away_v.square()).sqrt()
+    sharp = ((0.4 * radius - 0.06 - distance) / width.clamp_min(1e-3) + 0.5).clamp(0, 1)
+    covered = sharp + (0.1 - sharp) * (1.5 * width - 0.3).clamp(0, 1)
+    return 2 * covered - 1
+
+
+_WAVES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "checkered": _checks,
+    "striped": _stripes,
+    "dotted": _dots,
+    "bricked": _bricks,
+    "waved": _waves,
+    "speckled": _speckles,
+}
 
 
 def shade(frames: Frames, rays: Rays, surface: Surface) -> Tensor:
@@ -116,13 +169,20 @@ def shade(frames: Frames, rays: Rays, surface: Surface) -> Tensor:
     speckle = 0.5 * coarse[3] * fades[3] + 0.8 * fine[1] * fades[5] + fine[2] * fades[6] + fine[3] * fades[7]
 
     pattern = per_hit(frames.pattern, rays.view, surface.texture)
-    mix = (pattern_value(pattern, (u, v), surface.uv_footprint, turn, clouds) + 1) / 2
+    mix = (pattern_value(pattern, (u, v), surface.uv_footprint, turn, clouds, frames.patterns) + 1) / 2
     colours = per_hit(frames.colours, rays.view, surface.texture)  # [..., 2, 3]
-    light = 0.62 + 0.42 * surface.lit.clamp_min(0) + 0.10 * surface.up
+    lighting = per_ray(frames.lighting, rays.view)
+    light = lighting[..., 0] + lighting[..., 1] * surface.lit.clamp_min(0) + 0.10 * surface.up
     light = light * _shadow(frames, rays, surface) * _corner_shade(frames, rays, surface)
     tone = (1 + 0.45 * grain * speckle).clamp(0.25, 1.7) * light
     colour = colours[..., 1, :] + (colours[..., 0, :] - colours[..., 1, :]) * mix[..., None]
-    return (colour * tone[..., None]).clamp(0, 1)
+    if "photographed" in frames.patterns:
+        choice = torch.remainder(phase[2] / 5, 1)
+        footprint = torch.maximum(*surface.uv_footprint)
+        photograph = photograph_colour(u + phase[0], v + phase[1], footprint, choice)
+        is_photograph = (pattern == PATTERNS.index("photographed"))[..., None]
+        colour = torch.where(is_photograph, photograph * colours[..., 0, :], colour)
+    return (colour * tone[..., None] * lighting[..., 2:]).clamp(0, 1)
 
 
 def _shadow(frames: Frames, rays: Rays, surface: Surface) -> Tensor:

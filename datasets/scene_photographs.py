@@ -1,0 +1,105 @@
+"""Photographs that ship inside installed packages, as textures of procedural scenes. Nothing is downloaded.
+
+Sources and terms, as the packages state them:
+
+scikit-image (`skimage/data`): brick, grass, gravel (CC0Textures and the like, CC0), chelsea (CC0, Stéfan van
+der Walt), coffee (CC0, Rachel Michetti), retina (CC0), rocket (SpaceX, public domain), hubble deep field
+(NASA, public domain), coins and immunohistochemistry (no known restrictions).
+scikit-learn (`sklearn/datasets/images`): china by danielbuechele, flower by vultilion (both CC BY 2.0).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+# package, file, and the square crop: left, top, side in pixels
+_CROPS = (
+    ("sklearn", "datasets/images/china.jpg", (0, 0, 427)),
+    ("sklearn", "datasets/images/china.jpg", (213, 0, 427)),
+    ("sklearn", "datasets/images/china.jpg", (190, 110, 256)),
+    ("sklearn", "datasets/images/flower.jpg", (40, 0, 427)),
+    ("sklearn", "datasets/images/flower.jpg", (213, 90, 300)),
+    ("skimage", "data/brick.png", (0, 0, 512)),
+    ("skimage", "data/grass.png", (0, 0, 512)),
+    ("skimage", "data/gravel.png", (0, 0, 512)),
+    ("skimage", "data/gravel.png", (128, 128, 256)),
+    ("skimage", "data/chelsea.png", (0, 0, 300)),
+    ("skimage", "data/chelsea.png", (151, 0, 300)),
+    ("skimage", "data/coffee.png", (0, 0, 400)),
+    ("skimage", "data/coffee.png", (200, 0, 400)),
+    ("skimage", "data/coins.png", (40, 0, 303)),
+    ("skimage", "data/ihc.png", (0, 0, 512)),
+    ("skimage", "data/ihc.png", (200, 200, 256)),
+    ("skimage", "data/retina.jpg", (420, 420, 570)),
+    ("skimage", "data/rocket.jpg", (170, 0, 427)),
+    ("skimage", "data/hubble_deep_field.jpg", (0, 0, 436)),
+)
+COUNT = len(_CROPS)
+_LEVELS = 7  # of the mip pyramid
+
+
+@lru_cache(maxsize=2)
+def photographs(size: int = 256) -> Tensor:
+    """The photographs, uint8 [P, 3, size, size]; the same ones in the same order every time.
+
+    Raises: ImportError where scikit-image or scikit-learn is missing, FileNotFoundError where a package no
+    longer ships a file.
+    """
+    pictures = []
+    for package, name, (left, top, side) in _CROPS:
+        with Image.open(_folder(package) / name) as picture:
+            square = picture.convert("RGB").crop((left, top, left + side, top + side))
+            pictures.append(np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)))
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+
+
+def _folder(package: str) -> Path:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        project = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[package]
+        raise ImportError(
+            f"photographs: {project} is not installed; the pattern 'photographed' needs its images"
+        )
+    return Path(found.origin).parent
+
+
+@lru_cache(maxsize=4)
+def atlas(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The pyramids of all photographs, [3, P * levels, S, S] in [0, 1].
+
+    Every level keeps the full side, so that one trilinear lookup blends pixels and levels.
+    """
+    full = photographs().to(device=device, dtype=torch.float32) / 255
+    side = full.shape[-1]
+    levels = [full]
+    for level in range(1, _LEVELS):
+        small = functional.avg_pool2d(full, 2**level)
+        levels.append(functional.interpolate(small, size=(side, side), mode="bilinear", align_corners=False))
+    return torch.stack(levels, dim=1).flatten(0, 1).transpose(0, 1).contiguous().to(dtype)
+
+
+def photograph_colour(
+    u: Tensor,  # [...] in widths of a photograph, mirrored at every whole number
+    v: Tensor,  # [...] in heights, downwards
+    footprint: Tensor,  # [...] widths that a pixel covers
+    choice: Tensor,  # [...] in [0, 1), which photograph
+) -> Tensor:
+    """Colours [..., 3] in [0, 1] of the photographs at (u, v), averaged over about the footprint."""
+    pyramid = atlas(u.device, u.dtype)
+    depth, side = pyramid.shape[1], pyramid.shape[-1]
+    level = torch.log2((footprint * side).clamp_min(1)).clamp_max(_LEVELS - 1)
+    layer = (choice * COUNT).floor().clamp(0, COUNT - 1) * _LEVELS + level
+    x, y = ((1 - (torch.remainder(at, 2) - 1).abs()) * side - 0.5 for at in (u, v))
+    grid = torch.stack([x / (side - 1), y / (side - 1), layer / (depth - 1)], dim=-1) * 2 - 1
+    colour = functional.grid_sample(
+        pyramid[None], grid.reshape(1, 1, 1, -1, 3), align_corners=True, padding_mode="border"
+    )
+    return colour.reshape(3, -1).T.reshape(*u.shape, 3)
