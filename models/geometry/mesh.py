@@ -21,7 +21,7 @@ SHELL_SETBACK = 1e-4  # a surface wins against the shell that hangs on it
 
 
 class CameraPair(NamedTuple):
-    """The source and the target camera of each frame, float64."""
+    """The source and the target camera of each frame."""
 
     source_intrinsics: Tensor  # [T, 3, 3] pixels
     source_world_to_camera: Tensor  # [T, 4, 4]
@@ -31,6 +31,10 @@ class CameraPair(NamedTuple):
     def of_frames(self, frame: Tensor | slice) -> CameraPair:
         """Return the pairs of some frames."""
         return CameraPair(*(camera[frame] for camera in self))
+
+    def double(self) -> CameraPair:
+        """Return the pairs in float64."""
+        return CameraPair(*(camera.double() for camera in self))
 
     def reversed(self) -> CameraPair:
         """Return the pairs with source and target swapped."""

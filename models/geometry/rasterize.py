@@ -53,51 +53,86 @@ def render(
     corner closer to the target camera than near x the frame's median depth are dropped, so that what is
     behind the camera never shows. max_stretch: surfaces magnified more (in area) become holes.
     """
-    frames, _, height, width = video.shape
-    size = (height, width) if size is None else size
+    cameras = CameraPair(
+        source_intrinsics, source_world_to_camera, target_intrinsics, target_world_to_camera
+    ).double()
+    size = (depth.shape[1], depth.shape[2]) if size is None else size
+    parts = []
+    for part in _chunks(depth):
+        pair = cameras.of_frames(part)
+        z, stretch = _nearest(depth[part], _part(known, part), pair, size, break_ratio, shell, near)
+        visible = stretch > 0
+        if max_stretch is not None:
+            visible &= stretch <= max_stretch
+        colours = _shade(video[part].float(), torch.where(visible, z, 1.0), visible, pair)
+        z = torch.where(visible, z, torch.inf)
+        parts.append((colours, visible, z, torch.where(visible, stretch.clamp_min(1.0), 1.0)))
+    return Rendered(*(torch.cat(field) for field in zip(*parts)))
+
+
+def occlusion_depth(
+    depth: Tensor,  # [T, h, w] z-depth in scene units
+    source_intrinsics: Tensor,  # [T, 3, 3] pixels
+    source_world_to_camera: Tensor,  # [T, 4, 4]
+    target_intrinsics: Tensor,  # [T, 3, 3] pixels
+    target_world_to_camera: Tensor,  # [T, 4, 4]
+    *,
+    size: tuple[int, int] | None = None,
+    known: Tensor | None = None,  # [T, h, w] bool, source pixels that may be lifted
+    break_ratio: float = 0.05,
+    shell: float = 0.3,
+    near: float = 1e-3,
+) -> Tensor:
+    """Return [T,H,W]: z-depth of whatever stands nearest to the target camera, inf where nothing does.
+
+    Like `render`'s depth, but occluders that show nothing count too.
+    """
+    cameras = CameraPair(
+        source_intrinsics, source_world_to_camera, target_intrinsics, target_world_to_camera
+    ).double()
+    size = (depth.shape[1], depth.shape[2]) if size is None else size
+    settings = (size, break_ratio, shell, near)
+    return torch.cat(
+        [
+            _nearest(depth[part], _part(known, part), cameras.of_frames(part), *settings)[0]
+            for part in _chunks(depth)
+        ]
+    )
+
+
+def _chunks(depth: Tensor) -> list[slice]:
+    """Cut [T,h,w] into runs of frames to draw at once."""
+    frames, height, width = depth.shape
+    chunk = 1 if depth.device.type == "cpu" else max(1, CHUNK_QUADS // (height * width))
+    return [slice(start, start + chunk) for start in range(0, frames, chunk)]
+
+
+def _part(known: Tensor | None, part: slice) -> Tensor | None:
+    return None if known is None else known[part]
+
+
+def _nearest(
+    depth: Tensor,
+    known: Tensor | None,
+    cameras: CameraPair,
+    size: tuple[int, int],
+    break_ratio: float,
+    shell: float,
+    near: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the nearest faces' depth (inf: none) and stretch (0: none, or one that shows nothing) [T,H,W]."""
     usable = torch.isfinite(depth) & (depth > 0)
     known = usable if known is None else usable & known
     depth = torch.where(known, depth, torch.ones_like(depth)).float()
-    chunk = 1 if video.device.type == "cpu" else max(1, CHUNK_QUADS // (height * width))
-    cameras = CameraPair(
-        *(source_intrinsics.double(), source_world_to_camera.double()),
-        *(target_intrinsics.double(), target_world_to_camera.double()),
-    )
-    parts = []
-    for start in range(0, frames, chunk):
-        part = slice(start, start + chunk)
-        nearest = near * depth[part].flatten(1).median(1).values
-        faces = lift(depth[part], known[part], cameras.of_frames(part), nearest, break_ratio, shell)
-        parts.append(_film(faces, video[part].float(), cameras.of_frames(part), size, max_stretch))
-    return Rendered(
-        *(torch.cat([getattr(part, field) for part in parts]) for field in Rendered.__annotations__)
-    )
-
-
-def _film(
-    faces: Faces,
-    video: Tensor,  # [T, 3, h, w]
-    cameras: CameraPair,
-    size: tuple[int, int],
-    max_stretch: float | None,
-) -> Rendered:
-    frames = len(video)
-    faces = on_screen(faces, size)
-    keys = z_buffer(faces, frames, size)
+    nearest = near * depth.flatten(1).median(1).values
+    faces = on_screen(lift(depth, known, cameras, nearest, break_ratio, shell), size)
+    keys = z_buffer(faces, len(depth), size)
     hit = keys != EMPTY
-    face = torch.where(hit, keys & 0xFFFFFFFF, 0)
-    z = torch.where(hit, (keys >> 32).int().view(torch.float32), 1.0)
-    stretch = _stretch(faces, face) if len(faces.frame) else torch.zeros_like(z)
-    visible = hit & (stretch > 0)
-    if max_stretch is not None:
-        visible &= stretch <= max_stretch
-    visible, z, stretch = (value.view(frames, *size) for value in (visible, z, stretch))
-    return Rendered(
-        _shade(video, z, visible, cameras),
-        visible,
-        torch.where(visible, z, torch.inf),
-        torch.where(visible, stretch.clamp_min(1.0), 1.0),
-    )
+    z = torch.where(hit, (keys >> 32).int().view(torch.float32), torch.inf)
+    if not len(faces.frame):
+        return z.view(-1, *size), torch.zeros_like(z).view(-1, *size)
+    stretch = torch.where(hit, _stretch(faces, torch.where(hit, keys & 0xFFFFFFFF, 0)), 0.0)
+    return z.view(-1, *size), stretch.view(-1, *size)
 
 
 def _stretch(faces: Faces, face: Tensor) -> Tensor:
