@@ -1,10 +1,11 @@
-"""Random scenes from a seed, and the plain words that describe them."""
+"""Random scenes from a seed."""
 
 from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -20,54 +21,29 @@ from recapture.datasets.scene_layout import (
     make_scene,
     stack_scenes,
 )
+from recapture.datasets.scene_variety import stack_wide, wide_scene
+from recapture.datasets.scene_words import CAMERA_MOTIONS, COLOURS, WALL_COLOURS, action, caption_of, phrase
 
-# hue (degrees), saturation, value
-COLOURS: dict[str, tuple[float, float, float]] = {
-    "red": (2, 0.85, 0.85),
-    "orange": (26, 0.90, 0.95),
-    "yellow": (50, 0.85, 0.95),
-    "lime": (82, 0.75, 0.85),
-    "green": (130, 0.70, 0.65),
-    "turquoise": (172, 0.75, 0.80),
-    "sky blue": (200, 0.65, 0.92),
-    "blue": (224, 0.80, 0.85),
-    "violet": (265, 0.65, 0.80),
-    "magenta": (305, 0.70, 0.80),
-    "pink": (338, 0.50, 0.95),
-    "brown": (24, 0.60, 0.50),
-    "white": (40, 0.06, 0.95),
-    "black": (230, 0.20, 0.18),
-}
-WALL_COLOURS = (
-    "red",
-    "orange",
-    "yellow",
-    "lime",
-    "green",
-    "turquoise",
-    "sky blue",
-    "blue",
-    "violet",
-    "pink",
-    "brown",
-)
-_FLOORS = {
-    "checkered": "tiled",
-    "striped": "planked",
-    "marbled": "stone",
-    "dotted": "dotted",
-    "bricked": "paved",
-}
-_SIDES = ("left wall", "right wall", "ceiling", "floor", "wall behind", "back wall")
+Variety = Literal["classic", "wide"]
 
 
-def sample_scene(seed: int, camera_motion: bool | None = None, fov_degrees: float | None = None) -> Scene:
-    """A random scene: 3 to 6 bodies that move, hop and spin in a textured room.
+def sample_scene(
+    seed: int,
+    camera_motion: bool | None = None,
+    fov_degrees: float | None = None,
+    variety: Variety = "classic",
+) -> Scene:
+    """A random scene: bodies that move, hop and spin in a textured room.
 
-    camera_motion: whether the source camera sways gently; None lets the seed decide.
-    The same seed gives the same scene. The room leaves space for orbits about its middle: 45 degrees to the
-    sides, 25 up, 20 down.
+    camera_motion: whether the source camera moves; None lets the seed decide.
+    fov_degrees: of the longer side; None lets the seed decide.
+    variety: "classic" has 3 to 6 bodies of two colours, and its room leaves space to orbit its middle:
+    45 degrees to the sides, 25 up, 20 down. "wide" has 2 to 7, among them thin poles and slabs, plain ones
+    and photographs on any surface, more light, more lenses, rooms of many sizes and a camera that may travel.
+    The same seed and options give the same scene. Raises: ValueError for an unknown variety.
     """
+    if _checked(variety) == "wide":
+        return wide_scene(seed, camera_motion, fov_degrees).scene()
     rng = np.random.default_rng([seed, 20240607])
     names = [str(name) for name in rng.permutation(list(COLOURS))]
     floor = float(rng.uniform(1.55, 1.85))
@@ -85,12 +61,28 @@ def sample_scene(seed: int, camera_motion: bool | None = None, fov_degrees: floa
     camera = _camera(rng, sways, fov_degrees)
     angle = rng.uniform(-0.7, 0.7)
     light = (float(np.sin(angle)), -1.1, float(-np.cos(angle)))
-    return make_scene(objects, room, camera, light, _caption(phrases, room, sways))
+    words = caption_of(
+        phrases, room.textures[5].pattern, room.textures[3].pattern, CAMERA_MOTIONS[0] if sways else ""
+    )
+    return make_scene(objects, room, camera, light, words)
 
 
-def sample_scenes(seeds: Sequence[int], camera_motion: bool | None = None) -> Scene:
-    """A batch of random scenes, one a seed; scene i looks as sample_scene(seeds[i]) does."""
+def sample_scenes(
+    seeds: Sequence[int], camera_motion: bool | None = None, variety: Variety = "classic"
+) -> Scene:
+    """A batch of random scenes, one a seed; scene i looks as sample_scene(seeds[i]) does.
+
+    Wide scenes share one set of object slots, whatever the seeds. Raises: ValueError for an unknown variety.
+    """
+    if _checked(variety) == "wide":
+        return stack_wide([wide_scene(seed, camera_motion) for seed in seeds])
     return stack_scenes([sample_scene(seed, camera_motion) for seed in seeds])
+
+
+def _checked(variety: str) -> str:
+    if variety not in ("classic", "wide"):
+        raise ValueError(f"scene variety is {variety!r}; use 'classic' or 'wide'")
+    return variety
 
 
 def _colour(rng: np.random.Generator, name: str) -> Vector:
@@ -163,20 +155,7 @@ def _object(
         spin_degrees=spin,
         texture=texture,
     )
-    action = _action(velocity, hops, tumbling)
-    article = "an" if name[0] in "aeiou" else "a"
-    return item, f"{article} {name} and {other} {pattern} {kind} {action}"
-
-
-def _action(velocity: Vector, hops: bool, tumbling: bool) -> str:
-    if hops:
-        return "hopping"
-    across, _, away = velocity
-    if tumbling:
-        return "tumbling in the air"
-    if abs(across) > abs(away):
-        return "gliding to the right" if across > 0 else "gliding to the left"
-    return "moving away" if away > 0 else "coming closer"
+    return item, phrase(f"{name} and {other} {pattern}", kind, action(velocity, hops, tumbling))
 
 
 def _vector(values: np.ndarray) -> Vector:
@@ -228,10 +207,3 @@ def _camera(rng: np.random.Generator, sways: bool, fov_degrees: float | None) ->
 def _direction(rng: np.random.Generator) -> np.ndarray:
     direction = rng.normal(size=3)
     return direction / np.linalg.norm(direction)
-
-
-def _caption(phrases: Sequence[str], room: Room, sways: bool) -> str:
-    listed = phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
-    back, floor = room.textures[5].pattern, _FLOORS[room.textures[3].pattern]
-    camera = "; the camera sways gently" if sways else ""
-    return f"{listed}, in a room with a {back} back wall and a {floor} floor{camera}"

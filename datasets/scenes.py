@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recapture.datasets.scene_layout import (
+    Lighting,
     Room,
     Scene,
     SceneObject,
@@ -31,9 +32,11 @@ from recapture.datasets.scene_rays import (
 )
 from recapture.datasets.scene_sampling import sample_scene, sample_scenes
 from recapture.datasets.scene_surfaces import Surface, surface_at
+from recapture.datasets.scene_words import caption_words
 from recapture.datasets.textures import shade
 
 __all__ = [
+    "Lighting",
     "Room",
     "Scene",
     "SceneFrames",
@@ -41,6 +44,7 @@ __all__ = [
     "SourceCamera",
     "Texture",
     "caption",
+    "caption_words",
     "co_visible",
     "make_scene",
     "render_scene",
