@@ -59,7 +59,7 @@ def inpaint_channels(base: Base, video: Tensor, visible: Tensor) -> Tensor:
 
     Channel k of latent frame t > 0 is the mask of pixel frame 4(t-1)+1+k, that of t = 0 the first frame's
     four times, each min-pooled: 1 where all 8x8 pixels are known. Then the latents of the video with grey
-    holes. With nothing known at all everything is 0, which is how Fun-InP was trained to make video from text.
+    holes. With nothing known at all everything is 0: so Fun-InP was trained to make video from text.
     Source: VideoX-Fun's Fun-InP pipeline; with only the first frame known, equal to
     `WanImageToVideoPipeline.prepare_latents`.
     """

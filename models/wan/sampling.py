@@ -29,8 +29,8 @@ class Solver(Protocol):
         """The corrected velocity [1, z, T', h, w] float32, after guidance.
 
         latents: [1, z, T', h, w] float32 at noise level step.sigma. With x_s = (1-s) x0 + s e the clean
-        estimate is x0 = latents - sigma * velocity; to move it by d, return velocity - d / sigma. Where nothing
-        is known it must return velocity as it came, bit for bit. sigma is never 0.
+        estimate is x0 = latents - sigma * velocity; to move it by d, return velocity - d / sigma. Where
+        nothing is known it must return velocity as it came, bit for bit. sigma is never 0.
         """
         ...
 
@@ -57,8 +57,8 @@ def sample(
     """Sample normalised latents [1, z, T', h, w] float32.
 
     scheduler: from `make_scheduler` or `scheduler_from_config`. generator: draws the initial noise, on its
-    own device, and nothing else; latents: that noise, in its place. guidance_scale: classifier-free guidance, at
-    1 or below off (then text.negative is not used); guidance_scale_2: that of Wan2.2's second transformer,
+    own device, and nothing else; latents: that noise, in its place. guidance_scale: classifier-free guidance,
+    at 1 or below off (then text.negative is not used); guidance_scale_2: that of Wan2.2's second transformer,
     the first's by default. on_step: called before each step, for previews.
 
     In float32 the result equals the stock `WanPipeline`, `WanImageToVideoPipeline` and `WanVACEPipeline`

@@ -130,6 +130,49 @@ def edit_weights(folder: Path, change) -> Path:
     return path
 
 
+def write_single_file(path: Path, model, prefix: str = "") -> Path:
+    """Write a diffusers transformer as one file with Wan's original key names."""
+    renames = [
+        ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
+        ("condition_embedder.time_embedder.linear_2", "time_embedding.2"),
+        ("condition_embedder.text_embedder.linear_1", "text_embedding.0"),
+        ("condition_embedder.text_embedder.linear_2", "text_embedding.2"),
+        ("condition_embedder.time_proj", "time_projection.1"),
+        ("condition_embedder.image_embedder.norm1", "img_emb.proj.0"),
+        ("condition_embedder.image_embedder.ff.net.0.proj", "img_emb.proj.1"),
+        ("condition_embedder.image_embedder.ff.net.2", "img_emb.proj.3"),
+        ("condition_embedder.image_embedder.norm2", "img_emb.proj.4"),
+        (".norm2.", ".norm3."),
+        ("ffn.net.0.proj", "ffn.0"),
+        ("ffn.net.2", "ffn.2"),
+        ("attn1", "self_attn"),
+        ("attn2", "cross_attn"),
+        ("to_out.0", "o"),
+        ("to_q", "q"),
+        ("to_k", "k"),
+        ("to_v", "v"),
+        ("add_k_proj", "k_img"),
+        ("add_v_proj", "v_img"),
+        ("norm_added_k", "norm_k_img"),
+        ("scale_shift_table", "modulation"),
+        ("proj_in", "before_proj"),
+    ]
+    tensors = {}
+    for key, value in model.state_dict().items():
+        name = key
+        for new, old in renames:
+            name = name.replace(new, old)
+        if key.startswith("vace_blocks."):
+            name = name.replace("proj_out", "after_proj")
+        if key == "scale_shift_table":
+            name = "head.modulation"
+        elif key.startswith("proj_out."):
+            name = name.replace("proj_out", "head.head")
+        tensors[prefix + name] = value.contiguous().clone()
+    save_file(tensors, path)
+    return path
+
+
 def _spread(model):
     """Make what is initialised to 0 random, so that nothing is multiplied away."""
     with torch.no_grad():
