@@ -120,7 +120,7 @@ def _nearest(
     shell: float,
     near: float,
 ) -> tuple[Tensor, Tensor]:
-    """Return the nearest faces' depth (inf: none) and stretch (0: none, or one that shows nothing) [T,H,W]."""
+    """Return the nearest faces' depth (inf: none) and stretch (0: none, or showing nothing) [T,H,W]."""
     usable = torch.isfinite(depth) & (depth > 0)
     known = usable if known is None else usable & known
     depth = torch.where(known, depth, torch.ones_like(depth)).float()
