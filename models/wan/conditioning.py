@@ -82,13 +82,14 @@ def vace_control(base: Base, video: Tensor, visible: Tensor) -> Tensor:
     hole is the same in all frames of a latent.
     """
     time, space = base.vae.config.scale_factor_temporal, base.vae.config.scale_factor_spatial
-    latents = encode_video(base.vae, torch.stack([grey_holes(video, visible), torch.zeros_like(video)]))
+    inactive, reactive = grey_holes(video, visible), torch.zeros_like(video)
+    latents = [encode_video(base.vae, part) for part in (inactive, reactive)]
     hole = torch.stack([group.any(0) for group in _by_latent(~visible, time)]).float()
     count, height, width = hole.shape
     folded = (
         hole.view(count, height // space, space, width // space, space).permute(2, 4, 0, 1, 3).flatten(0, 1)
     )
-    return torch.cat([latents.flatten(0, 1), folded])[None]
+    return torch.cat([*latents, folded])[None]
 
 
 def image_tokens(base: Base, video: Tensor, visible: Tensor) -> Tensor | None:

@@ -45,12 +45,12 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        return self.transformer.device  # type: ignore[no-any-return]
+        return self.transformer.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the transformer's weights, but for those kept in float32."""
-        return self.transformer.dtype  # type: ignore[no-any-return]
+        return self.transformer.dtype
 
     @property
     def side_multiple(self) -> int:

@@ -135,7 +135,7 @@ def predict_velocity(
         times = timestep.float().expand(batch, tokens)
     with model.cache_context(branch, step_index=step.index, sigma=step.sigma, num_inference_steps=step.count):
         velocity = model(hidden_states=hidden, timestep=times, return_dict=False, **given)[0]
-    return velocity.float()  # type: ignore[no-any-return]
+    return velocity.float()
 
 
 def _batched(tensor: Tensor, batch: int, dtype: torch.dtype) -> Tensor:

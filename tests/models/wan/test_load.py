@@ -66,7 +66,11 @@ def test_norms_and_time_embedding_stay_in_float32_under_bfloat16(bases_bf16):
         "condition_embedder.time_embedder.linear_1.weight",
     ):
         assert name in kept
-    for name in ("patch_embedding.weight", "blocks.0.attn1.to_q.weight", "condition_embedder.time_proj.weight"):
+    for name in (
+        "patch_embedding.weight",
+        "blocks.0.attn1.to_q.weight",
+        "condition_embedder.time_proj.weight",
+    ):
         assert name in cast
     assert all(p.dtype == torch.float32 for p in bases_bf16["i2v"].vae.parameters())
 
@@ -116,7 +120,9 @@ def test_a_damaged_tensor_is_named(folders, tiny, tmp_path, part, tensor, change
 
 def test_many_faults_are_one_error_with_their_count(folders, tiny, tmp_path):
     folder = copy(folders["inpaint"], tmp_path)
-    tiny.edit_weights(folder / "transformer", lambda t: [t.pop(k) for k in list(t) if k.startswith("blocks.0")])
+    tiny.edit_weights(
+        folder / "transformer", lambda t: [t.pop(k) for k in list(t) if k.startswith("blocks.0")]
+    )
     with pytest.raises(CheckpointError, match=r"'blocks\.0\..*and \d\d more"):
         load_base(folder)
 
@@ -145,7 +151,9 @@ def test_shards_load_like_one_file(folders, tmp_path, bases):
     model.save_pretrained(folder / "transformer", max_shard_size="40KB")
     assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
     sharded = load_base(folder).transformer.state_dict()
-    assert all(torch.equal(value, sharded[key]) for key, value in bases["inpaint"].transformer.state_dict().items())
+    assert all(
+        torch.equal(value, sharded[key]) for key, value in bases["inpaint"].transformer.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -211,7 +219,9 @@ def test_a_single_file_of_original_keys_is_the_same_model(folders, tiny, tmp_pat
 
 
 def test_a_damaged_single_file_names_the_tensor(folders, tiny, tmp_path):
-    path = tiny.write_single_file(tmp_path / "w.safetensors", tiny.tiny_transformer("inpaint", **tiny.ONE_HEAD))
+    path = tiny.write_single_file(
+        tmp_path / "w.safetensors", tiny.tiny_transformer("inpaint", **tiny.ONE_HEAD)
+    )
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(path)

@@ -21,7 +21,10 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-WORDS = "a red blue green box ball wall floor room camera moves left right slowly & - the".split()
+WORDS = [
+    *("a", "the", "red", "blue", "green", "box", "ball", "wall", "floor", "room", "camera"),
+    *("moves", "left", "right", "slowly", "&", "-"),
+]
 VAE = {
     "base_dim": 3,
     "z_dim": 16,
