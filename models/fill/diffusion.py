@@ -1,0 +1,88 @@
+"""Holes filled by a diffusion base of the Wan family."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recapture.models.fill.view import RenderedView, SourceView
+from recapture.models.fill.windows import join_windows, windows
+from recapture.models.wan.conditioning import condition, grey_holes
+from recapture.models.wan.load import Base
+from recapture.models.wan.paste import paste_known
+from recapture.models.wan.sampling import OnStep, Solver, sample
+from recapture.models.wan.schedulers import SchedulerName, make_scheduler
+from recapture.models.wan.text import Text, encode_text
+from recapture.models.wan.vae import decode_latents
+
+# Makes the solver of one window from the base, its video [T, 3, H, W] (grey in holes) and visible [T, H, W]
+MakeSolver = Callable[[Base, Tensor, Tensor], Solver]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A filled clip, with and without its known pixels pasted back."""
+
+    video: Tensor  # [T, 3, H, W] in [-1, 1]
+    unpasted: Tensor  # [T, 3, H, W] in [-1, 1], as the base decodes it
+
+
+@dataclass(frozen=True)
+class DiffusionFiller:
+    """A base, behind the `Filler` interface: the caption is the prompt, the seed draws the noise.
+
+    window, overlap: longer clips are cut into windows of `window` = 4n+1 frames that share `overlap` and are
+    cross-faded; every window starts from the same noise. feather: pixels over which pasted known pixels fade
+    into the fill beside a hole. make_solver: holds each window to its known pixels while it is sampled; a
+    text-to-video base needs one, since it is shown nothing else of the clip (ValueError).
+    """
+
+    base: Base
+    steps: int = 20
+    guidance_scale: float = 5.0
+    negative_prompt: str = ""
+    scheduler: SchedulerName = "unipc"
+    shift: float = 3.0
+    window: int = 49
+    overlap: int = 8
+    feather: int = 4
+    make_solver: MakeSolver | None = None
+    on_step: OnStep | None = None
+
+    def __post_init__(self) -> None:
+        if self.base.layout == "t2v" and self.make_solver is None:
+            raise ValueError("fill: a text-to-video base sees nothing of the clip; give it a solver")
+
+    def fill(self, view: RenderedView, source: SourceView, *, caption: str, seed: int) -> Tensor:
+        """The view [T, 3, H, W] without holes, its known pixels pasted back."""
+        del source
+        return self.fill_both(view, caption=caption, seed=seed).video
+
+    def fill_both(self, view: RenderedView, *, caption: str, seed: int) -> Filled:
+        """The view without holes, with and without its known pixels pasted back, on the view's device."""
+        guided = self.guidance_scale > 1
+        text = encode_text(self.base, caption, self.negative_prompt if guided else None)
+        spans = windows(len(view.video), self.window, self.overlap)
+        filled = (
+            self._fill_window(view.video[span.indices()], view.visible[span.indices()], text, seed)
+            for span in spans
+        )
+        unpasted = torch.cat(list(join_windows(spans, filled)))
+        return Filled(paste_known(unpasted, view.video, view.visible, self.feather), unpasted)
+
+    def _fill_window(self, video: Tensor, visible: Tensor, text: Text, seed: int) -> Tensor:
+        base = self.base
+        shown, known = grey_holes(video, visible).to(base.device), visible.to(base.device)
+        latents = sample(
+            base,
+            condition(base, shown, known),
+            text,
+            scheduler=make_scheduler(self.scheduler, self.shift),
+            steps=self.steps,
+            generator=torch.Generator().manual_seed(seed),
+            guidance_scale=self.guidance_scale,
+            solver=None if self.make_solver is None else self.make_solver(base, shown, known),
+            on_step=self.on_step,
+        )
+        return decode_latents(base.vae, latents)[0].to(video.device, video.dtype)
