@@ -11,7 +11,7 @@ from recapture.conf.load import UserError
 from recapture.conf.schema import ExecutionConfig
 from recapture.datasets.store import ArtifactStore
 from recapture.tasks.stage import Item, Outcome, Stage
-from recapture.tasks.worker import work
+from recapture.tasks.worker import limited_threads, reason, work
 
 TRANSIENT = frozenset(
     {
@@ -36,6 +36,7 @@ class RetryPolicy:
 
     attempts: int = 3
     timeout_seconds: float = 600.0  # the floor; a stage whose items take long raises it to 5 x their p95
+    setup_seconds: float = 1800.0  # for a worker to be placed, to import and to load its models
     transient: frozenset[str] = TRANSIENT  # error types that trying again may mend
 
     def again(self, outcome: Outcome) -> bool:
@@ -80,10 +81,18 @@ class InlineExecutor:
     def run(
         self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
     ) -> list[Outcome]:
+        if not items:
+            return []
+        with limited_threads(stage.resources):
+            return self._run(stage, items, on_outcome, policy)
+
+    def _run(
+        self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
+    ) -> list[Outcome]:
         try:
             stage.setup()
         except Exception as error:
-            raise StageSick(sick_message(stage, f"{type(error).__name__}: {error}")) from error
+            raise StageSick(sick_message(stage, reason(error))) from error
         outcomes = []
         for item in items:
             outcome = work(stage, item, self._store, 1)
@@ -101,13 +110,14 @@ def settle(outcome: Outcome) -> Outcome:
 
 def sick_message(stage: Stage, reason: str) -> str:
     """Say that a stage cannot start, and what to do."""
+    reason = reason.strip().rstrip(".")
     return f"stage {stage.name!r} cannot work: {reason}. Mend that and run the job again; finished items stay"
 
 
 def percentile_95(values: Iterable[float]) -> float:
     """Return the 95th percentile by nearest rank; 0 without values."""
     ordered = sorted(values)
-    return ordered[int(0.95 * (len(ordered) - 1))] if ordered else 0.0
+    return ordered[(95 * len(ordered) + 99) // 100 - 1] if ordered else 0.0
 
 
 def open_executor(config: ExecutionConfig, store_root: str) -> Executor:

@@ -6,10 +6,13 @@ import os
 import platform
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from recapture.conf.load import UserError
 from recapture.datasets.store import Artifact, ArtifactStore
-from recapture.tasks.stage import Item, Outcome, Stage
+from recapture.tasks.stage import Item, Outcome, Resources, Stage
 
 TRACEBACK_CHARACTERS = 4000
 
@@ -52,27 +55,22 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcom
 class Worker:
     """A process that hosts one stage at a time and keeps what its `setup` has loaded."""
 
-    def __init__(self, store_root: str, cpus: float, gpus: float) -> None:
-        threads = str(max(1, int(cpus)))
-        os.environ.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
-        if gpus <= 0:
+    def __init__(self, store_root: str, resources: Resources) -> None:
+        self._threads = thread_count(resources)
+        os.environ.update(OMP_NUM_THREADS=str(self._threads), MKL_NUM_THREADS=str(self._threads))
+        if resources.gpus <= 0:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a CPU stage must not open a context on GPU 0
-        self._threads = int(threads)
         self._store = ArtifactStore(store_root)
         self._stage: Stage | None = None
 
     def load(self, stage: Stage) -> str:
         """Set the stage up; return what went wrong, or nothing."""
-        import cv2
-        import torch
-
-        torch.set_num_threads(self._threads)
-        cv2.setNumThreads(self._threads)
+        set_threads(self._threads)
         self._stage = None
         try:
             stage.setup()
         except Exception as error:
-            return f"{type(error).__name__}: {error}"
+            return reason(error)
         self._stage = stage
         return ""
 
@@ -80,6 +78,41 @@ class Worker:
         """Work on one item with the loaded stage."""
         assert self._stage is not None
         return work(self._stage, item, self._store, attempt)
+
+
+def thread_count(resources: Resources) -> int:
+    """Return how many threads a worker's libraries may use."""
+    return max(1, int(resources.cpus))
+
+
+def set_threads(count: int) -> tuple[int, int]:
+    """Set the threads of torch and OpenCV; return what they were."""
+    import cv2
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+    return before
+
+
+@contextmanager
+def limited_threads(resources: Resources) -> Iterator[None]:
+    """Give torch and OpenCV a worker's threads, so that sums round alike wherever a stage runs."""
+    import cv2
+    import torch
+
+    torch_threads, cv2_threads = set_threads(thread_count(resources))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(torch_threads)
+        cv2.setNumThreads(cv2_threads)
+
+
+def reason(error: BaseException) -> str:
+    """Return why a stage cannot start: what the user can mend in its own words, the rest with its type."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def _device_use() -> dict[str, Any]:

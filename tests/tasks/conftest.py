@@ -1,0 +1,79 @@
+"""One small Ray for all tests of a module, and both executors under one name."""
+
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `scripted`
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    """A Ray of two CPUs that executors join."""
+    import ray
+    import scripted
+
+    ray.cloudpickle.register_pickle_by_value(scripted)  # workers have another path
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+    ray.cloudpickle.unregister_pickle_by_value(scripted)
+
+
+@pytest.fixture(scope="module")
+def warm_pool(ray_cluster, tmp_path_factory):
+    """A pool that tests share: a worker takes seconds to start."""
+    from recapture.tasks.ray_pool import RayExecutor
+
+    with RayExecutor(str(tmp_path_factory.mktemp("pool") / "store")) as pool:
+        yield pool
+
+
+@pytest.fixture
+def store_root(request, tmp_path):
+    """Where the executor of this test stores; empty at first."""
+    if "warm_pool" not in request.fixturenames and _kind(request) != "ray":
+        return str(tmp_path / "store")
+    root = request.getfixturevalue("warm_pool").store_root
+    shutil.rmtree(root, ignore_errors=True)
+    return root
+
+
+@pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.integration)])
+def executor(request, store_root):
+    """Return a function that opens an executor on `store_root`."""
+    return _opener(request, request.param, store_root)
+
+
+@pytest.fixture
+def ray_executor(request, warm_pool, store_root):
+    """As `executor`, on Ray only; settings open a pool apart."""
+    return _opener(request, "ray", store_root)
+
+
+def _kind(request):
+    callspec = getattr(request.node, "callspec", None)
+    return callspec.params.get("executor") if callspec else None
+
+
+def _opener(request, kind, root):
+    from recapture.tasks.pool import InlineExecutor
+
+    @contextmanager
+    def opened(**settings):
+        if kind == "inline":
+            with InlineExecutor(root) as inline:
+                yield inline
+        elif not settings:
+            yield request.getfixturevalue("warm_pool")
+        else:
+            from recapture.tasks.ray_pool import RayExecutor
+
+            request.getfixturevalue("warm_pool").release()  # its workers hold the CPUs
+            with RayExecutor(root, **settings) as pool:
+                yield pool
+
+    return opened

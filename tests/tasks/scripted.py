@@ -1,0 +1,124 @@
+"""A stage that does to each item what the item's script says, and counts what it did in files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from recapture.conf.load import UserError
+from recapture.datasets.keys import content_key
+from recapture.tasks.stage import Item, Resources, TransientError
+
+
+class ScriptConfig(BaseModel):
+    setup: str = "works"
+
+
+class TwoArguments(Exception):
+    """An exception that cannot be unpickled by its arguments, as many libraries have."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"one {one}, two {two}")
+
+
+@dataclass
+class Scripted:
+    """Writes x.json for items whose script is 'ok'."""
+
+    log: str
+    config: ScriptConfig = field(default_factory=ScriptConfig)
+    resources: Resources = Resources()
+    name: str = "scripted"
+    version: str = "1"
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def setup(self) -> None:
+        count(self.log, "setup")
+        self.state["ready"] = True
+        match self.config.setup:
+            case "user error":
+                raise UserError("no model in 'weights/none'; set depth.model")
+            case "error":
+                raise KeyError("patch_size")
+            case "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hangs":
+                time.sleep(600)
+            case "hangs once" if first(self.log, "hung"):
+                time.sleep(600)
+
+    def run(self, item: Item, inputs: Mapping[str, Any], output: Any) -> dict[str, float]:
+        assert self.state["ready"]
+        tries = count(self.log, f"run {item.name}")
+        script = item.params.get("script", "ok")
+        output.write_json("half.json", {})
+        if script == "fail":
+            raise ValueError("depth has 3 non-finite frames (12, 13, 14); drop the clip")
+        if script == "odd":
+            raise TwoArguments(1, 2)
+        if script == "silent":
+            raise AssertionError
+        if script == "throttled" or (script == "flaky" and tries < 3):
+            raise TransientError(f"slow down (try {tries})")
+        if script == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if script == "exit":
+            os._exit(3)
+        if script == "kill once" and tries == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if script == "hang" or (script == "hang once" and tries == 1):
+            time.sleep(600)
+        if script == "slow":
+            time.sleep(3)
+        if script == "threads":
+            import cv2
+            import torch
+
+            output.write_json("threads.json", [torch.get_num_threads(), cv2.getNumThreads()])
+        if script == "parent":
+            output.write_json("parent.json", inputs["before"].read_json("x.json"))
+        output.write_json("x.json", {"item": item.name})
+        output.write_json("pid.json", os.getpid())
+        return {"score": float(len(item.name))}
+
+
+def count(log: str, event: str) -> int:
+    """Note an event, from any process, and return how often it has happened."""
+    folder = Path(log)
+    folder.mkdir(parents=True, exist_ok=True)
+    number = counted(log, event) + 1
+    (folder / f"{event.replace('/', '_')}.{number}.{os.getpid()}.{time.monotonic_ns()}").touch()
+    return number
+
+
+def first(log: str, event: str) -> bool:
+    """Return whether nobody else has come first, were they at it at the same moment."""
+    try:
+        (Path(log) / event).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def counted(log: str, event: str) -> int:
+    return len(list(Path(log).glob(f"{event.replace('/', '_')}.*")))
+
+
+def items(*scripts: str, stage: str = "scripted") -> list[Item]:
+    """One item a script, called clip/0, clip/1, ..."""
+    return [
+        Item(
+            f"clip/{number}",
+            f"clip/{number}",
+            content_key(stage, "1", {}, {}, {"number": number}),
+            params={"script": script},
+        )
+        for number, script in enumerate(scripts)
+    ]
