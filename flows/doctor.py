@@ -201,6 +201,9 @@ def _prefect(config: RecaptureConfig) -> Iterator[Finding]:
     prepare_environment(config)
     import prefect
 
+    if tuple(map(int, version("fastapi").split(".")[:2])) >= (0, 151):
+        message = f"fastapi {version('fastapi')} refuses the nulls that `prefect deploy` sends; jobs run"
+        yield Finding("prefect", "warn", message, "to deploy schedules: pip install 'fastapi>=0.139,<0.151'")
     if (url := prefect.settings.PREFECT_API_URL.value()) is None:
         home = prefect.settings.PREFECT_HOME.value()
         message = f"{prefect.__version__}; every job starts its own server over {home}"

@@ -11,7 +11,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # a first start migrates its database
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # the terminal has its own account; the UI shows all
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -31,7 +31,9 @@ def tracking_uri(config: RecaptureConfig) -> str:
     """Return the MLflow tracking URI: the configured one, or sqlite in the state folder."""
     if config.tracking.uri is not None:
         return config.tracking.uri
-    return f"sqlite:///{Path(config.state).absolute() / 'mlflow.db'}"
+    state = Path(config.state).absolute()
+    state.mkdir(parents=True, exist_ok=True)  # a deployment's run comes here without prepare_environment
+    return f"sqlite:///{state / 'mlflow.db'}"
 
 
 def tracking_destination(config: RecaptureConfig) -> tuple[str | None, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -10,6 +11,8 @@ from uuid import UUID, uuid4
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 
 from recapture.conf.load import UserError
@@ -24,6 +27,8 @@ from recapture.tasks.publish import publish
 from recapture.tasks.report import JobSummary, markdown
 from recapture.tasks.run import run_stage
 from recapture.tasks.stage import Item, Outcome
+
+LOGGED_FAILURES = 100
 
 
 def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
@@ -42,11 +47,17 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
         for plan in job.stages
         for number, items in enumerate(plan.shards(config.execution.shard))
     ]
+    logger = get_run_logger()
     bar = cast(
-        UUID, create_progress_artifact(0.0, description=f"{config.dataset.name}: {len(job.clips)} clips")
+        UUID,
+        create_progress_artifact(
+            0.0,
+            key=f"{flow_run.flow_name}-progress",
+            description=f"{config.dataset.name}: {len(job.clips)} clips",
+        ),
     )
     with (
-        JobMemory(job, run_id, *tracking_destination(config)) as memory,
+        JobMemory(job, run_id, *tracking_destination(config), name=str(flow_run.flow_name)) as memory,
         open_executor(config.execution, config.store) as executor,
         StageProgress(job) as progress,
     ):
@@ -69,12 +80,25 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
             outcomes: list[Outcome] = state.result()
             summary.add(stage.name, outcomes)
             memory.stage(stage, outcomes)
+            logger.info("%s %d: %s", stage.name, number + 1, counted(outcomes))
             update_progress_artifact(artifact_id=bar, progress=100.0 * done / len(shards))
         _publish(job, summary, store)
         summary.seconds = time.monotonic() - started
         memory.job(summary, store)
-    create_markdown_artifact(markdown=markdown(summary), key="recapture-summary")
+    for failure in summary.failures[:LOGGED_FAILURES]:
+        logger.info("missing %s at %s: %s", failure.item, failure.stage, failure.error)
+    logger.info("%d of %d videos in %.0f s", summary.delivered, summary.wanted, summary.seconds)
+    create_markdown_artifact(markdown=markdown(summary), key=f"{flow_run.flow_name}-summary")
+    if deployment.id is not None and not summary.acceptable:
+        raise TooManyMissing(
+            f"{summary.failure_share:.0%} of {summary.wanted} videos are missing, more than "
+            f"execution.max_failure_share={summary.max_failure_share:.0%}; `recapture quarantine ls` says why"
+        )
     return summary
+
+
+class TooManyMissing(RuntimeError):
+    """A deployment's run has no exit code to say this with, so its state is Failed."""
 
 
 @task(
@@ -109,6 +133,12 @@ def run_shard(
     if all(outcome.status == "reused" for outcome in outcomes):
         return Completed(name="Reused", message=f"{len(outcomes)} items were there already", data=outcomes)
     return outcomes
+
+
+def counted(outcomes: Sequence[Outcome]) -> str:
+    """Write how many outcomes there are of each status."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    return ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
 
 
 def _worth_retrying(state: Any) -> bool:

@@ -1,0 +1,106 @@
+"""prefect.yaml on a real server: the deployment registers, has its schedule, and a worker completes a run."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        tuple(map(int, version("fastapi").split(".")[:2])) >= (0, 151),
+        reason="`prefect deploy` of Prefect 3.8 sends nulls that fastapi >= 0.151 refuses with a 422",
+    ),
+]
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A Prefect server of its own; gives a function that runs `prefect` against it, and its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    url = f"http://127.0.0.1:{port}/api"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def prefect(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *words],
+            env=environment,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            urlopen(f"{url}/health", timeout=5).close()
+            break
+        except (URLError, OSError):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.3)
+    yield prefect, url
+    process.terminate()
+    process.wait(timeout=30)
+
+
+def ask(url, body):
+    request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_the_nightly_deployment_is_scheduled_and_a_worker_completes_its_run(server, tmp_path):
+    prefect, url = server
+    ask(f"{url}/work_pools/", {"name": "recapture", "type": "process"})
+    prefect("deploy", "--all")
+    (nightly,) = ask(f"{url}/deployments/filter", {})
+    assert nightly["name"] == "nightly"
+    assert [(s["schedule"]["cron"], s["active"]) for s in nightly["schedules"]] == [("0 2 * * *", True)]
+    assert nightly["parameters"]["config"]["dataset"]["uri"] == "datasets/sample"
+
+    config = {
+        "dataset": {"name": "tiny", "uri": "scenes://?count=1&seed=3&frames=5&height=32&width=48"},
+        "trajectories": [{"preset": "orbit_right", "angle_degrees": 10}],
+        **{name: str(tmp_path / name) for name in ("store", "outputs", "state")},
+        "execution": {"executor": "inline"},
+        "tracking": {"enabled": False},
+    }
+    ask(f"{url}/deployments/{nightly['id']}/create_flow_run", {"parameters": {"config": config}})
+    prefect("worker", "start", "--pool", "recapture", "--run-once")
+    ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}}
+    deadline = time.monotonic() + 120
+    while not (runs := ask(f"{url}/flow_runs/filter", {"flow_runs": ended})):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert [(run["name"], run["state"]["type"]) for run in runs] == [("tiny", "COMPLETED")]
+    assert len(list((tmp_path / "outputs/tiny").rglob("recapture.mp4"))) == 1
+    artifacts = {artifact["key"]: artifact for artifact in ask(f"{url}/artifacts/filter", {})}
+    assert artifacts["recapture-progress"]["data"] == 100
+    assert "tiny: 1 of 1 videos" in artifacts["recapture-summary"]["data"]
