@@ -28,13 +28,15 @@ PARAMETERS = ("dataset.name", "dataset.uri", "depth.source", "fill.method", "ing
 class JobMemory:
     """The job's MLflow runs, from its start to its end: one parent, one child a stage."""
 
-    def __init__(self, job: Job, run_id: str, uri: str | None, artifact_root: str | None) -> None:
+    def __init__(
+        self, job: Job, run_id: str, uri: str | None, artifact_root: str | None, *, name: str = "recapture"
+    ) -> None:
         self._job, self._children = job, dict[str, tuple[Tracker, list[Outcome]]]()
         self._tags = {"dataset": job.config.dataset.name, "recapture_run": run_id, **code_version()}
         self._run = start_run(
             uri,
             job.config.dataset.name,
-            f"{job.stages[-1].stage.name}-{run_id}",
+            f"{name}-{run_id}",
             self._tags,
             artifact_root=artifact_root,
         )
@@ -102,6 +104,7 @@ class JobMemory:
         )
         self._run.table([{"method": method, **row} for method, row in means.items()], "measurements.json")
         self._run.text(markdown(summary), "summary.md")
+        self._run.tags({"mlflow.note.content": markdown(summary)[:5000]})
         self._pictures(summary, store)
 
     def _pictures(self, summary: JobSummary, store: ArtifactStore) -> None:
@@ -123,7 +126,11 @@ class JobMemory:
 
 def code_version() -> dict[str, str]:
     """Return the version and, in a git checkout, the commit that a run was made by."""
-    tags = {"recapture_version": recapture.__version__}
+    tags = {
+        "recapture_version": recapture.__version__,
+        "mlflow.source.name": "recapture",
+        "mlflow.source.type": "JOB",
+    }
     folder = Path(recapture.__file__).resolve().parent
     try:
         commit = subprocess.run(

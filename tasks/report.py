@@ -153,11 +153,11 @@ def markdown(summary: JobSummary) -> str:
         lines.append(f"| {stage} | " + " | ".join(str(cell) for cell in cells) + " |")
     table = method_table(summary.metrics)
     if columns := table_columns(table):
-        lines += ["", "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-        for method, row in table.items():
-            lines.append(
-                f"| {method} | " + " | ".join(format_value(row.get(column)) for column in columns) + " |"
-            )
+        lines += ["", f"| mean over {len(summary.metrics)} videos | " + " | ".join(table) + " |"]
+        lines += ["|---" + "|---:" * len(table) + "|"]
+        for column in columns:
+            cells = (format_value(row.get(column)) for row in table.values())
+            lines.append(f"| {column} | " + " | ".join(cells) + " |")
     if summary.failures:
         lines += ["", "## Missing", ""]
         lines += [f"- `{failure.item}` at {failure.stage}: {failure.error}" for failure in summary.failures]

@@ -21,6 +21,7 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI offers chats and prompts first
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
@@ -147,7 +148,7 @@ def start_run(
         if known is not None:
             return str(known.experiment_id)
         location = f"{artifact_root}/{experiment}" if artifact_root else None
-        return str(client.create_experiment(experiment, artifact_location=location))
+        return str(client.create_experiment(experiment, artifact_location=location, tags=KIND))
 
     experiment_id = link.call("experiment", find)
     return Tracker(link, experiment_id, _create_run(link, experiment_id, name, tags))
