@@ -9,6 +9,7 @@ import io
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import chain, count
 from typing import Any
 
 import pyarrow as pa
@@ -46,14 +47,20 @@ SCHEMA = pa.schema(
 def write_part(
     root: str, dataset: str, stage: str, run_id: str, shard: int, rows: Iterable[Mapping[str, Any]]
 ) -> str:
-    """Write one part and return its path; created_at and schema_version are filled in."""
+    """Write one part and return its path; created_at and schema_version are filled in.
+
+    A shard that its run tries again gets one more part: the rows of the first try stay.
+    """
     filesystem, base = open_filesystem(root)
     now = datetime.now(UTC)
     complete = [{"created_at": now, "schema_version": SCHEMA_VERSION, **row} for row in rows]
     table = pa.Table.from_pylist(complete, schema=SCHEMA)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    path = f"{base}/manifests/{dataset}/{stage}/part-{run_id}-{shard:05d}.parquet"
+    part = f"{base}/manifests/{dataset}/{stage}/part-{run_id}-{shard:05d}"
+    filesystem.invalidate_cache()
+    tries = chain([""], (f"-{number}" for number in count(2)))
+    path = next(path for again in tries if not filesystem.exists(path := f"{part}{again}.parquet"))
     put_file(filesystem, path, buffer.getvalue())
     return path
 
