@@ -33,9 +33,11 @@ class DiffusionFiller:
     """A base, behind the `Filler` interface: the caption is the prompt, the seed draws the noise.
 
     window, overlap: longer clips are cut into windows of `window` = 4n+1 frames that share `overlap` and are
-    cross-faded; every window starts from the same noise. feather: pixels over which pasted known pixels fade
-    into the fill beside a hole. make_solver: holds each window to its known pixels while it is sampled; a
-    text-to-video base needs one, since it is shown nothing else of the clip (ValueError).
+    cross-faded; every window starts from the same noise. None: the clip is one window, for
+    callers that cut it themselves. A clip of one window is padded to 4n+1 with its last frame, and cut again.
+    feather: pixels over which pasted known pixels fade into the fill beside a hole. make_solver: holds each
+    window to its known pixels while it is sampled; a text-to-video base needs one, since it is shown nothing
+    else of the clip (ValueError).
     """
 
     base: Base
@@ -44,7 +46,7 @@ class DiffusionFiller:
     negative_prompt: str = ""
     scheduler: SchedulerName = "unipc"
     shift: float = 3.0
-    window: int = 49
+    window: int | None = None
     overlap: int = 8
     feather: int = 4
     make_solver: MakeSolver | None = None
@@ -63,7 +65,9 @@ class DiffusionFiller:
         """The view without holes, with and without its known pixels pasted back, on the view's device."""
         guided = self.guidance_scale > 1
         text = encode_text(self.base, caption, self.negative_prompt if guided else None)
-        spans = windows(len(view.video), self.window, self.overlap)
+        frames = len(view.video)
+        whole = frames + (1 - frames) % 4
+        spans = windows(frames, self.window or whole, self.overlap if self.window else 0)
         filled = (
             self._fill_window(view.video[span.indices()], view.visible[span.indices()], text, seed)
             for span in spans

@@ -105,8 +105,13 @@ def build_model(
     Raises CheckpointError naming the first tensor that is missing, unexpected, of another shape, or not
     finite, and how many more there are.
     """
-    with init_empty_weights(include_buffers=False):
-        model = model_class.from_config(dict(config))
+    try:
+        with init_empty_weights(include_buffers=False):
+            model = model_class.from_config(dict(config))
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"base: the configuration of {files[0].parent} makes no model ({error})"
+        ) from None
     named = {key: key if names is None else names[key] for key in tensor_shapes(files)}
     shapes = {named[key]: shape for key, shape in tensor_shapes(files).items()}
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}

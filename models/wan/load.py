@@ -84,7 +84,7 @@ def load_base(
     tokenizer/, image_encoder/, image_processor/, scheduler/), or one .safetensors file of a transformer with
     original or diffusers key names. parts: for a single file, the pipeline directory that the other parts
     come from, for example any Wan2.1 one. dtype: of transformers and text encoder; norms, modulation and time
-    embedding stay float32 whatever it is.
+    embedding stay float32 whatever it is. vae_dtype: of VAE and image encoder, as float32 in Wan's examples.
 
     Raises CheckpointError (a ValueError) for whatever is missing, damaged or of another kind, naming the file
     and the tensor or setting.
@@ -118,7 +118,7 @@ def load_base(
     text_encoder, tokenizer = load_text_encoder(folder, transformer.config.text_dim, dtype, device)
     wants_image = transformer.config.image_dim is not None
     image_encoder, image_processor = (
-        load_image_encoder(folder, dtype, device) if wants_image else (None, None)
+        load_image_encoder(folder, vae_dtype, device) if wants_image else (None, None)
     )
     scheduler = folder / "scheduler" / "scheduler_config.json"
     return Base(

@@ -28,6 +28,11 @@ def load_text_encoder(
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise CheckpointError(f"base: {folder / 'tokenizer'} cannot be loaded ({error})") from None
+    if len(tokenizer) > encoder.config.vocab_size:
+        raise CheckpointError(
+            f"base: {folder}: the tokenizer has {len(tokenizer)} tokens, the text encoder's tensor"
+            f" 'shared.weight' has {encoder.config.vocab_size} rows"
+        )
     return encoder, tokenizer
 
 

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from diffusers import WanImageToVideoPipeline, WanVACEPipeline
+from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanVACEPipeline
 from PIL import Image
 
 from recapture.models.wan.conditioning import condition, grey_holes, latent_visible, pool_visible
+from recapture.models.wan.load import load_base
 from recapture.models.wan.vae import decode_latents, encode_video
 
 
@@ -194,6 +195,19 @@ def test_latents_are_normalised_per_channel_and_back(bases, clip):
     both = encode_video(vae, torch.stack([video, -video]))
     assert both.shape == (2, 16, 3, 4, 6) and torch.allclose(both[0], latents, atol=1e-5)
     assert decode_latents(vae, both).shape == (2, 9, 3, 32, 48)
+
+
+def test_a_patched_vae_conditions_and_decodes_in_the_same_geometry(tiny, tmp_path, clip):
+    """The stock VACE pipeline fails on a VAE that folds 2x2 pixels into channels: it takes 8x for 4x."""
+    for layout in ("inpaint", "vace"):
+        folder = tiny.write_tiny_base(tmp_path / layout, layout)
+        AutoencoderKLWan(**tiny.PATCHED_VAE).save_pretrained(folder / "vae")
+        base = load_base(folder)
+        given = condition(base, *clip)
+        assert given.latent_shape == (16, 3, 4, 6) and base.side_multiple == 16
+        channels = given.channels if layout == "inpaint" else given.control
+        assert channels.shape[2:] == (3, 4, 6) and channels.isfinite().all()
+        assert decode_latents(base.vae, channels[:, :16]).shape == (1, 9, 3, 32, 48)
 
 
 def test_an_odd_vae_gives_its_own_geometry(bases):

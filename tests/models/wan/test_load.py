@@ -164,6 +164,7 @@ def test_shards_load_like_one_file(folders, tmp_path, bases):
         ("vae", "scale_factor_spatial", 16, "scale factors 16"),
         ("vae", "latents_mean", [0.0], "latents_mean"),
         ("text_encoder", "model_type", "t5", "'t5'"),
+        ("transformer", "num_layers", "two", "makes no model"),
     ],
 )
 def test_a_configuration_of_another_model_is_refused(folders, tmp_path, part, setting, value, says):
@@ -178,6 +179,31 @@ def test_a_layout_that_is_none_is_refused_by_its_tensor(tiny, tmp_path):
     folder = tiny.write_tiny_base(tmp_path / "control", "inpaint", in_channels=48)
     with pytest.raises(CheckpointError, match=r"patch_embedding\.weight' takes 48"):
         load_base(folder)
+
+
+def test_a_tokenizer_of_another_text_encoder_is_refused(folders, tmp_path):
+    folder = copy(folders["inpaint"], tmp_path)
+    path = folder / "tokenizer" / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"] |= {f"word{n}": n for n in range(len(content["model"]["vocab"]), 100)}
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"100 tokens.*'shared\.weight' has 21"):
+        load_base(folder)
+
+
+@pytest.mark.parametrize("kept", ["shared.weight", "encoder.embed_tokens.weight"])
+def test_word_embeddings_are_found_under_either_name(folders, bases, tiny, tmp_path, kept):
+    folder = copy(folders["inpaint"], tmp_path)
+
+    def rename(tensors):
+        words = [
+            tensors.pop(key) for key in ("shared.weight", "encoder.embed_tokens.weight") if key in tensors
+        ]
+        tensors[kept] = words[0]
+
+    tiny.edit_weights(folder / "text_encoder", rename)
+    found = load_base(folder).text_encoder.encoder.embed_tokens.weight
+    assert torch.equal(found, bases["inpaint"].text_encoder.shared.weight)
 
 
 def test_two_transformers_need_a_boundary_and_a_boundary_two_transformers(folders, tmp_path):

@@ -34,6 +34,16 @@ VAE = {
     "latents_mean": [0.01 * n - 0.08 for n in range(16)],
     "latents_std": [0.5 + 0.05 * n for n in range(16)],
 }
+# 2x2 pixels folded into channels, residual shortcuts: the kind that the project trains itself
+PATCHED_VAE = VAE | {
+    "dim_mult": [1, 2, 2],
+    "temperal_downsample": [True, True],
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+    "is_residual": True,
+    "scale_factor_spatial": 8,
+}
 TRANSFORMER = {
     "patch_size": (1, 2, 2),
     "num_attention_heads": 2,
@@ -76,7 +86,7 @@ def write_tiny_base(
         text_length = 512
     for name in ("transformer", "transformer_2")[: 1 + two]:
         tiny_transformer(layout, **changes).save_pretrained(folder / name)
-    text = UMT5Config(vocab_size=len(WORDS) + 3, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
+    text = UMT5Config(vocab_size=len(WORDS) + 4, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
     UMT5EncoderModel(text).save_pretrained(folder / "text_encoder")
     tiny_tokenizer(text_length).save_pretrained(folder / "tokenizer")
     scheduler = UniPCMultistepScheduler(
