@@ -1,4 +1,4 @@
-"""What a procedural scene is made of, and where its objects are at any time.
+"""What a procedural scene is made of, and its packing into tensors.
 
 The world has OpenCV axes (x right, y down, z forward); lengths are scene units, time is counted in frames.
 """
@@ -145,6 +145,11 @@ class Scene:
             return self
         lifted: dict[str, Any] = {name: value[None] for name, value in _tensors(self).items()}
         return replace(self, **lifted)
+
+    def take(self, index: Tensor, captions: Sequence[str]) -> Scene:
+        """The scenes index [B] of this batch; captions: theirs, as the index may lie on a device."""
+        taken: dict[str, Any] = {name: value[index] for name, value in _tensors(self).items()}
+        return replace(self, captions=tuple(captions), **taken)
 
 
 def _tensors(scene: Scene) -> dict[str, Tensor]:
@@ -318,31 +323,3 @@ def _scene_columns(
         "camera": np.asarray([(c.position, c.target, c.position_sway, c.target_sway) for c in cameras]),
         "lens": _rows([(c.fov_degrees, c.period) for c in cameras], 2),
     }
-
-
-def object_poses(scene: Scene, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the objects of a batch of scenes are.
-
-    times: [B, T] in frames. Returns centres [B, T, N, 3] and object-to-world rotations [B, T, N, 3, 3].
-    """
-    time = times[:, :, None]  # [B, T, 1]
-    low, high = scene.low[:, None], scene.high[:, None]
-    span = (high - low).clamp_min(1e-6)
-    travelled = scene.position[:, None] + scene.velocity[:, None] * time[..., None] - low
-    folded = torch.remainder(travelled, 2 * span)
-    centre = low + torch.where(folded > span, 2 * span - folded, folded)
-    height, rate, phase = scene.hop[:, None].unbind(-1)
-    rise = height * torch.sin(torch.pi * (rate * time + phase)).abs()
-    centre = torch.stack([centre[..., 0], centre[..., 1] - rise, centre[..., 2]], dim=-1)
-    angle = scene.spin[:, None, :, 0] + scene.spin[:, None, :, 1] * time
-    return centre, _axis_rotation(scene.axis[:, None].expand_as(centre), angle)
-
-
-def _axis_rotation(axis: Tensor, angle: Tensor) -> Tensor:
-    """Rodrigues' formula: unit axis [..., 3] and radians [...] to [..., 3, 3]."""
-    x, y, z = axis.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
-    sine, cosine = angle.sin()[..., None, None], angle.cos()[..., None, None]
-    return eye + sine * cross + (1 - cosine) * (cross @ cross)

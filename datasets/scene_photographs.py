@@ -2,9 +2,9 @@
 
 Sources and terms, as the packages state them:
 
-scikit-image (`skimage/data`): brick, grass, gravel (CC0Textures and the like, CC0), chelsea (CC0, Stéfan van
-der Walt), coffee (CC0, Rachel Michetti), retina (CC0), rocket (SpaceX, public domain), hubble deep field
-(NASA, public domain), coins and immunohistochemistry (no known restrictions).
+scikit-image (`skimage/data`): brick, grass and gravel (CC0Textures and the like, CC0), chelsea (CC0, Stéfan
+van der Walt), coffee (CC0, Rachel Michetti), retina (CC0), rocket (SpaceX, public domain), coins and
+immunohistochemistry (no known restrictions).
 scikit-learn (`sklearn/datasets/images`): china by danielbuechele, flower by vultilion (both CC BY 2.0).
 """
 
@@ -40,10 +40,9 @@ _CROPS = (
     ("skimage", "data/ihc.png", (200, 200, 256)),
     ("skimage", "data/retina.jpg", (420, 420, 570)),
     ("skimage", "data/rocket.jpg", (170, 0, 427)),
-    ("skimage", "data/hubble_deep_field.jpg", (0, 0, 436)),
 )
 COUNT = len(_CROPS)
-_LEVELS = 7  # of the mip pyramid
+_LEVELS = 9  # of the mip pyramid: from 256 pixels to one
 
 
 @lru_cache(maxsize=2)

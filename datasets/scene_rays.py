@@ -1,4 +1,4 @@
-"""Rays against a procedural scene: what each one meets first, and how far away.
+"""Rays against a procedural scene at a moment: what each one meets first, and how far away.
 
 A ray's direction has z = 1 in its camera, so the ray parameter is the camera's z-depth.
 Rays come as whole views [F, P] or scattered [M]; `view` ([F, 1] or [M]) is the frozen frame each one sees.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recapture.datasets.scene_layout import Scene, object_poses
+from recapture.datasets.scene_layout import Scene
 
 NEAR = 1e-3
 
@@ -72,6 +72,34 @@ def freeze(scene: Scene, times: Tensor) -> Frames:
         light=repeat(scene.light),
         lighting=repeat(scene.lighting),
     )
+
+
+def object_poses(scene: Scene, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the objects of a batch of scenes are.
+
+    times: [B, T] in frames. Returns centres [B, T, N, 3] and object-to-world rotations [B, T, N, 3, 3].
+    """
+    time = times[:, :, None]  # [B, T, 1]
+    low, high = scene.low[:, None], scene.high[:, None]
+    span = (high - low).clamp_min(1e-6)
+    travelled = scene.position[:, None] + scene.velocity[:, None] * time[..., None] - low
+    folded = torch.remainder(travelled, 2 * span)
+    centre = low + torch.where(folded > span, 2 * span - folded, folded)
+    height, rate, phase = scene.hop[:, None].unbind(-1)
+    rise = height * torch.sin(torch.pi * (rate * time + phase)).abs()
+    centre = torch.stack([centre[..., 0], centre[..., 1] - rise, centre[..., 2]], dim=-1)
+    angle = scene.spin[:, None, :, 0] + scene.spin[:, None, :, 1] * time
+    return centre, _axis_rotation(scene.axis[:, None].expand_as(centre), angle)
+
+
+def _axis_rotation(axis: Tensor, angle: Tensor) -> Tensor:
+    """Rodrigues' formula: unit axis [..., 3] and radians [...] to [..., 3, 3]."""
+    x, y, z = axis.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
+    sine, cosine = angle.sin()[..., None, None], angle.cos()[..., None, None]
+    return eye + sine * cross + (1 - cosine) * (cross @ cross)
 
 
 def per_ray(value: Tensor, view: Tensor) -> Tensor:

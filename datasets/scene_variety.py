@@ -99,18 +99,18 @@ def stack_wide(drawn: Sequence[WideScene]) -> Scene:
 def wide_scene(seed: int, camera_motion: bool | None = None, fov_degrees: float | None = None) -> WideScene:
     """Draw the scene of a seed; the arguments are those of sample_scene."""
     rng = random.Random(f"wide {seed}")
-    room = _room(rng)
+    room, fov = _room(rng), rng.uniform(40, 75)
     names = rng.sample(list(COLOURS), len(COLOURS))
     count = rng.randint(2, 7)
     spots = [(column, row) for row in range(3) for column in range(3)]
     rng.shuffle(spots)
     objects, phrases = [], []
     for (noun, kind), spot, name, other in zip(rng.sample(_BODIES, count), spots, names, reversed(names)):
-        item, words = _object(rng, noun, kind, _middle(rng, spot, room), room, name, other)
+        item, words = _object(rng, noun, kind, _middle(rng, spot, room, fov), room, name, other)
         objects.append(item)
         phrases.append(words)
     moves = rng.random() < 0.5 if camera_motion is None else camera_motion
-    camera = _camera(rng, moves, room, rng.uniform(40, 75) if fov_degrees is None else fov_degrees)
+    camera = _camera(rng, moves, room, fov if fov_degrees is None else fov_degrees)
     turn, climb = rng.uniform(-1.3, 1.3), rng.uniform(0.35, 1.3)
     light = (math.sin(turn) * math.cos(climb), -math.sin(climb), -math.cos(turn) * math.cos(climb))
     textures = room.textures
@@ -119,17 +119,17 @@ def wide_scene(seed: int, camera_motion: bool | None = None, fov_degrees: float 
 
 
 def _lighting(rng: random.Random) -> Lighting:
-    gain, ambient = rng.uniform(0.55, 1.25), rng.uniform(0.4, 0.85)
+    gain, ambient = rng.triangular(0.55, 1.25, 1.0), rng.uniform(0.4, 0.85)
     warm = rng.gauss(0, 0.07)
     return Lighting(ambient, 1.04 - ambient, (gain * (1 + warm), gain, gain * (1 - warm)))
 
 
-def _middle(rng: random.Random, spot: tuple[int, int], room: Room) -> tuple[float, float]:
-    """Where a body stands, x and z: a spot of a 3 x 3 grid that fills what the camera sees of the room."""
+def _middle(rng: random.Random, spot: tuple[int, int], room: Room, fov: float) -> tuple[float, float]:
+    """Where a body stands, x and z: a spot of a 3 x 3 grid that fills what a lens of `fov` degrees sees."""
     column, row = spot
     nearest, farthest = 3.3, min(room.high[2] - 1.6, 7.4)
     z = nearest + (farthest - nearest) * row / 2
-    across = min(room.high[0] - 1.5, 0.42 * z)
+    across = min(room.high[0] - 1.5, 0.75 * math.tan(math.radians(fov) / 2) * z)
     return (column - 1) * across + rng.uniform(-0.3, 0.3), z + rng.uniform(-0.25, 0.25)
 
 
@@ -221,9 +221,9 @@ def _room(rng: random.Random) -> Room:
     matched = rng.random() < 0.35
     if matched:
         patterns, names = [patterns[5]] * 6, [names[5]] * 6
-    textures = []
+    textures: list[Texture] = []
     for pattern, name in zip(patterns, names):
-        base = _blend(_colour(rng, name), (0.92, 0.90, 0.86), rng.uniform(0.1, 0.75))
+        base = _blend(_colour(rng, name), (0.92, 0.90, 0.86), rng.uniform(0.1, 0.9))
         second = _blend(
             base, _colour(rng, names[0] if matched else rng.choice(WALL_COLOURS)), rng.uniform(0.4, 0.9)
         )

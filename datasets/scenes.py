@@ -171,7 +171,7 @@ def source_cameras(scene: Scene, frames: int, height: int, width: int) -> tuple[
     swing = torch.sin(2 * torch.pi * time / lens[:, 1:2])[..., None]  # [B, T, 1]
     position = camera[:, None, 0] + swing * camera[:, None, 2]
     target = camera[:, None, 1] + swing * camera[:, None, 3]
-    pose = _look_at(position, target)
+    pose = look_at(position, target)
     focal = max(height, width) / 2 / torch.tan(torch.deg2rad(lens[:, 0]) / 2)
     intrinsics = torch.eye(3, dtype=torch.float64, device=camera.device).repeat(len(focal), frames, 1, 1)
     intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal[:, None]
@@ -180,7 +180,7 @@ def source_cameras(scene: Scene, frames: int, height: int, width: int) -> tuple[
     return (intrinsics, pose) if scene.batched else (intrinsics[0], pose[0])
 
 
-def _look_at(position: Tensor, target: Tensor) -> Tensor:
+def look_at(position: Tensor, target: Tensor) -> Tensor:
     """world_to_camera [..., 4, 4] from position to target ([..., 3]), without roll (world y is down)."""
     forward = torch.nn.functional.normalize(target - position, dim=-1)
     down = torch.tensor([0.0, 1.0, 0.0], dtype=forward.dtype, device=forward.device).expand_as(forward)
