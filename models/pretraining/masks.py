@@ -1,0 +1,153 @@
+"""Holes of a general video inpainter: boxes, ellipses, brushes, borders, frames, objects. Never parallax.
+
+The base must not have seen the holes of a camera move, so that tuning on them has an honest gap to close.
+Every function returns visible [B, T, H, W] bool, True where the pixel is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from recapture.models.pretraining.seeds import uniform
+
+SHARES: Mapping[str, float] = {
+    "boxes": 0.20,
+    "ellipses": 0.10,
+    "brushes": 0.18,
+    "objects": 0.22,
+    "border": 0.10,
+    "first_frame": 0.07,
+    "some_frames": 0.07,
+    "nothing": 0.06,
+}
+_Size = tuple[int, int, int]
+
+
+def draw_masks(object_id: Tensor, random: torch.Generator, shares: Mapping[str, float] = SHARES) -> Tensor:
+    """One mask a clip of object_id [B, T, H, W] (0 room, 1.. objects), its family drawn by `shares`."""
+    batch, frames, height, width = object_id.shape
+    size = (frames, height, width)
+    weights = torch.tensor(list(shares.values()), device=random.device)
+    family = torch.multinomial(weights, batch, replacement=True, generator=random)
+    visible = torch.ones_like(object_id, dtype=torch.bool)
+    for index, name in enumerate(shares):
+        drawn = objects(object_id, random) if name == "objects" else FAMILIES[name](batch, size, random)
+        visible = torch.where((family == index)[:, None, None, None], drawn, visible)
+    return visible
+
+
+def boxes(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    """Hide one to four boxes a clip that drift in a straight line."""
+    return _blobs(batch, size, random, "box")
+
+
+def ellipses(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    """Hide one to four ellipses a clip that drift in a straight line."""
+    return _blobs(batch, size, random, "ellipse")
+
+
+def brushes(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    """Hide two strokes a clip: thick wavy lines that drift."""
+    y, x, t = _grid(size, random.device)
+    hidden = torch.zeros((batch, *size), dtype=torch.bool, device=random.device)
+    for _ in range(2):
+        turn = uniform(0, 2 * torch.pi, (batch, 1, 1, 1), random)
+        along, across = x * turn.cos() + y * turn.sin(), y * turn.cos() - x * turn.sin()
+        wave = torch.zeros_like(across)
+        for _ in range(2):
+            phase, rate = uniform(0, 6.3, (batch, 1, 1, 1), random), uniform(1, 6, (batch, 1, 1, 1), random)
+            wave = wave + uniform(0.03, 0.15, (batch, 1, 1, 1), random) * torch.sin(rate * along + phase)
+        middle = uniform(-0.6, 0.6, (batch, 1, 1, 1), random)
+        drift = uniform(-0.5, 0.5, (batch, 1, 1, 1), random) * t
+        centre = turn.sin() * -0.5 + turn.cos() * 0.5
+        thickness = uniform(0.02, 0.16, (batch, 1, 1, 1), random)
+        hidden |= (across - centre - middle - drift - wave).abs() < thickness
+    return ~hidden
+
+
+def border(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    """Show a rectangle only, still or drifting: outpainting."""
+    y, x, t = _grid(size, random.device)
+    half_x, half_y = (uniform(0.25, 0.48, (batch, 1, 1, 1), random) for _ in range(2))
+    to_x, to_y = (uniform(-0.2, 0.2, (batch, 1, 1, 1), random) for _ in range(2))
+    from_x, from_y = (uniform(0.35, 0.65, (batch, 1, 1, 1), random) for _ in range(2))
+    return ((x - from_x - to_x * t).abs() < half_x) & ((y - from_y - to_y * t).abs() < half_y)
+
+
+def first_frame(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    """Show the first frame only."""
+    visible = torch.zeros((batch, *size), dtype=torch.bool, device=random.device)
+    visible[:, 0] = True
+    return visible
+
+
+def some_frames(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    """Show each frame, whole, with a probability that is drawn a clip."""
+    share = uniform(0.1, 0.9, (batch, 1), random)
+    shown = uniform(0, 1, (batch, size[0]), random) < share
+    return shown[:, :, None, None].expand(batch, *size)
+
+
+def nothing(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    """Hide everything."""
+    return torch.zeros((batch, *size), dtype=torch.bool, device=random.device)
+
+
+def objects(object_id: Tensor, random: torch.Generator) -> Tensor:
+    """Hide one whole object of each clip in all frames, with a margin: only the caption can say what it was.
+
+    object_id: [B, T, H, W] int64. A clip without objects in view stays whole.
+    """
+    batch, frames, height, width = object_id.shape
+    count = 16
+    present = torch.zeros((batch, count), device=object_id.device)
+    labels = object_id.clamp(0, count - 1).flatten(1)
+    present.scatter_add_(1, labels, torch.ones_like(labels, dtype=present.dtype))
+    large = present > 0.004 * frames * height * width
+    score = uniform(0, 1, (batch, count), random) * large
+    score[:, 0] = 0
+    chosen = score.argmax(1)
+    hidden = (object_id == chosen[:, None, None, None]) & (chosen > 0)[:, None, None, None]
+    wide = max_pool2d(hidden.flatten(0, 1)[:, None].float(), 5, 1, 2) > 0
+    return ~wide[:, 0].unflatten(0, (batch, frames))
+
+
+FAMILIES = {
+    "boxes": boxes,
+    "ellipses": ellipses,
+    "brushes": brushes,
+    "border": border,
+    "first_frame": first_frame,
+    "some_frames": some_frames,
+    "nothing": nothing,
+}
+
+
+def _grid(size: _Size, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    frames, height, width = size
+    y = (torch.arange(height, device=device) + 0.5) / height
+    x = (torch.arange(width, device=device) + 0.5) / width
+    t = torch.arange(frames, device=device) / max(1, frames - 1)
+    return y[None, None, :, None], x[None, None, None, :], t[None, :, None, None]
+
+
+def _blobs(batch: int, size: _Size, random: torch.Generator, shape: str) -> Tensor:
+    y, x, t = _grid(size, random.device)
+    hidden = torch.zeros((batch, *size), dtype=torch.bool, device=random.device)
+    for number in range(4):
+        wanted = uniform(0, 1, (batch, 1, 1, 1), random) < 1 / (number + 1)
+        largest = 0.35 if number == 0 else 0.22
+        half_x, half_y = (uniform(0.06, largest, (batch, 1, 1, 1), random) for _ in range(2))
+        from_x, from_y = (uniform(0, 1, (batch, 1, 1, 1), random) for _ in range(2))
+        to_x, to_y = (uniform(-0.4, 0.4, (batch, 1, 1, 1), random) for _ in range(2))
+        across, down = (x - from_x - to_x * t) / half_x, (y - from_y - to_y * t) / half_y
+        if shape == "box":
+            inside = (across.abs() < 1) & (down.abs() < 1)
+        else:
+            inside = across**2 + down**2 < 1
+        hidden |= inside & wanted
+    return ~hidden

@@ -1,0 +1,172 @@
+"""One training loop for every part of the base: schedule, average of the weights, checkpoint and resume.
+
+All randomness of step n comes from (seed, n), so a run that was killed and resumed makes the same steps as
+one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from recapture.models.pretraining.optimizer import MuonAdamW
+
+Log = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate: linear warm-up, constant, then linear to zero from `decay_from` of all steps."""
+
+    steps: int
+    rate: float
+    warm_up: int = 60
+    decay_from: float = 0.5
+
+    def at(self, step: int) -> float:
+        """The rate of step 0, 1, ..., steps - 1."""
+        rising = min(1.0, (step + 1) / self.warm_up)
+        left = (self.steps - step) / max(1.0, self.steps * (1 - self.decay_from))
+        return self.rate * min(rising, left, 1.0)
+
+
+class Learner(Protocol):
+    """What is trained: its modules, and the loss of one step."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    def is_matrix(self, name: str, parameter: Tensor) -> bool:
+        """Whether Muon steps this parameter (AdamW otherwise)."""
+        ...
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a step, a function of the weights and the step alone, and what else to log."""
+        ...
+
+
+class Diverged(ValueError):
+    """The loss is no longer a number."""
+
+
+class Trainer:
+    """Trains one learner; `folder` holds its last checkpoint.
+
+    ema is the decay of the running average of the weights, which is what a finished run is judged by.
+    """
+
+    def __init__(self, name: str, learner: Learner, schedule: Schedule, folder: Path, ema: float) -> None:
+        self.name, self.learner, self.schedule, self._folder, self._ema = name, learner, schedule, folder, ema
+        self._parameters = dict(learner.module.named_parameters())
+        self.averaged = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._optimizer = MuonAdamW(self._parameters, learner.is_matrix)
+        self.step = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step of the schedule has been made."""
+        return self.step >= self.schedule.steps
+
+    def run(
+        self,
+        log: Log,
+        *,
+        log_every: int = 50,
+        save_seconds: float = 60.0,
+        until: float = math.inf,
+        stop_at: int | None = None,
+    ) -> bool:
+        """Resume from the folder and train; return whether the schedule is finished.
+
+        until: time.monotonic() after which to save and stop; stop_at: a step to save and stop at. Raises
+        Diverged when the loss is not finite; the last checkpoint stays.
+        """
+        self.resume()
+        saved = time.monotonic()
+        sums: dict[str, Tensor] = {}
+        begun, counted = time.monotonic(), 0
+        last = min(self.schedule.steps, self.schedule.steps if stop_at is None else stop_at)
+        while self.step < last and time.monotonic() < until:
+            parts = self._one_step()
+            for key, value in parts.items():
+                sums[key] = sums.get(key, 0) + value.detach().float()
+            counted += 1
+            if self.step % log_every == 0 or self.step == last:
+                means = {key: float(value) / counted for key, value in sums.items()}
+                if not math.isfinite(means["loss"]):
+                    raise Diverged(
+                        f"{self.name}: the loss is {means['loss']} by step {self.step}; "
+                        f"lower the learning rate ({self.schedule.rate:g}) or raise the warm-up"
+                    )
+                means["steps_per_second"] = counted / (time.monotonic() - begun)
+                means["learning_rate"] = self.schedule.at(self.step - 1)
+                log(self.step, means)
+                sums, counted, begun = {}, 0, time.monotonic()
+                if time.monotonic() - saved > save_seconds:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+        return self.finished
+
+    def _one_step(self) -> dict[str, Tensor]:
+        self._optimizer.zero_grad()
+        loss, parts = self.learner.loss(self.step)
+        loss.backward()
+        norm = self._optimizer.step(self.schedule.at(self.step))
+        self.step += 1
+        decay = min(self._ema, self.step / (self.step + 10))
+        names = list(self._parameters)
+        torch._foreach_lerp_(
+            [self.averaged[name] for name in names],
+            [self._parameters[name].detach() for name in names],
+            1 - decay,
+        )
+        return {"loss": loss, "gradient_norm": norm, **parts}
+
+    def use_average(self) -> None:
+        """Put the averaged weights into the module."""
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(self.averaged[name])
+
+    def save(self) -> None:
+        """Write the checkpoint: whole, or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"weights.{n}": p.detach().contiguous() for n, p in self._parameters.items()}
+        tensors |= {f"average.{n}": p.contiguous() for n, p in self.averaged.items()}
+        tensors |= {f"optimizer.{n}": p.contiguous() for n, p in self._optimizer.state().items()}
+        path = self._folder / f"{self.name}.safetensors"
+        partial = path.with_suffix(".partial")
+        note = {"step": self.step, "schedule": [self.schedule.steps, self.schedule.rate]}
+        save_file(tensors, partial, metadata={"recapture": json.dumps(note)})
+        partial.replace(path)
+
+    def resume(self) -> None:
+        """Continue from the folder's checkpoint, if there is one; it must be of the same schedule."""
+        path = self._folder / f"{self.name}.safetensors"
+        if not path.exists():
+            return
+        with safe_open(path, "pt", device=str(next(iter(self._parameters.values())).device)) as file:
+            note = json.loads(file.metadata()["recapture"])
+            if note["schedule"] != [self.schedule.steps, self.schedule.rate]:
+                raise ValueError(
+                    f"{self.name}: the checkpoint {path} was made with (steps, rate) {note['schedule']}, not "
+                    f"{[self.schedule.steps, self.schedule.rate]}; remove it or restore the settings"
+                )
+            with torch.no_grad():
+                for name, parameter in self._parameters.items():
+                    parameter.copy_(file.get_tensor(f"weights.{name}"))
+                    self.averaged[name].copy_(file.get_tensor(f"average.{name}"))
+            names = self._optimizer.state()
+            self._optimizer.load_state({name: file.get_tensor(f"optimizer.{name}") for name in names})
+        self.step = note["step"]

@@ -1,0 +1,189 @@
+"""Training of the embedded video autoencoder: architecture, start values, loss and colour augmentation.
+
+The recipe was found by trial: small convolutional autoencoders lose colour, since colour differs between
+scenes and brightness within them. Muon, an identity-like start of the time convolutions and a loss in
+opponent colours keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from recapture.models.pretraining.masks import boxes, brushes
+from recapture.models.pretraining.seeds import generator, uniform
+from recapture.models.wan.parallel_vae import decode_latents, encode_moments, make_parallel
+
+ARCHITECTURE = {
+    "base_dim": 16,
+    "z_dim": 16,
+    "dim_mult": [1, 4, 4],
+    "num_res_blocks": 1,
+    "temperal_downsample": [True, True],
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+    "is_residual": True,
+    "scale_factor_spatial": 8,
+    "scale_factor_temporal": 4,
+}
+OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
+NOISE = 0.1  # of the latents' deviation, at most, while the decoder learns
+_KL = 1e-5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the training: crops of frames x side x side, `batch` at once, for a share of the steps."""
+
+    frames: int
+    side: int
+    batch: int
+    share: float
+
+
+STAGES = (Stage(1, 64, 384, 0.20), Stage(5, 64, 96, 0.25), Stage(17, 64, 48, 0.40), Stage(17, 128, 12, 0.15))
+Clips = Callable[[int, Stage], Tensor]  # step, stage -> video [B, 3, T, H, W]
+
+
+def build_vae(seed: int, device: torch.device | str, **changes: object) -> AutoencoderKLWan:
+    """A VAE of ARCHITECTURE with the start values of the recipe, in the whole-clip path."""
+    torch.manual_seed(seed)
+    vae = make_parallel(AutoencoderKLWan(**{**ARCHITECTURE, **changes}))
+    with torch.no_grad():
+        for module in vae.modules():
+            if isinstance(module, nn.Conv3d) and module.kernel_size == (3, 3, 3):
+                module.weight[:, :, :2] = 0
+                module.weight[:, :, 2] *= 3**0.5
+        for module in vae.modules():
+            mode = getattr(module, "mode", "")
+            if mode in ("downsample3d", "upsample3d"):
+                _identity_in_time(module.time_conv, mode)
+        channels = vae.config.z_dim
+        vae.quant_conv.weight[channels:] *= 0.1
+        vae.quant_conv.bias[channels:] = -6.0
+    return vae.to(device)
+
+
+def _identity_in_time(conv: nn.Conv3d, mode: str) -> None:
+    conv.weight *= 0.1
+    conv.bias.zero_()
+    channels = conv.in_channels
+    eye = torch.eye(channels)
+    if mode == "downsample3d":
+        conv.weight[..., 0, 0] += eye[:, :, None] / 3
+    else:
+        for half in range(2):
+            conv.weight[half * channels : (half + 1) * channels, :, 2, 0, 0] += eye
+
+
+class VaeLearner:
+    """Learns to give back crops of clips; a quarter of them with grey holes, as masked videos have."""
+
+    def __init__(self, vae: AutoencoderKLWan, clips: Clips, steps: int, seed: int, stages: tuple[Stage, ...]):
+        self.module = vae
+        self._clips, self._seed, self._stages = clips, seed, stages
+        ends, share = [], 0.0
+        for stage in stages:
+            share += stage.share
+            ends.append(round(share * steps))
+        self._ends = ends
+        device = next(vae.parameters()).device
+        self._device = device
+        self._cast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+    def is_matrix(self, name: str, parameter: Tensor) -> bool:
+        return parameter.ndim >= 4 and parameter.shape[0] > 3
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage that a step belongs to."""
+        return next((s for s, end in zip(self._stages, self._ends) if step < end), self._stages[-1])
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        stage = self.stage_at(step)
+        random = generator(self._seed, step, self._device)
+        video = augment(self._clips(step, stage), random)
+        video = _punched(video, random)
+        with self._cast:
+            mean, log_variance = encode_moments(self.module, video)
+            mean, log_variance = mean.float(), log_variance.float().clamp(-30, 20)
+            spread = mean.detach().std((0, 2, 3, 4), keepdim=True)
+            noise = torch.randn(mean.shape, generator=random, device=self._device)
+            amount = uniform(-NOISE, NOISE, (len(mean), 1, 1, 1, 1), random).clamp_min(0)
+            latents = mean + noise * (torch.exp(0.5 * log_variance) + amount * spread)
+            result = decode_latents(self.module, latents)
+        parts = reconstruction_parts(result.float(), video)
+        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
+        total = parts["l1"] + parts["mse"] + 0.5 * parts["coarse"] + _KL * divergence
+        return total, {**parts, "divergence": divergence}
+
+
+def reconstruction_parts(result: Tensor, video: Tensor) -> dict[str, Tensor]:
+    """L1 in opponent colours (chroma twice), MSE, and that L1 after 8 x 8 averaging; [B, 3, T, H, W] each."""
+    difference = opponent(result) - opponent(video)
+    coarse = avg_pool2d(difference.transpose(1, 2).flatten(0, 1), 8)
+    weight = torch.tensor([1.0, 2.0, 2.0], device=video.device) / 3
+    return {
+        "l1": (difference.abs().mean((0, 2, 3, 4)) * weight).sum(),
+        "mse": (result - video).square().mean(),
+        "coarse": (coarse.abs().mean((0, 2, 3)) * weight).sum(),
+    }
+
+
+def opponent(video: Tensor) -> Tensor:
+    """Mean, red-green and blue-yellow of [B, 3, T, H, W]."""
+    return torch.einsum("oc,bcthw->bothw", video.new_tensor(OPPONENT), video)
+
+
+def augment(video: Tensor, random: torch.Generator) -> Tensor:
+    """Flip half the clips; give half of them other colours (channel order, hue, saturation, gain, offset)."""
+    batch = len(video)
+    shape = (batch, 1, 1, 1, 1)
+    for axis in (3, 4):
+        video = torch.where(uniform(0, 1, shape, random) < 0.5, video.flip(axis), video)
+    order = torch.rand((batch, 3), generator=random, device=random.device).argsort(1)
+    permutation = torch.eye(3, device=video.device)[order]  # [B, 3, 3]
+    angle = uniform(-torch.pi, torch.pi, (batch,), random)
+    matrix = _hue_rotation(angle, uniform(0.5, 2.1, (batch,), random)) @ permutation
+    matrix = matrix * uniform(0.8, 1.2, (batch, 1, 1), random)
+    offset = uniform(-0.15, 0.15, shape, random)
+    coloured = (torch.einsum("boc,bcthw->bothw", matrix, video) + offset).clamp(-1, 1)
+    return torch.where(uniform(0, 1, shape, random) < 0.5, coloured, video)
+
+
+def _hue_rotation(angle: Tensor, saturation: Tensor) -> Tensor:
+    """[B, 3, 3]: a turn about the grey axis, with the part across it scaled."""
+    grey = torch.full((3, 3), 1 / 3, device=angle.device)
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device) / 3**0.5
+    eye = torch.eye(3, device=angle.device)
+    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    return grey + saturation[:, None, None] * (cosine * (eye - grey) + sine * cross)
+
+
+def _punched(video: Tensor, random: torch.Generator) -> Tensor:
+    batch, _, frames, height, width = video.shape
+    size = (frames, height, width)
+    half = batch // 2
+    visible = torch.cat([boxes(half, size, random), brushes(batch - half, size, random)])
+    whole = uniform(0, 1, (batch, 1, 1, 1), random) > 0.25
+    return video * (visible | whole)[:, None]
+
+
+def reconstruction_quality(result: Tensor, video: Tensor) -> dict[str, Tensor]:
+    """PSNR (dB, range 2) [B] and chroma R2 [B] of clips [B, 3, T, H, W].
+
+    Chroma is RGB minus its mean over channels; R2 is the share of its variance over the clip, about the
+    clip's mean chroma, that the result explains.
+    """
+    error = (result - video).square().mean((1, 2, 3, 4))
+    chroma, guess = (x - x.mean(1, keepdim=True) for x in (video, result))
+    about = chroma - chroma.mean((2, 3, 4), keepdim=True)
+    explained = 1 - (guess - chroma).square().sum((1, 2, 3, 4)) / about.square().sum((1, 2, 3, 4)).clamp_min(
+        1e-9
+    )
+    return {"psnr": 10 * torch.log10(4 / error.clamp_min(1e-10)), "chroma_r2": explained}
