@@ -61,6 +61,31 @@ class Faces:
         )
 
 
+@dataclass(frozen=True)
+class Surface:
+    """Quads between neighbouring pixels on the target image, and loose faces beside them."""
+
+    x: Tensor  # [T, h+2, w+2] pixels: pixel centres of the source, and a border at the edge of its image
+    y: Tensor  # [T, h+2, w+2] pixels
+    w: Tensor  # [T, h+2, w+2] 1 / depth, 0 where a corner is too near
+    whole: Tensor  # [T, h+1, w+1] bool, quads that are not torn
+    source_area: Tensor  # [h+1, w+1] pixels, of one of a quad's two triangles
+    loose: Faces  # lone pixels' squares and occluders
+
+    def faces(self) -> Faces:
+        """Return the whole quads' first triangles, their second ones, and the loose faces."""
+        frame = torch.arange(len(self.x), device=self.x.device)[:, None, None]
+        quads = _triangles(
+            _corners(self.x).flatten(1),
+            _corners(self.y).flatten(1),
+            _corners(self.w).flatten(1),
+            frame.expand_as(self.whole).flatten(),
+            self.source_area.expand_as(self.whole).flatten(),
+            self.whole.flatten(),
+        )
+        return _joined([quads, self.loose])
+
+
 def lift(
     depth: Tensor,  # [T, h, w]
     known: Tensor,  # [T, h, w]
@@ -68,9 +93,9 @@ def lift(
     nearest: Tensor,  # [T]
     break_ratio: float,
     shell: float,
-) -> Faces:
+) -> Surface:
     """Span quads between neighbouring pixel centres, half a pixel further at the border, and project them."""
-    frames, height, width = depth.shape
+    _, height, width = depth.shape
     z = pad(depth[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     seen = pad(known[:, None].float(), (1, 1, 1, 1), mode="replicate")[:, 0] > 0
     u, v = _corner_positions(width, depth), _corner_positions(height, depth)
@@ -81,18 +106,33 @@ def lift(
     whole = usable & ~torn
     x, y, w = _project(u[None, None, :], v[None, :, None], z, cameras, nearest)
     area = (v[1:] - v[:-1])[:, None] * (u[1:] - u[:-1])
-    surface = _triangles(
-        _corners(x).flatten(1),
-        _corners(y).flatten(1),
-        _corners(w).flatten(1),
-        torch.arange(frames, device=z.device)[:, None, None].expand_as(whole).flatten(),
-        (area.expand_as(whole) / 2).flatten(),
-        whole.flatten(),
-    )
     ragged = known & (~_touched(whole) | _touched(~usable))
-    faces = [surface, _footprints(depth, ragged, cameras, nearest)]
+    loose = [_footprints(depth, ragged, cameras, nearest)]
     if shell > 0:
-        faces.append(_shell(u, v, corners_z, torn, cameras, nearest, break_ratio, shell))
+        loose.append(_shell(u, v, corners_z, torn, cameras, nearest, break_ratio, shell))
+    return Surface(x, y, w, whole, area / 2, _joined(loose))
+
+
+def face_stretch(faces: Faces) -> Tensor:
+    """Return [F]: target area / source area; 0 for occluders and for backs of surfaces."""
+    x, y = faces.x - faces.x[0], faces.y - faces.y[0]
+    area = (x[1] * y[2] - x[2] * y[1]) / 2
+    shown = (faces.source_area > 0) & (area > 0)
+    return torch.where(shown, area / faces.source_area.clamp_min(1e-6), 0.0)
+
+
+def surface_stretch(surface: Surface) -> Tensor:
+    """Return `face_stretch` of all the quads' first triangles, all their second ones, and the loose faces."""
+    x, y = surface.x, surface.y
+    right_x, right_y = x.diff(dim=2), y.diff(dim=2)
+    down_x, down_y = x.diff(dim=1), y.diff(dim=1)
+    first = right_x[:, :-1] * down_y[..., :-1] - down_x[..., :-1] * right_y[:, :-1]
+    second = right_x[:, 1:] * down_y[..., 1:] - down_x[..., 1:] * right_y[:, 1:]
+    halves = torch.stack([first, second]) / 2 / surface.source_area
+    return torch.cat([halves.clamp_min(0.0).flatten(), face_stretch(surface.loose)])
+
+
+def _joined(faces: list[Faces]) -> Faces:
     return Faces(*(torch.cat([getattr(f, name) for f in faces], -1) for name in Faces.__annotations__))
 
 

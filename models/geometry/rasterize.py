@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from recapture.models.geometry.cameras import project_points
-from recapture.models.geometry.mesh import CameraPair, Faces, lift
+from recapture.models.geometry.mesh import CameraPair, face_stretch, lift, surface_stretch
 from recapture.models.geometry.z_buffer import EMPTY, on_screen, z_buffer
 
 CHUNK_QUADS = 1 << 23  # quads drawn at once on an accelerator; bounds memory to about 6 GB
@@ -125,22 +125,20 @@ def _nearest(
     known = usable if known is None else usable & known
     depth = torch.where(known, depth, torch.ones_like(depth)).float()
     nearest = near * depth.flatten(1).median(1).values
-    faces = on_screen(lift(depth, known, cameras, nearest, break_ratio, shell), size)
-    keys = z_buffer(faces, len(depth), size)
+    surface = lift(depth, known, cameras, nearest, break_ratio, shell)
+    if depth.device.type == "cuda":
+        from recapture.models.geometry.z_buffer_triton import surface_keys
+
+        keys, stretch = surface_keys(surface, size), surface_stretch(surface)
+    else:
+        faces = on_screen(surface.faces(), size)
+        keys, stretch = z_buffer(faces, len(depth), size), face_stretch(faces)
     hit = keys != EMPTY
     z = torch.where(hit, (keys >> 32).int().view(torch.float32), torch.inf)
-    if not len(faces.frame):
+    if not len(stretch):
         return z.view(-1, *size), torch.zeros_like(z).view(-1, *size)
-    stretch = torch.where(hit, _stretch(faces, torch.where(hit, keys & 0xFFFFFFFF, 0)), 0.0)
+    stretch = torch.where(hit, stretch[torch.where(hit, keys & 0xFFFFFFFF, 0)], 0.0)
     return z.view(-1, *size), stretch.view(-1, *size)
-
-
-def _stretch(faces: Faces, face: Tensor) -> Tensor:
-    """Return target area / source area of the winning faces; 0 for occluders and for backs of surfaces."""
-    x, y = faces.x - faces.x[0], faces.y - faces.y[0]
-    area = (x[1] * y[2] - x[2] * y[1]) / 2
-    shown = (faces.source_area > 0) & (area > 0)
-    return torch.where(shown, area / faces.source_area.clamp_min(1e-6), 0.0)[face]
 
 
 def _shade(video: Tensor, z: Tensor, visible: Tensor, cameras: CameraPair) -> Tensor:
