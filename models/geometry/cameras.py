@@ -71,10 +71,23 @@ def project_points(
     target_world_to_camera: Tensor,  # [T, 4, 4]
 ) -> Tensor:
     """Carry homogeneous source pixels to homogeneous target pixels [T,N,3]; composes matrices as given."""
+    matrix, shift = pixel_motion(
+        source_intrinsics, source_world_to_camera, target_intrinsics, target_world_to_camera
+    )
+    return points @ matrix.to(points.dtype) + shift.to(points.dtype)
+
+
+def pixel_motion(
+    source_intrinsics: Tensor,  # [T, 3, 3]
+    source_world_to_camera: Tensor,  # [T, 4, 4]
+    target_intrinsics: Tensor,  # [T, 3, 3]
+    target_world_to_camera: Tensor,  # [T, 4, 4]
+) -> tuple[Tensor, Tensor]:
+    """Return matrix [T,3,3], shift [T,1,3]: homogeneous source pixels p (rows) go to p @ matrix + shift."""
     motion = target_world_to_camera @ invert_rigid(source_world_to_camera)
     matrix = target_intrinsics @ motion[:, :3, :3] @ torch.linalg.inv(source_intrinsics)
     shift = target_intrinsics @ motion[:, :3, 3:]
-    return points @ matrix.transpose(1, 2).to(points.dtype) + shift.transpose(1, 2).to(points.dtype)
+    return matrix.transpose(1, 2), shift.transpose(1, 2)
 
 
 def look_at(centre: Tensor, target: Tensor, up: Tensor | None = None) -> Tensor:

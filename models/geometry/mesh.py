@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recapture.models.geometry.cameras import project_points
+from recapture.models.geometry.cameras import pixel_motion
 
 SHELL_GAP = 0.05  # pixels that a shell stays away from the background's pixel centres
 SHELL_SETBACK = 1e-4  # a surface wins against the shell that hangs on it
@@ -104,12 +104,15 @@ def lift(
     usable = _corners(seen).all(0)
     torn = usable & (highest > lowest * (1 + break_ratio))
     whole = usable & ~torn
-    x, y, w = _project(u[None, None, :], v[None, :, None], z, cameras, nearest)
+    matrix, shift = (value.to(z.dtype) for value in pixel_motion(*cameras))
+    motion = _Motion(matrix, shift, nearest)
+    points = torch.stack([u * z, v[:, None] * z, z], dim=-1).flatten(1, 2)
+    x, y, w = _on_image((points @ matrix + shift).view(*z.shape, 3), nearest[:, None, None])
     area = (v[1:] - v[:-1])[:, None] * (u[1:] - u[:-1])
     ragged = known & (~_touched(whole) | _touched(~usable))
-    loose = [_footprints(depth, ragged, cameras, nearest)]
+    loose = [_footprints(depth, ragged, motion)]
     if shell > 0:
-        loose.append(_shell(u, v, corners_z, torn, cameras, nearest, break_ratio, shell))
+        loose.append(_shell(u, v, corners_z, torn, motion, break_ratio, shell))
     return Surface(x, y, w, whole, area / 2, _joined(loose))
 
 
@@ -152,14 +155,27 @@ def _touched(quads: Tensor) -> Tensor:
     return quads[:, :-1, :-1] | quads[:, :-1, 1:] | quads[:, 1:, 1:] | quads[:, 1:, :-1]
 
 
+class _Motion(NamedTuple):
+    """How homogeneous pixels move from the source to the target; see `pixel_motion`."""
+
+    matrix: Tensor  # [T, 3, 3]
+    shift: Tensor  # [T, 1, 3]
+    nearest: Tensor  # [T], least depth in the target camera
+
+
 def _project(
-    u: Tensor, v: Tensor, z: Tensor, cameras: CameraPair, nearest: Tensor
+    u: Tensor, v: Tensor, z: Tensor, frame: Tensor, motion: _Motion
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return target x, y in pixels and 1/depth (0 where nearer than `nearest`) of source pixels [T,...]."""
-    points = torch.stack([u * z, v * z, z.expand_as(u * z)], dim=-1)
-    target = project_points(points.flatten(1, -2), *cameras).view(points.shape)
+    """Return target x, y in pixels and 1/depth of loose points [N] of the frames `frame` [N]."""
+    points = torch.stack([u * z, v * z, z], dim=-1)[:, None]
+    target = (points @ motion.matrix[frame] + motion.shift[frame])[:, 0]
+    return _on_image(target, motion.nearest[frame])
+
+
+def _on_image(target: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x, y in pixels and 1/depth (0 where nearer than `nearest`) of homogeneous pixels [...,3]."""
     depth = target[..., 2]
-    fine = depth > nearest.view(-1, *[1] * (depth.ndim - 1))
+    fine = depth > nearest
     w = torch.where(fine, 1.0 / torch.where(fine, depth, 1.0), 0.0)
     return target[..., 0] * w, target[..., 1] * w, w
 
@@ -173,12 +189,12 @@ def _triangles(x: Tensor, y: Tensor, w: Tensor, frame: Tensor, area: Tensor, kep
     return Faces(x, y, w, frame[picked].repeat(2), area[picked].repeat(2))
 
 
-def _footprints(depth: Tensor, ragged: Tensor, cameras: CameraPair, nearest: Tensor) -> Faces:
+def _footprints(depth: Tensor, ragged: Tensor, motion: _Motion) -> Faces:
     """Give pixels without whole quads around them their own square, so that thin things do not vanish."""
     frame, row, column = ragged.nonzero(as_tuple=True)
     z = depth[frame, row, column]
     corners = [(column + du, row + dv) for du, dv in ((0, 0), (1, 0), (1, 1), (0, 1))]
-    projected = [_project_each(u.float(), v.float(), z, frame, cameras, nearest) for u, v in corners]
+    projected = [_project(u.float(), v.float(), z, frame, motion) for u, v in corners]
     x, y, w = (torch.stack([corner[i] for corner in projected]) for i in range(3))
     return _triangles(x, y, w, frame, torch.full_like(z, 0.5), torch.ones_like(frame, dtype=torch.bool))
 
@@ -188,8 +204,7 @@ def _shell(
     v: Tensor,
     corners_z: Tensor,  # [4, T, h+1, w+1]
     torn: Tensor,  # [T, h+1, w+1]
-    cameras: CameraPair,
-    nearest: Tensor,
+    motion: _Motion,
     break_ratio: float,
     shell: float,
 ) -> Faces:
@@ -212,22 +227,6 @@ def _shell(
     back = torch.where(behind, front * (1 + shell), z)
     z = torch.cat([lid, back], dim=1) * (1 + SHELL_SETBACK)
     frame, across, down = frame.repeat(2), across.repeat(1, 2), down.repeat(1, 2)
-    projected = [_project_each(across[i], down[i], z[i], frame, cameras, nearest) for i in range(4)]
+    projected = [_project(across[i], down[i], z[i], frame, motion) for i in range(4)]
     x, y, w = (torch.stack([corner[i] for corner in projected]) for i in range(3))
     return _triangles(x, y, w, frame, torch.zeros_like(z[0]), torch.ones_like(frame, dtype=torch.bool))
-
-
-def _project_each(
-    u: Tensor,
-    v: Tensor,
-    z: Tensor,
-    frame: Tensor,
-    cameras: CameraPair,
-    nearest: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Like _project for loose points [N] of the frames `frame` [N]."""
-    points = torch.stack([u * z, v * z, z], dim=-1)[:, None]
-    target = project_points(points, *cameras.of_frames(frame))[:, 0]
-    fine = target[:, 2] > nearest[frame]
-    w = torch.where(fine, 1.0 / torch.where(fine, target[:, 2], 1.0), 0.0)
-    return target[:, 0] * w, target[:, 1] * w, w

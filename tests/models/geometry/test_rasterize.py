@@ -12,9 +12,7 @@ from recapture.models.geometry.cameras import (
     rigid,
     rotation_degrees,
 )
-from recapture.models.geometry.mesh import Faces
 from recapture.models.geometry.rasterize import Rendered, render
-from recapture.models.geometry.z_buffer import EMPTY, on_screen, z_buffer
 
 SIZE = (40, 52)
 
@@ -193,48 +191,6 @@ def test_the_same_input_gives_the_same_bytes_and_a_batch_equals_its_frames():
         value = getattr(once, field)
         assert value.numpy().tobytes() == getattr(twice, field).numpy().tobytes()
         assert torch.equal(value, torch.cat([getattr(single, field) for single in singles]))
-
-
-def slow_z_buffer(x, y, w, size):
-    """Depth [H,W] float64 of triangles [3,F] one after another, and where a centre is close to an edge."""
-    v, u = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) + 0.5 for side in size), indexing="ij")
-    nearest = torch.full(size, torch.inf, dtype=torch.float64)
-    close = torch.zeros(size, dtype=torch.bool)
-    for corners in zip(x.double().T, y.double().T, w.double().T):
-        (x0, x1, x2), (y0, y1, y2), (w0, w1, w2) = corners
-        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        first = ((x2 - x1) * (v - y1) - (y2 - y1) * (u - x1)) / area
-        second = ((x0 - x2) * (v - y2) - (y0 - y2) * (u - x2)) / area
-        third = 1 - first - second
-        inside = (first >= 0) & (second >= 0) & (third >= 0)
-        nearest = torch.where(
-            inside, torch.minimum(nearest, 1 / (first * w0 + second * w1 + third * w2)), nearest
-        )
-        sides = ((x1, y1, x2, y2), (x2, y2, x0, y0), (x0, y0, x1, y1))
-        distance = torch.stack(
-            [
-                share * area.abs() / torch.hypot(bx - ax, by - ay)
-                for share, (ax, ay, bx, by) in zip((first, second, third), sides)
-            ]
-        ).amin(0)
-        close |= distance.abs() < 0.01
-    return nearest, close
-
-
-@pytest.mark.parametrize("reach", [1.5, 8.0, 60.0])
-def test_the_z_buffer_agrees_with_one_triangle_after_another_in_float64(reach):
-    """Triangles of one pixel, of some, and larger than the picture."""
-    generator = torch.Generator().manual_seed(int(reach))
-    size, count = (23, 31), 400 if reach < 2 else 60
-    centre = torch.rand(2, 1, count, generator=generator) * torch.tensor([31.0, 23.0])[:, None, None]
-    x, y = centre + (torch.rand(2, 3, count, generator=generator) - 0.5) * 2 * reach
-    w = 0.2 + torch.rand(3, count, generator=generator)
-    faces = Faces(x, y, w, torch.zeros(count, dtype=torch.int64), torch.ones(count))
-    keys = z_buffer(on_screen(faces, size), 1, size).view(size)
-    depth = torch.where(keys == EMPTY, torch.inf, (keys >> 32).int().view(torch.float32)).double()
-    slow, close = slow_z_buffer(x, y, w, size)
-    assert (~close).float().mean() > 0.5 and torch.isfinite(slow).float().mean() > 0.1
-    torch.testing.assert_close(depth[~close], slow[~close], rtol=2e-4, atol=0)
 
 
 def slow_render_depth(depth, source_k, target_k, target, size, break_ratio):
