@@ -18,10 +18,11 @@ from skimage.data import stereo_motorcycle
 from splat import splat
 from torch import Tensor
 
-from recapture.datasets.scene_layout import Room, SceneObject, SourceCamera, make_scene
+from recapture.datasets.scene_layout import Room, Scene, SceneObject, SourceCamera, make_scene
 from recapture.datasets.scenes import co_visible, render_scene
 from recapture.models.geometry.cameras import default_intrinsics, invert_rigid
 from recapture.models.geometry.rasterize import Rendered, render
+from recapture.models.geometry.reproject import source_visibility
 from recapture.models.geometry.trajectories import preset_path
 
 SIZE = 512
@@ -55,6 +56,15 @@ def main() -> None:
                 flush=True,
             )
     print()
+    print("| view | source visibility | hole IoU | leaked hidden | kept visible |")
+    print("|---|---|---|---|---|")
+    for view, (preset, amount) in VIEWS.items():
+        (_, depth, *cameras), target, _ = analytic_pair(preset, amount)
+        seen = co_visible(analytic_scene(), *cameras, *target, torch.zeros(1), SIZE, SIZE)
+        for name, shell in (("no shell", 0.0), ("shell 0.3 (default)", 0.3)):
+            visible = source_visibility(depth, *cameras, *target, shell=shell)
+            print(f"| {view} | {name} | " + " | ".join(score_visibility(visible, seen)) + " |")
+    print()
     print("| stereo_motorcycle, left to right | coverage | PSNR of valid |")
     print("|---|---|---|")
     source, target, right = stereo_pair()
@@ -64,11 +74,9 @@ def main() -> None:
         print(f"| {name} | {rendered.visible.float().mean():.4f} | {quality:.2f} dB |")
 
 
-def analytic_pair(
-    preset: str, amount: dict[str, float]
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return the source (video, depth, cameras), the target cameras, and the truth (video, co-visible)."""
-    scene = make_scene(
+def analytic_scene() -> Scene:
+    """Return a room with two spheres."""
+    return make_scene(
         [
             SceneObject("sphere", (0.8, 0.0, 0.0), (-0.7, 0.3, 3.4)),
             SceneObject("sphere", (0.7, 0.0, 0.0), (0.9, 0.4, 5.0)),
@@ -76,6 +84,13 @@ def analytic_pair(
         Room(low=(-12.0, -9.0, -12.0), high=(12.0, 1.2, 9.0)),
         SourceCamera(position=(0.0, 0.0, 0.0), target=(0.0, 0.0, 4.0)),
     )
+
+
+def analytic_pair(
+    preset: str, amount: dict[str, float]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the source (video, depth, cameras), the target cameras, and the truth (video, co-visible)."""
+    scene = analytic_scene()
     intrinsics = default_intrinsics(SIZE, SIZE, 55.0)[None]
     world_to_camera = torch.eye(4)[None]
     path = preset_path(preset, intrinsics, world_to_camera, PIVOT, mode="direct", **amount)
@@ -133,6 +148,16 @@ def score(rendered: Rendered, truth: Tensor, shown: Tensor) -> list[str]:
         f"{(valid & holes).sum() / holes.sum():.4f}",
         f"{100 * (error[valid] > 0.15).float().mean():.3f} %",
         f"{psnr(rendered.video, truth, valid):.1f} dB",
+    ]
+
+
+def score_visibility(visible: Tensor, seen: Tensor) -> list[str]:
+    """Return the holes' IoU with the truth, the share of hidden pixels kept and of visible ones, as text."""
+    holes, hidden = ~visible, ~seen
+    return [
+        f"{(holes & hidden).sum() / (holes | hidden).sum():.3f}",
+        f"{100 * (visible & hidden).sum() / hidden.sum():.2f} %",
+        f"{(visible & seen).sum() / seen.sum():.4f}",
     ]
 
 
