@@ -26,6 +26,7 @@ FULL_SIZE = {
         "out_channels": 48,
     },
     "VACE-1.3B": FUN_1_3B | {"in_channels": 16, "vace_layers": list(range(0, 30, 2))},
+    "without a norm before text": {"num_layers": 2, "cross_attn_norm": False},
     "VACE-14B": {"vace_layers": list(range(0, 40, 5))},
 }
 
