@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import statistics
 import subprocess
 import tempfile
@@ -15,11 +16,13 @@ import yaml
 from PIL import Image
 
 import recapture
-from recapture.datasets.store import ArtifactStore
+from recapture.datasets.store import Artifact, ArtifactError, ArtifactStore
 from recapture.tasks.job import Job
 from recapture.tasks.report import JobSummary, markdown, method_table
 from recapture.tasks.stage import Outcome, Stage
 from recapture.tasks.tracking import Tracker, start_run
+
+logger = logging.getLogger(__name__)
 
 TABLE_ROWS = 2000
 PARAMETERS = ("dataset.name", "dataset.uri", "depth.source", "fill.method", "ingest.short_side", "seed")
@@ -111,17 +114,22 @@ class JobMemory:
         last = self._job.stages[-1]
         ready = [item for item in last.items if item.name in summary.ready]
         for item in ready[: self._job.config.tracking.videos]:
-            artifact = store.open(last.stage.name, item.key)
             label = item.name.replace("/", "_").replace("@", "_at_")
-            for file in artifact.names():
-                if file == "contact_sheet.png":
-                    sheet = Image.open(io.BytesIO(artifact.read_bytes(file)))
-                    self._run.image(sheet, f"contact_sheets/{label}")
-                if file.endswith((".mp4", ".png")):
-                    with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
-                        path = Path(folder) / file
-                        path.write_bytes(artifact.read_bytes(file))
-                        self._run.artifact(str(path), f"videos/{label}")
+            try:
+                self._item_pictures(store.open(last.stage.name, item.key), label)
+            except (ArtifactError, OSError) as error:
+                logger.warning("MLflow gets no pictures of %s: %s", item.name, error)
+
+    def _item_pictures(self, artifact: Artifact, label: str) -> None:
+        for file in artifact.names():
+            if file == "contact_sheet.png":
+                sheet = Image.open(io.BytesIO(artifact.read_bytes(file)))
+                self._run.image(sheet, f"contact_sheets/{label}")
+            if file.endswith((".mp4", ".png")):
+                with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
+                    path = Path(folder) / file
+                    path.write_bytes(artifact.read_bytes(file))
+                    self._run.artifact(str(path), f"videos/{label}")
 
 
 def code_version() -> dict[str, str]:

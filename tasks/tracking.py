@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,27 +24,44 @@ PATIENCE = {
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI offers chats and prompts first
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
+# Other client errors will not do: MLflow calls a broken database a BAD_REQUEST.
+REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"})
+USER_AND_PASSWORD = re.compile(r"://[^/\s\"'<>?#]*@")
+SECRET_PARAMETER = re.compile(
+    r"([?&](?:[\w.-]*(?:token|secret|signature|credential|passw|access-?key|api-?key)[\w.-]*|sig|pwd)=)"
+    r"[^&#\s\"'<>]+",
+    re.IGNORECASE,
+)
+
 
 class _Link:
-    """The connection that all runs of a job share; after the first failure it is given up."""
+    """The connection that all runs of a job share; when the server fails once, it is given up."""
 
     def __init__(self, uri: str | None) -> None:
         self.uri, self._client, self.away = uri, None, uri is None
 
     def call(self, what: str, action: Callable[[Any], Any]) -> Any:
-        """Do something with the client; on failure warn once and do nothing ever after."""
+        """Do something with the client; a refusal costs that alone, any other failure all that follows."""
         if self.away:
             return None
         try:
             return action(self._connect())
         except Exception as error:
+            where = without_credentials(self.uri or "")
+            if _is_refusal(error):
+                logger.warning(
+                    "MLflow at %s refuses %s: %s; the job goes on without it",
+                    where,
+                    what,
+                    without_credentials(str(error)),
+                )
+                return None
             self.away = True
-            reason = type(error).__name__
             logger.warning(
                 "MLflow at %s is away (%s: %s); the job goes on and is not remembered there",
-                without_credentials(self.uri or ""),
+                where,
                 what,
-                reason,
+                type(error).__name__,
             )
             return None
 
@@ -76,7 +93,7 @@ class Tracker:
             return
         from mlflow.entities import Param
 
-        entities = [Param(name, str(value)[:6000]) for name, value in values.items()]
+        entities = [Param(name, without_credentials(str(value))[:6000]) for name, value in values.items()]
         for start in range(0, len(entities), 100):
             self._batch("parameters", params=entities[start : start + 100])
 
@@ -97,15 +114,16 @@ class Tracker:
             return
         from mlflow.entities import RunTag
 
-        self._batch("tags", tags=[RunTag(name, value) for name, value in values.items()])
+        self._batch("tags", tags=[RunTag(name, without_credentials(value)) for name, value in values.items()])
 
     def text(self, content: str, file: str) -> None:
         """Log a text file."""
-        self._call(file, lambda client: client.log_text(self.run_id, content, file))
+        self._call(file, lambda client: client.log_text(self.run_id, without_credentials(content), file))
 
     def table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
         """Log a table, one mapping a row."""
-        columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: [_shown(row.get(name)) for row in rows] for name in names}
         if columns:
             self._call(file, lambda client: client.log_table(self.run_id, columns, file))
 
@@ -148,16 +166,21 @@ def start_run(
         if known is not None:
             return str(known.experiment_id)
         location = f"{artifact_root}/{experiment}" if artifact_root else None
-        return str(client.create_experiment(experiment, artifact_location=location, tags=KIND))
+        try:
+            return str(client.create_experiment(experiment, artifact_location=location, tags=KIND))
+        except Exception:
+            known = client.get_experiment_by_name(experiment)  # another job may have come first
+            if known is None:
+                raise
+            return str(known.experiment_id)
 
     experiment_id = link.call("experiment", find)
     return Tracker(link, experiment_id, _create_run(link, experiment_id, name, tags))
 
 
-def without_credentials(uri: str) -> str:
-    """Return a URI without user and password, to be shown."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def without_credentials(text: str) -> str:
+    """Return a URI, or a text with URIs in it, without users, passwords and signatures, to be shown."""
+    return SECRET_PARAMETER.sub(r"\1***", USER_AND_PASSWORD.sub("://", text))
 
 
 def metric_name(name: str) -> str:
@@ -165,8 +188,19 @@ def metric_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
 
 
+def _shown(value: Any) -> Any:
+    return without_credentials(value) if isinstance(value, str) else value
+
+
+def _is_refusal(error: Exception) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.error_code in REFUSALS
+
+
 def _create_run(link: _Link, experiment: str | None, name: str, tags: Mapping[str, str]) -> str | None:
     if experiment is None:
         return None
-    run = link.call("run", lambda client: client.create_run(experiment, run_name=name, tags=dict(tags)))
+    cleaned = {tag: without_credentials(value) for tag, value in tags.items()}
+    run = link.call("run", lambda client: client.create_run(experiment, run_name=name, tags=cleaned))
     return None if run is None else str(run.info.run_id)

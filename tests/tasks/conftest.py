@@ -54,6 +54,20 @@ def ray_executor(request, warm_pool, store_root):
     return _opener(request, "ray", store_root)
 
 
+@pytest.fixture(scope="session")
+def mlflow_home(tmp_path_factory):
+    """MLflow's database and its root of artifacts, shared by all tests: to migrate one takes seconds."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    return f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+
+
+@pytest.fixture
+def client(mlflow_home):
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=mlflow_home[0])
+
+
 def _kind(request):
     callspec = getattr(request.node, "callspec", None)
     return callspec.params.get("executor") if callspec else None

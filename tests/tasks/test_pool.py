@@ -267,6 +267,20 @@ class TestRay:
         assert ray_cluster.is_initialized()
         wait_until(lambda: ray_cluster.available_resources().get("CPU") == 2)  # the workers are gone
 
+    def test_datasets_is_hugging_faces_in_workers_too(self, ray_cluster):
+        # Workers have the driver's working directory first on their path, and ./datasets with it.
+        def origin():
+            import importlib.util
+            import sys
+
+            sys.path.insert(0, root)
+            return importlib.util.find_spec("datasets").origin
+
+        root = str(Path(__file__).parents[2])
+        found = ray_cluster.get(ray_cluster.remote(origin).remote())
+        assert found is not None
+        assert not Path(found).is_relative_to(f"{root}/datasets")
+
     def test_a_hung_item_is_stopped_with_its_process(self, ray_executor, stage):
         # The hung worker must be gone, or it would write into an artifact that another now makes.
         policy = RetryPolicy(timeout_seconds=2)

@@ -1,0 +1,189 @@
+"""Five linked folders, floors that never import upwards, and no name that is taken."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = ("flows", "tasks", "models", "datasets", "conf")
+# What each floor may import of the others; models and datasets stand side by side.
+BELOW = {
+    "flows": {"tasks", "models", "datasets", "conf"},
+    "tasks": {"models", "datasets", "conf"},
+    "models": {"conf"},
+    "datasets": {"conf"},
+    "conf": set(),
+}
+SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
+
+
+def imports(path):
+    """Yield (dotted name, whether it is imported with the module) of every import in a file."""
+    tree = ast.parse(path.read_text(), str(path))
+    inner = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        at_once = id(node) not in inner
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from ((f"{node.module}.{alias.name}", at_once) for alias in node.names)
+
+
+def importers(library, *, at_once=False):
+    """Return the files that import a library: anywhere, or when they are imported themselves."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in SOURCES
+        for name, first in imports(path)
+        if name.split(".")[0] == library and (first or not at_once)
+    }
+
+
+def python(code, **environment):
+    """Run code in a fresh interpreter at the root of the checkout and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_scan_sees_the_code():
+    assert len(SOURCES) > 50
+    assert "tasks/worker.py" in importers("torch")
+    assert "tasks/worker.py" not in importers("torch", at_once=True)
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_the_package_links_to_the_folder_at_the_top(floor):
+    link = ROOT / "src/recapture" / floor
+    assert link.is_symlink()
+    assert link.readlink() == Path(f"../../{floor}")
+    assert link.resolve() == ROOT / floor
+    assert (ROOT / floor).is_dir()
+    assert not (ROOT / floor).is_symlink()
+
+
+def test_the_package_holds_nothing_but_links():
+    held = {path.name for path in (ROOT / "src/recapture").iterdir()} - {"__pycache__"}
+    assert held == {"__init__.py", "py.typed", *FLOORS}
+
+
+def test_links_are_committed_as_links():
+    listed = subprocess.run(
+        ["git", "ls-files", "--stage", "src/recapture"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    modes = {line.split("\t")[1]: line.split()[0] for line in listed.stdout.splitlines()}
+    assert {floor: modes[f"src/recapture/{floor}"] for floor in FLOORS} == dict.fromkeys(FLOORS, "120000")
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_no_folder_is_a_regular_package(floor):
+    # With an __init__.py, ./datasets would stand before Hugging Face's for whoever starts Python here.
+    assert list((ROOT / floor).rglob("__init__.py")) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_floor_imports_a_higher_one(path):
+    floor = path.relative_to(ROOT).parts[0]
+    allowed = BELOW[floor] | {floor}
+    for name, _ in imports(path):
+        first, *rest = name.split(".")
+        if first == "recapture" and rest and rest[0] in FLOORS:
+            assert rest[0] in allowed, f"{floor} imports {name}"
+        if first in FLOORS and first != "datasets":
+            pytest.fail(f"import recapture.{name}, not {name}")
+
+
+def test_hugging_face_datasets_is_imported_nowhere_by_mistake():
+    # `import datasets` in our code is Hugging Face's; ours is recapture.datasets.
+    assert importers("datasets") == set()
+
+
+def test_prefect_is_known_in_flows_alone():
+    assert importers("prefect")
+    assert {path.split("/")[0] for path in importers("prefect")} == {"flows"}
+
+
+@pytest.mark.parametrize(("library", "home"), [("ray", "tasks/ray_pool.py"), ("mlflow", "tasks/tracking.py")])
+def test_ray_and_mlflow_have_one_file_each(library, home):
+    found = importers(library)
+    assert home in found
+    # The command line may look at them (`doctor`, `status`), but only when it is asked to.
+    assert {path.split("/")[0] for path in found - {home}} <= {"flows"}
+    assert importers(library, at_once=True) <= {home}
+
+
+@pytest.mark.parametrize("library", ["prefect", "ray", "mlflow", "fsspec", "s3fs", "pyarrow"])
+def test_models_know_neither_storage_nor_orchestration(library):
+    assert not [path for path in importers(library) if path.startswith("models/")]
+
+
+def test_a_worker_imports_no_prefect_and_no_mlflow():
+    # Together they take six seconds and 250 MB in each worker.
+    code = (
+        "import sys, recapture.tasks.worker, recapture.tasks.job\n"
+        "print(sorted({'prefect', 'mlflow', 'ray'} & sys.modules.keys()))"
+    )
+    assert python(code) == "[]"
+
+
+def test_the_command_line_starts_without_heavy_libraries():
+    code = (
+        "import sys, recapture.flows.cli\n"
+        "print(sorted({'prefect', 'mlflow', 'ray', 'torch', 'transformers', 'pandas'} & sys.modules.keys()))"
+    )
+    assert python(code) == "[]"
+
+
+@pytest.mark.parametrize("start", ["-c", "-m"])
+def test_datasets_is_hugging_faces_even_at_the_root_of_the_checkout(start, tmp_path):
+    (tmp_path / "probe.py").write_text(
+        "import importlib.util, sys\nprint(sys.path[0]); print(importlib.util.find_spec('datasets').origin)"
+    )
+    words = ["-c", (tmp_path / "probe.py").read_text()] if start == "-c" else ["-m", "probe"]
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, origin = done.stdout.splitlines()
+    assert first in ("", str(ROOT))  # ./datasets comes first on the path, and is yet passed over
+    assert Path(origin).name == "__init__.py"
+    assert not Path(origin).is_relative_to(ROOT / "datasets")
+    assert python("import datasets; print(datasets.Dataset.__name__)") == "Dataset"
+
+
+def test_our_datasets_are_found_under_our_name():
+    assert files("recapture.datasets").joinpath("store.py").is_file()
+    assert files("recapture.conf").joinpath("base.yaml").is_file()
+    assert Path(python("import recapture.datasets.store as s; print(s.__file__)")).resolve() == (
+        ROOT / "datasets/store.py"
+    )
+
+
+def test_hugging_face_datasets_is_a_dependency():
+    # Without it ./datasets would answer `import datasets`, and transformers would believe it.
+    assert re.search(r'^ +"datasets[>=]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
