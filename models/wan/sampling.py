@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recapture.models.wan.conditioning import Conditioning
-from recapture.models.wan.load import Base
+from recapture.models.wan.load import TEXT_LENGTH, Base
 from recapture.models.wan.text import Text
 
 
@@ -70,6 +70,11 @@ def sample(
     guided = guidance_scale > 1.0
     if guided and text.negative is None:
         raise ValueError(f"sampling: guidance_scale {guidance_scale} needs a negative prompt; '' will do")
+    if base.transformer.config.image_dim is not None and text.prompt.shape[1] != TEXT_LENGTH:
+        raise ValueError(
+            f"sampling: the image branch of this base takes {TEXT_LENGTH} text tokens,"
+            f" not {text.prompt.shape[1]}"
+        )
     device = base.device
     if latents is None:
         latents = torch.randn(1, *conditioning.latent_shape, generator=generator, device=generator.device)

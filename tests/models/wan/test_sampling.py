@@ -8,7 +8,7 @@ from PIL import Image
 from recapture.models.wan.conditioning import condition
 from recapture.models.wan.load import load_base
 from recapture.models.wan.sampling import sample
-from recapture.models.wan.schedulers import make_scheduler, scheduler_from_config
+from recapture.models.wan.schedulers import make_scheduler
 from recapture.models.wan.text import Text, encode_text
 from recapture.models.wan.vae import decode_latents
 
@@ -265,6 +265,20 @@ def test_guidance_without_a_negative_prompt_and_no_steps_are_refused(bases, clip
         sample(base, given, text, scheduler=make_scheduler("unipc"), steps=0, generator=generator())
 
 
+def test_an_image_branch_is_not_given_fewer_text_tokens_than_it_counts_on(bases, clip):
+    base = bases["i2v"]
+    short = Text(encode_text(base, PROMPT, None).prompt[:, :16])
+    with pytest.raises(ValueError, match="512 text tokens, not 16"):
+        sample(
+            base,
+            condition(base, *clip),
+            short,
+            scheduler=make_scheduler("unipc"),
+            steps=2,
+            generator=generator(),
+        )
+
+
 def test_a_base_without_text_encoder_takes_embeddings(bases, folders, tmp_path, clip):
     import shutil
 
@@ -278,22 +292,3 @@ def test_a_base_without_text_encoder_takes_embeddings(bases, folders, tmp_path, 
     given = condition(bare, *clip)
     arguments = {"scheduler": make_scheduler("unipc"), "steps": 2, "generator": generator()}
     assert sample(bare, given, text, **arguments).isfinite().all()
-
-
-def test_the_bases_own_scheduler_is_the_one_it_was_saved_with(bases):
-    scheduler = scheduler_from_config(bases["inpaint"].scheduler_config)
-    same = make_scheduler("unipc", 3.0)
-    for made in (scheduler, same):
-        made.set_timesteps(7)
-    assert torch.equal(scheduler.sigmas, same.sigmas)
-
-
-def test_schedulers_that_make_no_flow_are_refused():
-    with pytest.raises(ValueError, match="'ddim'"):
-        make_scheduler("ddim")
-    with pytest.raises(ValueError, match="shift 0"):
-        make_scheduler("euler", 0)
-    with pytest.raises(ValueError, match="DDIMScheduler"):
-        scheduler_from_config({"_class_name": "DDIMScheduler"})
-    with pytest.raises(ValueError, match="does not predict a flow"):
-        scheduler_from_config({"_class_name": "UniPCMultistepScheduler", "prediction_type": "epsilon"})
