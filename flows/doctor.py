@@ -242,7 +242,10 @@ def _ray(config: RecaptureConfig) -> Iterator[Finding]:
         yield Finding("ray", "ok", f"{ray.__version__}; every job starts it on this machine")
         yield from _gpus_here(config)
         return
-    way_out = "start it with `ray start --head`, or unset execution.ray_address and RAY_ADDRESS"
+    way_out = (
+        "start it with `ray start --head`; where it wants a token, set RAY_AUTH_MODE=token; "
+        "or unset execution.ray_address and RAY_ADDRESS"
+    )
     host, _, port = address.rpartition(":")
     if address != "auto" and host and not _answers(host.removeprefix("ray://"), port):
         yield Finding("ray", "fail", f"nobody answers at {address}", way_out)

@@ -133,7 +133,7 @@ def _workers(execution: ExecutionConfig, resources: Resources) -> int | None:
         return 1
     if execution.workers is not None:
         return execution.workers
-    if execution.ray_address is not None or resources.gpus > 0:
+    if execution.ray_address is not None or "RAY_ADDRESS" in os.environ or resources.gpus > 0:
         return None  # as many as the cluster, or the GPUs, will carry
     return max(1, int((os.cpu_count() or 1) // resources.cpus))
 
