@@ -53,11 +53,11 @@ class Faces:
 
     def __getitem__(self, picked: Tensor) -> Faces:
         return Faces(
-            self.x[:, picked],
-            self.y[:, picked],
-            self.w[:, picked],
-            self.frame[picked],
-            self.source_area[picked],
+            self.x.index_select(1, picked),
+            self.y.index_select(1, picked),
+            self.w.index_select(1, picked),
+            self.frame.index_select(0, picked),
+            self.source_area.index_select(0, picked),
         )
 
 
@@ -183,7 +183,7 @@ def _on_image(target: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _triangles(x: Tensor, y: Tensor, w: Tensor, frame: Tensor, area: Tensor, kept: Tensor) -> Faces:
     """Cut quads (corners [4,Q]) into two triangles each; `area` [Q] is a triangle's in the source."""
     picked = kept.nonzero()[:, 0]
-    x, y, w = x[:, picked], y[:, picked], w[:, picked]
+    x, y, w = (value.index_select(1, picked) for value in (x, y, w))
     halves = ((0, 1, 3), (1, 2, 3))
     x, y, w = (torch.cat([value[list(half)] for half in halves], 1) for value in (x, y, w))
     return Faces(x, y, w, frame[picked].repeat(2), area[picked].repeat(2))

@@ -36,15 +36,15 @@ def z_buffer(faces: Faces, frames: int, size: tuple[int, int]) -> Tensor:
 
     def draw(face: Tensor, column: Tensor, row: Tensor) -> None:
         z, inside = _depth_at(planes, face, column, row)
-        face, column, row, z = face[inside], column[inside], row[inside], z[inside]
-        pixel = (faces.frame[face] * height + row) * width + column
+        kept = inside.nonzero()[:, 0]
+        face, column, row, z = (value.index_select(0, kept) for value in (face, column, row, z))
+        pixel = (faces.frame.index_select(0, face) * height + row) * width + column
         keys.scatter_reduce_(0, pixel, (z.view(torch.int32).long() << 32) | face, "amin")
 
-    face = small.nonzero()[:, 0]
     for below in range(SMALL):
         for beside in range(SMALL):
-            fits = face[(columns[face] > beside) & (rows[face] > below)]
-            draw(fits, left[fits] + beside, top[fits] + below)
+            fits = (small & (columns > beside) & (rows > below)).nonzero()[:, 0]
+            draw(fits, left.index_select(0, fits) + beside, top.index_select(0, fits) + below)
     large = (~small).nonzero()[:, 0]
     counts = (columns * rows)[large]
     for part in _parts(counts):
@@ -101,7 +101,7 @@ def _planes(faces: Faces) -> Tensor:
 
 def _depth_at(planes: Tensor, face: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
     """Return the depth of faces at pixel centres, and whether the centres lie inside (or within SLACK)."""
-    at = planes[face].T
+    at = planes.index_select(0, face).T
     dx, dy = column + 0.5 - at[0], row + 0.5 - at[1]
     inside = (
         (at[2] * dx + at[3] * dy >= -SLACK)
