@@ -51,7 +51,8 @@ def render(
     positive are never lifted. break_ratio: a quad with (max - min) / min depth above it is torn. shell: how
     deep, as a share of the foreground's depth, a torn quad occludes; 0 leaves it out. near: triangles with a
     corner closer to the target camera than near x the frame's median depth (taken over every fourth row and
-    column) are dropped, so that what is behind the camera never shows. max_stretch: surfaces magnified more (in area) become holes.
+    column) are dropped, so that what is behind the camera never shows. max_stretch: surfaces magnified more
+    (in area) become holes.
     """
     cameras = CameraPair(
         source_intrinsics, source_world_to_camera, target_intrinsics, target_world_to_camera
