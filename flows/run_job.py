@@ -62,6 +62,7 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
         StageProgress(job) as progress,
     ):
         for done, (stage, number, items) in enumerate(shards, start=1):
+            memory.begin(stage)
             with progress.stage(stage.name):
                 shard: Callable[..., Any] = run_shard.with_options(
                     name=stage.name, task_run_name=f"{stage.name} {number + 1}: {len(items)} items"

@@ -55,8 +55,7 @@ class JobMemory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for child, _ in self._children.values():
-            child.finish(failed=error is not None)
+        self._finish_stage(failed=error is not None)
         self._run.finish(failed=error is not None)
 
     @property
@@ -64,11 +63,21 @@ class JobMemory:
         """Return the id of the parent run, if there is one."""
         return self._run.run_id
 
-    def stage(self, stage: Stage, outcomes: Sequence[Outcome]) -> None:
-        """Remember what came of one shard of a stage."""
+    def begin(self, stage: Stage) -> None:
+        """Open a stage's run, unless it is open, and close the one before: their times are the stages'."""
         if stage.name not in self._children:
+            self._finish_stage(failed=False)
             tags = {**self._tags, "stage": stage.name, "stage_version": stage.version}
             self._children[stage.name] = (self._run.child(stage.name, tags), [])
+
+    def _finish_stage(self, failed: bool) -> None:
+        if self._children:
+            last, _ = list(self._children.values())[-1]
+            last.finish(failed)
+
+    def stage(self, stage: Stage, outcomes: Sequence[Outcome]) -> None:
+        """Remember what came of one shard of a stage."""
+        self.begin(stage)
         child, seen = self._children[stage.name]
         seen.extend(outcomes)
         counts = {

@@ -156,8 +156,8 @@ def markdown(summary: JobSummary) -> str:
         lines += ["", f"| mean over {len(summary.metrics)} videos | " + " | ".join(table) + " |"]
         lines += ["|---" + "|---:" * len(table) + "|"]
         for column in columns:
-            cells = (format_value(row.get(column)) for row in table.values())
-            lines.append(f"| {column} | " + " | ".join(cells) + " |")
+            values = [format_value(row.get(column)) for row in table.values()]
+            lines.append(f"| {column} | " + " | ".join(values) + " |")
     if summary.failures:
         lines += ["", "## Missing", ""]
         lines += [f"- `{failure.item}` at {failure.stage}: {failure.error}" for failure in summary.failures]
