@@ -12,6 +12,7 @@ from recapture.datasets.store import ArtifactStore
 from recapture.datasets.video import iterate_frames, probe, write_video
 from recapture.flows.preview import preview
 from recapture.flows.recapture import recapture
+from recapture.flows.run_job import TooManyMissing
 
 pytestmark = pytest.mark.integration
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
@@ -224,3 +225,11 @@ def test_the_preview_needs_no_filler_and_shows_holes(job, tmp_path):
     (shares,) = tmp_path.glob("outputs/small/*/*/hole_share.json")
     shares = json.loads(shares.read_text())
     assert shares[0] == 0 and len(shares) == 5 and shares[-1] > 0.02
+
+
+def test_a_deployments_run_fails_when_too_much_is_missing(job, monkeypatch):
+    words = ("--trajectories", "[{preset: static, name: ok}, {preset: dolly_in, distance: 1.5}]")
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "nightly")
+    with pytest.raises(TooManyMissing, match="50% of 2 videos are missing"):
+        recapture(job(*words))
+    assert recapture(job(*words, "--execution.max_failure_share", "0.5")).delivered == 1
