@@ -8,6 +8,8 @@ from pydantic import Field
 
 from recapture.conf.schema import Section, TrackingConfig
 
+PARTS = ("vae", "refine", "inpainter", "depth")  # refine: the autoencoder again, on long clips
+
 
 class PartConfig(Section):
     """The schedule of one part of the base."""
@@ -40,18 +42,19 @@ class PretrainConfig(Section):
     scenes: int = Field(6000, ge=8, description="Scenes in the training pool; seeds from 1,000,000 on.")
     held_out: int = Field(32, ge=2, description="Held-out scenes of the gates; seeds from 0 on.")
     side: int = Field(128, ge=32, le=256, description="Height and width of the gates' clips.")
-    vae: PartConfig = PartConfig(steps=7000, rate=3e-3, ema=0.995)
+    vae: PartConfig = PartConfig(steps=6500, rate=3e-3, ema=0.995)
+    refine: PartConfig = PartConfig(steps=8400, rate=2e-3, ema=0.998, warm_up=100, decay_from=0.3)
     vae_clips: int = Field(5000, ge=8, description="Clips that crops are cut from.")
     vae_epoch: int = Field(2500, ge=1, description="Steps after which that pool is rendered anew.")
     vae_scale: float = Field(
         1.0, gt=0, le=1, description="Shrinks the stages' batches and crops, for trials."
     )
-    inpainter: PartConfig = PartConfig(steps=9000, rate=1.5e-3, ema=0.999, warm_up=200, decay_from=0.4)
+    inpainter: PartConfig = PartConfig(steps=13000, rate=1.5e-3, ema=0.999, warm_up=200, decay_from=0.4)
     inpainter_batch: int = Field(256, ge=1)
-    inpainter_clips: int = Field(3000, ge=1, description="Clips in each encoded pool.")
+    inpainter_clips: int = Field(8000, ge=1, description="Clips in each encoded pool.")
     inpainter_masks: int = Field(3, ge=1, description="Masked versions of each.")
-    inpainter_epoch: int = Field(500, ge=1, description="Steps after which the pool is made anew.")
-    depth: PartConfig = PartConfig(steps=6000, rate=1e-3, ema=0.998, warm_up=200, decay_from=0.3)
+    inpainter_epoch: int = Field(2500, ge=1, description="Steps after which the pool is made anew.")
+    depth: PartConfig = PartConfig(steps=4500, rate=1e-3, ema=0.998, warm_up=200, decay_from=0.3)
     depth_batch: int = Field(96, ge=1)
     transformer: dict[str, int] = Field(default_factory=dict, description="Changes to its architecture.")
     autoencoder: dict[str, int] = Field(default_factory=dict, description="Changes to its architecture.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
-from recapture.conf.schema import RecaptureConfig
+from recapture.conf.schema import TrackingConfig
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -19,7 +20,17 @@ QUIET = {
 }
 
 
-def prepare_environment(config: RecaptureConfig) -> None:
+class Tracked(Protocol):
+    """A configuration that says where its flow's state and runs are kept."""
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def tracking(self) -> TrackingConfig: ...
+
+
+def prepare_environment(config: Tracked) -> None:
     """Point Prefect's database at the job's state folder; what the user has set already stays."""
     home = Path(config.state).absolute() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
@@ -27,7 +38,7 @@ def prepare_environment(config: RecaptureConfig) -> None:
         os.environ.setdefault(variable, value)
 
 
-def tracking_uri(config: RecaptureConfig) -> str:
+def tracking_uri(config: Tracked) -> str:
     """Return the MLflow tracking URI: the configured one, or sqlite in the state folder."""
     if config.tracking.uri is not None:
         return config.tracking.uri
@@ -36,13 +47,13 @@ def tracking_uri(config: RecaptureConfig) -> str:
     return f"sqlite:///{state / 'mlflow.db'}"
 
 
-def tracking_destination(config: RecaptureConfig) -> tuple[str | None, str | None]:
+def tracking_destination(config: Tracked) -> tuple[str | None, str | None]:
     """Return MLflow's tracking URI and, where that is a database here, the root of its artifacts."""
     if not config.tracking.enabled:
         return None, None
     return tracking_uri(config), None if config.tracking.uri else artifact_root(config)
 
 
-def artifact_root(config: RecaptureConfig) -> str:
+def artifact_root(config: Tracked) -> str:
     """Return where MLflow keeps its artifacts while its database is in the state folder."""
     return (Path(config.state).absolute() / "mlflow-artifacts").as_uri()

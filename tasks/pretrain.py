@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import platform
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -23,10 +24,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recapture.conf.load import UserError
-from recapture.conf.pretrain import PartConfig, PretrainConfig
+from recapture.conf.pretrain import PARTS, PartConfig, PretrainConfig
 from recapture.datasets.scene_stream import SceneStream
 from recapture.datasets.scenes import caption_words
-from recapture.models.pretraining.depth import DepthLearner, build_depth_model, depth_quality
+from recapture.models.pretraining.depth import DepthLearner, build_depth_model
 from recapture.models.pretraining.inpainter import (
     BUCKETS,
     Inpainter,
@@ -36,9 +37,16 @@ from recapture.models.pretraining.inpainter import (
     build_transformer,
     latent_statistics,
 )
-from recapture.models.pretraining.trainer import Log, Schedule, Trainer
-from recapture.models.pretraining.vae import STAGES, Stage, VaeLearner, build_vae, reconstruction_quality
-from recapture.models.wan.parallel_vae import decode_latents, encode_moments
+from recapture.models.pretraining.trainer import Learner, Log, Schedule, Trainer
+from recapture.models.pretraining.vae import (
+    NOISE,
+    REFINING,
+    REFINING_NOISE,
+    STAGES,
+    Stage,
+    VaeLearner,
+    build_vae,
+)
 from recapture.tasks.pretrain_data import (
     DepthFrames,
     InpainterClips,
@@ -47,7 +55,6 @@ from recapture.tasks.pretrain_data import (
     make_tokenizer,
 )
 
-PARTS = ("vae", "inpainter", "depth")
 FIRST_TRAINING_SEED = 1_000_000
 
 
@@ -82,12 +89,33 @@ class Pretraining:
             self._keep(part, trainer)
         return finished
 
+    def finished(self, part: str) -> bool:
+        """Whether a part has been trained to its end."""
+        return (self.folder / f"{part}.finished.safetensors").exists()
+
+    def scores(self, part: str, judge: Callable[[Pretraining, str], dict[str, float]]) -> dict[str, float]:
+        """What the judge says of a finished part; remembered beside its weights."""
+        path = self.folder / f"{part}.scores.json"
+        if not path.exists():
+            path.write_text(json.dumps(judge(self, part), indent=2))
+        scores: dict[str, float] = json.loads(path.read_text())
+        return scores
+
+    def check(self, part: str, scores: Mapping[str, float]) -> None:
+        """Raise GateFailed where a part falls short of its gates."""
+        check(part, scores, gate_bounds(self.config, part))
+
     def trainer(self, part: str) -> Trainer:
         """The trainer of a part, at its first step until it is resumed."""
         settings: PartConfig = getattr(self.config, part)
         schedule = Schedule(settings.steps, settings.rate, settings.warm_up, settings.decay_from)
-        learner = {"vae": self._vae, "inpainter": self._inpainter, "depth": self._depth}[part]()
-        return Trainer(part, learner, schedule, self.folder, settings.ema)
+        make: dict[str, Callable[[], Learner]] = {
+            "vae": self._vae,
+            "refine": self._refine,
+            "inpainter": self._inpainter,
+            "depth": self._depth,
+        }
+        return Trainer(part, make[part](), schedule, self.folder, settings.ema)
 
     @cached_property
     def stream(self) -> SceneStream:
@@ -99,16 +127,30 @@ class Pretraining:
         return make_tokenizer(caption_words())
 
     def _vae(self) -> VaeLearner:
+        config = self.config
+        vae = build_vae(config.seed, self.device, **config.autoencoder)
+        return self._vae_learner(vae, STAGES, config.vae.steps, config.seed, NOISE)
+
+    def _refine(self) -> VaeLearner:
+        vae, _, _ = self.finished_vae("vae")
+        steps, seed = self.config.refine.steps, self.config.seed + 1
+        return self._vae_learner(vae.requires_grad_(True).train(), REFINING, steps, seed, REFINING_NOISE)
+
+    def _vae_learner(
+        self, vae: Any, stages: tuple[Stage, ...], steps: int, seed: int, noise: float
+    ) -> VaeLearner:
         config, scale = self.config, self.config.vae_scale
         stages = tuple(
             Stage(s.frames, max(32, round(s.side * scale / 32) * 32), max(2, round(s.batch * scale)), s.share)
-            for s in STAGES
+            for s in stages
         )
-        clips = VaeClips(self.stream, config.seed, config.vae_clips, config.vae_epoch)
-        vae = build_vae(config.seed, self.device, **config.autoencoder)
         if self.device.type == "cuda":
-            vae.to(memory_format=torch.channels_last_3d)
-        return VaeLearner(vae, clips, config.vae.steps, config.seed, stages)
+            for module in vae.modules():
+                if isinstance(module, torch.nn.Conv3d):
+                    weight = module.weight
+                    weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+        clips = VaeClips(self.stream, seed, config.vae_clips, config.vae_epoch)
+        return VaeLearner(vae, clips, steps, seed, stages, noise)
 
     def _inpainter(self) -> InpainterLearner:
         config = self.config
@@ -142,7 +184,7 @@ class Pretraining:
             name: p.detach().to(torch.float16).contiguous().cpu()
             for name, p in trainer.learner.module.state_dict().items()
         }
-        if part == "vae":
+        if part in ("vae", "refine"):
             vae = trainer.learner.module
             videos = [
                 channels_first(self.stream.draw(31 * n + 5, 24, 17, self.config.side, self.config.side))
@@ -160,9 +202,9 @@ class Pretraining:
             raise UserError(f"pretrain: {part} is not trained yet ({path} is missing); train it first")
         return {name: value.float() for name, value in load_file(path).items()}
 
-    def finished_vae(self) -> tuple[Any, Tensor, Tensor]:
+    def finished_vae(self, part: str = "refine") -> tuple[Any, Tensor, Tensor]:
         """The trained autoencoder, and its latents' mean and deviation [16]."""
-        weights = self.finished_weights("vae")
+        weights = self.finished_weights(part)
         mean, deviation = (weights.pop(f"statistics.{x}").to(self.device) for x in ("mean", "deviation"))
         vae = build_vae(self.config.seed, self.device, **self.config.autoencoder)
         vae.load_state_dict(weights)
@@ -180,46 +222,6 @@ class Pretraining:
         model.load_state_dict(self.finished_weights("depth"))
         return model.requires_grad_(False).eval()
 
-    # ---- gates
-
-    def held_out(self, variety: str) -> Tensor:
-        """Held-out clips [B, 3, 17, S, S] and nothing else; see `held_out_clips`."""
-        return channels_first(self.held_out_clips(variety))
-
-    def held_out_clips(self, variety: str) -> Any:
-        """Clips of the held-out scenes of a variety, one each."""
-        config = self.config
-        stream = SceneStream(range(config.held_out), self.device, variety=variety)
-        return stream.draw(1, config.held_out, 17, config.side, config.side)
-
-    @torch.no_grad()
-    def judge_vae(self) -> dict[str, float]:
-        """PSNR and chroma R2 on held-out clips, classic and wide: mean and worst."""
-        vae, _, _ = self.finished_vae()
-        scores: dict[str, float] = {}
-        for variety in ("classic", "wide"):
-            parts = []
-            for video in self.held_out(variety).split(8):
-                result = decode_latents(vae, encode_moments(vae, video)[0]).clamp(-1, 1)
-                parts.append(reconstruction_quality(result, video))
-            for name in parts[0]:
-                values = torch.cat([part[name] for part in parts])
-                scores[f"{variety}/{name}"] = float(values.mean())
-                scores[f"{variety}/{name}_worst"] = float(values.min())
-        return scores
-
-    @torch.no_grad()
-    def judge_depth(self) -> dict[str, float]:
-        """AbsRel and flicker on held-out clips, classic and wide."""
-        model = self.finished_depth()
-        scores: dict[str, float] = {}
-        for variety in ("classic", "wide"):
-            clips = self.held_out_clips(variety)
-            each = [depth_quality(model, v, d) for v, d in zip(clips.video, clips.depth)]
-            for name in each[0]:
-                scores[f"{variety}/{name}"] = sum(one[name] for one in each) / len(each)
-        return scores
-
 
 def check(part: str, scores: Mapping[str, float], bounds: Mapping[str, tuple[str, float]]) -> None:
     """Raise GateFailed where a score is on the wrong side of its bound: ('>=' or '<=', value)."""
@@ -236,23 +238,29 @@ def gate_bounds(config: PretrainConfig, part: str) -> dict[str, tuple[str, float
     """The gates of a part, by the name of the score."""
     gates = config.gates
     return {
-        "vae": {
+        "vae": {},
+        "refine": {
             "classic/psnr": (">=", gates.vae_psnr),
             "classic/chroma_r2": (">=", gates.vae_chroma_r2),
             "wide/psnr": (">=", gates.vae_psnr),
             "wide/chroma_r2": (">=", gates.vae_chroma_r2),
         },
         "depth": {f"{v}/abs_rel": ("<=", gates.depth_abs_rel) for v in ("classic", "wide")},
-        "inpainter": {},
+        "inpainter": {
+            "hole_gain": (">=", gates.hole_gain),
+            "colour_accuracy": (">=", gates.colour_accuracy),
+        },
     }[part]
 
 
 def file_log(path: Path, part: str) -> Log:
     """A log that appends a JSON line a record to a file, and prints it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
 
     def write(step: int, values: Mapping[str, float]) -> None:
-        line = json.dumps({"part": part, "step": step, **{k: round(v, 6) for k, v in values.items()}})
+        rounded = {name: round(value, 6) for name, value in values.items()}
+        line = json.dumps({"part": part, "step": step, "machine": machine, **rounded})
         print(line, flush=True)
         with path.open("a") as file:
             file.write(line + "\n")
@@ -281,9 +289,10 @@ def main(words: list[str] | None = None) -> None:
     run = Pretraining(PretrainConfig.model_validate(values))
     until = time.monotonic() + given.seconds
     finished = run.train(given.part, file_log(run.folder / "log.jsonl", given.part), until=until)
-    judges: dict[str, Callable[[], dict[str, float]]] = {"vae": run.judge_vae, "depth": run.judge_depth}
-    if finished and given.part in judges:
-        print(json.dumps({"part": given.part, "scores": judges[given.part]()}), flush=True)
+    if finished:
+        from recapture.tasks.pretrain_judge import judge
+
+        print(json.dumps({"part": given.part, "scores": run.scores(given.part, judge)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -42,13 +42,13 @@ class InpainterClips:
     def __init__(self, stream: SceneStream, tokenizer: PreTrainedTokenizerFast) -> None:
         self._stream = stream
         table = tokenizer(
-            list(stream.scenes.captions),
+            list(stream.captions),
             padding="max_length",
             max_length=TEXT_LENGTH,
             truncation=True,
             return_tensors="pt",
         )
-        self._tokens = table.input_ids.to(stream.scenes.room_low.device)
+        self._tokens = table.input_ids.to(stream.device)
 
     def __call__(self, seed: int, count: int, bucket: Bucket) -> Clips:
         drawn = self._stream.draw(seed, count, bucket.frames, bucket.height, bucket.width)

@@ -15,6 +15,7 @@ from torch import nn
 from recapture.models.pretraining.depth import DEVIATION, MEAN, SIDE
 from recapture.models.wan.load import Base
 from recapture.tasks.pretrain import Pretraining
+from recapture.tasks.pretrain_card import base_card, depth_card, score_lines
 
 SHIFT = 2.0  # of the sampling grid; training drew its noise levels with the same
 
@@ -37,9 +38,8 @@ def export_base(base: Base, folder: Path, card: str) -> None:
     """
     partial = _fresh(folder)
     for name in ("vae", "transformer", "text_encoder"):
-        model = getattr(base, name)
-        halved: nn.Module = model.half()
-        halved.save_pretrained(partial / name, safe_serialization=True)
+        model: Any = getattr(base, name)
+        model.half().save_pretrained(partial / name, safe_serialization=True)
         model.float()
     base.tokenizer.save_pretrained(partial / "tokenizer")
     FlowMatchEulerDiscreteScheduler(shift=SHIFT).save_pretrained(partial / "scheduler")
@@ -79,6 +79,23 @@ def export_depth(model: Any, folder: Path, card: str) -> None:
     _replace(partial, folder)
 
 
+def export_parts(run: Pretraining, scores: Mapping[str, Mapping[str, float]], folder: Path) -> str:
+    """Write folder/base and folder/depth with their model cards; return a summary in Markdown."""
+    base, depth = trained_base(run), run.finished_depth()
+    curves = run.folder / "log.jsonl"
+    sizes = {name: parameters(getattr(base, name)) for name in ("vae", "transformer", "text_encoder")}
+    inpainting = {**scores.get("refine", {}), **scores.get("inpainter", {})}
+    export_base(base, folder / "base", base_card(run.config, sizes, inpainting, curves))
+    export_depth(
+        depth,
+        folder / "depth",
+        depth_card(run.config, parameters(depth), scores.get("depth", {}), curves),
+    )
+    total = folder_bytes(folder / "base") + folder_bytes(folder / "depth")
+    tables = "\n\n".join(f"## {part}\n\n{score_lines(values)}" for part, values in scores.items())
+    return f"# Pre-trained base\n\n{total / 1e6:.1f} MB in `{folder}`\n\n{tables}\n"
+
+
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -87,12 +104,6 @@ def folder_bytes(folder: Path) -> int:
 def parameters(model: nn.Module) -> int:
     """How many numbers a model holds."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def score_lines(scores: Mapping[str, float]) -> str:
-    """A Markdown table of scores."""
-    rows = [f"| {name} | {value:.4g} |" for name, value in sorted(scores.items())]
-    return "\n".join(["| on held-out scenes | |", "|---|---|", *rows])
 
 
 def _fresh(folder: Path) -> Path:

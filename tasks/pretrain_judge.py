@@ -1,4 +1,4 @@
-"""What a trained inpainter is judged by: filling general holes, and heeding the caption's colours."""
+"""What the trained parts are judged by, on held-out scenes: reconstruction, depth, holes, captions."""
 
 from __future__ import annotations
 
@@ -7,25 +7,90 @@ import re
 from dataclasses import replace
 
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from recapture.datasets.scene_layout import PATTERNS, Scene
+from recapture.datasets.scene_sampling import Variety
 from recapture.datasets.scene_stream import SceneClips, SceneStream
 from recapture.datasets.scene_words import COLOURS
 from recapture.datasets.scenes import render_scene
+from recapture.models.pretraining.depth import SIDE, depth_quality, predict_depth
 from recapture.models.pretraining.masks import boxes, brushes, ellipses, objects
 from recapture.models.pretraining.seeds import generator
+from recapture.models.pretraining.vae import reconstruction_quality
 from recapture.models.wan.conditioning import condition
 from recapture.models.wan.load import Base
+from recapture.models.wan.parallel_vae import decode_latents as parallel_decode
+from recapture.models.wan.parallel_vae import encode_moments
 from recapture.models.wan.sampling import sample
 from recapture.models.wan.schedulers import make_scheduler
 from recapture.models.wan.text import encode_text
 from recapture.models.wan.vae import decode_latents
-from recapture.tasks.pretrain_export import SHIFT
+from recapture.tasks.convert import to_frames
+from recapture.tasks.pretrain import Pretraining
+from recapture.tasks.pretrain_data import channels_first
+from recapture.tasks.pretrain_export import SHIFT, trained_base
 
 ASKED = ("red", "yellow", "green", "blue", "pink", "white", "black")
 GUIDANCE = 3.0
 STEPS = 20
+
+
+VARIETIES: tuple[Variety, ...] = ("classic", "wide")
+
+
+def judge(run: Pretraining, part: str) -> dict[str, float]:
+    """The scores of a finished part; those that have a gate are named in `gate_bounds`."""
+    with torch.no_grad():
+        if part in ("vae", "refine"):
+            return judge_vae(run, part)
+        if part == "depth":
+            return judge_depth(run)
+        base = trained_base(run)
+        clips = held_out_clips(run, "wide")
+        stream = SceneStream(range(run.config.held_out), run.device, variety="wide")
+        return judge_holes(base, clips) | judge_colours(base, stream, run.config.held_out, run.config.side)
+
+
+def held_out_clips(run: Pretraining, variety: Variety) -> SceneClips:
+    """Clips of the held-out scenes of a variety, one each."""
+    count, side = run.config.held_out, run.config.side
+    return SceneStream(range(count), run.device, variety=variety).draw(1, count, 17, side, side)
+
+
+def judge_vae(run: Pretraining, part: str) -> dict[str, float]:
+    """PSNR and chroma R2, mean and worst clip."""
+    vae, _, _ = run.finished_vae(part)
+    scores: dict[str, float] = {}
+    for variety in VARIETIES:
+        parts = []
+        for video in channels_first(held_out_clips(run, variety)).split(8):
+            result = parallel_decode(vae, encode_moments(vae, video)[0]).clamp(-1, 1)
+            parts.append(reconstruction_quality(result, video))
+        for name in parts[0]:
+            values = torch.cat([part[name] for part in parts])
+            scores[f"{variety}/{name}"] = float(values.mean())
+            scores[f"{variety}/{name}_worst"] = float(values.min())
+    return scores
+
+
+def judge_depth(run: Pretraining) -> dict[str, float]:
+    """AbsRel after one scale a clip, and flicker."""
+    model = run.finished_depth()
+    scores: dict[str, float] = {}
+    for variety in VARIETIES:
+        clips = held_out_clips(run, variety)
+        each = []
+        for video, depth in zip(clips.video, clips.depth):
+            size = (SIDE, SIDE)
+            squashed = interpolate(video, size, mode="bilinear", antialias=True)
+            nearest = interpolate(depth[:, None], size, mode="nearest")[:, 0]
+            each.append(depth_quality(model, squashed, nearest))
+        for name in each[0]:
+            scores[f"{variety}/{name}"] = sum(one[name] for one in each) / len(each)
+    return scores
 
 
 def generate(
@@ -126,3 +191,43 @@ def hole_psnr(result: Tensor, truth: Tensor, visible: Tensor) -> float:
     """PSNR (dB, range 2) of [T, 3, H, W] where visible [T, H, W] is False."""
     error = (result - truth).square().mean(1)[~visible].mean()
     return float(10 * torch.log10(4 / error.clamp_min(1e-10)))
+
+
+@torch.no_grad()
+def sample_grid(run: Pretraining, part: str, columns: int = 4) -> Image.Image:
+    """What a finished part makes of held-out clips, a column each.
+
+    Autoencoder: clip and reconstruction. Depth: clip, truth and prediction, brighter is nearer. Inpainter:
+    clip with its hole and fill.
+    """
+    clips = held_out_clips(run, "wide")
+    columns = min(columns, len(clips.video))
+    middle = clips.video.shape[1] // 2
+    video = clips.video[:columns]
+    rows = [video[:, middle]]
+    if part in ("vae", "refine"):
+        vae, _, _ = run.finished_vae(part)
+        moments, _ = encode_moments(vae, channels_first(clips)[:columns])
+        rows.append(parallel_decode(vae, moments).clamp(-1, 1)[:, :, middle])
+    elif part == "depth":
+        squashed = interpolate(rows[0], (SIDE, SIDE), mode="bilinear", antialias=True)
+        predicted = predict_depth(run.finished_depth(), squashed)[:, None]
+        predicted = interpolate(predicted, rows[0].shape[-2:])
+        rows += [_nearness(clips.depth[:columns, middle, None]), _nearness(predicted)]
+    else:
+        base = trained_base(run)
+        size = video.shape[1], *video.shape[-2:]
+        visible = boxes(columns, size, generator(4, 0, video.device))
+        filled = [
+            generate(base, one, known, caption, seed, guidance=1.0)
+            for seed, (one, known, caption) in enumerate(zip(video, visible, clips.captions))
+        ]
+        rows = [(video * visible[:, :, None])[:, middle], torch.stack(filled)[:, middle]]
+    picture = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
+    return Image.fromarray(to_frames(picture[None].cpu())[0])
+
+
+def _nearness(depth: Tensor) -> Tensor:
+    inverse = 1 / depth.clamp_min(1e-3)
+    low, high = (inverse.flatten(1).quantile(q, dim=1).view(-1, 1, 1, 1) for q in (0.02, 0.98))
+    return ((inverse - low) / (high - low).clamp_min(1e-6) * 2 - 1).clamp(-1, 1).expand(-1, 3, -1, -1)

@@ -105,15 +105,21 @@ def _recolour(picture: Tensor, random: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
+def predict_depth(model: DepthAnythingForDepthEstimation, video: Tensor) -> Tensor:
+    """Depth [T, S, S] in scene units of a clip [T, 3, S, S] in [-1, 1]."""
+    mean = torch.tensor(MEAN, device=video.device).view(1, 3, 1, 1)
+    deviation = torch.tensor(DEVIATION, device=video.device).view(1, 3, 1, 1)
+    depth: Tensor = model(((video + 1) / 2 - mean) / deviation).predicted_depth
+    return depth.float().clamp_min(1e-3)
+
+
 def depth_quality(model: DepthAnythingForDepthEstimation, video: Tensor, depth: Tensor) -> dict[str, float]:
     """AbsRel after one scale a clip (median ratio), and flicker, of a clip [T, 3, S, S] and depth [T, S, S].
 
     Flicker is the mean over pixels of |log of the ratio prediction/truth| changing between frames: 0 for a
     prediction that is wrong in the same way in every frame.
     """
-    mean = torch.tensor(MEAN, device=video.device).view(1, 3, 1, 1)
-    deviation = torch.tensor(DEVIATION, device=video.device).view(1, 3, 1, 1)
-    guess = model(((video + 1) / 2 - mean) / deviation).predicted_depth.float().clamp_min(1e-3)
+    guess = predict_depth(model, video)
     usable = torch.isfinite(depth) & (depth > 0)
     ratio = (depth / guess)[usable].median()
     error = ((guess * ratio - depth).abs() / depth)[usable].mean()

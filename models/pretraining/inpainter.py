@@ -142,11 +142,11 @@ def mask_channels(visible: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """How encoded clips are made and used: `clips` a bucket with `masks` each, for `steps` steps."""
+    """How encoded clips are made and used: `clips` in all with `masks` each, for `steps` steps."""
 
-    clips: int = 2048
+    clips: int = 8000
     masks: int = 3
-    steps: int = 400
+    steps: int = 2000
     batch: int = 256
 
 
@@ -168,7 +168,8 @@ class InpainterLearner:
         self._seed, self._plan, self._buckets = seed, plan, buckets
         self._device = next(inpainter.parameters()).device
         self._cast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
-        self._epoch, self._pools = -1, []
+        self._epoch = -1
+        self._pools: list[Pool] = []
 
     def is_matrix(self, name: str, parameter: Tensor) -> bool:
         return parameter.ndim == 2 and "block" in name and "relative_attention_bias" not in name
@@ -201,7 +202,9 @@ class InpainterLearner:
             return
         self._pools = []
         for index, bucket in enumerate(self._buckets):
-            count = max(2, round(self._plan.clips * bucket.share * len(self._buckets)))
+            count = max(2, round(self._plan.clips * bucket.share))
+            if count > ENCODE_AT_ONCE:  # whole batches: every other size would be tuned for anew
+                count -= count % ENCODE_AT_ONCE
             seed = (self._seed * 100_003 + epoch) * 64 + index
             random = generator(self._seed + 3, epoch * 64 + index, self._device)
             parts = []

@@ -81,7 +81,7 @@ class MuonAdamW:
             return
         one, two = self._betas
         given = [gradients[name] for name in names]
-        parameters = [self._parameters[name] for name in names]
+        parameters: list[Tensor] = [self._parameters[name] for name in names]
         first = [self._state[f"first.{name}"] for name in names]
         second = [self._state[f"second.{name}"] for name in names]
         torch._foreach_lerp_(first, given, 1 - one)

@@ -33,7 +33,6 @@ ARCHITECTURE = {
     "scale_factor_temporal": 4,
 }
 OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
-NOISE = 0.1  # of the latents' deviation, at most, while the decoder learns
 _KL = 1e-5
 
 
@@ -47,7 +46,12 @@ class Stage:
     share: float
 
 
+# First all sizes of clips, then long clips alone. Noise: of the latents' deviation, at most, which the
+# decoder learns to undo; it makes latents that a transformer can hit, and costs detail, so later there is
+# little of it.
 STAGES = (Stage(1, 64, 384, 0.20), Stage(5, 64, 96, 0.25), Stage(17, 64, 48, 0.40), Stage(17, 128, 12, 0.15))
+REFINING = (Stage(17, 64, 48, 0.5), Stage(17, 128, 12, 0.5))
+NOISE, REFINING_NOISE = 0.1, 0.04
 Clips = Callable[[int, Stage], Tensor]  # step, stage -> video [B, 3, T, H, W]
 
 
@@ -72,6 +76,7 @@ def build_vae(seed: int, device: torch.device | str, **changes: object) -> Autoe
 
 def _identity_in_time(conv: nn.Conv3d, mode: str) -> None:
     conv.weight *= 0.1
+    assert conv.bias is not None
     conv.bias.zero_()
     channels = conv.in_channels
     eye = torch.eye(channels)
@@ -85,9 +90,17 @@ def _identity_in_time(conv: nn.Conv3d, mode: str) -> None:
 class VaeLearner:
     """Learns to give back crops of clips; a quarter of them with grey holes, as masked videos have."""
 
-    def __init__(self, vae: AutoencoderKLWan, clips: Clips, steps: int, seed: int, stages: tuple[Stage, ...]):
+    def __init__(
+        self,
+        vae: AutoencoderKLWan,
+        clips: Clips,
+        steps: int,
+        seed: int,
+        stages: tuple[Stage, ...] = STAGES,
+        noise: float = NOISE,
+    ) -> None:
         self.module = vae
-        self._clips, self._seed, self._stages = clips, seed, stages
+        self._clips, self._seed, self._stages, self._noise = clips, seed, stages, noise
         ends, share = [], 0.0
         for stage in stages:
             share += stage.share
@@ -114,7 +127,7 @@ class VaeLearner:
             mean, log_variance = mean.float(), log_variance.float().clamp(-30, 20)
             spread = mean.detach().std((0, 2, 3, 4), keepdim=True)
             noise = torch.randn(mean.shape, generator=random, device=self._device)
-            amount = uniform(-NOISE, NOISE, (len(mean), 1, 1, 1, 1), random).clamp_min(0)
+            amount = uniform(-self._noise, self._noise, (len(mean), 1, 1, 1, 1), random).clamp_min(0)
             latents = mean + noise * (torch.exp(0.5 * log_variance) + amount * spread)
             result = decode_latents(self.module, latents)
         parts = reconstruction_parts(result.float(), video)

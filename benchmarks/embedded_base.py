@@ -1,0 +1,169 @@
+"""How well the embedded base fills the holes of a camera move, against ground truth and simpler fills.
+
+    python benchmarks/embedded_base.py --clips 24 --seeds 3
+
+Held-out procedural scenes (seeds from 0; training used 1,000,000 on), 17 frames of 128 x 128, seen from an
+orbit to the right by the full angle in every frame. Prints Markdown tables: means over clips and seeds with
+95 % bootstrap intervals over clips of the difference to the classical fill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections import defaultdict
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recapture.datasets.scenes import render_scene, sample_scene, source_cameras
+from recapture.models.fill.classical import ClassicalFiller
+from recapture.models.fill.diffusion import DiffusionFiller
+from recapture.models.fill.view import RenderedView, SourceView
+from recapture.models.geometry.rasterize import render
+from recapture.models.geometry.trajectories import preset_path
+from recapture.models.metrics.image import ssim
+from recapture.models.wan.load import load_base
+from recapture.models.wan.parallel_vae import make_parallel
+
+FRAMES, SIDE = 17, 128
+METRICS = ("psnr_hole", "ssim_hole", "temporal_hole", "sharpness_hole", "psnr")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", default="weights/base")
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--angles", type=float, nargs="+", default=[20.0, 45.0])
+    parser.add_argument("--varieties", nargs="+", default=["wide", "classic"])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--rows", type=Path, help="Write every measurement as JSON lines.")
+    given = parser.parse_args()
+    base = load_base(given.base)
+    make_parallel(base.vae)
+    fillers = {
+        f"base, guidance {scale:g}": DiffusionFiller(base, steps=given.steps, guidance_scale=scale)
+        for scale in given.guidance
+    }
+    fillers["base, one step"] = DiffusionFiller(base, steps=1, guidance_scale=1.0)
+    print(f"`python benchmarks/embedded_base.py --clips {given.clips} --seeds {given.seeds}`,", end=" ")
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, {date.today()}\n")
+    for variety in given.varieties:
+        for angle in given.angles:
+            rows = defaultdict(list)
+            for clip in range(given.clips):
+                view, source, truth, inside, caption = held_out(clip, variety, angle)
+                for name, result, took in results(view, source, caption, fillers, given.seeds):
+                    scores = {**score(result, truth, view.visible, inside), "seconds": took}
+                    rows[name].append((clip, scores))
+                    if given.rows:
+                        line = {"variety": variety, "angle": angle, "clip": clip, "method": name, **scores}
+                        with given.rows.open("a") as file:
+                            file.write(json.dumps(line) + "\n")
+            print_table(f"{variety}, {angle:g}°", rows)
+
+
+def results(view, source, caption, fillers, seeds):
+    """Yield (method, video, seconds) of every fill; those that draw noise once a seed."""
+    begun = time.perf_counter()
+    classical = ClassicalFiller().fill(view, source, caption=caption, seed=0)
+    yield "classical", classical, time.perf_counter() - begun
+    known = view.visible[:, None]
+    mean = (view.video * known).sum((0, 2, 3)) / known.sum()
+    yield "mean colour", torch.where(known, view.video, mean.view(1, 3, 1, 1)), 0.0
+    for name, filler in fillers.items():
+        for seed in range(seeds):
+            begun = time.perf_counter()
+            filled = filler.fill_both(view, caption=caption, seed=seed)
+            took = time.perf_counter() - begun
+            yield name, filled.video, took
+            if name.startswith("base, guidance"):
+                yield f"{name}, nothing pasted", filled.unpasted.clamp(-1, 1), took
+
+
+def held_out(seed: int, variety: str, angle: float) -> tuple[RenderedView, SourceView, Tensor, Tensor, str]:
+    """Return a held-out scene seen from the orbit, its source, the true picture, where it shows the room (an
+    orbit may leave a small one), and its caption.
+    """
+    scene = sample_scene(seed, variety=variety)
+    times = torch.arange(FRAMES, dtype=torch.float32)
+    cameras = source_cameras(scene, FRAMES, SIDE, SIDE)
+    shot = render_scene(scene, *cameras, times, SIDE, SIDE)
+    third = slice(SIDE // 3, SIDE - SIDE // 3)
+    pivot = float(shot.depth[0, third, third].median())
+    path = preset_path("orbit_right", *cameras, pivot, angle_degrees=angle, mode="direct")
+    target = path.intrinsics.float(), path.world_to_camera.float()
+    truth = render_scene(scene, *target, times, SIDE, SIDE)
+    seen = render(shot.video, shot.depth, *cameras, *target)
+    view = RenderedView(seen.video, seen.visible, seen.depth, seen.stretch, *target)
+    known = torch.isfinite(shot.depth)
+    source = SourceView(shot.video, shot.depth, known, *cameras, torch.arange(FRAMES))
+    return view, source, truth.video, torch.isfinite(truth.depth), scene.captions[0]
+
+
+def score(result: Tensor, truth: Tensor, visible: Tensor, inside: Tensor) -> dict[str, float]:
+    """PSNR, SSIM and sharpness in holes, PSNR of the frames' differences there, PSNR overall."""
+    holes = ~visible & inside
+    error = (result - truth).square().mean(1)
+    both = holes[1:] & holes[:-1]
+    moved = (result.diff(dim=0) - truth.diff(dim=0)).square().mean(1)
+    return {
+        "psnr_hole": decibel(error[holes]),
+        "ssim_hole": float(ssim(result, truth, holes)),
+        "temporal_hole": decibel(moved[both]),
+        "sharpness_hole": float(gradient(result)[holes].mean() / gradient(truth)[holes].mean()),
+        "psnr": decibel(error[inside]),
+        "hole_share": float(holes.float().mean()),
+    }
+
+
+def gradient(video: Tensor) -> Tensor:
+    """Size of the brightness gradient [T, H, W]."""
+    grey = torch.nn.functional.pad(video.mean(1), (0, 1, 0, 1), mode="replicate")
+    return grey[:, :-1].diff(dim=2).abs() + grey[:, :, :-1].diff(dim=1).abs()
+
+
+def decibel(error: Tensor) -> float:
+    """PSNR for a range of 2."""
+    return float(10 * torch.log10(4 / error.mean().clamp_min(1e-10)))
+
+
+def print_table(title: str, rows: dict[str, list[tuple[int, dict[str, float]]]]) -> None:
+    """Means, and the difference of hole PSNR to the classical fill with its interval."""
+    share = np.mean([scores["hole_share"] for _, scores in rows["classical"]])
+    print(f"### {title} (holes {100 * share:.0f} %)\n")
+    print("| fill | " + " | ".join(METRICS) + " | hole PSNR over classical | seconds |")
+    print("|---|" + "---|" * (len(METRICS) + 2))
+    classical = {clip: scores["psnr_hole"] for clip, scores in rows["classical"]}
+    for name, measured in rows.items():
+        means = [f"{np.mean([scores[metric] for _, scores in measured]):.3g}" for metric in METRICS]
+        by_clip = defaultdict(list)
+        for clip, scores in measured:
+            by_clip[clip].append(scores["psnr_hole"] - classical[clip])
+        gains = np.array([np.mean(values) for values in by_clip.values()])
+        low, high = interval(gains)
+        seconds = np.median([scores["seconds"] for _, scores in measured])
+        print(
+            f"| {name} | " + " | ".join(means) + f" | {gains.mean():+.2f} [{low:+.2f}, {high:+.2f}] | "
+            f"{seconds:.1f} |"
+        )
+    print(flush=True)
+
+
+def interval(values: np.ndarray, draws: int = 4000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean."""
+    random = np.random.default_rng(0)
+    means = random.choice(values, (draws, len(values))).mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()
