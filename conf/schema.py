@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+EMBEDDED = "embedded"  # the models that the package brings
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -49,11 +50,14 @@ class IngestConfig(Section):
 
 
 class DepthConfig(Section):
-    source: Literal["auto", "given", "model", "ground_plane"] = Field(
-        "auto",
-        description="auto: the clip's own depth, else the model where one is set, else the ground plane.",
+    source: Literal["auto", "given", "model"] = Field(
+        "auto", description="auto: the clip's own depth, else the model's."
     )
-    model: str | None = Field(None, description="Directory of a transformers depth-estimation model.")
+    model: str = Field(
+        EMBEDDED,
+        min_length=1,
+        description="Directory of a transformers depth-estimation model; embedded: the package's own.",
+    )
     prediction: Literal["auto", "inverse", "metric"] = Field(
         "auto",
         description="What the model predicts: affine-invariant inverse depth, or depth in scene units; "
@@ -68,17 +72,6 @@ class DepthConfig(Section):
     max_unknown_share: float = Field(
         0.5, ge=0, le=1, description="A frame with more unusable depth than this is an error."
     )
-    horizon: float = Field(
-        0.4, gt=0, lt=1, description="ground_plane: the horizon's height, as a fraction from the top."
-    )
-
-    @model_validator(mode="after")
-    def _a_model_is_named(self) -> Self:
-        if self.source == "model" and self.model is None:
-            raise ValueError(
-                "depth.source is 'model' but depth.model names no directory; set it or use 'auto'"
-            )
-        return self
 
 
 class TrajectoryConfig(Section):
@@ -146,7 +139,29 @@ class RenderConfig(Section):
 
 
 class FillConfig(Section):
-    method: Literal["classical"] = "classical"
+    method: Literal["base", "classical"] = Field(
+        "base", description="base: a video inpainting model; classical: propagation, then OpenCV."
+    )
+    base: str = Field(
+        EMBEDDED,
+        min_length=1,
+        description="Pipeline directory of the Wan family, or a .safetensors file of a Fun-InP transformer; "
+        "embedded: the package's own.",
+    )
+    base_parts: str | None = Field(
+        None, description="For a single file: the pipeline directory with its VAE and text encoder."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of transformer and text encoder."
+    )
+    steps: int = Field(20, ge=1, le=1000)
+    guidance_scale: float = Field(1.0, ge=0, description="Classifier-free guidance; 1 or less: off.")
+    negative_prompt: str = ""
+    scheduler: Literal["euler", "unipc", "dpm++"] = "euler"
+    shift: float = Field(2.0, gt=0, description="Time shift; Wan2.1 uses 3 at 480p, 5 at 720p.")
+    feather: int = Field(
+        4, ge=0, description="Pixels over which pasted known pixels fade into the fill; 0 pastes nothing."
+    )
     window: int = Field(49, ge=5, le=1001, description="Frames the filler sees at once: 4n+1.")
     overlap: int = Field(8, ge=0, description="Frames shared by neighbouring windows and cross-faded.")
     propagate: bool = Field(True, description="classical: take static background from other frames first.")

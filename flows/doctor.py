@@ -23,6 +23,7 @@ from rich.markup import escape
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store import open_filesystem, put_file
 from recapture.flows.environment import prepare_environment, tracking_uri
+from recapture.tasks.revision import model_path
 from recapture.tasks.tracking import without_credentials
 
 GIB = 1024**3
@@ -150,15 +151,19 @@ def _dataset(config: RecaptureConfig) -> Iterator[Finding]:
 
 
 def _models(config: RecaptureConfig) -> Iterator[Finding]:
-    learned = {f"measure.learned.{name}": path for name, path in config.measure.learned}
-    for setting, folder in {"depth.model": config.depth.model, **learned}.items():
-        if folder is None:
+    models = {"depth.model": None if config.depth.source == "given" else config.depth.model}
+    if config.fill.method != "classical":
+        models |= {"fill.base": config.fill.base, "fill.base_parts": config.fill.base_parts}
+    models |= {f"measure.learned.{name}": path for name, path in config.measure.learned}
+    for setting, named in models.items():
+        if named is None:
             continue
-        if Path(folder).is_dir():
-            yield Finding("models", "ok", f"{setting}: {folder}")
+        path = Path(model_path(setting, named))
+        if path.is_dir() or (setting == "fill.base" and path.is_file()):
+            yield Finding("models", "ok", f"{setting}: {named}")
         else:
             yield Finding(
-                "models", "fail", f"{setting}: {folder} is no directory", f"download it, or unset {setting}"
+                "models", "fail", f"{setting}: {named} is no directory", f"download it, or unset {setting}"
             )
 
 

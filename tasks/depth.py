@@ -16,10 +16,9 @@ from recapture.datasets.clips import Clip, open_clip
 from recapture.datasets.store import Artifact, ArtifactWriter
 from recapture.models.depth.alignment import Scale, align_depth, check_depth
 from recapture.models.depth.estimator import DepthEstimator
-from recapture.models.depth.ground_plane import ground_plane_depth
 from recapture.tasks.convert import stage_device, to_video
 from recapture.tasks.ingest import WorkingSize, to_working_size
-from recapture.tasks.revision import model_revision
+from recapture.tasks.revision import model_path, model_revision
 from recapture.tasks.stage import Item, Resources
 
 CHUNK = 16
@@ -41,14 +40,14 @@ class DepthStage:
 
     def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
         source = depth_source(self.config, clip)
-        model = self.config.model if source == "model" else None
-        return {"source": source, "model": model_revision("depth.model", model) if model else None}
+        revision = model_revision("depth.model", self.config.model) if source == "model" else None
+        return {"source": source, "model": revision}
 
     def setup(self) -> None:
         self._estimator = None
-        if self.config.model is not None and self.config.source in ("auto", "model"):
+        if self.config.source != "given":
             self._estimator = DepthEstimator(
-                self.config.model,
+                model_path("depth.model", self.config.model),
                 str(stage_device(self.resources.gpus)),
                 kind=None if self.config.prediction == "auto" else self.config.prediction,
                 batch=self.config.batch,
@@ -59,7 +58,7 @@ class DepthStage:
         ingest = inputs["ingest"]
         height, width = ingest.meta["content"]
         source = depth_source(self.config, clip)
-        chunks = {"given": self._given, "model": self._estimated, "ground_plane": self._ground_plane}[source]
+        chunks = {"given": self._given, "model": self._estimated}[source]
         pivot_depth, unknown, frames = float("nan"), 0.0, 0
         with output.frames() as writer:
             for chunk in chunks(clip, ingest):
@@ -122,21 +121,14 @@ class DepthStage:
             depth, state = align_depth(prediction, self._estimator.kind, state, scale=scale)
             yield depth
 
-    def _ground_plane(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
-        height, width = ingest.meta["content"]
-        intrinsics = torch.from_numpy(ingest.read_npz("cameras.npz")["intrinsics"])
-        depth = ground_plane_depth(height, width, intrinsics[0].float(), horizon=self.config.horizon)
-        for start in range(0, len(intrinsics), CHUNK):
-            yield depth.expand(min(CHUNK, len(intrinsics) - start), height, width)
-
 
 def depth_source(config: DepthConfig, clip: Clip) -> str:
-    """Return where a clip's depth comes from: given, model or ground_plane."""
+    """Return where a clip's depth comes from: given or model."""
     if config.source != "auto":
         return config.source
     if clip.depth_uri is not None or clip.kind == "scene":
         return "given"
-    return "model" if config.model is not None else "ground_plane"
+    return "model"
 
 
 def middle_depth(depth: Tensor, known: Tensor) -> float:

@@ -7,21 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from recapture.conf.schema import FillConfig, TrajectoryConfig
 from recapture.datasets.clips import Clip
 from recapture.datasets.store import Artifact, ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
-from recapture.models.fill.view import Filler
+from recapture.models.fill.diffusion import DiffusionFiller
+from recapture.models.fill.view import Filler, RenderedView, SourceView
 from recapture.models.fill.windows import WindowJoin, windows
+from recapture.models.wan.load import load_base
 from recapture.tasks.convert import stage_device, to_frames
+from recapture.tasks.revision import model_path, model_revision
 from recapture.tasks.stage import Item, Resources
 from recapture.tasks.views import SceneReader
 
 
 @dataclass
 class FillStage:
-    """Write the completed video as rgb uint8 [T,H,W,3]."""
+    """Write the completed video as rgb uint8 [T,H,W,3]; as `unpasted`, before known pixels were put back."""
 
     config: FillConfig
     seed: int = 0
@@ -32,25 +37,59 @@ class FillStage:
     per_trajectory: bool = True
 
     def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
-        return {"caption": clip.caption, "seed": self.seed}
+        identity: dict[str, Any] = {"caption": clip.caption, "seed": self.seed}
+        if self.config.method != "classical":
+            identity["base"] = model_revision("fill.base", self.config.base)
+            if self.config.base_parts is not None:
+                identity["parts"] = model_revision("fill.base_parts", self.config.base_parts)
+        return identity
 
     def setup(self) -> None:
-        self._filler = open_filler(self.config)
+        self._filler = open_filler(self.config, stage_device(self.resources.gpus))
 
     def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
         clip = Clip(**item.params["clip"])
         scene = SceneReader(inputs, stage_device(self.resources.gpus))
         spans = windows(scene.frames, self.config.window, self.config.overlap)
-        join = WindowJoin(spans)
+        joins: dict[str, WindowJoin] = {}
         with output.frames() as writer:
             for span in spans:
                 view, source = scene.read(np.array(span.indices()))
-                filled = self._filler.fill(view, source, caption=clip.caption, seed=self.seed)
-                writer.append(rgb=to_frames(join.add(filled)))
+                filled = self._fill(view, source, clip.caption)
+                writer.append(
+                    **{
+                        name: to_frames(joins.setdefault(name, WindowJoin(spans)).add(video))
+                        for name, video in filled.items()
+                    }
+                )
         output.meta.update(frames=scene.frames, windows=len(spans), method=self.config.method)
         return {"windows": float(len(spans))}
 
+    def _fill(self, view: RenderedView, source: SourceView, caption: str) -> dict[str, Tensor]:
+        if not isinstance(self._filler, DiffusionFiller):
+            return {"rgb": self._filler.fill(view, source, caption=caption, seed=self.seed)}
+        filled = self._filler.fill_both(view, caption=caption, seed=self.seed)
+        if not self.config.feather:
+            return {"rgb": filled.unpasted}
+        return {"rgb": filled.video, "unpasted": filled.unpasted}
 
-def open_filler(config: FillConfig) -> Filler:
+
+def open_filler(config: FillConfig, device: torch.device) -> Filler:
     """Return the filler that the configuration names, ready to use."""
-    return ClassicalFiller(propagate=config.propagate, inpaint_radius=config.inpaint_radius)
+    if config.method == "classical":
+        return ClassicalFiller(propagate=config.propagate, inpaint_radius=config.inpaint_radius)
+    base = load_base(
+        model_path("fill.base", config.base),
+        parts=config.base_parts,
+        dtype=getattr(torch, config.precision),
+        device=device,
+    )
+    return DiffusionFiller(
+        base,
+        steps=config.steps,
+        guidance_scale=config.guidance_scale,
+        negative_prompt=config.negative_prompt,
+        scheduler=config.scheduler,
+        shift=config.shift,
+        feather=max(1, config.feather),
+    )

@@ -29,6 +29,8 @@ COPY_SOURCE, CLASSICAL = "copy_source", "classical"
 class MeasureStage:
     """Return metrics named METHOD/METRIC: the filler's own name, copy_source and classical.
 
+    METHOD_unpasted is the filler's result before known pixels were pasted back over it.
+
     Long videos are measured in chunks of config.chunk frames; a metric is the mean over the chunks that have
     it, weighted by their frames.
     """
@@ -65,12 +67,16 @@ class MeasureStage:
             padded_view, padded_source = scene.read(frames)
             height, width = inputs["ingest"].meta["content"]
             view, source = crop_view(padded_view, height, width), crop_source(padded_source, height, width)
-            results = {method: to_video(read_frames(inputs["fill"], frames)["rgb"], device)}
+            filled = read_frames(inputs["fill"], frames)
+            results = {method: to_video(filled["rgb"], device)}
+            if "unpasted" in filled:
+                results[f"{method}_unpasted"] = to_video(filled["unpasted"], device)
             if self.config.baselines:
                 results[COPY_SOURCE] = source.video[source.source_frame]
                 if method != CLASSICAL:
-                    filled = ClassicalFiller().fill(padded_view, padded_source, caption=clip.caption, seed=0)
-                    results[CLASSICAL] = filled
+                    results[CLASSICAL] = ClassicalFiller().fill(
+                        padded_view, padded_source, caption=clip.caption, seed=0
+                    )
             truth, truth_depth = self._truth(clip, inputs, frames, height, width)
             for name, result in results.items():
                 content = result[..., :height, :width]

@@ -1,14 +1,27 @@
-"""What a stage's model directory holds, as part of the content keys that depend on it."""
+"""Where a model lies that a setting names, and what it holds, for the content keys that depend on it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import recapture
 from recapture.conf.load import UserError
-from recapture.datasets.keys import directory_hash
+from recapture.conf.schema import EMBEDDED
+from recapture.datasets.keys import directory_hash, file_hash
+
+WEIGHTS = Path(recapture.__file__).parent / "weights"
+_EMBEDDED = {"fill.base": "base", "depth.model": "depth"}
 
 
-def model_revision(setting: str, folder: str) -> str:
-    """Return the hash of a model directory; raise UserError naming the setting when there is none."""
+def model_path(setting: str, value: str) -> str:
+    """Return the local directory or file that a setting names; 'embedded' is the package's own model."""
+    return str(WEIGHTS / _EMBEDDED[setting]) if value == EMBEDDED and setting in _EMBEDDED else value
+
+
+def model_revision(setting: str, value: str) -> str:
+    """Return the hash of a model directory or file; raise UserError naming the setting when there is none."""
     try:
-        return directory_hash(folder)
+        path = model_path(setting, value)
+        return file_hash(path) if Path(path).is_file() else directory_hash(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{setting}: {error}; name a local model directory") from error
+        raise UserError(f"{setting}: {error}; name a local model") from error

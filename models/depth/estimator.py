@@ -33,7 +33,7 @@ class DepthEstimator:
         if not (folder / "config.json").is_file():
             raise ValueError(
                 f"depth: {model_dir!r} is no transformers model directory (no config.json);"
-                " set depth.model to one, or depth.source to 'given' or 'ground_plane'"
+                " set depth.model to one, or depth.source to 'given'"
             )
         model = AutoModelForDepthEstimation.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32

@@ -32,7 +32,7 @@ def job(tmp_path, prefect_server):
                 *("--dataset.name", "small", "--dataset.uri", SCENE.format(count=count)),
                 *("--store", f"{tmp_path}/artifacts", "--outputs", f"{tmp_path}/outputs"),
                 *("--state", f"{tmp_path}/state", "--execution.executor", "inline"),
-                *("--tracking.enabled", "false"),
+                *("--tracking.enabled", "false", "--fill.method", "classical"),
                 *("--trajectories", "[{preset: orbit_right, angle_degrees: 10}]"),
                 *words,
             ]

@@ -64,6 +64,18 @@ def test_every_clip_and_trajectory_becomes_a_video_with_its_pictures(job, tmp_pa
     assert record["metrics"]["classical/psnr_visible"] > record["metrics"]["copy_source/psnr_visible"] + 3
 
 
+def test_the_embedded_base_fills_where_nothing_else_is_named(job, tmp_path):
+    summary = recapture(job("--fill.method", "base", "--fill.steps", "2"))
+    assert (summary.delivered, summary.failures) == (1, [])
+    (video,) = delivered(tmp_path)
+    metrics = json.loads((tmp_path / "outputs/small" / video / "recapture.json").read_text())["metrics"]
+    assert {name.split("/")[0] for name in metrics} == {"base", "base_unpasted", "classical", "copy_source"}
+    assert metrics["base/consistency_psnr"] > metrics["base_unpasted/consistency_psnr"] > 15
+    assert recapture(job("--fill.method", "base", "--fill.steps", "2")).reused_everything
+    other = recapture(job("--fill.method", "base", "--fill.steps", "3"))
+    assert [name for name in STAGES if other.counts[name].get("ok")] == ["fill", "measure", "deliver"]
+
+
 def test_a_second_run_reuses_everything_and_a_changed_setting_redoes_what_depends_on_it(job, tmp_path):
     recapture(job())
     before = snapshot(tmp_path / "artifacts")

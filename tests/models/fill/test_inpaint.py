@@ -1,6 +1,5 @@
 import torch
 
-from recapture.models.depth.ground_plane import ground_plane_depth
 from recapture.models.fill.inpaint import background_depth, close_cracks, foreground, inpaint, nearest
 
 RED, BLUE = torch.tensor([0.8, -0.8, -0.8]), torch.tensor([-0.8, -0.8, 0.8])
@@ -44,8 +43,8 @@ def test_the_near_side_is_found_from_every_direction():
 
 
 def test_a_floor_is_not_foreground_of_its_own_far_end():
-    intrinsics = torch.tensor([[80.0, 0, 48], [0, 80, 36], [0, 0, 1]])
-    depth = ground_plane_depth(72, 96, intrinsics, horizon=0.1, far=50)
+    below_horizon = torch.arange(72)[:, None] + 0.5 - 7.2
+    depth = torch.where(below_horizon > 0, 80 * 1.5 / below_horizon, 50.0).clamp(max=50).expand(72, 96)
     known = torch.ones(72, 96, dtype=torch.bool)
     known[30:50, 40:60] = False
     assert not foreground(depth, known).any()
