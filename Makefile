@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint bench flow-recapture flow-train-iterative ui clean
+.PHONY: help demo test test-full lint bench flow-recapture flow-train-iterative flow-pretrain ui clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ flow-recapture: $(READY) ## The recapture flow; settings in ARGS, as in ARGS="--
 
 flow-train-iterative: ## The tuning flow (not in this version yet)
 	@echo "flow-train-iterative: tuning is not in this version yet; make flow-recapture fills holes without it" >&2; exit 1
+
+flow-pretrain: $(READY) ## Train the embedded base anew; settings in ARGS, as in ARGS="--gates.enforce false"
+	$(BIN)/recapture pretrain $(ARGS)
 
 ui: $(READY) ## Prefect's and MLflow's dashboards on loopback
 	$(BIN)/recapture ui

@@ -6,14 +6,16 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from recapture.conf.pretrain import PretrainConfig
 from recapture.conf.schema import RecaptureConfig
 
 ENVIRONMENT_PREFIX = "RECAPTURE_"
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class UserError(ValueError):
@@ -44,13 +46,33 @@ def load_config(
         layers.append((f"dataset {dataset}", _read_layer(dataset, "dataset")))
     layers.append(("the environment", from_environment(environment or {})))
     layers.append(("the command line", from_arguments(arguments)))
+    return _validated(RecaptureConfig, layers)
+
+
+def load_pretrain_config(
+    path: str | None = None, *, environment: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
+) -> PretrainConfig:
+    """Merge the defaults of pre-training, a YAML file, the environment and words like --refine.steps 9000.
+
+    Of the environment only `state` and `tracking` count, which pre-training shares with jobs. Raises
+    ConfigError like load_config.
+    """
+    shared = {k: v for k, v in from_environment(environment or {}).items() if k in ("state", "tracking")}
+    layers = [("the defaults", PretrainConfig().model_dump(mode="json"))]
+    if path is not None:
+        layers.append((path, _read_file(path, "settings")))
+    layers += [("the environment", shared), ("the command line", from_arguments(arguments))]
+    return _validated(PretrainConfig, layers)
+
+
+def _validated(model: type[Config], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Config:
     merged: dict[str, Any] = {}
     for _, layer in layers:
         merged = merge(merged, layer)
     try:
-        return RecaptureConfig.model_validate(merged)
+        return model.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_readable(error, [name for name, layer in layers if layer])) from None
+        raise ConfigError(_readable(error, model, [name for name, layer in layers if layer])) from None
 
 
 def profiles() -> list[str]:
@@ -111,16 +133,22 @@ def _value(text: str, where: str) -> Any:
 
 def _read_layer(name: str, folder: str | None) -> dict[str, Any]:
     if folder is not None and (name.endswith((".yaml", ".yml")) or "/" in name):
-        path = Path(name)
-        if not path.is_file():
-            raise ConfigError(f"{folder} file {name!r} does not exist")
-        text = path.read_text(encoding="utf-8")
-    else:
-        resource = files("recapture.conf") / (f"{folder}/{name}.yaml" if folder else f"{name}.yaml")
-        if not resource.is_file():
-            known = ", ".join(profiles()) if folder == "profile" else "a path to a YAML file"
-            raise ConfigError(f"no {folder} is called {name!r}; choose from: {known}")
-        text = resource.read_text(encoding="utf-8")
+        return _read_file(name, folder)
+    resource = files("recapture.conf") / (f"{folder}/{name}.yaml" if folder else f"{name}.yaml")
+    if not resource.is_file():
+        known = ", ".join(profiles()) if folder == "profile" else "a path to a YAML file"
+        raise ConfigError(f"no {folder} is called {name!r}; choose from: {known}")
+    return _parsed(resource.read_text(encoding="utf-8"), name)
+
+
+def _read_file(name: str, kind: str) -> dict[str, Any]:
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(f"{kind} file {name!r} does not exist")
+    return _parsed(path.read_text(encoding="utf-8"), name)
+
+
+def _parsed(text: str, name: str) -> dict[str, Any]:
     try:
         layer = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
@@ -130,12 +158,13 @@ def _read_layer(name: str, folder: str | None) -> dict[str, Any]:
     return layer
 
 
-def _readable(error: ValidationError, layers: Sequence[str]) -> str:
+def _readable(error: ValidationError, model: type[BaseModel], layers: Sequence[str]) -> str:
     lines = []
     for problem in error.errors(include_url=False):
         where = ".".join(str(part) for part in problem["loc"]) or "the configuration"
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(problem["loc"][:-1]), n=1)
+            known = _known_keys(model, problem["loc"][:-1])
+            near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
             hint = f"; did you mean {'.'.join([*map(str, problem['loc'][:-1]), near[0]])}?" if near else ""
             lines.append(f"{where}: no such setting{hint}")
         else:
@@ -144,8 +173,7 @@ def _readable(error: ValidationError, layers: Sequence[str]) -> str:
     return "the configuration has an error:\n  " + "\n  ".join(lines) + f"\n(read from: {', '.join(layers)})"
 
 
-def _known_keys(location: Sequence[str | int]) -> list[str]:
-    model: Any = RecaptureConfig
+def _known_keys(model: Any, location: Sequence[str | int]) -> list[str]:
     for part in location:
         field = getattr(model, "model_fields", {}).get(part)
         annotation = getattr(field, "annotation", None)

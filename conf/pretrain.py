@@ -29,6 +29,9 @@ class GatesConfig(Section):
     hole_gain: float = Field(2.0, description="dB of hole PSNR over the mean-colour control, generic masks.")
     colour_accuracy: float = Field(0.8, le=1, description="With guidance, of a hidden object's colour.")
     depth_abs_rel: float = Field(0.12, gt=0, description="After one scale a clip.")
+    enforce: bool = Field(
+        True, description="Stop at a missed gate; false goes on, and says so in summary, cards and MLflow."
+    )
 
 
 class PretrainConfig(Section):
@@ -47,16 +50,20 @@ class PretrainConfig(Section):
     vae_clips: int = Field(5000, ge=8, description="Clips that crops are cut from.")
     vae_epoch: int = Field(2500, ge=1, description="Steps after which that pool is rendered anew.")
     vae_scale: float = Field(
-        1.0, gt=0, le=1, description="Shrinks the stages' batches and crops, for trials."
+        1.0, gt=0, le=1, description="Shrinks the stages' batches, crops and clips, for trials."
     )
     inpainter: PartConfig = PartConfig(steps=13000, rate=1.5e-3, ema=0.999, warm_up=200, decay_from=0.4)
     inpainter_batch: int = Field(256, ge=1)
     inpainter_clips: int = Field(8000, ge=1, description="Clips in each encoded pool.")
     inpainter_masks: int = Field(3, ge=1, description="Masked versions of each.")
+    inpainter_scale: float = Field(1.0, gt=0, le=1, description="Shrinks the clips' sides, for trials.")
     inpainter_epoch: int = Field(2500, ge=1, description="Steps after which the pool is made anew.")
     depth: PartConfig = PartConfig(steps=4500, rate=1e-3, ema=0.998, warm_up=200, decay_from=0.3)
     depth_batch: int = Field(96, ge=1)
     transformer: dict[str, int] = Field(default_factory=dict, description="Changes to its architecture.")
     autoencoder: dict[str, int] = Field(default_factory=dict, description="Changes to its architecture.")
+    depth_model: dict[str, int] = Field(default_factory=dict, description="Changes to its backbone.")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="A run that is killed loses at most so much.")
+    log_every: int = Field(50, ge=1, description="Steps that one point of a curve averages over.")
     gates: GatesConfig = GatesConfig()
     tracking: TrackingConfig = TrackingConfig()

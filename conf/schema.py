@@ -20,6 +20,10 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
+    def flat(self) -> dict[str, Any]:
+        """Return every setting as `section.key`, for MLflow's parameters and the documentation."""
+        return dict(_flatten("", self.model_dump(mode="json")))
+
 
 class DatasetConfig(Section):
     name: Name = Field("sample", description="Names the manifests, the outputs and the MLflow experiment.")
@@ -164,7 +168,9 @@ class FillConfig(Section):
     )
     window: int = Field(49, ge=5, le=1001, description="Frames the filler sees at once: 4n+1.")
     overlap: int = Field(8, ge=0, description="Frames shared by neighbouring windows and cross-faded.")
-    propagate: bool = Field(True, description="classical: take static background from other frames first.")
+    propagate: bool = Field(
+        True, description="Take what other frames saw of a static scene before anything is invented."
+    )
     inpaint_radius: float = Field(
         3.0, gt=0, le=50, description="classical: radius of OpenCV's Telea inpainting."
     )
@@ -263,10 +269,6 @@ class RecaptureConfig(Section):
         if twice:
             raise ValueError(f"two trajectories are called {twice[0]!r}; give each a name of its own")
         return self
-
-    def flat(self) -> dict[str, Any]:
-        """Return every setting as `section.key`, for MLflow's parameters and the documentation."""
-        return dict(_flatten("", self.model_dump(mode="json")))
 
 
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:

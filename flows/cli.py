@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from recapture.conf.schema import RecaptureConfig
+    from recapture.flows.environment import Tracked
 
 app = typer.Typer(
     name="recapture",
@@ -29,6 +30,11 @@ Profile = Annotated[
     str | None, typer.Option("--profile", "-p", help="A name under conf/profile, or a YAML file.")
 ]
 Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="A YAML file layered over the profile.")]
+PRETRAIN_HELP = (
+    "Any setting can follow as --section.key VALUE; `recapture pretrain --print-config` prints them."
+)
+PretrainFile = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file of settings.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print every setting, and do nothing.")]
 PATTERN_HELP = "A glob over items or clips, such as 'bmx/*', or the beginning of a key."
 Pattern = Annotated[str | None, typer.Argument(help=PATTERN_HELP)]
 All = Annotated[bool, typer.Option("--all", help="Everything that is quarantined.")]
@@ -74,6 +80,31 @@ def config(context: typer.Context, profile: Profile = None, dataset: Dataset = N
 
     settings = _config(context, profile, dataset).model_dump(mode="json")
     typer.echo(yaml.safe_dump(settings, sort_keys=False), nl=False)
+
+
+@app.command(context_settings=SETTINGS, epilog=PRETRAIN_HELP)
+def pretrain(context: typer.Context, config: PretrainFile = None, print_config: PrintConfig = False) -> None:
+    """Train the embedded base and depth model on procedural scenes, judge and export them."""
+    from recapture.conf.load import load_pretrain_config
+
+    settings = load_pretrain_config(config, environment=os.environ, arguments=context.args)
+    if print_config:
+        import yaml
+
+        typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), nl=False)
+        return
+    # A failed gate is one line here; Prefect's UI keeps the traceback.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    _prepare(settings)
+    from recapture.flows.pretrain import pretrain as flow
+    from recapture.tasks.pretrain_gates import GateFailed
+
+    try:
+        result = flow(settings)
+    except GateFailed as failed:
+        typer.secho(f"recapture: {failed}", fg="red", err=True)
+        sys.exit(1)
+    typer.echo("\n".join(result.lines()))
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
@@ -195,7 +226,7 @@ def _pattern(
     return None, _config(context, profile, dataset)
 
 
-def _prepare(config: RecaptureConfig) -> None:
+def _prepare(config: Tracked) -> None:
     from recapture.flows.environment import prepare_environment
 
     prepare_environment(config)

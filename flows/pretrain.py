@@ -5,53 +5,66 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from recapture.conf.pretrain import PARTS, PretrainConfig
 from recapture.flows.environment import tracking_destination
-from recapture.tasks.pretrain import Pretraining, file_log
+from recapture.tasks.memory import code_version
+from recapture.tasks.pretrain import Pretraining
 from recapture.tasks.pretrain_export import export_parts
+from recapture.tasks.pretrain_gates import GateFailed, check
 from recapture.tasks.pretrain_judge import judge, sample_grid
+from recapture.tasks.pretrain_log import curve, file_log
+from recapture.tasks.pretrain_summary import Pretrained
 from recapture.tasks.tracking import Tracker, start_run
 
 
 @flow(name="pretrain", flow_run_name="seed {config.seed}", persist_result=False)
-def pretrain(config: PretrainConfig) -> dict[str, dict[str, float]]:
-    """Train what is not trained yet, judge it, and export it; return the scores of each part.
+def pretrain(config: PretrainConfig) -> Pretrained:
+    """Train what is not trained yet, judge it, and export it.
 
-    A part resumes from its last checkpoint. Raises GateFailed, naming gate and value, before anything is
-    built on a part that falls short.
+    A part resumes from its last checkpoint. Raises GateFailed, naming part, gate, value and bound, before
+    anything is built on a part that falls short, unless gates.enforce is off.
     """
     run = Pretraining(config)
+    tags = {"flow": "pretrain", **code_version()}
     uri, root = tracking_destination(config)
-    tracker = start_run(uri, "pretrain", f"seed {config.seed}", {"flow": "pretrain"}, artifact_root=root)
-    tracker.params(config.model_dump(mode="json"))
-    scores = {}
+    tracker = start_run(uri, "pretrain", f"pretrain, seed {config.seed}", tags, artifact_root=root)
+    tracker.params(config.flat())
+    tracker.text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), "config.yaml")
+    result = Pretrained(config)
     try:
         for part in PARTS:
-            one = train_part.with_options(name=part, task_run_name=part)
-            scores[part] = one(run, part, tracker)
-        summary = export_parts(run, scores, Path(config.output))
+            train = train_part.with_options(name=part, task_run_name=part)
+            result.scores[part] = train(run, part, tracker, tags)
+            check(config, part, result.scores[part])
+        export_parts(run, result.scores, Path(config.output))
+        result.exported = True
+    except GateFailed:
+        remember(result, tracker, failed=True)
+        raise
     except BaseException:
         tracker.finish(failed=True)
         raise
-    tracker.text(summary, "summary.md")
-    tracker.finish()
-    create_markdown_artifact(markdown=summary, key="pretrain-summary")
-    return scores
+    remember(result, tracker, failed=False)
+    return result
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def train_part(run: Pretraining, part: str, tracker: Tracker) -> dict[str, float]:
-    """Train one part to its end, log its curve and a grid of samples, and hold it to its gates."""
-    child = tracker.child(part, {"part": part})
-    to_file = file_log(run.folder / "log.jsonl", part)
+def train_part(run: Pretraining, part: str, tracker: Tracker, tags: Mapping[str, str]) -> dict[str, float]:
+    """Train one part to its end and judge it; log its curve from the first step on, scores and samples."""
+    child = tracker.child(part, {**tags, "part": part})
+    to_file, before = file_log(run.folder, part), curve(run.folder, part)
+    for step, values in before.items():
+        child.metrics(values, step)
 
     def log(step: int, values: Mapping[str, float]) -> None:
         to_file(step, values)
-        child.metrics(values, step)
+        if step not in before:
+            child.metrics(values, step)
 
     try:
         if not run.finished(part):
@@ -59,9 +72,16 @@ def train_part(run: Pretraining, part: str, tracker: Tracker) -> dict[str, float
         scores = run.scores(part, judge)
         child.metrics(scores)
         child.image(sample_grid(run, part), part)
-        run.check(part, scores)
     except BaseException:
         child.finish(failed=True)
         raise
     child.finish()
     return scores
+
+
+def remember(result: Pretrained, tracker: Tracker, *, failed: bool) -> None:
+    """Leave the summary in MLflow and in Prefect."""
+    tracker.text(result.markdown(), "summary.md")
+    tracker.tags({"gates_missed": ", ".join(f"{gate.part}/{gate.name}" for gate in result.missed)})
+    tracker.finish(failed=failed)
+    create_markdown_artifact(markdown=result.markdown(), key="pretrain-summary")

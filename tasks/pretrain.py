@@ -1,9 +1,8 @@
 """Pre-training of the embedded base, part by part: autoencoder, inpainter with its text encoder, depth.
 
-Each part resumes from its last checkpoint, is judged on held-out scenes, and raises GateFailed where it falls
-short. Runs where only torch, diffusers and transformers are installed:
+Each part resumes from its last checkpoint, and is judged on held-out scenes. Runs without Prefect and MLflow:
 
-    python -m recapture.tasks.pretrain vae --seconds 500 --set vae.steps=7000
+    python -m recapture.tasks.pretrain vae --seconds 500 --vae.steps 7000
 """
 
 from __future__ import annotations
@@ -11,19 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recapture.conf.load import UserError
+from recapture.conf.load import UserError, load_pretrain_config
 from recapture.conf.pretrain import PARTS, PartConfig, PretrainConfig
 from recapture.datasets.scene_stream import SceneStream
 from recapture.datasets.scenes import caption_words
@@ -36,8 +34,16 @@ from recapture.models.pretraining.inpainter import (
     build_text_encoder,
     build_transformer,
     latent_statistics,
+    shrink_buckets,
 )
-from recapture.models.pretraining.trainer import Learner, Log, Schedule, Trainer
+from recapture.models.pretraining.trainer import (
+    Diverged,
+    Learner,
+    Log,
+    OtherSettings,
+    Schedule,
+    Trainer,
+)
 from recapture.models.pretraining.vae import (
     NOISE,
     REFINING,
@@ -46,6 +52,7 @@ from recapture.models.pretraining.vae import (
     Stage,
     VaeLearner,
     build_vae,
+    shrink_stages,
 )
 from recapture.tasks.pretrain_data import (
     DepthFrames,
@@ -54,12 +61,11 @@ from recapture.tasks.pretrain_data import (
     channels_first,
     make_tokenizer,
 )
+from recapture.tasks.pretrain_gates import check
+from recapture.tasks.pretrain_log import file_log
+from recapture.tasks.pretrain_weights import FinishedWeights
 
 FIRST_TRAINING_SEED = 1_000_000
-
-
-class GateFailed(UserError):
-    """A part of the base is not good enough to build on."""
 
 
 class Pretraining:
@@ -68,10 +74,15 @@ class Pretraining:
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
         wanted = config.device
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise UserError(
+                "pretrain: device=cuda, but torch sees no GPU; set device=auto, or mend the driver"
+            )
         self.device = torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
         )
         self.folder = Path(config.work)
+        self.weights = FinishedWeights(config)
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True
@@ -80,30 +91,42 @@ class Pretraining:
     def train(self, part: str, log: Log, *, until: float = math.inf, stop_at: int | None = None) -> bool:
         """Train a part up to its schedule's end, `until` (time.monotonic) or a step; return whether finished.
 
-        The inpainter needs a finished autoencoder. Raises Diverged when a loss is no longer a number.
+        The inpainter needs a finished autoencoder. Raises UserError when the loss is no longer a number, and
+        when the folder's checkpoint was made with other settings.
         """
         trainer = self.trainer(part)
-        finished = trainer.run(log, until=until, stop_at=stop_at)
+        every, save_seconds = self.config.log_every, self.config.checkpoint_seconds
+        try:
+            finished = trainer.run(
+                log, log_every=every, save_seconds=save_seconds, until=until, stop_at=stop_at
+            )
+        except (Diverged, OtherSettings) as error:
+            raise UserError(f"pretrain: {error}") from error
         if finished:
             trainer.use_average()
             self._keep(part, trainer)
         return finished
 
     def finished(self, part: str) -> bool:
-        """Whether a part has been trained to its end."""
-        return (self.folder / f"{part}.finished.safetensors").exists()
+        """Whether a part has been trained to its end; raises UserError when with other settings."""
+        return self.weights.exists(part)
 
     def scores(self, part: str, judge: Callable[[Pretraining, str], dict[str, float]]) -> dict[str, float]:
         """What the judge says of a finished part; remembered beside its weights."""
         path = self.folder / f"{part}.scores.json"
-        if not path.exists():
-            path.write_text(json.dumps(judge(self, part), indent=2))
-        scores: dict[str, float] = json.loads(path.read_text())
+        judged = {
+            "weights": self.weights.digest(part),
+            "held_out": self.config.held_out,
+            "side": self.config.side,
+        }
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if known.get("judged") != judged:
+            known = {"judged": judged, "scores": judge(self, part)}
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(known, indent=2))
+            partial.replace(path)
+        scores: dict[str, float] = known["scores"]
         return scores
-
-    def check(self, part: str, scores: Mapping[str, float]) -> None:
-        """Raise GateFailed where a part falls short of its gates."""
-        check(part, scores, gate_bounds(self.config, part))
 
     def trainer(self, part: str) -> Trainer:
         """The trainer of a part, at its first step until it is resumed."""
@@ -115,7 +138,7 @@ class Pretraining:
             "inpainter": self._inpainter,
             "depth": self._depth,
         }
-        return Trainer(part, make[part](), schedule, self.folder, settings.ema)
+        return Trainer(part, make[part](), schedule, self.folder, settings.ema, self.weights.made_with(part))
 
     @cached_property
     def stream(self) -> SceneStream:
@@ -139,17 +162,14 @@ class Pretraining:
     def _vae_learner(
         self, vae: Any, stages: tuple[Stage, ...], steps: int, seed: int, noise: float
     ) -> VaeLearner:
-        config, scale = self.config, self.config.vae_scale
-        stages = tuple(
-            Stage(s.frames, max(32, round(s.side * scale / 32) * 32), max(2, round(s.batch * scale)), s.share)
-            for s in stages
-        )
+        config = self.config
+        stages = shrink_stages(stages, config.vae_scale)
         if self.device.type == "cuda":
             for module in vae.modules():
                 if isinstance(module, torch.nn.Conv3d):
                     weight = module.weight
                     weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
-        clips = VaeClips(self.stream, seed, config.vae_clips, config.vae_epoch)
+        clips = VaeClips(self.stream, seed, config.vae_clips, config.vae_epoch, config.vae_scale)
         return VaeLearner(vae, clips, steps, seed, stages, noise)
 
     def _inpainter(self) -> InpainterLearner:
@@ -162,7 +182,8 @@ class Pretraining:
         inpainter = self.new_inpainter()
         if self.device.type == "cuda":
             inpainter.transformer.compile_repeated_blocks(dynamic=False)
-        return InpainterLearner(inpainter, vae, source, (mean, deviation), config.seed, plan, BUCKETS)
+        buckets = shrink_buckets(BUCKETS, config.inpainter_scale)
+        return InpainterLearner(inpainter, vae, source, (mean, deviation), config.seed, plan, buckets)
 
     def new_inpainter(self) -> Inpainter:
         """Transformer and text encoder at their start values."""
@@ -175,8 +196,12 @@ class Pretraining:
 
     def _depth(self) -> DepthLearner:
         frames = DepthFrames(self.stream, self.config.seed)
-        model = build_depth_model(self.config.seed, self.device)
+        model = self.new_depth_model()
         return DepthLearner(model, frames, self.config.seed, self.config.depth_batch)
+
+    def new_depth_model(self) -> Any:
+        """The depth model at its start values."""
+        return build_depth_model(self.config.seed, self.device, **self.config.depth_model)
 
     def _keep(self, part: str, trainer: Trainer) -> None:
         """Write a finished part's averaged weights, half as long; with the autoencoder, its statistics."""
@@ -193,18 +218,11 @@ class Pretraining:
             weights["statistics.mean"], weights["statistics.deviation"] = (
                 value.cpu() for value in latent_statistics(vae, videos)
             )
-        save_file(weights, self.folder / f"{part}.finished.safetensors")
-
-    def finished_weights(self, part: str) -> dict[str, Tensor]:
-        """The averaged weights of a finished part; raises UserError when it is not finished."""
-        path = self.folder / f"{part}.finished.safetensors"
-        if not path.exists():
-            raise UserError(f"pretrain: {part} is not trained yet ({path} is missing); train it first")
-        return {name: value.float() for name, value in load_file(path).items()}
+        self.weights.write(part, weights)
 
     def finished_vae(self, part: str = "refine") -> tuple[Any, Tensor, Tensor]:
         """The trained autoencoder, and its latents' mean and deviation [16]."""
-        weights = self.finished_weights(part)
+        weights = self.weights.read(part)
         mean, deviation = (weights.pop(f"statistics.{x}").to(self.device) for x in ("mean", "deviation"))
         vae = build_vae(self.config.seed, self.device, **self.config.autoencoder)
         vae.load_state_dict(weights)
@@ -213,86 +231,35 @@ class Pretraining:
     def finished_inpainter(self) -> Inpainter:
         """The trained transformer and text encoder."""
         inpainter = self.new_inpainter()
-        inpainter.load_state_dict(self.finished_weights("inpainter"))
+        inpainter.load_state_dict(self.weights.read("inpainter"))
         return inpainter.requires_grad_(False).eval()
 
     def finished_depth(self) -> Any:
         """The trained depth model."""
-        model = build_depth_model(self.config.seed, self.device)
-        model.load_state_dict(self.finished_weights("depth"))
+        model = self.new_depth_model()
+        model.load_state_dict(self.weights.read("depth"))
         return model.requires_grad_(False).eval()
 
 
-def check(part: str, scores: Mapping[str, float], bounds: Mapping[str, tuple[str, float]]) -> None:
-    """Raise GateFailed where a score is on the wrong side of its bound: ('>=' or '<=', value)."""
-    for name, (side, bound) in bounds.items():
-        value = scores[name]
-        if not (value >= bound if side == ">=" else value <= bound):
-            raise GateFailed(
-                f"pretrain: gate {part}/{name} failed: {value:.4g}, needed {side} {bound:g}; train {part} "
-                f"longer ({part}.steps), or lower the bound under gates if you know why"
-            )
-
-
-def gate_bounds(config: PretrainConfig, part: str) -> dict[str, tuple[str, float]]:
-    """The gates of a part, by the name of the score."""
-    gates = config.gates
-    return {
-        "vae": {},
-        "refine": {
-            "classic/psnr": (">=", gates.vae_psnr),
-            "classic/chroma_r2": (">=", gates.vae_chroma_r2),
-            "wide/psnr": (">=", gates.vae_psnr),
-            "wide/chroma_r2": (">=", gates.vae_chroma_r2),
-        },
-        "depth": {f"{v}/abs_rel": ("<=", gates.depth_abs_rel) for v in ("classic", "wide")},
-        "inpainter": {
-            "hole_gain": (">=", gates.hole_gain),
-            "colour_accuracy": (">=", gates.colour_accuracy),
-        },
-    }[part]
-
-
-def file_log(path: Path, part: str) -> Log:
-    """A log that appends a JSON line a record to a file, and prints it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-
-    def write(step: int, values: Mapping[str, float]) -> None:
-        rounded = {name: round(value, 6) for name, value in values.items()}
-        line = json.dumps({"part": part, "step": step, "machine": machine, **rounded})
-        print(line, flush=True)
-        with path.open("a") as file:
-            file.write(line + "\n")
-
-    return write
-
-
 def main(words: list[str] | None = None) -> None:
-    """Train and judge one part without Prefect and MLflow."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Train and judge one part, and hold it to its gates."""
+    from recapture.tasks.pretrain_judge import judge
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--seconds", type=float, default=math.inf, help="Save and stop after so long.")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    given = parser.parse_args(words)
-    values: dict[str, Any] = {}
-    for setting in given.set:
-        key, _, text = setting.partition("=")
-        inner = values
-        *path, last = key.split(".")
-        for name in path:
-            inner = inner.setdefault(name, {})
-        inner[last] = yaml.safe_load(text)
-    for name in PARTS:
-        if name in values:
-            values[name] = {**PretrainConfig().model_dump()[name], **values[name]}
-    run = Pretraining(PretrainConfig.model_validate(values))
-    until = time.monotonic() + given.seconds
-    finished = run.train(given.part, file_log(run.folder / "log.jsonl", given.part), until=until)
-    if finished:
-        from recapture.tasks.pretrain_judge import judge
-
-        print(json.dumps({"part": given.part, "scores": run.scores(given.part, judge)}), flush=True)
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings.")
+    given, settings = parser.parse_known_args(words)
+    try:
+        config = load_pretrain_config(given.config, environment=os.environ, arguments=settings)
+        run, until = Pretraining(config), time.monotonic() + given.seconds
+        log = file_log(run.folder, given.part)
+        if run.finished(given.part) or run.train(given.part, log, until=until):
+            scores = run.scores(given.part, judge)
+            print(json.dumps({"part": given.part, "scores": scores}), flush=True)
+            check(config, given.part, scores)
+    except UserError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -58,10 +58,14 @@ class InpainterClips:
 
 
 class VaeClips:
-    """Random crops of a pool of clips that is rendered anew every `epoch` steps."""
+    """Random crops of a pool of clips that is rendered anew every `epoch` steps.
 
-    def __init__(self, stream: SceneStream, seed: int, clips: int, epoch: int) -> None:
+    scale: of the pool's sides, as in `shrink_stages`.
+    """
+
+    def __init__(self, stream: SceneStream, seed: int, clips: int, epoch: int, scale: float = 1.0) -> None:
         self._stream, self._seed, self._clips, self._epoch = stream, seed, clips, epoch
+        self._height, self._width = (max(36, round(side * scale)) for side in _POOL_SIZE)
         self._made, self._pool = -1, torch.empty(0)
 
     def __call__(self, step: int, stage: Stage) -> Tensor:
@@ -89,7 +93,7 @@ class VaeClips:
         for start in range(0, self._clips, RENDER_AT_ONCE):
             seed = (self._seed * 1009 + epoch) * 1_000_003 + start
             count = min(RENDER_AT_ONCE, self._clips - start)
-            video = self._stream.draw(seed, count, 17, *_POOL_SIZE).video
+            video = self._stream.draw(seed, count, 17, self._height, self._width).video
             parts.append(((video + 1) * 127.5).round().clamp(0, 255).byte())
         return torch.cat(parts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import nn
 from recapture.models.pretraining.depth import DEVIATION, MEAN, SIDE
 from recapture.models.wan.load import Base
 from recapture.tasks.pretrain import Pretraining
-from recapture.tasks.pretrain_card import base_card, depth_card, score_lines
+from recapture.tasks.pretrain_card import Training, base_card, depth_card
+from recapture.tasks.pretrain_log import machines, seconds
 
 SHIFT = 2.0  # of the sampling grid; training drew its noise levels with the same
 
@@ -31,8 +32,8 @@ def trained_base(run: Pretraining) -> Base:
     return Base("inpaint", inpainter.transformer, vae, inpainter.text_encoder, run.tokenizer)
 
 
-def export_base(base: Base, folder: Path, card: str) -> None:
-    """Write a pipeline directory in float16, loadable by `WanPipeline`-like loaders and by `load_base`.
+def export_base(base: Base, folder: Path, training: Training) -> None:
+    """Write a pipeline directory in float16 with its card, for `WanPipeline.from_pretrained` and `load_base`.
 
     The folder is replaced as a whole once everything is written.
     """
@@ -55,12 +56,13 @@ def export_base(base: Base, folder: Path, card: str) -> None:
         "vae": ["diffusers", "AutoencoderKLWan"],
     }
     (partial / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    (partial / "README.md").write_text(card)
+    training.write(partial)
+    (partial / "README.md").write_text(base_card(training), encoding="utf-8")
     _replace(partial, folder)
 
 
-def export_depth(model: Any, folder: Path, card: str) -> None:
-    """Write a transformers depth-estimation directory in float16; the folder is replaced as a whole."""
+def export_depth(model: Any, folder: Path, training: Training) -> None:
+    """Write a transformers depth-estimation directory in float16 with its card; the folder is replaced."""
     partial = _fresh(folder)
     model.half().save_pretrained(partial, safe_serialization=True)
     model.float()
@@ -75,30 +77,28 @@ def export_depth(model: Any, folder: Path, card: str) -> None:
         "do_normalize": True,
     }
     (partial / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
-    (partial / "README.md").write_text(card)
+    training.write(partial)
+    (partial / "README.md").write_text(depth_card(training), encoding="utf-8")
     _replace(partial, folder)
 
 
-def export_parts(run: Pretraining, scores: Mapping[str, Mapping[str, float]], folder: Path) -> str:
-    """Write folder/base and folder/depth with their model cards; return a summary in Markdown."""
+def export_parts(run: Pretraining, scores: Mapping[str, Mapping[str, float]], folder: Path) -> None:
+    """Write folder/base and folder/depth with their model cards."""
     base, depth = trained_base(run), run.finished_depth()
-    curves = run.folder / "log.jsonl"
     sizes = {name: parameters(getattr(base, name)) for name in ("vae", "transformer", "text_encoder")}
-    inpainting = {**scores.get("refine", {}), **scores.get("inpainter", {})}
-    export_base(base, folder / "base", base_card(run.config, sizes, inpainting, curves))
-    export_depth(
-        depth,
-        folder / "depth",
-        depth_card(run.config, parameters(depth), scores.get("depth", {}), curves),
-    )
-    total = folder_bytes(folder / "base") + folder_bytes(folder / "depth")
-    tables = "\n\n".join(f"## {part}\n\n{score_lines(values)}" for part, values in scores.items())
-    return f"# Pre-trained base\n\n{total / 1e6:.1f} MB in `{folder}`\n\n{tables}\n"
+    export_base(base, folder / "base", _record(run, sizes, scores, ("vae", "refine", "inpainter")))
+    export_depth(depth, folder / "depth", _record(run, {"depth": parameters(depth)}, scores, ("depth",)))
 
 
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _record(
+    run: Pretraining,
+    sizes: Mapping[str, int],
+    scores: Mapping[str, Mapping[str, float]],
+    parts: Sequence[str],
+) -> Training:
+    took = {part: seconds(run.folder, part) for part in parts}
+    judged = {part: scores[part] for part in parts if part != "vae"}  # refining replaced it
+    return Training.of(run.config, sizes, judged, took, machines(run.folder, parts))
 
 
 def parameters(model: nn.Module) -> int:

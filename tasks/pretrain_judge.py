@@ -36,8 +36,6 @@ from recapture.tasks.pretrain_export import SHIFT, trained_base
 ASKED = ("red", "yellow", "green", "blue", "pink", "white", "black")
 GUIDANCE = 3.0
 STEPS = 20
-
-
 VARIETIES: tuple[Variety, ...] = ("classic", "wide")
 
 
@@ -55,7 +53,7 @@ def judge(run: Pretraining, part: str) -> dict[str, float]:
 
 
 def held_out_clips(run: Pretraining, variety: Variety) -> SceneClips:
-    """Clips of the held-out scenes of a variety, one each."""
+    """As many clips of the held-out scenes of a variety as there are, of random ones among them."""
     count, side = run.config.held_out, run.config.side
     return SceneStream(range(count), run.device, variety=variety).draw(1, count, 17, side, side)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,15 @@ BUCKETS = (
     Bucket(49, 80, 96, 0.08),
     Bucket(21, 128, 176, 0.14),
 )
+
+
+def shrink_buckets(buckets: tuple[Bucket, ...], scale: float) -> tuple[Bucket, ...]:
+    """Buckets with sides times `scale`, in multiples of 16 and 32 at least."""
+
+    def side(pixels: int) -> int:
+        return max(32, round(pixels * scale / 16) * 16)
+
+    return tuple(replace(b, height=side(b.height), width=side(b.width)) for b in buckets)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -59,14 +59,28 @@ class Diverged(ValueError):
     """The loss is no longer a number."""
 
 
+class OtherSettings(ValueError):
+    """The checkpoint was made with other settings than those of this run."""
+
+
 class Trainer:
     """Trains one learner; `folder` holds its last checkpoint.
 
-    ema is the decay of the running average of the weights, which is what a finished run is judged by.
+    ema: the decay of the running average of the weights, which is what a finished run is judged by.
+    made_with: settings of the learner, as JSON knows them; a checkpoint made with others is refused.
     """
 
-    def __init__(self, name: str, learner: Learner, schedule: Schedule, folder: Path, ema: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        learner: Learner,
+        schedule: Schedule,
+        folder: Path,
+        ema: float,
+        made_with: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name, self.learner, self.schedule, self._folder, self._ema = name, learner, schedule, folder, ema
+        self._made_with = {**asdict(schedule), "ema": ema, **(made_with or {})}
         self._parameters = dict(learner.module.named_parameters())
         self.averaged = {name: p.detach().clone() for name, p in self._parameters.items()}
         self._optimizer = MuonAdamW(self._parameters, learner.is_matrix)
@@ -102,21 +116,28 @@ class Trainer:
                 sums[key] = sums.get(key, 0) + value.detach().float()
             counted += 1
             if self.step % log_every == 0 or self.step == last:
+                self._check_finite(sums)
                 means = {key: float(value) / counted for key, value in sums.items()}
-                if not math.isfinite(means["loss"]):
-                    raise Diverged(
-                        f"{self.name}: the loss is {means['loss']} by step {self.step}; "
-                        f"lower the learning rate ({self.schedule.rate:g}) or raise the warm-up"
-                    )
                 means["steps_per_second"] = counted / (time.monotonic() - begun)
                 means["learning_rate"] = self.schedule.at(self.step - 1)
                 log(self.step, means)
                 sums, counted, begun = {}, 0, time.monotonic()
-                if time.monotonic() - saved > save_seconds:
-                    self.save()
-                    saved = time.monotonic()
+            if time.monotonic() - saved >= save_seconds:
+                self._check_finite(sums)
+                self.save()
+                saved = time.monotonic()
+        self._check_finite(sums)
         self.save()
         return self.finished
+
+    def _check_finite(self, sums: Mapping[str, Tensor]) -> None:
+        for key in ("loss", "gradient_norm"):
+            value = float(sums.get(key, 0.0))
+            if not math.isfinite(value):
+                raise Diverged(
+                    f"{self.name}: the {key} is {value} by step {self.step}; "
+                    f"lower the learning rate ({self.schedule.rate:g}) or raise the warm-up"
+                )
 
     def _one_step(self) -> dict[str, Tensor]:
         self._optimizer.zero_grad()
@@ -147,21 +168,21 @@ class Trainer:
         tensors |= {f"optimizer.{n}": p.contiguous() for n, p in self._optimizer.state().items()}
         path = self._folder / f"{self.name}.safetensors"
         partial = path.with_suffix(".partial")
-        note = {"step": self.step, "schedule": [self.schedule.steps, self.schedule.rate]}
+        note = {"step": self.step, "made_with": self._made_with}
         save_file(tensors, partial, metadata={"recapture": json.dumps(note)})
         partial.replace(path)
 
     def resume(self) -> None:
-        """Continue from the folder's checkpoint, if there is one; it must be of the same schedule."""
+        """Continue from the folder's checkpoint, if there is one; raises OtherSettings."""
         path = self._folder / f"{self.name}.safetensors"
         if not path.exists():
             return
         with safe_open(path, "pt", device=str(next(iter(self._parameters.values())).device)) as file:
             note = json.loads(file.metadata()["recapture"])
-            if note["schedule"] != [self.schedule.steps, self.schedule.rate]:
-                raise ValueError(
-                    f"{self.name}: the checkpoint {path} was made with (steps, rate) {note['schedule']}, not "
-                    f"{[self.schedule.steps, self.schedule.rate]}; remove it or restore the settings"
+            if changed := changed_settings(note["made_with"], self._made_with):
+                raise OtherSettings(
+                    f"{self.name}: the checkpoint {path} was made with {changed}; "
+                    "remove it or restore the settings"
                 )
             with torch.no_grad():
                 for name, parameter in self._parameters.items():
@@ -170,3 +191,9 @@ class Trainer:
             names = self._optimizer.state()
             self._optimizer.load_state({name: file.get_tensor(f"optimizer.{name}") for name in names})
         self.step = note["step"]
+
+
+def changed_settings(made_with: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say "steps=30, not 31" of every setting that differs; '' when none does."""
+    names = [name for name in {**made_with, **wanted} if made_with.get(name) != wanted.get(name)]
+    return ", ".join(f"{name}={made_with.get(name)!r}, not {wanted.get(name)!r}" for name in names)

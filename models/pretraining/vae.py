@@ -8,7 +8,7 @@ opponent colours keep it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -53,6 +53,14 @@ STAGES = (Stage(1, 64, 384, 0.20), Stage(5, 64, 96, 0.25), Stage(17, 64, 48, 0.4
 REFINING = (Stage(17, 64, 48, 0.5), Stage(17, 128, 12, 0.5))
 NOISE, REFINING_NOISE = 0.1, 0.04
 Clips = Callable[[int, Stage], Tensor]  # step, stage -> video [B, 3, T, H, W]
+
+
+def shrink_stages(stages: tuple[Stage, ...], scale: float) -> tuple[Stage, ...]:
+    """Stages with batches and crops times `scale`; crops stay multiples of 32, batches 2 at least."""
+    return tuple(
+        replace(s, side=max(32, round(s.side * scale / 32) * 32), batch=max(2, round(s.batch * scale)))
+        for s in stages
+    )
 
 
 def build_vae(seed: int, device: torch.device | str, **changes: object) -> AutoencoderKLWan:

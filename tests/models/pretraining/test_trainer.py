@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from recapture.models.pretraining.seeds import generator
-from recapture.models.pretraining.trainer import Diverged, Schedule, Trainer
+from recapture.models.pretraining.trainer import Diverged, OtherSettings, Schedule, Trainer
 
 
 class Line:
@@ -69,7 +69,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(tmp_path)
 def test_a_checkpoint_of_another_schedule_is_refused(tmp_path):
     trainer(tmp_path).run(no_log, stop_at=3)
     other = Trainer("line", Line(), Schedule(31, 0.05), tmp_path, ema=0.9)
-    with pytest.raises(ValueError, match=r"was made with \(steps, rate\) \[30, 0.05\]"):
+    with pytest.raises(OtherSettings, match=r"made with steps=30, not 31, warm_up=5, not 60; remove"):
         other.run(no_log)
 
 

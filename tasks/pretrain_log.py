@@ -1,0 +1,60 @@
+"""The curves of pre-training: PART.jsonl in its working folder, a line a record."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recapture.models.pretraining.trainer import Log
+
+
+def file_log(folder: Path, part: str) -> Log:
+    """A log that appends a JSON line a record to the part's file, and prints it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+
+    def write(step: int, values: Mapping[str, float]) -> None:
+        rounded = {name: round(value, 6) for name, value in values.items()}
+        line = json.dumps({"step": step, "machine": machine, **rounded})
+        print(part, line, flush=True)
+        with _path(folder, part).open("a") as file:
+            file.write(line + "\n")
+
+    return write
+
+
+def curve(folder: Path, part: str) -> dict[int, dict[str, float]]:
+    """What was logged of a part: step -> values. Of steps that a resumed run repeated, the last record."""
+    points = {}
+    for entry in _entries(folder, part):
+        points[entry.pop("step")] = {name: value for name, value in entry.items() if name != "machine"}
+    return dict(sorted(points.items()))
+
+
+def seconds(folder: Path, part: str) -> float:
+    """Seconds that a part's steps took, with the making of their data; steps made twice count once."""
+    took, last = 0.0, 0
+    for entry in _entries(folder, part):
+        steps = max(0, entry["step"] - last)
+        took += steps / entry["steps_per_second"]
+        last += steps
+    return took
+
+
+def machines(folder: Path, parts: Sequence[str]) -> str:
+    """The machines that the parts were trained on, separated by commas."""
+    return ", ".join(sorted({entry["machine"] for part in parts for entry in _entries(folder, part)}))
+
+
+def _path(folder: Path, part: str) -> Path:
+    return folder / f"{part}.jsonl"
+
+
+def _entries(folder: Path, part: str) -> list[dict[str, Any]]:
+    path = _path(folder, part)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
