@@ -1,0 +1,118 @@
+"""The next round's data: a recaptured video is lifted, filmed from the source's camera, and compared with it.
+
+As flow matching, "back at the source the video must be the source" is one more pair: the recaptured video
+seen from the source camera is the degraded clip, the real source the target. No gradient goes through
+sampling, and supervision is always real pixels. (EasyCreator names a spatio-temporal consistency MSE; this
+form of it is this project's reading.)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recapture.models.depth.alignment import MIN_AGREEMENT, fit_disparity, follow_scale
+from recapture.models.fill.inpaint import background_depth
+from recapture.models.fill.view import RenderedView, SourceView
+from recapture.models.geometry.rasterize import Rendered, render
+from recapture.models.metrics.image import psnr
+from recapture.models.tuning.pairs import Pair
+
+LIMIT = 25.0  # no completed depth is more than so many times the median known one
+
+
+def filled_depth(
+    view: RenderedView,
+    prediction: Tensor | None = None,  # [T, H, W] of the filled video, non-finite = unknown
+    kind: Literal["inverse", "metric"] = "inverse",
+) -> Tensor:
+    """z-depth [T, H, W] of a filled view: as rendered where visible, completed in holes.
+
+    A depth model's prediction (kind as in `align_depth`) is fitted to the rendered depth frame by frame on
+    visible pixels, in disparity. Without one, or where fewer than half of a frame's visible pixels agree with
+    the fit, a hole takes the depth of the background beside it.
+    """
+    known = view.visible & torch.isfinite(view.depth) & (view.depth > 0)
+    if not known.any():
+        raise ValueError("tuning: the rendered view has no visible pixel with depth; choose a smaller angle")
+    farthest = LIMIT * float(view.depth[known].median())
+    completed = []
+    for t in range(len(view.depth)):
+        depth = torch.where(known[t], view.depth[t], torch.full_like(view.depth[t], torch.nan))
+        guess = None if prediction is None else _fitted(prediction[t], depth, kind, farthest)
+        if guess is None and known[t].any():
+            guess = background_depth(view.depth[t], known[t])
+        if guess is None:
+            guess = torch.full_like(depth, farthest)
+        completed.append(torch.where(known[t], view.depth[t], guess.to(depth.dtype)))
+    return torch.stack(completed)
+
+
+def cycle_back(source: SourceView, view: RenderedView, video: Tensor, depth: Tensor) -> Rendered:
+    """The filled view (video [T, 3, H, W], depth [T, H, W]) seen again by the source's cameras.
+
+    Frame t of the view must show frame t of the source.
+    """
+    return render(
+        video,
+        depth,
+        view.intrinsics,
+        view.world_to_camera,
+        source.intrinsics,
+        source.world_to_camera,
+        size=(source.depth.shape[1], source.depth.shape[2]),
+    )
+
+
+def cycle_quality(source: SourceView, returned: Rendered) -> float:
+    """PSNR in dB of the returned video against the source where it is visible; NaN where nothing is."""
+    return psnr(returned.video, source.video, returned.visible & source.known)
+
+
+def cycle_pair(source: SourceView, returned: Rendered, angle: float, weight: float = 1.0) -> Pair:
+    """The returned video with its holes, and the real source as the target."""
+    return Pair(returned.video, returned.visible, source.video, "cycle", angle, weight)
+
+
+def pseudo_pair(view: RenderedView, video: Tensor, angle: float, weight: float) -> Pair:
+    """The rendered view with its holes, and what the tuned model made of it [T, 3, H, W] as the target.
+
+    The target shows the render's own pixels where visible, so that nothing but the holes is learned from it.
+    """
+    target = torch.where(view.visible[:, None], view.video, video)
+    return Pair(view.video, view.visible, target, "pseudo", angle, weight)
+
+
+def quality_weight(quality: float, threshold: float, full: float) -> float:
+    """A self-made pair's weight: 0 up to `threshold` dB (and for NaN), 1 from `full` on, linear between."""
+    if full < threshold:
+        raise ValueError(f"tuning: full weight at {full:g} dB lies below the threshold {threshold:g}")
+    if math.isnan(quality) or quality <= threshold:
+        return 0.0
+    return 1.0 if quality >= full else (quality - threshold) / (full - threshold)
+
+
+def _fitted(
+    prediction: Tensor, depth: Tensor, kind: Literal["inverse", "metric"], farthest: float
+) -> Tensor | None:
+    """Depth [H, W] of one frame's prediction, fitted to depth (NaN = unknown); None where they disagree."""
+    usable = torch.isfinite(prediction) & ((prediction > 0) if kind == "metric" else True)
+    raw = torch.where(usable, prediction.double(), torch.nan)
+    reference = 1 / depth.double()
+    if kind == "metric":
+        raw = 1 / raw
+        gain = follow_scale(raw, reference)
+        fitted = gain * raw
+        common = ~raw.isnan() & ~reference.isnan()
+        spread = float(reference[common].std(correction=0)) if common.any() else 0.0
+        close = (fitted - reference)[common].abs() <= 0.25 * spread + 1e-12
+        agreement = float(close.double().mean()) if common.any() else 0.0
+    else:
+        a, b, agreement = fit_disparity(raw, reference)
+        fitted = a * raw + b
+    if agreement < MIN_AGREEMENT:
+        return None
+    return 1 / torch.where(fitted.isnan(), 1 / farthest, fitted).clamp_min(1 / farthest)
