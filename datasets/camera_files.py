@@ -1,129 +1,202 @@
-"""Camera paths in files: a 4x4 npz or JSON of our own, on any fsspec URL.
+"""Camera paths in files of every public dialect, on any fsspec URL: read, write, convert.
 
-npz: arrays world_to_camera [T,4,4] and perhaps intrinsics [T,3,3] or [3,3].
-JSON: {"convention": "opencv", "world_to_camera": [T][4][4], "intrinsics": [T][3][3]}, the first one optional.
-Both are OpenCV (x right, y down, z forward), intrinsics in pixels with centres at +0.5.
-A further dialect is one more function in READERS.
+All become OpenCV axes, world to camera, pixel centres at +0.5 when read. docs/inputs.md lists them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
-from io import BytesIO
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Literal, get_args
 
 import fsspec
 import numpy as np
 import torch
 from torch import Tensor
 
-CONVENTION = "opencv"
+from recapture.datasets.camera_formats.angles import ANGLE_FORMATS, read_angles, write_angles
+from recapture.datasets.camera_formats.cameras import (
+    CameraFileError,
+    Cameras,
+    checked,
+    intrinsics_for,
+    read_bytes,
+)
+from recapture.datasets.camera_formats.colmap import model_files, read_colmap, write_colmap
+from recapture.datasets.camera_formats.dycheck import read_dycheck
+from recapture.datasets.camera_formats.kubric import read_kubric
+from recapture.datasets.camera_formats.multicamvideo import read_multicamvideo, write_multicamvideo
+from recapture.datasets.camera_formats.nerfstudio import read_nerfstudio, write_nerfstudio
+from recapture.datasets.camera_formats.opencv import read_opencv, write_opencv
+from recapture.datasets.camera_formats.realestate10k import read_realestate10k, write_realestate10k
+from recapture.datasets.keys import file_hash
+
+__all__ = [
+    "CameraFileError",
+    "Cameras",
+    "camera_file_hash",
+    "convert_cameras",
+    "load_cameras",
+    "read_cameras",
+    "store_cameras",
+    "write_cameras",
+]
+
+CameraFormat = Literal[
+    "auto", "opencv", "realestate10k", "multicamvideo", "colmap", "nerfstudio", "kubric", "dycheck"
+]
+WRITABLE = ("opencv", "realestate10k", "multicamvideo", "colmap", "colmap_binary", "nerfstudio")
 
 
-class CameraFileError(ValueError):
-    """A camera file that cannot be used; the message names it, what is wrong and the way out."""
+def load_cameras(uri: str, dialect: str = "auto", camera: str | None = None) -> Cameras:
+    """Read a camera path as its file states it.
 
-
-def read_cameras(uri: str) -> tuple[Tensor, Tensor | None]:
-    """Read a camera path.
-
-    Returns world_to_camera [T, 4, 4] and intrinsics [T, 3, 3] or None, both float64.
-    Raises: CameraFileError for a missing or broken file, another convention, wrong shapes, non-finite values.
+    camera: which one, in dialects whose files hold several. auto knows .npz, .json by its keys, and folders;
+    text is never guessed. Raises: CameraFileError.
     """
-    suffix = PurePosixPath(uri).suffix.lower()
-    reader = READERS.get(suffix)
-    if reader is None:
-        raise CameraFileError(f"cameras {uri!r}: unknown suffix {suffix!r}; use {' or '.join(READERS)}")
-    try:
-        with fsspec.open(uri, "rb") as stream:
-            content = stream.read()
-    except FileNotFoundError as error:
-        raise CameraFileError(f"cameras {uri!r}: there is no such file; check its path") from error
-    try:
-        fields = reader(content)
-    except Exception as error:  # whatever a parser makes of a broken file
+    if dialect == "auto":
+        dialect = _recognised(uri)
+    if camera is not None and dialect not in ("multicamvideo", "dycheck"):
+        raise CameraFileError(f"cameras {uri!r}: a {dialect} file holds one camera; leave out {camera!r}")
+    if dialect == "opencv":
+        return read_opencv(uri)
+    if dialect == "realestate10k":
+        return read_realestate10k(uri)
+    if dialect == "multicamvideo":
+        return read_multicamvideo(uri, camera)
+    if dialect == "colmap":
+        return read_colmap(uri)
+    if dialect == "nerfstudio":
+        return read_nerfstudio(uri)
+    if dialect == "kubric":
+        return read_kubric(uri)
+    if dialect == "dycheck":
+        return read_dycheck(uri, camera)
+    raise CameraFileError(
+        f"cameras {uri!r}: format {dialect!r} is unknown; use {', '.join(get_args(CameraFormat))}"
+    )
+
+
+def read_cameras(
+    uri: str,
+    dialect: str = "auto",
+    *,
+    camera: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Read a camera path for pictures of a size (width, height).
+
+    Returns world_to_camera [T, 4, 4] and intrinsics [T, 3, 3] in their pixels or None, both float64.
+    Without a size, intrinsics are in the pixels that the file means. Raises: CameraFileError.
+    """
+    cameras = load_cameras(uri, dialect, camera)
+    intrinsics = cameras.intrinsics
+    if size is not None:
+        intrinsics = intrinsics_for(cameras, *size)
+    elif cameras.size == (1, 1):
+        raise CameraFileError(f"cameras {uri!r}: its intrinsics are normalised; say for which size")
+    pose = torch.from_numpy(cameras.world_to_camera)
+    return pose, None if intrinsics is None else torch.from_numpy(intrinsics)
+
+
+def write_cameras(
+    uri: str,
+    world_to_camera: Tensor,  # [T, 4, 4]
+    intrinsics: Tensor | None = None,  # [T, 3, 3]
+    *,
+    size: tuple[int, int] | None = None,
+    dialect: str = "opencv",
+    camera: str | None = None,
+) -> None:
+    """Write a camera path; size: (width, height) of the pictures that the intrinsics are for.
+
+    Raises: CameraFileError for cameras that are none, or where the dialect needs what is not given.
+    """
+    pose = np.asarray(world_to_camera, dtype=np.float64)
+    lens = None if intrinsics is None else np.asarray(intrinsics, dtype=np.float64)
+    store_cameras(uri, Cameras(pose, lens, size), dialect, camera)
+
+
+def store_cameras(uri: str, cameras: Cameras, dialect: str, camera: str | None = None) -> None:
+    """Write cameras in a dialect of WRITABLE; raises CameraFileError."""
+    checked(cameras, uri)
+    if dialect == "opencv":
+        write_opencv(uri, cameras)
+    elif dialect == "realestate10k":
+        write_realestate10k(uri, cameras)
+    elif dialect == "multicamvideo":
+        write_multicamvideo(uri, cameras, camera)
+    elif dialect in ("colmap", "colmap_binary"):
+        write_colmap(uri, cameras, binary=dialect == "colmap_binary")
+    elif dialect == "nerfstudio":
+        write_nerfstudio(uri, cameras)
+    else:
+        raise CameraFileError(f"cameras {uri!r}: {dialect!r} cannot be written; use {', '.join(WRITABLE)}")
+
+
+def convert_cameras(
+    source: str,
+    target: str,
+    *,
+    source_format: str = "auto",
+    target_format: str = "opencv",
+    camera: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> None:
+    """Convert a trajectory file into another dialect.
+
+    size: (width, height) of the pictures, where the source does not say it and the target needs it. Dialects
+    of three lines become one another only: they turn about a pivot whose depth no file holds.
+    Raises: CameraFileError.
+    """
+    if source_format in ANGLE_FORMATS and target_format in ANGLE_FORMATS:
+        write_angles(target, read_angles(source, source_format), target_format)
+        return
+    if source_format in ANGLE_FORMATS or target_format in ANGLE_FORMATS:
         raise CameraFileError(
-            f"cameras {uri!r}: it cannot be read as {suffix[1:]} ({error}); write it again"
-        ) from error
-    return _checked(uri, fields)
+            f"trajectory {source!r}: {source_format} cannot become {target_format}, as angles turn about a "
+            "pivot whose depth only a clip knows; preview the trajectory on a clip and take its cameras.npz"
+        )
+    cameras = load_cameras(source, source_format, camera)
+    if size is not None:
+        cameras = replace(cameras, intrinsics=intrinsics_for(cameras, *size), size=size)
+    store_cameras(target, cameras, target_format)
 
 
-def write_cameras(uri: str, world_to_camera: Tensor, intrinsics: Tensor | None = None) -> None:
-    """Write a camera path ([T, 4, 4], [T, 3, 3]) as npz or JSON, by the suffix of uri."""
-    fields = {"world_to_camera": np.asarray(world_to_camera, dtype=np.float64)}
-    if intrinsics is not None:
-        fields["intrinsics"] = np.asarray(intrinsics, dtype=np.float64)
-    _checked(uri, fields)
+def camera_file_hash(uri: str) -> str:
+    """Return the hash of what a trajectory file's cameras depend on, also where it is a folder."""
+    fs, path = fsspec.core.url_to_fs(uri)
+    if not fs.isdir(path):
+        return file_hash(uri)
+    model = model_files(uri)
+    files = list(model) if model else [str(fs.unstrip_protocol(file)) for file in sorted(fs.find(path))]
+    return hashlib.sha256(" ".join(file_hash(file) for file in files).encode()).hexdigest()
+
+
+def _recognised(uri: str) -> str:
     suffix = PurePosixPath(uri).suffix.lower()
     if suffix == ".npz":
-        buffer = BytesIO()
-        np.savez(buffer, **fields)  # type: ignore[arg-type]
-        content = buffer.getvalue()
-    elif suffix == ".json":
-        lists = {name: array.tolist() for name, array in fields.items()}
-        content = json.dumps({"convention": CONVENTION} | lists).encode()
-    else:
-        raise CameraFileError(f"cameras {uri!r}: unknown suffix {suffix!r}; use {' or '.join(READERS)}")
-    with fsspec.open(uri, "wb") as stream:
-        stream.write(content)
+        return "opencv"
+    if suffix == ".json":
+        return _recognised_json(uri)
+    fs, path = fsspec.core.url_to_fs(uri)
+    if fs.isdir(path):
+        return "colmap" if model_files(uri) else "dycheck"
+    raise CameraFileError(
+        f"cameras {uri!r}: suffix {suffix!r} does not tell the dialect; name the format: "
+        f"{', '.join((*get_args(CameraFormat)[1:], *ANGLE_FORMATS))}"
+    )
 
 
-def _read_npz(content: bytes) -> Mapping[str, Any]:
-    with np.load(BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
-def _read_json(content: bytes) -> Mapping[str, Any]:
-    fields = json.loads(content)
-    if not isinstance(fields, dict):
-        raise ValueError("it is not a JSON object")
-    return fields
-
-
-READERS: dict[str, Callable[[bytes], Mapping[str, Any]]] = {".npz": _read_npz, ".json": _read_json}
-
-
-def _checked(uri: str, fields: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-    convention = str(fields.get("convention", CONVENTION))
-    if convention != CONVENTION:
-        raise CameraFileError(
-            f"cameras {uri!r}: convention is {convention!r}; convert them to {CONVENTION!r}"
-        )
-    if "world_to_camera" not in fields:
-        raise CameraFileError(
-            f"cameras {uri!r}: it has {', '.join(sorted(fields)) or 'nothing'}, no world_to_camera [T,4,4]"
-        )
-    world_to_camera = _array(uri, "world_to_camera", fields["world_to_camera"], 4)
-    if not np.allclose(world_to_camera[:, 3], [0, 0, 0, 1], atol=1e-6):
-        raise CameraFileError(
-            f"cameras {uri!r}: world_to_camera has a last row other than 0 0 0 1; is it transposed?"
-        )
-    if fields.get("intrinsics") is None:
-        return torch.from_numpy(world_to_camera), None
-    intrinsics = np.asarray(fields["intrinsics"])
-    if intrinsics.shape == (3, 3):
-        intrinsics = np.broadcast_to(intrinsics, (len(world_to_camera), 3, 3)).copy()
-    intrinsics = _array(uri, "intrinsics", intrinsics, 3)
-    if len(intrinsics) != len(world_to_camera):
-        raise CameraFileError(
-            f"cameras {uri!r}: {len(intrinsics)} intrinsics for {len(world_to_camera)} world_to_camera; "
-            "give one a frame, or a single 3x3"
-        )
-    return torch.from_numpy(world_to_camera), torch.from_numpy(intrinsics)
-
-
-def _array(uri: str, name: str, values: Any, side: int) -> np.ndarray:
+def _recognised_json(uri: str) -> str:
     try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise CameraFileError(
-            f"cameras {uri!r}: {name} is not a regular array of numbers ({error})"
-        ) from error
-    if array.ndim != 3 or array.shape[1:] != (side, side) or not len(array):
-        raise CameraFileError(f"cameras {uri!r}: {name} is {list(array.shape)}, it must be [T,{side},{side}]")
-    broken = np.flatnonzero(~np.isfinite(array).all(axis=(1, 2)))
-    if len(broken):
-        raise CameraFileError(f"cameras {uri!r}: {name} is not finite in frames {broken[:10].tolist()}")
-    return array
+        fields = json.loads(read_bytes(uri))
+    except ValueError:
+        return "opencv"
+    if isinstance(fields, dict):
+        for key, dialect in (("frames", "nerfstudio"), ("frame0", "multicamvideo"), ("camera", "kubric")):
+            if key in fields:
+                return dialect
+    return "opencv"

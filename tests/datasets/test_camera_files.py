@@ -47,8 +47,9 @@ def test_files_written_by_hand_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"convention": "opengl"}, "'opengl'.*convert"),
-        ({"world_to_camera": None}, r"world_to_camera is \[\]"),
+        ({"convention": "directx"}, "'directx'.*convert"),
+        ({"world_to_camera": None}, r"world_to_camera is \[\], it must be \[T,4,4\]"),
+        ({"camera_to_world": np.eye(4)[None].tolist()}, "exactly one of world_to_camera"),
         ({"world_to_camera": [[1, 2], [3]]}, "regular array"),
         ({"world_to_camera": np.eye(3)[None].tolist()}, r"is \[1, 3, 3\], it must be \[T,4,4\]"),
         ({"world_to_camera": []}, r"is \[0\]"),
@@ -56,6 +57,13 @@ def test_files_written_by_hand_are_read(tmp_path: Path) -> None:
         ({"world_to_camera": (np.eye(4) + np.eye(4)[3:].T).T[None].tolist()}, "last row.*transposed"),
         ({"intrinsics": np.eye(3)[None].repeat(3, 0).tolist()}, "3 intrinsics for 2"),
         ({"intrinsics": [[1, 2, 3]]}, r"intrinsics is \[1, 3\]"),
+        (
+            {"intrinsics": np.diag([-5.0, 5, 1]).tolist()},
+            r"focal length of frame 0 is \[-5.0, 5.0\].*positive",
+        ),
+        ({"world_to_camera": [np.diag([1.0, 1, -1, 1]).tolist()] * 2}, "frame 0 is left-handed.*convert"),
+        ({"world_to_camera": [np.diag([2.0, 2, 2, 1]).tolist()]}, "frame 0 is not orthonormal .*3.*take"),
+        ({"size": [0, 4]}, "size is 0x4"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_named_with_the_value(
@@ -71,10 +79,11 @@ def test_a_file_that_makes_no_sense_is_named_with_the_value(
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("c.txt", b"0 0 0", r"'\.txt'; use \.npz or \.json"),
+        ("c.txt", b"0 0 0", r"'\.txt' does not tell the dialect; name the format: opencv, realestate10k"),
+        ("c.json", b"", "cannot be read as json"),
         ("c.json", b"{", "cannot be read as json"),
         ("c.json", b"[1]", "not a JSON object"),
-        ("c.json", b"{}", "no world_to_camera"),
+        ("c.json", b"{}", "it has nothing.*world_to_camera"),
         ("c.npz", b"", "cannot be read as npz"),
         ("c.npz", b"PK\x03\x04 and no more", "cannot be read as npz"),
         ("absent.json", None, "no such file"),
