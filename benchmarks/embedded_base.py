@@ -3,36 +3,42 @@
     python benchmarks/embedded_base.py --clips 24 --seeds 3
 
 Held-out procedural scenes (seeds from 0; training used 1,000,000 on), 17 frames of 128 x 128, seen from an
-orbit to the right by the full angle in every frame. Prints Markdown tables: means over clips and seeds with
-95 % bootstrap intervals over clips of the difference to the classical fill.
+orbit to the right by the full angle in every frame. Prints Markdown tables: means over clips and seeds, and
+the difference to the classical fill with 95 % bootstrap intervals over clips.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recapture.conf.schema import FillConfig
 from recapture.datasets.scenes import render_scene, sample_scene, source_cameras
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.diffusion import DiffusionFiller
+from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import render
 from recapture.models.geometry.trajectories import preset_path
 from recapture.models.metrics.image import ssim
-from recapture.models.wan.load import load_base
-from recapture.models.wan.parallel_vae import make_parallel
+from recapture.models.wan.load import Base, load_base
+from recapture.models.wan.paste import paste_known
+from recapture.models.wan.vae import decode_latents, encode_video
 
 FRAMES, SIDE = 17, 128
 METRICS = ("psnr_hole", "ssim_hole", "temporal_hole", "sharpness_hole", "psnr")
+COMPARED = ("psnr_hole", "ssim_hole", "temporal_hole")
+CLASSICAL, CEILING = "classical", "truth through the VAE (ceiling)"
+Rows = dict[str, list[tuple[int, dict[str, float]]]]
 
 
 def main() -> None:
@@ -43,49 +49,63 @@ def main() -> None:
     parser.add_argument("--angles", type=float, nargs="+", default=[20.0, 45.0])
     parser.add_argument("--varieties", nargs="+", default=["wide", "classic"])
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0])
-    parser.add_argument("--rows", type=Path, help="Write every measurement as JSON lines.")
     given = parser.parse_args()
     base = load_base(given.base)
-    make_parallel(base.vae)
-    fillers = {
-        f"base, guidance {scale:g}": DiffusionFiller(base, steps=given.steps, guidance_scale=scale)
-        for scale in given.guidance
-    }
-    fillers["base, one step"] = DiffusionFiller(base, steps=1, guidance_scale=1.0)
     print(f"`python benchmarks/embedded_base.py --clips {given.clips} --seeds {given.seeds}`,", end=" ")
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads, {date.today()}\n")
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, {date.today()}\n", flush=True)
     for variety in given.varieties:
         for angle in given.angles:
-            rows = defaultdict(list)
+            rows: Rows = defaultdict(list)
             for clip in range(given.clips):
                 view, source, truth, inside, caption = held_out(clip, variety, angle)
-                for name, result, took in results(view, source, caption, fillers, given.seeds):
-                    scores = {**score(result, truth, view.visible, inside), "seconds": took}
-                    rows[name].append((clip, scores))
-                    if given.rows:
-                        line = {"variety": variety, "angle": angle, "clip": clip, "method": name, **scores}
-                        with given.rows.open("a") as file:
-                            file.write(json.dumps(line) + "\n")
+                ceiling = paste_known(round_trip(base, truth), view.video, view.visible)
+                rows[CEILING].append((clip, score(ceiling, truth, view.visible, inside)))
+                for name, result, took in results(base, view, source, caption, given.seeds, given.steps):
+                    rows[name].append((clip, {**score(result, truth, view.visible, inside), "seconds": took}))
             print_table(f"{variety}, {angle:g}°", rows)
 
 
-def results(view, source, caption, fillers, seeds):
-    """Yield (method, video, seconds) of every fill; those that draw noise once a seed."""
+def results(
+    base: Base, view: RenderedView, source: SourceView, caption: str, seeds: int, steps: int
+) -> Iterator[tuple[str, Tensor, float]]:
+    """Yield (fill, video, seconds); a fill that draws noise comes once a seed."""
     begun = time.perf_counter()
     classical = ClassicalFiller().fill(view, source, caption=caption, seed=0)
-    yield "classical", classical, time.perf_counter() - begun
+    yield CLASSICAL, classical, time.perf_counter() - begun
     known = view.visible[:, None]
     mean = (view.video * known).sum((0, 2, 3)) / known.sum()
     yield "mean colour", torch.where(known, view.video, mean.view(1, 3, 1, 1)), 0.0
-    for name, filler in fillers.items():
+    begun = time.perf_counter()
+    gathered = propagate_static(view, source)
+    gathering = time.perf_counter() - begun
+    settings = FillConfig()
+    default = DiffusionFiller(
+        base,
+        steps=steps,
+        guidance_scale=settings.guidance_scale,
+        scheduler=settings.scheduler,
+        shift=settings.shift,
+        noise_scale=settings.noise_scale,
+        feather=settings.feather,
+    )
+    for name, filler, given, before in (
+        ("base (default)", default, gathered, gathering),
+        ("base, nothing propagated", default, view, 0.0),
+        ("base, full noise", replace(default, noise_scale=1.0), gathered, gathering),
+        ("base, one step", replace(default, steps=1), gathered, gathering),
+    ):
         for seed in range(seeds):
             begun = time.perf_counter()
-            filled = filler.fill_both(view, caption=caption, seed=seed)
-            took = time.perf_counter() - begun
+            filled = filler.fill_both(given, caption=caption, seed=seed)
+            took = time.perf_counter() - begun + before
             yield name, filled.video, took
-            if name.startswith("base, guidance"):
-                yield f"{name}, nothing pasted", filled.unpasted.clamp(-1, 1), took
+            if name.endswith("(default)"):
+                yield "base, nothing pasted", filled.unpasted.clamp(-1, 1), took
+
+
+def round_trip(base: Base, video: Tensor) -> Tensor:
+    """The video after the base's VAE: no fill of this base can be closer to the truth."""
+    return decode_latents(base.vae, encode_video(base.vae, video)).clamp(-1, 1)
 
 
 def held_out(seed: int, variety: str, angle: float) -> tuple[RenderedView, SourceView, Tensor, Tensor, str]:
@@ -135,25 +155,27 @@ def decibel(error: Tensor) -> float:
     return float(10 * torch.log10(4 / error.mean().clamp_min(1e-10)))
 
 
-def print_table(title: str, rows: dict[str, list[tuple[int, dict[str, float]]]]) -> None:
-    """Means, and the difference of hole PSNR to the classical fill with its interval."""
-    share = np.mean([scores["hole_share"] for _, scores in rows["classical"]])
+def print_table(title: str, rows: Rows) -> None:
+    """Means, and differences to the classical fill with their intervals."""
+    share = np.mean([scores["hole_share"] for _, scores in rows[CLASSICAL]])
     print(f"### {title} (holes {100 * share:.0f} %)\n")
-    print("| fill | " + " | ".join(METRICS) + " | hole PSNR over classical | seconds |")
-    print("|---|" + "---|" * (len(METRICS) + 2))
-    classical = {clip: scores["psnr_hole"] for clip, scores in rows["classical"]}
-    for name, measured in rows.items():
-        means = [f"{np.mean([scores[metric] for _, scores in measured]):.3g}" for metric in METRICS]
-        by_clip = defaultdict(list)
-        for clip, scores in measured:
-            by_clip[clip].append(scores["psnr_hole"] - classical[clip])
-        gains = np.array([np.mean(values) for values in by_clip.values()])
-        low, high = interval(gains)
-        seconds = np.median([scores["seconds"] for _, scores in measured])
-        print(
-            f"| {name} | " + " | ".join(means) + f" | {gains.mean():+.2f} [{low:+.2f}, {high:+.2f}] | "
-            f"{seconds:.1f} |"
-        )
+    print(
+        "| fill | " + " | ".join(METRICS) + " | " + " | ".join(f"Δ {metric}" for metric in COMPARED), end=""
+    )
+    print(" | seconds |\n|---|" + "---|" * (len(METRICS) + len(COMPARED) + 1))
+    for name in (CLASSICAL, *(name for name in rows if name != CLASSICAL)):
+        measured = rows[name]
+        cells = [f"{np.mean([scores[metric] for _, scores in measured]):.3g}" for metric in METRICS]
+        for metric in COMPARED:
+            reference = {clip: scores[metric] for clip, scores in rows[CLASSICAL]}
+            by_clip = defaultdict(list)
+            for clip, scores in measured:
+                by_clip[clip].append(scores[metric] - reference[clip])
+            gains = np.array([np.mean(values) for values in by_clip.values()])
+            low, high = interval(gains)
+            cells.append("" if name == CLASSICAL else f"{gains.mean():+.2f} [{low:+.2f}, {high:+.2f}]")
+        took = [scores["seconds"] for _, scores in measured if "seconds" in scores]
+        print(f"| {name} | " + " | ".join(cells) + (f" | {np.median(took):.1f} |" if took else " | |"))
     print(flush=True)
 
 

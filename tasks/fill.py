@@ -15,6 +15,7 @@ from recapture.datasets.clips import Clip
 from recapture.datasets.store import Artifact, ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.diffusion import DiffusionFiller
+from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import Filler, RenderedView, SourceView
 from recapture.models.fill.windows import WindowJoin, windows
 from recapture.models.wan.load import load_base
@@ -68,6 +69,8 @@ class FillStage:
     def _fill(self, view: RenderedView, source: SourceView, caption: str) -> dict[str, Tensor]:
         if not isinstance(self._filler, DiffusionFiller):
             return {"rgb": self._filler.fill(view, source, caption=caption, seed=self.seed)}
+        if self.config.propagate:
+            view = propagate_static(view, source)
         filled = self._filler.fill_both(view, caption=caption, seed=self.seed)
         if not self.config.feather:
             return {"rgb": filled.unpasted}
@@ -91,5 +94,6 @@ def open_filler(config: FillConfig, device: torch.device) -> Filler:
         negative_prompt=config.negative_prompt,
         scheduler=config.scheduler,
         shift=config.shift,
+        noise_scale=config.noise_scale,
         feather=max(1, config.feather),
     )

@@ -6,16 +6,13 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
-from recapture.models.fill.inpaint import background_depth, close_cracks, inpaint
+from recapture.models.fill.inpaint import background_depth, inpaint
+from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import render
-from recapture.models.metrics.backwarp import back_warp
 
-STATIC_COLOUR = 0.15  # of the range [-1, 1] per channel, mean over channels
 BLEND = 1 / 8  # of the longer side: how deep in a hole the shared background alone is left
-OFFSETS = (4, 12)  # frames to look ahead and back, nearest first
 
 
 @dataclass(frozen=True)
@@ -39,28 +36,18 @@ def fill_classical(
 ) -> Tensor:
     """Fill the holes of a rendered clip [T, 3, H, W]; visible pixels are returned bit for bit.
 
-    1. Cracks less than 3 pixels wide are closed from what surrounds them (`close_cracks`).
+    1. Cracks are closed, and what other frames saw of a static scene is taken (`propagate_static`).
 
-    2. Propagation (needs a source): the source frames 4 and 12 frames before and after the one shown,
-    nearest first, are rendered into the target camera with their moving pixels left out
-    (`static_pixels`); what they show of a hole is taken.
-
-    3. What is still open is inpainted frame by frame (OpenCV, Telea). A frame of which nothing at all is
+    2. What is still open is inpainted frame by frame (OpenCV, Telea). A frame of which nothing at all is
     known gets the mean known colour of the clip, else of the source, else grey.
 
-    4. Deep inside a hole all frames share one picture: that of the frame with the largest remaining hole is
+    3. Deep inside a hole all frames share one picture: that of the frame with the largest remaining hole is
     given the depth of the background beside it and rendered into the others. It is blended in from the
     hole's edge over 1/8 of the frame's longer side, so that invented background keeps its place when the
     camera moves, while a narrow hole follows its own surroundings.
     """
-    video, known, depth = view.video.clone(), view.visible.clone(), view.depth.clone()
-    close_cracks(video, known, depth, inpaint_radius)
-    if source is not None and propagate:
-        static = static_pixels(source, torch.arange(len(source.video), device=video.device))
-        for offset in _offsets(source):
-            if known.all():
-                break
-            _take(video, known, depth, *_from_other_frames(view, source, static, offset))
+    gathered = propagate_static(view, source if propagate else None, crack_radius=inpaint_radius)
+    video, known, depth = gathered.video, gathered.visible, gathered.depth
     if not known.all():
         filled = inpaint(video, known, depth, inpaint_radius, _mean_colour(video, known, source))
         if known.any():
@@ -68,70 +55,6 @@ def fill_classical(
             filled = torch.lerp(filled, patch, share[:, None])
         video = torch.where(known[:, None], video, filled)
     return torch.where(view.visible[:, None], view.video, video)
-
-
-def static_pixels(source: SourceView, frames: Tensor, *, apart: int = 4, tolerance: float = 0.03) -> Tensor:
-    """Which pixels of the source frames `frames` [n] show something that stands still: bool [n, h, w].
-
-    Each pixel is lifted and looked up in the frames `apart` earlier and later (those that exist). The other
-    frame agrees when it has the same depth there (3 %) and the same colour (within 15 % of the range, mean
-    over channels), and contradicts when it looks through the point (its depth is farther) or shows another
-    colour at that depth. An occluder in front says nothing. Static = agreed by one at least, contradicted
-    by none. Cameras must be known for this to mean anything when the camera moves; a thing that rests for
-    `apart` frames passes as static.
-    """
-    here = source.at(frames)
-    agreed = torch.zeros_like(here.known)
-    contradicted = torch.zeros_like(here.known)
-    for step in (-apart, apart):
-        there = frames + step
-        exists = (there >= 0) & (there < len(source.video))
-        other = source.at(there.clamp(0, len(source.video) - 1))
-        seen = back_warp(
-            other.video,
-            other.depth,
-            other.known,
-            other.intrinsics,
-            other.world_to_camera,
-            torch.where(here.known, here.depth, torch.zeros_like(here.depth)),
-            here.intrinsics,
-            here.world_to_camera,
-            tolerance=tolerance,
-        )
-        same_colour = (seen.video - here.video).abs().mean(1) <= 2 * STATIC_COLOUR
-        exists = exists[:, None, None]
-        agreed |= exists & seen.co_visible & same_colour
-        looked_through = seen.inside & (seen.depth_ratio > 1 + tolerance)
-        contradicted |= exists & (looked_through | (seen.co_visible & ~same_colour))
-    # depth edges are contradicted by rounding alone; grown by a pixel, they take the flying pixels with them
-    grown = max_pool2d(contradicted[:, None].float(), 3, 1, 1)[:, 0] > 0
-    return here.known & agreed & ~grown
-
-
-def _offsets(source: SourceView) -> list[int]:
-    span = len(source.video)
-    return [sign * offset for offset in OFFSETS if offset < span for sign in (1, -1)]
-
-
-def _from_other_frames(
-    view: RenderedView, source: SourceView, static: Tensor, offset: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The static part of the source `offset` frames away in the view's cameras: video, visible, depth."""
-    wanted = source.source_frame + offset
-    exists = (wanted >= 0) & (wanted < len(source.video))
-    frames = wanted.clamp(0, len(source.video) - 1)
-    other = source.at(frames)
-    seen = render(
-        other.video,
-        other.depth,
-        other.intrinsics,
-        other.world_to_camera,
-        view.intrinsics,
-        view.world_to_camera,
-        size=(view.video.shape[2], view.video.shape[3]),
-        known=static[frames] & exists[:, None, None],
-    )
-    return seen.video, seen.visible, seen.depth
 
 
 def _one_invented_background(
@@ -155,16 +78,6 @@ def _one_invented_background(
     inside = [cv2.distanceTransform(hole, cv2.DIST_L2, 5) for hole in (~known).byte().cpu().numpy()]
     share = (torch.from_numpy(np.stack(inside)).to(filled) / (BLEND * max(height, width))).clamp_max(1)
     return seen.video, share * seen.visible
-
-
-def _take(
-    video: Tensor, known: Tensor, depth: Tensor, new_video: Tensor, new_known: Tensor, new_depth: Tensor
-) -> None:
-    """Write what is newly known into the holes, in place."""
-    taken = new_known & ~known
-    video.copy_(torch.where(taken[:, None], new_video, video))
-    depth.copy_(torch.where(taken, new_depth, depth))
-    known |= taken
 
 
 def _mean_colour(video: Tensor, known: Tensor, source: SourceView | None) -> Tensor:

@@ -35,6 +35,7 @@ class DiffusionFiller:
     window, overlap: longer clips are cut into windows of `window` = 4n+1 frames that share `overlap` and are
     cross-faded; every window starts from the same noise. None: the clip is one window, for
     callers that cut it themselves. A clip of one window is padded to 4n+1 with its last frame, and cut again.
+    noise_scale: of the initial noise; below 1, samples keep nearer to their mean, calmer and less detailed.
     feather: pixels over which pasted known pixels fade into the fill beside a hole. make_solver: holds each
     window to its known pixels while it is sampled; a text-to-video base needs one, since it is shown nothing
     else of the clip (ValueError).
@@ -46,6 +47,7 @@ class DiffusionFiller:
     negative_prompt: str = ""
     scheduler: SchedulerName = "unipc"
     shift: float = 3.0
+    noise_scale: float = 1.0
     window: int | None = None
     overlap: int = 8
     feather: int = 4
@@ -78,13 +80,17 @@ class DiffusionFiller:
     def _fill_window(self, video: Tensor, visible: Tensor, text: Text, seed: int) -> Tensor:
         base = self.base
         shown, known = grey_holes(video, visible).to(base.device), visible.to(base.device)
+        conditioning = condition(base, shown, known)
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(1, *conditioning.latent_shape, generator=generator)
         latents = sample(
             base,
-            condition(base, shown, known),
+            conditioning,
             text,
             scheduler=make_scheduler(self.scheduler, self.shift),
             steps=self.steps,
-            generator=torch.Generator().manual_seed(seed),
+            generator=generator,
+            latents=self.noise_scale * noise,
             guidance_scale=self.guidance_scale,
             solver=None if self.make_solver is None else self.make_solver(base, shown, known),
             on_step=self.on_step,

@@ -13,7 +13,8 @@ from recapture.datasets.scenes import (
     render_scene,
     source_cameras,
 )
-from recapture.models.fill.classical import ClassicalFiller, fill_classical, static_pixels
+from recapture.models.fill.classical import ClassicalFiller, fill_classical
+from recapture.models.fill.propagate import static_pixels
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import render
 from recapture.models.metrics.image import psnr

@@ -87,7 +87,8 @@ def test_a_window_is_conditioned_sampled_and_decoded(base):
 
 
 @pytest.mark.parametrize(
-    "change", ["seed", "caption", "steps", "guidance_scale", "scheduler", "shift", "negative_prompt"]
+    "change",
+    ["seed", "caption", "steps", "guidance_scale", "scheduler", "shift", "noise_scale", "negative_prompt"],
 )
 def test_same_arguments_same_bytes_and_every_argument_counts(base, change):
     view, filler = make_view(5), DiffusionFiller(base, steps=3, guidance_scale=4.0)
@@ -100,6 +101,7 @@ def test_same_arguments_same_bytes_and_every_argument_counts(base, change):
         "guidance_scale": 6.0,
         "scheduler": "euler",
         "shift": 5.0,
+        "noise_scale": 0.5,
         "negative_prompt": "box",
     }
     other = replace(filler, **{change: settings[change]}) if change in settings else filler

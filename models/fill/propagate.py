@@ -1,0 +1,111 @@
+"""What other frames of the source saw of a view's holes: the static scene, gathered over time."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from recapture.models.fill.inpaint import close_cracks
+from recapture.models.fill.view import RenderedView, SourceView
+from recapture.models.geometry.rasterize import render
+from recapture.models.metrics.backwarp import back_warp
+
+STATIC_COLOUR = 0.15  # of the range [-1, 1] per channel, mean over channels
+OFFSETS = (4, 12)  # frames to look ahead and back, nearest first
+
+
+def propagate_static(
+    view: RenderedView, source: SourceView | None, *, crack_radius: float = 3.0
+) -> RenderedView:
+    """The view with fewer holes; what was visible stays bit for bit, `stretch` is as it was.
+
+    1. Cracks less than 3 pixels wide are closed from what surrounds them (`close_cracks`).
+
+    2. The source frames 4 and 12 frames before and after the one shown, nearest first, are rendered into the
+    target camera with their moving pixels left out (`static_pixels`); what they show of a hole is taken.
+    Skipped where source is None.
+    """
+    video, known, depth = view.video.clone(), view.visible.clone(), view.depth.clone()
+    close_cracks(video, known, depth, crack_radius)
+    if source is not None:
+        static = static_pixels(source, torch.arange(len(source.video), device=video.device))
+        for offset in _offsets(source):
+            if known.all():
+                break
+            _take(video, known, depth, *_from_other_frames(view, source, static, offset))
+    return replace(view, video=video, visible=known, depth=depth)
+
+
+def static_pixels(source: SourceView, frames: Tensor, *, apart: int = 4, tolerance: float = 0.03) -> Tensor:
+    """Which pixels of the source frames `frames` [n] show something that stands still: bool [n, h, w].
+
+    Each pixel is lifted and looked up in the frames `apart` earlier and later (those that exist). The other
+    frame agrees when it has the same depth there (3 %) and the same colour (within 15 % of the range, mean
+    over channels), and contradicts when it looks through the point (its depth is farther) or shows another
+    colour at that depth. An occluder in front says nothing. Static = agreed by one at least, contradicted
+    by none. Cameras must be known for this to mean anything when the camera moves; a thing that rests for
+    `apart` frames passes as static.
+    """
+    here = source.at(frames)
+    agreed = torch.zeros_like(here.known)
+    contradicted = torch.zeros_like(here.known)
+    for step in (-apart, apart):
+        there = frames + step
+        exists = (there >= 0) & (there < len(source.video))
+        other = source.at(there.clamp(0, len(source.video) - 1))
+        seen = back_warp(
+            other.video,
+            other.depth,
+            other.known,
+            other.intrinsics,
+            other.world_to_camera,
+            torch.where(here.known, here.depth, torch.zeros_like(here.depth)),
+            here.intrinsics,
+            here.world_to_camera,
+            tolerance=tolerance,
+        )
+        same_colour = (seen.video - here.video).abs().mean(1) <= 2 * STATIC_COLOUR
+        exists = exists[:, None, None]
+        agreed |= exists & seen.co_visible & same_colour
+        looked_through = seen.inside & (seen.depth_ratio > 1 + tolerance)
+        contradicted |= exists & (looked_through | (seen.co_visible & ~same_colour))
+    # depth edges are contradicted by rounding alone; grown by a pixel, they take the flying pixels with them
+    grown = max_pool2d(contradicted[:, None].float(), 3, 1, 1)[:, 0] > 0
+    return here.known & agreed & ~grown
+
+
+def _offsets(source: SourceView) -> list[int]:
+    span = len(source.video)
+    return [sign * offset for offset in OFFSETS if offset < span for sign in (1, -1)]
+
+
+def _from_other_frames(
+    view: RenderedView, source: SourceView, static: Tensor, offset: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The static part of the source `offset` frames away in the view's cameras: video, visible, depth."""
+    wanted = source.source_frame + offset
+    exists = (wanted >= 0) & (wanted < len(source.video))
+    frames = wanted.clamp(0, len(source.video) - 1)
+    other = source.at(frames)
+    seen = render(
+        other.video,
+        other.depth,
+        other.intrinsics,
+        other.world_to_camera,
+        view.intrinsics,
+        view.world_to_camera,
+        size=(view.video.shape[2], view.video.shape[3]),
+        known=static[frames] & exists[:, None, None],
+    )
+    return seen.video, seen.visible, seen.depth
+
+
+def _take(
+    video: Tensor, known: Tensor, depth: Tensor, new_video: Tensor, new_known: Tensor, new_depth: Tensor
+) -> None:
+    """Write what is newly known into the holes, in place."""
+    taken = new_known & ~known
+    video.copy_(torch.where(taken[:, None], new_video, video))
+    depth.copy_(torch.where(taken, new_depth, depth))
+    known |= taken
