@@ -163,6 +163,12 @@ class FillConfig(Section):
     negative_prompt: str = ""
     scheduler: Literal["euler", "unipc", "dpm++"] = "euler"
     shift: float = Field(2.0, gt=0, description="Time shift; Wan2.1 uses 3 at 480p, 5 at 720p.")
+    noise_scale: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        description="Of the initial noise; less is calmer and less detailed. 1 for real bases.",
+    )
     feather: int = Field(
         4, ge=0, description="Pixels over which pasted known pixels fade into the fill; 0 pastes nothing."
     )
