@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from recapture.models.wan.conditioning import Conditioning
@@ -35,6 +36,26 @@ class Solver(Protocol):
         ...
 
 
+@runtime_checkable
+class SteppingSolver(Solver, Protocol):
+    """A solver that also takes the steps, on Euler's grid: it may add fresh noise, or go back and repeat one.
+
+    A multistep scheduler's history would not survive that.
+    """
+
+    def visits(self, step: Step) -> int:
+        """How often the step is taken, 1 or more; before each time but the first `go_back` is called."""
+        ...
+
+    def advance(self, latents: Tensor, velocity: Tensor, corrected: Tensor, step: Step) -> Tensor:
+        """The latents at step.next_sigma, from those at step.sigma, the model's velocity and `correct`'s."""
+        ...
+
+    def go_back(self, latents: Tensor, step: Step) -> Tensor:
+        """Latents at step.sigma from those at step.next_sigma."""
+        ...
+
+
 OnStep = Callable[
     [Step, Tensor], None
 ]  # given the step and the clean estimate [1, z, T', h, w] after correction
@@ -59,7 +80,8 @@ def sample(
     scheduler: from `make_scheduler` or `scheduler_from_config`. generator: draws the initial noise, on its
     own device, and nothing else; latents: that noise, in its place. guidance_scale: classifier-free guidance,
     at 1 or below off (then text.negative is not used); guidance_scale_2: that of Wan2.2's second transformer,
-    the first's by default. on_step: called before each step, for previews.
+    the first's by default. solver: a `SteppingSolver` needs the Euler scheduler (ValueError). on_step: called
+    before each step, for previews.
 
     In float32 the result equals the stock `WanPipeline`, `WanImageToVideoPipeline` and `WanVACEPipeline`
     with output_type='latent'. Under bfloat16 weights the velocity is made float32 before guidance, where the
@@ -74,6 +96,12 @@ def sample(
         raise ValueError(
             f"sampling: the image branch of this base takes {TEXT_LENGTH} text tokens,"
             f" not {text.prompt.shape[1]}"
+        )
+    stepping = solver if isinstance(solver, SteppingSolver) else None
+    if stepping is not None and not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        raise ValueError(
+            f"sampling: this solver takes the steps itself, which {type(scheduler).__name__} does not allow;"
+            " use the 'euler' scheduler or a solver with the velocity transition"
         )
     device = base.device
     if latents is None:
@@ -92,18 +120,23 @@ def sample(
                 base.transformer_2,
                 guidance_scale if guidance_scale_2 is None else guidance_scale_2,
             )
-        velocity = predict_velocity(base, model, latents, timestep, conditioning, text.prompt, step)
-        if guided:
-            assert text.negative is not None
-            without = predict_velocity(
-                base, model, latents, timestep, conditioning, text.negative, step, branch="uncond"
-            )
-            velocity = without + scale * (velocity - without)
-        if solver is not None:
-            velocity = solver.correct(latents, velocity, step)
-        if on_step is not None:
-            on_step(step, latents - step.sigma * velocity)
-        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        for visit in range(stepping.visits(step) if stepping is not None else 1):
+            if stepping is not None and visit:
+                latents = stepping.go_back(latents, step)
+            velocity = predict_velocity(base, model, latents, timestep, conditioning, text.prompt, step)
+            if guided:
+                assert text.negative is not None
+                without = predict_velocity(
+                    base, model, latents, timestep, conditioning, text.negative, step, branch="uncond"
+                )
+                velocity = without + scale * (velocity - without)
+            corrected = velocity if solver is None else solver.correct(latents, velocity, step)
+            if on_step is not None:
+                on_step(step, latents - step.sigma * corrected)
+            if stepping is not None:
+                latents = stepping.advance(latents, velocity, corrected, step)
+            else:
+                latents = scheduler.step(corrected, timestep, latents, return_dict=False)[0]
     return latents
 
 

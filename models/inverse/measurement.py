@@ -1,0 +1,190 @@
+"""What a solver holds sampling to: the latents of a warped clip, and how far each is to be trusted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from recapture.models.fill.inpaint import inpaint
+from recapture.models.inverse import latent_masks
+from recapture.models.wan.vae import check_size, encode_video
+
+PixelMask = Literal["trilinear", "binary", "nearest_and", "min_pool", "area"]
+EncoderMask = Literal["two_fill", "source_probe", "mask_encode", "leak_ratio", "fill_variance"]
+MaskKind = Literal[PixelMask, EncoderMask]
+Fill = Literal["telea", "grey", "black", "mean"]
+
+
+@dataclass(frozen=True)
+class LatentMeasurement:
+    """Normalised latents of the known pixels with a weight for each: A = diag(mask) in latent space."""
+
+    latents: Tensor  # [1, z, T', h, w] float32, normalised as those that are sampled
+    mask: Tensor  # [1, z, T', h, w] float32 in 0...1, 1 = keep
+    variance: Tensor | None = None  # [1, z, T', h, w] of the latents' error, inf = unknown; Wiener needs it
+    encodes: int = 0  # encodings of a whole clip that it took
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(t.shape) for t in (self.latents, self.mask, self.variance) if t is not None}
+        if len(shapes) > 1 or self.latents.ndim != 5:
+            raise ValueError(
+                f"inverse: latents, mask and variance need one shape [1, z, T', h, w], not {shapes}"
+            )
+        if not self.latents.isfinite().all():
+            raise ValueError(
+                "inverse: the measured latents are not finite; look at the VAE and the warped clip"
+            )
+        if not ((self.mask >= 0) & (self.mask <= 1)).all():
+            raise ValueError("inverse: a latent mask lies in 0...1, this one does not")
+        if self.variance is not None and not (self.variance >= 0).all():
+            raise ValueError("inverse: the variance of the measured latents is negative or NaN")
+
+    def check(self, latents: Tensor) -> None:
+        """Raise ValueError unless the latents [B, z, T', h, w] are of the measurement's shape."""
+        if latents.shape[1:] != self.latents.shape[1:]:
+            raise ValueError(
+                f"inverse: the measurement is {list(self.latents.shape)}, the latents {list(latents.shape)};"
+                " build it from the very window that is sampled"
+            )
+
+    def floored(self, floor: float) -> "LatentMeasurement":
+        """The measurement with weights below `floor` set to 0 (and their variance to inf)."""
+        known = self.mask >= floor
+        variance = None if self.variance is None else torch.where(known, self.variance, float("inf"))
+        return replace(self, mask=torch.where(known, self.mask, 0.0), variance=variance)
+
+
+@torch.no_grad()
+def build_measurement(
+    vae: Any,
+    video: Tensor,
+    visible: Tensor,
+    *,
+    kind: MaskKind,
+    source: Tensor | None = None,
+    fill: Fill = "telea",
+    channel_mean: bool = False,
+    seed: int = 0,
+    probes: int = 4,
+    tau: float = 0.5,
+) -> LatentMeasurement:
+    """Measure a warped clip: its latents, holes filled, under a mask of `latent_masks`.
+
+    video: [T, 3, H, W] in [-1, 1], T = 4n+1, anything in holes; visible: [T, H, W] bool. source: a complete
+    clip of the same shape, for 'source_probe'. fill: what holes show while encoding; OpenCV's Telea, a
+    colour, or a frame's mean known colour (Telea and mean: grey where nothing of a frame is known).
+    channel_mean: each weight replaced by its mean over channels. seed: of the probes of 'leak_ratio' and the
+    fills of 'fill_variance'; probes: how many of them. tau: the standard deviation, of normalised latents, at
+    which 'fill_variance' gives 1/e.
+
+    The VAE's tiling is off meanwhile: tiles would cut off what leaks. Raises ValueError for NaN in known
+    pixels, for a wrong size or dtype, and, for masks of the encoder, for a VAE that is not float32.
+    """
+    _check(vae, video, visible, kind, source, probes)
+    video, visible = video.to(vae.device, torch.float32), visible.to(vae.device)
+    filled = fill_holes(video, visible, fill)
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {"time": vae.config.scale_factor_temporal, "space": vae.config.scale_factor_spatial}
+    encode, variance = _Encoder(vae), None
+    with whole_frames(vae):
+        if kind == "leak_ratio":
+            weights, latents = latent_masks.leak_ratio(
+                encode, filled, visible, generator, probes=probes, **sizes
+            )
+        elif kind == "fill_variance":
+            variance, latents = latent_masks.fill_variance(encode, filled, visible, generator, fills=probes)
+            weights = latent_masks.certainty(variance, tau)
+        else:
+            latents = encode(filled)
+            if kind == "two_fill":
+                weights = latent_masks.two_fill(encode, video, visible)
+            elif kind == "source_probe":
+                assert source is not None
+                weights = latent_masks.source_probe(encode, source.to(video), visible)
+            elif kind == "mask_encode":
+                weights = latent_masks.mask_encode(encode, visible, **sizes)
+            else:
+                weights = getattr(latent_masks, kind)(visible, **sizes)
+    if channel_mean and weights.ndim == 4:
+        weights = weights.mean(0)
+        variance = None if variance is None else variance.mean(0).expand_as(latents)
+    return LatentMeasurement(
+        latents[None],
+        weights.expand_as(latents)[None],
+        None if variance is None else variance[None],
+        encode.calls,
+    )
+
+
+def fill_holes(video: Tensor, visible: Tensor, fill: Fill) -> Tensor:
+    """The video [T, 3, H, W] with its holes, visible [T, H, W] False, filled frame by frame."""
+    if fill not in get_args(Fill):
+        raise ValueError(f"inverse: no fill {fill!r}; use one of {', '.join(get_args(Fill))}")
+    seen = visible[:, None]
+    clean = torch.where(seen, video, 0.0)
+    if fill == "grey":
+        return clean
+    if fill == "black":
+        return torch.where(seen, clean, -1.0)
+    if fill == "mean":
+        mean = clean.sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True).clamp_min(1)
+        return torch.where(seen, clean, mean)
+    # without depths Telea takes every side of a hole for background
+    return inpaint(clean, visible, torch.zeros_like(clean[:, 0]), 3.0, clean.new_zeros(3))
+
+
+@contextmanager
+def whole_frames(vae: Any) -> Iterator[None]:
+    """The VAE without tiling, inside."""
+    before = vae.use_tiling
+    vae.use_tiling = False
+    try:
+        yield
+    finally:
+        vae.use_tiling = before
+
+
+class _Encoder:
+    """`encode_video` that counts."""
+
+    def __init__(self, vae: Any) -> None:
+        self.vae, self.calls = vae, 0
+
+    def __call__(self, video: Tensor) -> Tensor:
+        self.calls += 1
+        return encode_video(self.vae, video)
+
+
+def _check(vae: Any, video: Tensor, visible: Tensor, kind: str, source: Tensor | None, probes: int) -> None:
+    if kind not in get_args(MaskKind):
+        raise ValueError(f"inverse: no latent mask {kind!r}; use one of {', '.join(get_args(MaskKind))}")
+    check_size(vae, video)
+    if visible.shape != (len(video), *video.shape[2:]) or visible.dtype != torch.bool:
+        raise ValueError(
+            f"inverse: visible is {visible.dtype} {list(visible.shape)}, the video {list(video.shape)};"
+            " visible must be bool [T, H, W]"
+        )
+    spoilt = (~video.isfinite().all(1) & visible).flatten(1).any(1)
+    if spoilt.any():
+        frames = spoilt.nonzero().flatten().tolist()
+        raise ValueError(f"inverse: visible pixels of frames {frames} are not finite; render the clip again")
+    if kind in get_args(EncoderMask) and vae.dtype != torch.float32:
+        raise ValueError(
+            f"inverse: mask {kind!r} compares encodings, for which {vae.dtype} is too coarse;"
+            " load the base with vae_dtype=torch.float32, or use 'min_pool' or 'area'"
+        )
+    if kind == "source_probe":
+        if source is None:
+            raise ValueError(
+                "inverse: mask 'source_probe' needs the source clip; give `source`, or use 'two_fill'"
+            )
+        if source.shape != video.shape or not source.isfinite().all():
+            raise ValueError(
+                f"inverse: the source is {list(source.shape)}, finite: {bool(source.isfinite().all())};"
+                f" a probe must be finite and of the window's shape {list(video.shape)}"
+            )
+    if kind in ("leak_ratio", "fill_variance") and probes < (least := 1 if kind == "leak_ratio" else 2):
+        raise ValueError(f"inverse: {probes} probes for mask {kind!r}; use {least} or more")
