@@ -134,4 +134,4 @@ def latent_visible(visible: Tensor, time: int = 4, space: int = 8) -> Tensor:
 
 
 def _by_latent(frames: Tensor, time: int) -> list[Tensor]:
-    return [frames[:1], *frames[1:].split(time)]
+    return [frames[:1], *(frames[1:].split(time) if len(frames) > 1 else ())]
