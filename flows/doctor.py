@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -20,9 +19,11 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.markup import escape
 
+from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig
-from recapture.datasets.store import open_filesystem, put_file
+from recapture.datasets.store import open_filesystem
 from recapture.flows.environment import prepare_environment, tracking_uri
+from recapture.tasks.places import check_writable
 from recapture.tasks.revision import model_path
 from recapture.tasks.tracking import without_credentials
 
@@ -170,16 +171,9 @@ def _models(config: RecaptureConfig) -> Iterator[Finding]:
 def _storage(config: RecaptureConfig) -> Iterator[Finding]:
     for setting, url in (("store", config.store), ("outputs", config.outputs), ("state", config.state)):
         try:
-            filesystem, root = open_filesystem(url)
-            probe = f"{root}/.doctor-{uuid.uuid4().hex}"
-            filesystem.makedirs(root, exist_ok=True)
-            put_file(filesystem, probe, b"recapture")
-            filesystem.rm_file(probe)
-        except Exception as error:
-            message = f"{url} cannot be written: {type(error).__name__}: {error}"
-            way_out = f"set {setting} to a place that can be written, or give the credentials"
-            if isinstance(error, ImportError):
-                way_out = "pip install 'recapture[s3]'"
+            check_writable(setting, url)
+        except UserError as error:
+            message, _, way_out = str(error).rpartition("; ")
             yield Finding(setting, "fail", message, way_out)
         else:
             yield Finding(setting, "ok", f"{url} can be written")

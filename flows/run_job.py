@@ -22,6 +22,7 @@ from recapture.flows.environment import tracking_destination
 from recapture.flows.progress import StageProgress
 from recapture.tasks.job import ClipStage, Job, plan_job
 from recapture.tasks.memory import JobMemory
+from recapture.tasks.places import check_writable
 from recapture.tasks.pool import Executor, open_executor, retry_policy
 from recapture.tasks.publish import publish
 from recapture.tasks.report import JobSummary, markdown
@@ -38,6 +39,8 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
     stage cannot work at all; what was finished by then stays.
     """
     started = time.monotonic()
+    for setting in ("store", "outputs"):
+        check_writable(setting, getattr(config, setting))
     job = plan_job(config, stages)
     summary = JobSummary.of(job)
     store = ArtifactStore(config.store)

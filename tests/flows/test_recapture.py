@@ -87,6 +87,12 @@ def test_a_second_run_reuses_everything_and_a_changed_setting_redoes_what_depend
     assert [name for name in STAGES if changed.counts[name].get("ok")] == ["fill", "measure", "deliver"]
 
 
+def test_a_store_that_cannot_be_written_is_named_before_anything_starts(job, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match=r"store .*/file/below cannot be written: .*; set store to a place"):
+        recapture(job("--store", f"{tmp_path}/file/below"))
+
+
 def test_a_deleted_artifact_is_made_again_byte_for_byte(job, tmp_path):
     config = job()
     recapture(config)
