@@ -3,6 +3,10 @@ import torch
 
 from recapture.models.fill.view import SourceView
 from recapture.models.geometry.cameras import default_intrinsics
+from recapture.models.tuning.examples import encode_pair
+from recapture.models.tuning.pairs import Pair
+from recapture.models.wan.load import load_base
+from recapture.models.wan.text import encode_text
 
 
 @pytest.fixture()
@@ -26,3 +30,25 @@ def source():
         torch.eye(4).expand(frames, 4, 4),
         torch.arange(frames),
     )
+
+
+@pytest.fixture(scope="session")
+def folder(tiny, tmp_path_factory):
+    """A tiny random Fun-InP base on disk."""
+    return tiny.write_tiny_base(tmp_path_factory.mktemp("base") / "inpaint")
+
+
+@pytest.fixture(scope="session")
+def encoded(folder):
+    """Twelve examples of two sizes from random clips, and the embedding of the empty prompt."""
+    base = load_base(folder)
+    random = torch.Generator().manual_seed(1)
+    text, empty = encode_text(base, "a red box").prompt, encode_text(base, "").prompt[0]
+    examples = []
+    for number, size in enumerate([(5, 32, 48), (5, 32, 48), (9, 32, 32)]):
+        video = torch.rand(size[0], 3, *size[1:], generator=random) * 2 - 1
+        visible = torch.rand(4, size[0], size[1] // 8, size[2] // 8, generator=random) < 0.6
+        visible = visible.repeat_interleave(8, 2).repeat_interleave(8, 3)
+        pair = Pair(torch.where(visible[0][:, None], video, 0.0), visible[0], video, "source", 10.0 + number)
+        examples += encode_pair(base, pair, visible, text)
+    return examples, empty

@@ -1,0 +1,105 @@
+"""Pairs as the transformer sees them, encoded once before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recapture.models.tuning.pairs import Pair
+from recapture.models.wan.conditioning import condition
+from recapture.models.wan.load import Base
+from recapture.models.wan.vae import encode_video
+
+
+@dataclass(frozen=True)
+class Example:
+    """One encoded training example."""
+
+    clean: Tensor  # [z, t, h, w] normalised latents of the target
+    channels: Tensor  # [4 + z, t, h, w] mask (1 = known) and masked video
+    text: Tensor  # [L, text_dim]
+    image: Tensor | None = None  # [257, image_dim]
+    share: float = 1.0  # how often it is drawn, relative to others
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of one size, stacked."""
+
+    clean: Tensor  # [B, z, t, h, w] float32
+    channels: Tensor  # [B, 4 + z, t, h, w] float32
+    text: Tensor  # [B, L, text_dim]
+    image: Tensor | None  # [B, 257, image_dim]
+
+
+def check_trainable(base: Base) -> None:
+    """Raise ValueError for a base that LoRA tuning does not support."""
+    if base.layout != "inpaint":
+        raise ValueError(
+            f"tuning: this base is {base.layout}, which is not supported;"
+            " choose a Fun-InP base (36 input channels)"
+        )
+    if base.transformer_2 is not None or base.expand_timesteps:
+        raise ValueError("tuning: Wan2.2 bases are not supported; choose a Wan2.1 Fun-InP base")
+
+
+def encode_pair(
+    base: Base,
+    pair: Pair,
+    masks: Tensor,  # [M, T, H, W] bool, visible
+    text: Tensor,  # [1, L, text_dim]
+    *,
+    share: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> list[Example]:
+    """An example for each mask of a pair, on the CPU; they divide `share` among them.
+
+    Raises ValueError for a base that cannot be tuned, a clip of another size than 4n+1 frames and whole
+    patches, or latents that are not finite.
+    """
+    check_trainable(base)
+    clean = encode_video(base.vae, pair.target)
+    examples = []
+    for visible in masks:
+        given = condition(base, pair.shown(visible), visible)
+        assert given.channels is not None
+        for name, value in (("target", clean), ("masked clip", given.channels)):
+            if not torch.isfinite(value).all():
+                raise ValueError(f"tuning: latents of the {name} are not finite; check the clip's pixels")
+        examples.append(
+            Example(
+                clean.to("cpu", dtype),
+                given.channels[0].to("cpu", dtype),
+                text[0].cpu(),
+                None if given.image is None else given.image[0].cpu(),
+                share / len(masks),
+            )
+        )
+    return examples
+
+
+def stack(examples: Sequence[Example], device: torch.device) -> Batch:
+    """Examples of one size as a batch on a device."""
+
+    def joined(tensors: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(tensors)).to(device, torch.float32)
+
+    images = [e.image for e in examples if e.image is not None]
+    return Batch(
+        joined([e.clean for e in examples]),
+        joined([e.channels for e in examples]),
+        joined([e.text for e in examples]),
+        joined(images) if images else None,
+    )
+
+
+def draw_rows(examples: Sequence[Example], count: int, random: torch.Generator) -> list[int]:
+    """Indices of `count` examples by their shares, all of the size of the first one drawn."""
+    shares = torch.tensor([example.share for example in examples], dtype=torch.float64)
+    first = int(torch.multinomial(shares, 1, generator=random))
+    alike = torch.tensor([example.clean.shape == examples[first].clean.shape for example in examples])
+    rest = torch.multinomial(shares * alike, count, replacement=True, generator=random).tolist()
+    return [first, *rest[1:]]

@@ -1,0 +1,97 @@
+"""The objective of tuning: flow matching on the velocity, holes weighing more.
+
+With x_s = (1-s) x0 + s e the velocity is e - x0 (Lipman et al., arXiv 2210.02747; Wan2.1 predicts it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from recapture.models.pretraining import inpainter
+from recapture.models.pretraining.seeds import uniform
+from recapture.models.wan.load import Base
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the loss of a step is made of.
+
+    sigma: noise levels uniform, logit-normal, or half of each, under a timestep shift (of 'mixed', only the
+    logit-normal half is shifted). hole_weight: a latent with a hole weighs 1 + hole_weight, another 1.
+    caption_dropout: share of samples that see the empty prompt, which guidance needs.
+    """
+
+    sigma: Literal["uniform", "logit_normal", "mixed"] = "uniform"
+    shift: float = 3.0
+    hole_weight: float = 1.0
+    caption_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.shift > 0 or self.hole_weight < 0 or not 0 <= self.caption_dropout <= 1:
+            raise ValueError(f"tuning: {self} is unusable; shift > 0, hole_weight >= 0, dropout in 0...1")
+
+
+def draw_sigma(count: int, random: torch.Generator, objective: Objective) -> Tensor:
+    """Noise levels [count] in [0.001, 0.999]. Shifted: s -> shift s / (1 + (shift - 1) s)."""
+    if objective.sigma == "mixed":
+        return inpainter.draw_sigma(count, random, objective.shift)
+    if objective.sigma == "uniform":
+        sigma = uniform(0, 1, (count,), random)
+    else:
+        sigma = torch.randn((count,), generator=random, device=random.device).sigmoid()
+    return (objective.shift * sigma / (1 + (objective.shift - 1) * sigma)).clamp(1e-3, 1 - 1e-3)
+
+
+def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """x_s [B, z, t, h, w] of clean latents at noise levels sigma [B]."""
+    level = sigma.view(-1, 1, 1, 1, 1)
+    return (1 - level) * clean + level * noise
+
+
+def velocity_of(
+    base: Base,
+    noised: Tensor,  # [B, z, t, h, w] float32
+    sigma: Tensor,  # [B]
+    channels: Tensor,  # [B, 4 + z, t, h, w]
+    text: Tensor,  # [B, L, text_dim]
+    image: Tensor | None = None,  # [B, 257, image_dim]
+) -> Tensor:
+    """The velocity [B, z, t, h, w] float32 that an inpainting base predicts, with gradients."""
+    model, dtype = base.transformer, base.dtype
+    given: dict[str, Any] = {} if image is None else {"encoder_hidden_states_image": image.to(dtype)}
+    velocity: Tensor = model(
+        hidden_states=torch.cat([noised, channels.to(noised.dtype)], dim=1).to(dtype),
+        timestep=sigma * 1000,
+        encoder_hidden_states=text.to(dtype),
+        return_dict=False,
+        **given,
+    )[0]
+    return velocity.float()
+
+
+def flow_matching_loss(
+    velocity: Tensor,  # [B, z, t, h, w]
+    clean: Tensor,  # [B, z, t, h, w]
+    noise: Tensor,  # [B, z, t, h, w]
+    hole: Tensor,  # [B, t, h, w] bool
+    hole_weight: float,
+) -> tuple[Tensor, Tensor]:
+    """Each sample's loss [B], and its part in holes [B] (0 without any): weighted means of squared errors.
+
+    Each sample is normalised by its own weights, so a batch's loss is the mean over its samples however it
+    is split among workers.
+    """
+    error = (velocity - (noise - clean)).square().mean(1)
+    weight = 1 + hole_weight * hole.to(error.dtype)
+    loss = (error * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+    inside = (error * hole).flatten(1).sum(1) / hole.flatten(1).sum(1).clamp_min(1)
+    return loss, inside
+
+
+def latent_holes(channels: Tensor, mask_channels: int) -> Tensor:
+    """bool [B, t, h, w] of conditioning channels [B, 4 + z, t, h, w]: True where any frame has a hole."""
+    return channels[:, :mask_channels].amin(1) < 1

@@ -1,0 +1,139 @@
+"""One step of tuning: what is drawn, a function of seed and step alone, and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from recapture.models.pretraining.seeds import generator, uniform
+from recapture.models.tuning.examples import Batch, Example, draw_rows, stack
+from recapture.models.tuning.objective import (
+    Objective,
+    add_noise,
+    draw_sigma,
+    flow_matching_loss,
+    latent_holes,
+    velocity_of,
+)
+from recapture.models.wan.load import Base
+
+LEVELS = (0.2, 0.4, 0.6, 0.8)  # noise levels of the held-out loss
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an adapter is trained. The defaults of rate, decay and steps are those given for EasyCreator.
+
+    warm_up: steps of linear warm-up, then the rate is constant. clip: largest gradient norm. ema: decay of
+    the running average of the adapter, which is what a run is judged by. patience: held-out losses without
+    a new best, one every `validate_every` steps, after which training stops; 0: never. micro_batch: samples
+    through the model at once; None: the worker's whole share.
+    """
+
+    steps: int = 2000
+    batch: int = 1
+    rate: float = 1e-5
+    weight_decay: float = 0.1
+    warm_up: int = 50
+    clip: float = 1.0
+    ema: float = 0.99
+    seed: int = 0
+    objective: Objective = field(default_factory=Objective)
+    micro_batch: int | None = None
+    gradient_checkpointing: bool = False
+    log_every: int = 10
+    validate_every: int = 100
+    patience: int = 5
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One worker's part of a step's batch."""
+
+    batch: Batch
+    sigma: Tensor  # [B]
+    noise: Tensor  # [B, z, t, h, w]
+
+
+def draw_step(
+    examples: Sequence[Example],
+    settings: Settings,
+    step: int,
+    empty_text: Tensor,  # [L, text_dim], shown where the caption is dropped
+    *,
+    worker: tuple[int, int] = (0, 1),
+    device: torch.device | str = "cpu",
+) -> Drawn:
+    """A step's examples, noise levels, dropped captions and noise, from (seed, step) alone.
+
+    worker (rank, count) takes every count-th row of the whole batch, from row `rank`.
+    """
+    random = generator(settings.seed, step, "cpu")
+    chosen = draw_rows(examples, settings.batch, random)
+    sigma = draw_sigma(settings.batch, random, settings.objective)
+    dropped = uniform(0, 1, (settings.batch,), random) < settings.objective.caption_dropout
+    noise = torch.randn((settings.batch, *examples[chosen[0]].clean.shape), generator=random)
+    mine = slice(worker[0], None, worker[1])
+    batch = stack([examples[index] for index in chosen[mine]], torch.device(device))
+    text = torch.where(dropped[mine, None, None].to(device), empty_text.to(batch.text), batch.text)
+    batch = Batch(batch.clean, batch.channels, text, batch.image)
+    return Drawn(batch, sigma[mine].to(device), noise[mine].to(device))
+
+
+def losses(base: Base, drawn: Drawn, hole_weight: float) -> tuple[Tensor, Tensor]:
+    """Each sample's loss [B], and its part in holes [B]."""
+    batch = drawn.batch
+    noised = add_noise(batch.clean, drawn.noise, drawn.sigma)
+    velocity = velocity_of(base, noised, drawn.sigma, batch.channels, batch.text, batch.image)
+    hole = latent_holes(batch.channels, base.vae.config.scale_factor_temporal)
+    return flow_matching_loss(velocity, batch.clean, drawn.noise, hole, hole_weight)
+
+
+def gradients(
+    base: Base, parameters: Iterable[nn.Parameter], drawn: Drawn, settings: Settings
+) -> tuple[list[Tensor], Tensor]:
+    """Gradients (float32) of the mean loss for the adapter's parameters, and [loss, hole_loss].
+
+    The same for any micro_batch, up to rounding, with and without gradient checkpointing.
+    """
+    parameters = list(parameters)
+    totals = [torch.zeros_like(p, dtype=torch.float32) for p in parameters]
+    values = torch.zeros(2, device=base.device)
+    count = len(drawn.sigma)
+    model = base.transformer
+    if settings.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    for rows in torch.arange(count, device=base.device).split(settings.micro_batch or count):
+        loss, in_holes = losses(base, _rows(drawn, rows), settings.objective.hole_weight)
+        for total, gradient in zip(totals, torch.autograd.grad(loss.sum() / count, parameters)):
+            total += gradient
+        values += torch.stack([loss.detach().sum(), in_holes.detach().sum()]) / count
+    if settings.gradient_checkpointing:
+        model.disable_gradient_checkpointing()
+    return totals, values
+
+
+@torch.no_grad()
+def held_out_loss(base: Base, held_out: Sequence[Example], seed: int) -> float:
+    """Mean loss in holes (over all latents where there is none), at fixed noise and noise levels LEVELS."""
+    found = []
+    for number, example in enumerate(held_out):
+        batch = stack([example], base.device)
+        random = generator(seed, number, "cpu")
+        noise = torch.randn(batch.clean.shape, generator=random).to(base.device)
+        holes = latent_holes(batch.channels, base.vae.config.scale_factor_temporal).any()
+        for level in LEVELS:
+            sigma = torch.full((1,), level, device=base.device)
+            loss, in_holes = losses(base, Drawn(batch, sigma, noise), 0.0)
+            found.append(float(in_holes if holes else loss))
+    return sum(found) / len(found)
+
+
+def _rows(drawn: Drawn, rows: Tensor) -> Drawn:
+    batch = drawn.batch
+    image = None if batch.image is None else batch.image[rows]
+    part = Batch(batch.clean[rows], batch.channels[rows], batch.text[rows], image)
+    return Drawn(part, drawn.sigma[rows], drawn.noise[rows])
