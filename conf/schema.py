@@ -30,7 +30,19 @@ class DatasetConfig(Section):
     uri: str = Field(
         "datasets/sample", min_length=1, description="fsspec URL of a folder, an index or scenes://"
     )
-    kind: Literal["auto", "folder", "scenes", "index"] = "auto"
+    kind: Literal[
+        "auto",
+        "folder",
+        "scenes",
+        "index",
+        "multicamvideo",
+        "kubric4d",
+        "dycheck",
+        "realestate10k",
+        "davis",
+        "colmap",
+        "nerfstudio",
+    ] = Field("auto", description="auto tells by the URI, and by the names in a folder; docs/inputs.md.")
     where: str = Field("*", description="Glob over clip ids; others are left out.")
     limit: int | None = Field(None, ge=1, description="At most so many clips, in the order of their ids.")
 

@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-ClipKind = Literal["video", "frames", "scene"]
+LayoutKind = Literal["multicamvideo", "kubric4d", "dycheck", "realestate10k", "davis", "colmap", "nerfstudio"]
+ClipKind = Literal["video", "frames", "scene"] | LayoutKind
 MAX_ID = 200
 
 
@@ -23,7 +24,9 @@ class Clip:
 
     id: its path in the dataset without suffix. fps: a fraction such as "30000/1001". duration: seconds.
     content_hash: sha256 over the clip's files (and over what lies beside them, where there is something).
-    Sidecars: depth [T,H,W] z-depth, cameras (see camera_files), known [T,H,W] True where a pixel may be used.
+    Sidecars: depth [T,H,W] z-depth, cameras (see camera_files), known [T,H,W] True where a pixel may be used,
+    objects [T,H,W] object ids; in a published layout, where its own files of these lie. Clips of one group
+    are views of one scene from several cameras, in one world and on one clock.
     """
 
     id: str
@@ -40,6 +43,8 @@ class Clip:
     depth_uri: str | None = None
     cameras_uri: str | None = None
     known_uri: str | None = None
+    objects_uri: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,10 @@ class ClipSource(Protocol):
 
     def known(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
         """Return bool [t, H, W], True where a pixel may be used, or None where all may."""
+        ...
+
+    def objects(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """Return object ids int64 [t, H, W] that are given with the clip, or None."""
         ...
 
     def cameras(self) -> tuple[np.ndarray, np.ndarray] | None:

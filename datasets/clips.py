@@ -1,23 +1,27 @@
-"""A dataset as clips: scan it, keep its index in Parquet, open a clip."""
+"""A dataset as clips: scan it, open a clip, pair the views of a group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, fields
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import fsspec
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
+from recapture.datasets.clip_index import INDEX_SCHEMA, SUFFIXES, read_index, scan_index, write_index
 from recapture.datasets.clip_record import (
     Clip,
     ClipError,
     ClipSource,
+    LayoutKind,
     Rejected,
     validate_clip_id,
 )
 from recapture.datasets.readers import folder, scenes
+from recapture.datasets.readers.layouts import LAYOUTS, recognised
+from recapture.datasets.readers.views import ViewSource, read_layout
 from recapture.datasets.video import VIDEO_SUFFIXES
 
 __all__ = [
@@ -26,61 +30,50 @@ __all__ = [
     "ClipError",
     "ClipSource",
     "Rejected",
+    "groups",
     "open_clip",
+    "paired_frames",
     "read_index",
     "scan",
     "validate_clip_id",
     "write_index",
 ]
 
-DatasetKind = Literal["folder", "scenes", "index", "auto"]
-
-INDEX_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("fps", pa.string(), nullable=False),
-        pa.field("frames", pa.int64(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("duration", pa.float64(), nullable=False),
-        pa.field("audio", pa.bool_(), nullable=False),
-        pa.field("caption", pa.string(), nullable=False),
-        pa.field("content_hash", pa.string(), nullable=False),
-        pa.field("depth_uri", pa.string()),
-        pa.field("cameras_uri", pa.string()),
-        pa.field("known_uri", pa.string()),
-    ],
-    metadata={"recapture.clips": "1"},
-)
+DatasetKind = Literal["folder", "scenes", "index", "auto"] | LayoutKind
 
 _SOURCES: dict[str, Callable[[Clip], ClipSource]] = {
     "video": folder.FileSource,
     "frames": folder.FileSource,
     "scene": scenes.SceneSource,
+    **{kind: partial(ViewSource, load=layout.load) for kind, layout in LAYOUTS.items()},
 }
 
 
 def scan(dataset_uri: str, kind: DatasetKind = "auto") -> tuple[list[Clip], list[Rejected]]:
     """Find every clip of a dataset, sorted by id, and everything that is none, with the reason.
 
-    kind: folder (a tree, or one video file), scenes (a scenes:// URI, a YAML or JSON file), index (Parquet);
-    auto decides by the URI. One bad file never stops a scan; of clips with equal ids the first one stays.
+    kind: folder (a tree, or one video file), scenes (a scenes:// URI, a YAML or JSON file), index (Parquet or
+    CSV), or a published layout; auto decides by the URI and by the names in a folder. One bad file never
+    stops a scan. Of clips whose ids are equal, or would be on a disk that does not tell upper from lower
+    case, the first one by id and uri stays.
     Raises: OSError when there is nothing at dataset_uri, ClipError when it is not what `kind` says.
     """
-    reader = _reader(dataset_uri, kind)
+    found = list(_reader(dataset_uri, kind)(dataset_uri))
+    rejected = [item for item in found if isinstance(item, Rejected)]
     clips: dict[str, Clip] = {}
-    rejected = []
-    for found in reader(dataset_uri):
-        if isinstance(found, Rejected):
-            rejected.append(found)
-        elif found.id in clips:
-            reason = f"{clips[found.id].uri!r} has the same id; rename one of them"
-            rejected.append(Rejected.because(found.id, found.uri, ClipError(reason)))
-        else:
-            clips[found.id] = found
-    return [clips[clip_id] for clip_id in sorted(clips)], sorted(rejected, key=lambda item: item.id)
+    for clip in sorted(
+        (item for item in found if isinstance(item, Clip)), key=lambda item: (item.id, item.uri)
+    ):
+        first = clips.setdefault(unicodedata.normalize("NFC", clip.id).casefold(), clip)
+        if first is not clip:
+            differs = (
+                "has the same id"
+                if first.id == clip.id
+                else f"has an id that differs by case only ({first.id!r})"
+            )
+            reason = ClipError(f"{first.uri!r} {differs}; rename one of them")
+            rejected.append(Rejected.because(clip.id, clip.uri, reason))
+    return list(clips.values()), sorted(rejected, key=lambda item: item.id)
 
 
 def open_clip(clip: Clip) -> ClipSource:
@@ -90,33 +83,35 @@ def open_clip(clip: Clip) -> ClipSource:
     return _SOURCES[clip.kind](clip)
 
 
-def write_index(uri: str, clips: Iterable[Clip]) -> None:
-    """Write clips as one Parquet file with INDEX_SCHEMA."""
-    table = pa.Table.from_pylist([asdict(clip) for clip in clips], schema=INDEX_SCHEMA)
-    with fsspec.open(uri, "wb") as stream:
-        pq.write_table(table, stream)
+def groups(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
+    """Clips by their group: views of one scene from several cameras, in one world; single ones left out."""
+    together: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if clip.group is not None:
+            together.setdefault(clip.group, []).append(clip)
+    return {name: views for name, views in together.items() if len(views) > 1}
 
 
-def read_index(uri: str) -> list[Clip]:
-    """Read the clips of an index as they were written.
+def paired_frames(first: Clip, second: Clip) -> np.ndarray:
+    """Frame numbers [N, 2] at which two views of a group show one moment; raises ClipError for others."""
+    if first.group is None or first.group != second.group:
+        raise ClipError(
+            f"clips {first.id!r} and {second.id!r} are no views of one scene; pair views of a group"
+        )
+    _, *frames = np.intersect1d(_moments(first), _moments(second), return_indices=True)
+    return np.stack(frames, axis=1)
 
-    Raises: FileNotFoundError; ClipError for a file that is no index.
-    """
-    try:
-        with fsspec.open(uri, "rb") as stream:
-            table = pq.read_table(stream)
-        table = table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError, ValueError) as error:
-        raise ClipError(f"index {uri!r} cannot be read ({error}); write it again with write_index") from error
-    names = [field.name for field in fields(Clip)]
-    return [Clip(**{name: row[name] for name in names}) for row in table.to_pylist()]
+
+def _moments(clip: Clip) -> np.ndarray:
+    source = open_clip(clip)
+    return source.moments() if isinstance(source, ViewSource) else np.arange(clip.frames)
 
 
 def _checked_index(uri: str) -> Iterator[Clip | Rejected]:
-    for clip in read_index(uri):
+    for clip in scan_index(uri):
         try:
-            validate_clip_id(clip.id)
-            open_clip(clip)
+            if isinstance(clip, Clip) and clip.kind not in LAYOUTS:
+                open_clip(clip)
         except ValueError as error:
             yield Rejected.because(clip.id, clip.uri, error)
         else:
@@ -129,6 +124,7 @@ def _scenes(uri: str) -> Iterator[Clip | Rejected]:
 
 def _reader(uri: str, kind: DatasetKind) -> Callable[[str], Iterator[Clip | Rejected]]:
     readers = {"folder": folder.read_folder, "scenes": _scenes, "index": _checked_index}
+    readers |= {name: partial(read_layout, layout) for name, layout in LAYOUTS.items()}
     if kind != "auto":
         if kind not in readers:
             raise ClipError(f"dataset kind {kind!r} is unknown; use auto, {', '.join(readers)}")
@@ -137,16 +133,19 @@ def _reader(uri: str, kind: DatasetKind) -> Callable[[str], Iterator[Clip | Reje
         return _scenes
     fs, path = fsspec.core.url_to_fs(uri)
     if fs.isdir(path):
-        return folder.read_folder
+        layout = recognised(uri.rstrip("/"))
+        return folder.read_folder if layout is None else partial(read_layout, layout)
     if not fs.exists(path):
         raise FileNotFoundError(f"{uri!r} does not exist")
     suffix = "." + path.rsplit(".", 1)[-1].lower()
+    if path.endswith("/transforms.json"):
+        return partial(read_layout, LAYOUTS["nerfstudio"])
     if suffix in (".yaml", ".yml", ".json"):
         return _scenes
-    if suffix in (".parquet", ".pq"):
+    if suffix in SUFFIXES:
         return _checked_index
     if suffix in VIDEO_SUFFIXES:
         return folder.read_file
     raise ClipError(
-        f"{uri!r} is no dataset: give a folder, a video, scenes.yaml, an index .parquet or scenes://"
+        f"{uri!r} is no dataset: give a folder, a video, scenes.yaml, an index (.parquet, .csv) or scenes://"
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from io import BytesIO
 
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from recapture.datasets.clip_record import ClipError
+from recapture.datasets.natural_order import natural
 from recapture.datasets.video import VideoInfo
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -23,16 +23,12 @@ def _name(path: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts frame_9 before frame_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _pictures(uri: str) -> list[str]:
+def list_pictures(uri: str) -> list[str]:
+    """The pictures in a folder, in natural order."""
     fs, path = fsspec.core.url_to_fs(uri)
     names = [_name(entry) for entry in fs.ls(path, detail=False)]
     chosen = [name for name in names if name.lower().endswith(FRAME_SUFFIXES) and not name.startswith(".")]
-    return [f"{uri}/{name}" for name in sorted(chosen, key=_natural)]
+    return [f"{uri}/{name}" for name in sorted(chosen, key=natural)]
 
 
 def _picture_bytes(uri: str) -> bytes:
@@ -54,8 +50,12 @@ def probe_pictures(uri: str) -> tuple[VideoInfo, str]:
 
     Raises: ClipError for a file that is no picture, sizes that differ, or a rate that is none.
     """
+    return probe_files(list_pictures(uri), frame_rate(uri))
+
+
+def probe_files(pictures: Sequence[str], fps: Fraction) -> tuple[VideoInfo, str]:
+    """As probe_pictures, of these files in this order, at this rate."""
     digest, size = hashlib.sha256(), (0, 0)
-    pictures = _pictures(uri)
     for index, picture_uri in enumerate(pictures):
         content = _picture_bytes(picture_uri)
         digest.update(hashlib.sha256(content).digest())
@@ -69,14 +69,14 @@ def probe_pictures(uri: str) -> tuple[VideoInfo, str]:
                 "give all frames one size"
             )
         size = shape
-    fps = _frame_rate(uri)
     digest.update(str(fps).encode())
     frames = len(pictures)
     found = VideoInfo(fps, frames, size[0], size[1], float(frames / fps), audio=False)
     return found, digest.hexdigest()
 
 
-def _frame_rate(uri: str) -> Fraction:
+def frame_rate(uri: str) -> Fraction:
+    """The rate that fps.txt in a folder states, 24 without it; raises ClipError for what is no rate."""
     fs, path = fsspec.core.url_to_fs(f"{uri}/fps.txt")
     if not fs.exists(path):
         return FRAMES_PER_SECOND
@@ -95,10 +95,43 @@ def iterate_pictures(uri: str, start: int = 0, stop: int | None = None) -> Itera
 
     Raises: ClipError for a picture that cannot be decoded.
     """
-    for picture_uri in _pictures(uri)[start:stop]:
-        content = _picture_bytes(picture_uri)
-        try:
-            with _open_picture(picture_uri, content) as picture:
-                yield np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-        except (OSError, SyntaxError) as error:
-            raise ClipError(f"frame {picture_uri!r} cannot be decoded ({error}); replace it") from error
+    for picture_uri in list_pictures(uri)[start:stop]:
+        yield read_picture(picture_uri)
+
+
+def read_picture(uri: str) -> np.ndarray:
+    """A picture as uint8 RGB [H, W, 3], turned as it says, over black where it is transparent.
+
+    Raises: ClipError for a picture that cannot be decoded.
+    """
+    content = _picture_bytes(uri)
+    try:
+        with _open_picture(uri, content) as picture:
+            return _rgb(ImageOps.exif_transpose(picture))
+    except (OSError, SyntaxError) as error:
+        raise ClipError(f"frame {uri!r} cannot be decoded ({error}); replace it") from error
+
+
+def read_map(uri: str) -> np.ndarray:
+    """A picture of numbers (depth, ids, a mask) as it is stored: [H, W], or [H, W, C] where it has channels.
+
+    A palette gives its indices. Raises: ClipError for a picture that cannot be decoded.
+    """
+    content = _picture_bytes(uri)
+    try:
+        with _open_picture(uri, content) as picture:
+            return np.array(picture)
+    except (OSError, SyntaxError) as error:
+        raise ClipError(f"map {uri!r} cannot be decoded ({error}); replace it") from error
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    if (
+        picture.mode.startswith("I;16") or picture.mode == "I"
+    ):  # 16-bit greys, which Pillow would cut off at 255
+        grey = np.array(picture).astype(np.float64) / 257
+        return np.repeat(grey.round().clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+        return np.array(Image.alpha_composite(black, picture.convert("RGBA")).convert("RGB"))
+    return np.array(picture.convert("RGB"))

@@ -1,8 +1,8 @@
 """A folder tree as a dataset: video files, folders of frames, and scenes files, each with its sidecars.
 
 Beside NAME.mp4, or beside the folder NAME that holds frames, may lie NAME.txt (caption), NAME.depth.npz,
-NAME.known.npz and NAME.cameras.npz or .json. A folder of frames may hold fps.txt. A folder with a video in it
-is no folder of frames: pictures there are taken for thumbnails.
+NAME.known.npz, NAME.objects.npz and NAME.cameras.npz or .json. A folder of frames may hold fps.txt. A folder
+with a video in it is no folder of frames: pictures there are taken for thumbnails.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import fsspec
@@ -51,6 +52,25 @@ def read_file(uri: str) -> Iterator[Clip | Rejected]:
     folder = fs._parent(path)
     beside = frozenset(_name(entry) for entry in fs.ls(folder, detail=False))
     yield _Folder(fs, folder, folder, beside).attempt(_name(path), "video")
+
+
+def read_listed(uri: str, clip_id: str, given: Mapping[str, str | None]) -> Clip | Rejected:
+    """A video file or a folder of frames that a list names; `given` goes before what lies beside it.
+
+    given: caption, depth_uri, cameras_uri, known_uri, each perhaps missing.
+    """
+    try:
+        validate_clip_id(clip_id)
+        fs, path = fsspec.core.url_to_fs(uri)
+        kind: ClipKind = "video" if _name(path).lower().endswith(VIDEO_SUFFIXES) else "frames"
+        if not fs.exists(path):
+            raise ClipError(f"{uri!r} does not exist; correct the list")
+        folder = fs._parent(path)
+        beside = frozenset(_name(entry) for entry in fs.ls(folder, detail=False))
+        stem = _name(path).rsplit(".", 1)[0] if kind == "video" else _name(path)
+        return _Folder(fs, folder, folder, beside)._clip(clip_id, _name(path), stem, kind, given)
+    except Exception as error:  # whatever one entry does, the others are still to be read
+        return Rejected.because(clip_id, uri, error)
 
 
 @dataclass(frozen=True)
@@ -105,11 +125,20 @@ class _Folder:
     def _beside(self, stem: str, *suffixes: str) -> str | None:
         return next((self.uri(stem + suffix) for suffix in suffixes if stem + suffix in self.files), None)
 
-    def _clip(self, clip_id: str, name: str, stem: str, kind: ClipKind) -> Clip:
+    def _clip(
+        self,
+        clip_id: str,
+        name: str,
+        stem: str,
+        kind: ClipKind,
+        given: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> Clip:
         uri = self.uri(name)
         found, own_hash = (probe(uri), file_hash(uri)) if kind == "video" else probe_pictures(uri)
-        depth, known = self._beside(stem, ".depth.npz"), self._beside(stem, ".known.npz")
-        cameras = self._beside(stem, ".cameras.npz", ".cameras.json")
+        depth = given.get("depth_uri") or self._beside(stem, ".depth.npz")
+        known = given.get("known_uri") or self._beside(stem, ".known.npz")
+        cameras = given.get("cameras_uri") or self._beside(stem, ".cameras.npz", ".cameras.json")
+        objects = given.get("objects_uri") or self._beside(stem, ".objects.npz")
         clip = Clip(
             id=clip_id,
             uri=uri,
@@ -120,11 +149,14 @@ class _Folder:
             height=found.height,
             duration=found.duration,
             audio=found.audio,
-            caption=_caption(self._beside(stem, ".txt")),
-            content_hash=_joint_hash(own_hash, {"depth": depth, "known": known, "cameras": cameras}),
+            caption=_checked_caption(given.get("caption") or _caption(self._beside(stem, ".txt"))),
+            content_hash=_joint_hash(
+                own_hash, {"depth": depth, "known": known, "cameras": cameras, "objects": objects}
+            ),
             depth_uri=depth,
             cameras_uri=cameras,
             known_uri=known,
+            objects_uri=objects,
         )
         _check_sidecars(clip)
         return clip
@@ -152,6 +184,10 @@ class FileSource:
     def known(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
         """See ClipSource."""
         return self._rows(self._clip.known_uri, "known", start, stop, np.bool_)
+
+    def objects(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """See ClipSource."""
+        return self._rows(self._clip.objects_uri, "objects", start, stop, np.int64)
 
     def _rows(
         self, uri: str | None, name: str, start: int, stop: int | None, dtype: type
@@ -189,11 +225,14 @@ def _caption(uri: str | None) -> str:
     if uri is None:
         return ""
     try:
-        text = _text(uri)
+        return _text(uri)
     except UnicodeDecodeError as error:
         raise ClipError(f"caption {uri!r} is not UTF-8 ({error.reason}); save it as UTF-8") from error
+
+
+def _checked_caption(text: str) -> str:
     if len(text) > MAX_CAPTION:
-        raise ClipError(f"caption {uri!r} has {len(text)} characters, the limit is {MAX_CAPTION}; shorten it")
+        raise ClipError(f"the caption has {len(text)} characters, the limit is {MAX_CAPTION}; shorten it")
     return " ".join(text.split())
 
 
@@ -206,7 +245,7 @@ def _joint_hash(own_hash: str, sidecars: Mapping[str, str | None]) -> str:
 
 
 def _check_sidecars(clip: Clip) -> None:
-    for name, uri in (("depth", clip.depth_uri), ("known", clip.known_uri)):
+    for name, uri in (("depth", clip.depth_uri), ("known", clip.known_uri), ("objects", clip.objects_uri)):
         if uri is None:
             continue
         shape = array_shape(uri, name)
@@ -225,7 +264,7 @@ def _check_sidecars(clip: Clip) -> None:
 
 
 def _cameras(clip: Clip, uri: str) -> tuple[np.ndarray, np.ndarray]:
-    world_to_camera, intrinsics = read_cameras(uri)
+    world_to_camera, intrinsics = read_cameras(uri, size=(clip.width, clip.height))
     if intrinsics is None:
         raise ClipError(f"cameras {uri!r} have no intrinsics; add them as [T,3,3] or one [3,3]")
     if len(world_to_camera) != clip.frames:

@@ -171,6 +171,11 @@ class SceneSource:
         """Every pixel of a scene is known: None."""
         return None
 
+    def objects(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """See ClipSource; exact."""
+        maps = [rendered.object_id.numpy() for rendered in self._rendered(start, stop, antialias=1)]
+        return np.concatenate(maps) if maps else np.zeros((0, self._spec.height, self._spec.width), np.int64)
+
     def cameras(self) -> tuple[np.ndarray, np.ndarray] | None:
         """See ClipSource."""
         intrinsics, world_to_camera = self._cameras

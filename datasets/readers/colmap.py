@@ -1,0 +1,42 @@
+"""COLMAP projects: PROJECT/images with PROJECT/sparse/0. Registered pictures, by name, are the video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import fsspec
+
+from recapture.datasets.camera_formats.colmap import model_files, read_colmap
+from recapture.datasets.clip_record import ClipError
+from recapture.datasets.pictures import frame_rate
+from recapture.datasets.readers.layout_files import folders_below, name_of
+from recapture.datasets.readers.views import Layout, View
+
+_MODEL_NAMES = {"sparse", "colmap", "cameras.bin", "cameras.txt"}
+
+
+def _is_project(names: frozenset[str]) -> bool:
+    return bool(names & _MODEL_NAMES)
+
+
+def _find(uri: str) -> Iterator[tuple[str, str]]:
+    for inside, project in folders_below(uri, _is_project):
+        yield inside or name_of(uri), project
+
+
+def _load(uri: str) -> View:
+    cameras, model = read_colmap(uri), model_files(uri)
+    assert model is not None and cameras.names is not None
+    images = f"{uri}/images"
+    fs, _ = fsspec.core.url_to_fs(uri)
+    pictures = tuple(f"{images}/{name}" for name in cameras.names)
+    missing = [picture for picture in pictures if not fs.exists(fsspec.core.url_to_fs(picture)[1])]
+    if missing:
+        raise ClipError(
+            f"picture {missing[0]!r} of the model is missing, and {len(missing) - 1} more; "
+            "put the pictures into 'images' of the project"
+        )
+    return View(pictures=pictures, fps=frame_rate(images), cameras=cameras, described_by=model)
+
+
+COLMAP = Layout("colmap", lambda names: _is_project(names) and "images" in names, _find, _load)

@@ -1,0 +1,52 @@
+"""DAVIS 2017 (arXiv 1704.00675): JPEGImages/480p/SEQUENCE, Annotations/480p/SEQUENCE; no cameras, no depth.
+
+The dataset may be named by its root, or by a list in ImageSets, such as ImageSets/2017/val.txt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import fsspec
+
+from recapture.datasets.clip_record import ClipError
+from recapture.datasets.readers.layout_files import (
+    listed,
+    maps_of,
+    name_of,
+    parent_of,
+    pictures_in,
+    read_ids,
+)
+from recapture.datasets.readers.views import Layout, View
+
+_RATE = Fraction(24)
+_PREFERRED = "480p"  # every sequence is annotated at it
+
+
+def _find(uri: str) -> Iterator[tuple[str, str]]:
+    wanted: list[str] | None = None
+    root = uri
+    if uri.endswith(".txt"):
+        with fsspec.open(uri, "rb") as stream:
+            wanted = stream.read().decode(errors="replace").split()
+        root = parent_of(parent_of(parent_of(uri)))
+    sizes = listed(f"{root}/JPEGImages")
+    if not sizes:
+        raise ClipError(f"{root!r} has no JPEGImages; name DAVIS' root or a list in its ImageSets")
+    folder = f"{root}/JPEGImages/{_PREFERRED if _PREFERRED in sizes else sizes[0]}"
+    for name in listed(folder) if wanted is None else wanted:
+        yield name, f"{folder}/{name}"
+
+
+def _load(uri: str) -> View:
+    pictures = pictures_in(uri)
+    size = parent_of(uri)
+    annotations = pictures_in(f"{parent_of(parent_of(size))}/Annotations/{name_of(size)}/{name_of(uri)}")
+    # Sequences for testing are annotated in their first frame alone, which is no mask for a video.
+    complete = len(annotations) == len(pictures)
+    return View(pictures=pictures, fps=_RATE, objects=maps_of(annotations if complete else (), read_ids))
+
+
+DAVIS = Layout("davis", lambda names: "JPEGImages" in names, _find, _load)

@@ -1,0 +1,98 @@
+"""Folders and maps, as the published layouts keep them, on any fsspec URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+
+import fsspec
+import numpy as np
+
+from recapture.datasets.clip_record import ClipError
+from recapture.datasets.natural_order import natural
+from recapture.datasets.pictures import FRAME_SUFFIXES, read_map
+from recapture.datasets.readers.views import Maps
+
+
+def name_of(path: str) -> str:
+    """The last part of a path or URI."""
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def parent_of(uri: str) -> str:
+    """Everything but the last part of a path or URI."""
+    return uri.rstrip("/").rsplit("/", 1)[0]
+
+
+def stem_of(name: str) -> str:
+    """A file's name without its suffix."""
+    return name_of(name).rsplit(".", 1)[0]
+
+
+def joined(*parts: str) -> str:
+    """Parts of a path between slashes, without empty ones."""
+    return "/".join(part for part in parts if part)
+
+
+def listed(uri: str) -> list[str]:
+    """The names in a folder in natural order, none where there is no such folder."""
+    fs, path = fsspec.core.url_to_fs(uri)
+    if not fs.isdir(path):
+        return []
+    names = (name_of(entry) for entry in fs.ls(path, detail=False))
+    return sorted((name for name in names if not name.startswith(".")), key=natural)
+
+
+def pictures_in(uri: str, prefix: str = "") -> tuple[str, ...]:
+    """The pictures in a folder whose names begin so, in natural order."""
+    names = (name for name in listed(uri) if name.lower().endswith(FRAME_SUFFIXES))
+    return tuple(f"{uri}/{name}" for name in names if name.startswith(prefix))
+
+
+def folders_below(uri: str, wanted: Callable[[frozenset[str]], bool]) -> Iterator[tuple[str, str]]:
+    """Folders at or below uri whose names are wanted, as (path from uri, URI); not what lies in these."""
+    fs, _ = fsspec.core.url_to_fs(uri)
+    waiting = [""]
+    while waiting:
+        inside = waiting.pop(0)
+        here = joined(uri, inside)
+        names = listed(here)
+        if wanted(frozenset(names)):
+            yield inside, here
+        else:
+            folders = [name for name in names if fs.isdir(fsspec.core.url_to_fs(f"{here}/{name}")[1])]
+            waiting += [joined(inside, name) for name in folders]
+
+
+def maps_of(files: tuple[str, ...], read: Callable[[int, str], np.ndarray]) -> Maps | None:
+    """Maps of these files, or None where there are none."""
+    return Maps(files, read) if files else None
+
+
+def read_flat(uri: str) -> np.ndarray:
+    """A map [H, W] of numbers from a picture or an npy file (without pickle); equal channels become one."""
+    array = _npy(uri) if uri.endswith(".npy") else read_map(uri)
+    if array.ndim == 3 and (array.shape[2] == 1 or (array[..., :1] == array[..., :3]).all()):
+        array = array[..., 0]
+    if array.ndim != 2:
+        raise ClipError(f"map {uri!r} is {list(array.shape)}, it must have one channel; write it as [H, W]")
+    return array
+
+
+def read_mask(_: int, uri: str) -> np.ndarray:
+    """True where a map is not 0, bool [H, W]."""
+    return read_flat(uri) != 0
+
+
+def read_ids(_: int, uri: str) -> np.ndarray:
+    """Object ids [H, W] as the map holds them; a palette's are its indices."""
+    return read_flat(uri)
+
+
+def _npy(uri: str) -> np.ndarray:
+    with fsspec.open(uri, "rb") as stream:
+        content = BytesIO(stream.read())
+    try:
+        return np.load(content, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ClipError(f"map {uri!r} cannot be read ({error}); replace it") from error

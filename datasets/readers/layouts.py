@@ -1,0 +1,24 @@
+"""The published layouts that are read, by kind. The first one that knows a folder's names has it."""
+
+from __future__ import annotations
+
+from recapture.datasets.readers.colmap import COLMAP
+from recapture.datasets.readers.davis import DAVIS
+from recapture.datasets.readers.dycheck import DYCHECK
+from recapture.datasets.readers.kubric4d import KUBRIC4D
+from recapture.datasets.readers.layout_files import listed
+from recapture.datasets.readers.multicamvideo import MULTICAMVIDEO
+from recapture.datasets.readers.nerfstudio import NERFSTUDIO
+from recapture.datasets.readers.realestate10k import REALESTATE10K
+from recapture.datasets.readers.views import Layout
+
+LAYOUTS: dict[str, Layout] = {
+    layout.kind: layout
+    for layout in (NERFSTUDIO, COLMAP, DAVIS, KUBRIC4D, MULTICAMVIDEO, DYCHECK, REALESTATE10K)
+}
+
+
+def recognised(uri: str) -> Layout | None:
+    """The layout that a folder's own names tell, or None."""
+    names = frozenset(listed(uri))
+    return next((layout for layout in LAYOUTS.values() if layout.recognise(names)), None)

@@ -1,0 +1,55 @@
+"""MultiCamVideo (ReCamMaster, arXiv 2503.11647): SCENE/videos/camNN.mp4, cameras/camera_extrinsics.json.
+
+The lens is named by a folder above, such as f24_aperture5: millimetres on a sensor of 23.76 x 23.76 mm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from recapture.datasets.camera_formats.cameras import pinhole
+from recapture.datasets.camera_formats.multicamvideo import focal_pixels, read_multicamvideo
+from recapture.datasets.clip_record import ClipError
+from recapture.datasets.readers.layout_files import folders_below, joined, listed, parent_of, stem_of
+from recapture.datasets.readers.views import Layout, View
+
+_LENS_FOLDER = re.compile(r"f(\d+(?:\.\d+)?)_aperture[\d.]+")
+_SIDE = 1280  # pixels; scaled to the videos' own, which must be square
+
+
+def _is_scene(names: frozenset[str]) -> bool:
+    return {"videos", "cameras"} <= names
+
+
+def _find(uri: str) -> Iterator[tuple[str, str]]:
+    for inside, scene in folders_below(uri, _is_scene):
+        for name in listed(f"{scene}/videos"):
+            if name.lower().endswith(".mp4"):
+                yield joined(inside, "videos", stem_of(name)), f"{scene}/videos/{name}"
+
+
+def _load(uri: str) -> View:
+    scene = parent_of(parent_of(uri))
+    lens = _LENS_FOLDER.search(scene)
+    if lens is None:
+        raise ClipError(
+            f"no folder above {uri!r} names the lens; keep MultiCamVideo's folder, such as f24_aperture5"
+        )
+    file = f"{scene}/cameras/camera_extrinsics.json"
+    cameras = read_multicamvideo(file, stem_of(uri))
+    focal = focal_pixels(float(lens[1]), _SIDE)
+    matrix = np.broadcast_to(pinhole(focal, focal, _SIDE / 2, _SIDE / 2), (len(cameras), 3, 3)).copy()
+    cameras = replace(cameras, intrinsics=matrix, size=(_SIDE, _SIDE))
+    return View(video=uri, cameras=cameras, group=scene, described_by=(file,))
+
+
+MULTICAMVIDEO = Layout(
+    "multicamvideo",
+    lambda names: _is_scene(names) or any(_LENS_FOLDER.fullmatch(name) for name in names),
+    _find,
+    _load,
+)

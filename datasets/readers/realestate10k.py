@@ -1,0 +1,98 @@
+"""RealEstate10K: a pose file for each clip. It ships no videos, so these lie where they were put.
+
+For POSES/ID.txt: POSES/ID.mp4 or frames in POSES/ID, or as CameraCtrl (arXiv 2404.02101) sorts them, beside
+pose_files in video_clips, directly or in a folder by the YouTube id. Frames that are named by their time are
+matched by it; otherwise there must be one for each pose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import fsspec
+import numpy as np
+
+from recapture.datasets.camera_formats.cameras import Cameras
+from recapture.datasets.camera_formats.realestate10k import read_realestate10k
+from recapture.datasets.clip_record import ClipError
+from recapture.datasets.pictures import frame_rate
+from recapture.datasets.readers.layout_files import (
+    folders_below,
+    joined,
+    listed,
+    name_of,
+    parent_of,
+    pictures_in,
+    stem_of,
+)
+from recapture.datasets.readers.views import Layout, View
+from recapture.datasets.video import VIDEO_SUFFIXES
+
+_BESIDE = ("", "../video_clips", "../videos", "../frames")
+
+
+def _has_poses(names: frozenset[str]) -> bool:
+    return any(name.endswith(".txt") for name in names)
+
+
+def _find(uri: str) -> Iterator[tuple[str, str]]:
+    for inside, folder in folders_below(uri, _has_poses):
+        for name in listed(folder):
+            if name.endswith(".txt"):
+                yield joined(inside, stem_of(name)), f"{folder}/{name}"
+
+
+def _load(uri: str) -> View:
+    cameras = read_realestate10k(uri)
+    for place in _places(uri):
+        clip_id = stem_of(uri)
+        videos = [name for name in listed(place) if stem_of(name) == clip_id]
+        videos = [name for name in videos if name.lower().endswith(VIDEO_SUFFIXES)]
+        if videos:
+            return View(video=f"{place}/{videos[0]}", cameras=cameras, described_by=(uri,))
+        pictures = pictures_in(f"{place}/{clip_id}")
+        if pictures:
+            return _of_pictures(uri, cameras, pictures)
+    raise ClipError(
+        f"pose file {uri!r} has no video '{stem_of(uri)}.mp4' and no folder of frames beside it; "
+        "RealEstate10K ships poses alone: put the clip there, or take the file out"
+    )
+
+
+def _places(uri: str) -> Iterator[str]:
+    folder = parent_of(uri)
+    youtube_id = _first_line(uri).rsplit("=", 1)[-1].rsplit("/", 1)[-1]
+    for beside in _BESIDE:
+        place = f"{parent_of(folder)}/{beside[3:]}" if beside else folder
+        yield place
+        if beside and youtube_id:
+            yield f"{place}/{youtube_id}"
+
+
+def _first_line(uri: str) -> str:
+    with fsspec.open(uri, "rb") as stream:
+        first = stream.read(4096).decode(errors="replace").splitlines()[:1]
+    return first[0].strip() if first and len(first[0].split()) == 1 else ""
+
+
+def _of_pictures(uri: str, cameras: Cameras, pictures: tuple[str, ...]) -> View:
+    times = cameras.names or ()
+    by_time = {stem_of(picture): picture for picture in pictures}
+    if set(times) & set(by_time):
+        missing = [time for time in times if time not in by_time]
+        if missing:
+            raise ClipError(
+                f"the frame at {missing[0]} microseconds is missing, and {len(missing) - 1} more; "
+                f"extract them again, or take their lines out of {name_of(uri)!r}"
+            )
+        pictures = tuple(by_time[time] for time in times)
+    rate = frame_rate(parent_of(pictures[0]))
+    if len(times) > 1 and "fps.txt" not in listed(parent_of(pictures[0])):
+        step = float(np.median(np.diff([float(time) for time in times])))
+        if step > 0:
+            rate = Fraction(1e6 / step).limit_denominator(1001)
+    return View(pictures=pictures, fps=rate, cameras=cameras, described_by=(uri,))
+
+
+REALESTATE10K = Layout("realestate10k", lambda names: "pose_files" in names, _find, _load)

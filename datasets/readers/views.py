@@ -1,0 +1,223 @@
+"""Published datasets as clips: a layout says which files make up a view, and the rest is the same for all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import fsspec
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+
+from recapture.datasets.camera_formats.cameras import Cameras, intrinsics_for
+from recapture.datasets.clip_record import Clip, ClipError, LayoutKind, Rejected, validate_clip_id
+from recapture.datasets.keys import file_hash
+from recapture.datasets.lens import Undistortion
+from recapture.datasets.pictures import probe_files, read_picture
+from recapture.datasets.video import iterate_frames, probe
+
+_ASPECT_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Maps:
+    """One file a frame, and how to make an array [H, W] of its frame number and URI."""
+
+    files: tuple[str, ...]
+    read: Callable[[int, str], np.ndarray]
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera's recording: a video, or pictures in their order, and what a dataset has beside it."""
+
+    video: str | None = None
+    pictures: tuple[str, ...] = ()
+    fps: Fraction | None = None  # of pictures
+    cameras: Cameras | None = None
+    depth: Maps | None = None  # z-depth
+    known: Maps | None = None  # True where a pixel may be used
+    objects: Maps | None = None  # object ids, 0 the background
+    covisible: Maps | None = None  # True where the views to learn from see the pixel too
+    moments: tuple[int, ...] | None = None  # of its frames, on the clock of its group
+    group: str | None = None
+    described_by: tuple[str, ...] = ()  # files that cameras come from
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A published layout: how to know it by the names in its root, find its views (id, uri) and load one."""
+
+    kind: LayoutKind
+    recognise: Callable[[frozenset[str]], bool]
+    find: Callable[[str], Iterator[tuple[str, str]]]
+    load: Callable[[str], View]
+
+
+def read_layout(layout: Layout, uri: str) -> Iterator[Clip | Rejected]:
+    """Every view of a dataset, and every one that cannot be used.
+
+    Raises: FileNotFoundError when there is nothing at uri, ClipError when it holds no view.
+    """
+    fs, root = fsspec.core.url_to_fs(uri)
+    fs.invalidate_cache()
+    if not fs.exists(root):
+        raise FileNotFoundError(f"{uri!r} does not exist")
+    found = False
+    whole = root if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(root))
+    for clip_id, view_uri in layout.find(whole.rstrip("/")):
+        found = True
+        try:
+            yield _clip(layout, validate_clip_id(clip_id), view_uri)
+        except Exception as error:  # whatever one view does, the others are still to be read
+            yield Rejected.because(clip_id, view_uri, error)
+    if not found:
+        raise ClipError(f"{uri!r} holds nothing in the layout {layout.kind!r}; check dataset.kind")
+
+
+def _clip(layout: Layout, clip_id: str, uri: str) -> Clip:
+    view = layout.load(uri)
+    found, digest = _probed(view)
+    _check(view, found.frames, found.width, found.height)
+    hashes = [digest, *(file_hash(file) for file in view.described_by)]
+    for maps in (view.depth, view.known, view.objects, view.covisible):
+        hashes += [file_hash(file) for file in maps.files] if maps else []
+
+    def first(maps: Maps | None) -> str | None:
+        return maps.files[0].rsplit("/", 1)[0] if maps else None
+
+    return Clip(
+        id=clip_id,
+        uri=uri,
+        kind=layout.kind,
+        fps=str(found.fps),
+        frames=found.frames,
+        width=found.width,
+        height=found.height,
+        duration=found.duration,
+        audio=found.audio,
+        caption="",
+        content_hash=hashlib.sha256(" ".join(hashes).encode()).hexdigest(),
+        depth_uri=first(view.depth),
+        cameras_uri=view.described_by[0] if view.cameras is not None and view.described_by else None,
+        known_uri=first(view.known),
+        objects_uri=first(view.objects),
+        group=view.group,
+    )
+
+
+def _probed(view: View) -> tuple[Any, str]:
+    if view.video is not None:
+        return probe(view.video), file_hash(view.video)
+    if not view.pictures or view.fps is None:
+        raise ClipError("there is no picture; check that the dataset was unpacked whole")
+    return probe_files(view.pictures, view.fps)
+
+
+def _check(view: View, frames: int, width: int, height: int) -> None:
+    counted = {"depth": view.depth, "known": view.known, "objects": view.objects}
+    for name, maps in counted.items():
+        if maps is not None and len(maps.files) != frames:
+            raise ClipError(f"there are {len(maps.files)} files of {name} for {frames} frames; complete them")
+    cameras = view.cameras
+    if cameras is None:
+        return
+    if len(cameras) != frames:
+        raise ClipError(f"there are {len(cameras)} cameras for {frames} frames; give one for each frame")
+    if cameras.intrinsics is None:
+        raise ClipError("the cameras have no intrinsics; add them, or use the folder reader without cameras")
+    if cameras.size not in (None, (1, 1)):
+        stated = cameras.size[0] / cameras.size[1]
+        if abs(stated / (width / height) - 1) > _ASPECT_TOLERANCE:
+            raise ClipError(
+                f"the cameras are for {cameras.size[0]}x{cameras.size[1]} pictures, the frames are "
+                f"{width}x{height}, another aspect; use frames that were scaled and not cut"
+            )
+
+
+class ViewSource:
+    """An opened view of a published dataset; a distorted lens is straightened."""
+
+    def __init__(self, clip: Clip, load: Callable[[str], View]) -> None:
+        self._clip = clip
+        try:
+            self._view = load(clip.uri)
+        except ValueError as error:
+            raise ClipError(f"clip {clip.id!r}: {error}") from error
+        self._intrinsics = None
+        self._straight: Undistortion | None = None
+        cameras = self._view.cameras
+        if cameras is not None:
+            self._intrinsics = intrinsics_for(cameras, clip.width, clip.height)
+            if cameras.distortion is not None and self._intrinsics is not None:
+                self._straight = Undistortion(
+                    self._intrinsics, cameras.distortion, clip.width, cameras.fisheye
+                )
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """See ClipSource; raises ClipError or VideoError where frames are missing or broken."""
+        try:
+            for index, frame in enumerate(self._decoded(start, stop), start):
+                yield frame if self._straight is None else self._straight.picture(index, frame)
+        except ValueError as error:
+            raise type(error)(f"clip {self._clip.id!r}: {error}") from error
+
+    def depth(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """See ClipSource."""
+        return self._maps(self._view.depth, start, stop, np.float32)
+
+    def known(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """See ClipSource; also False where a straightened lens shows nothing."""
+        known = self._maps(self._view.known, start, stop, np.bool_)
+        if known is None and self._straight is not None:
+            whole = np.ones((self._clip.height, self._clip.width), bool)
+            wanted = range(self._clip.frames)[start:stop]
+            known = np.stack([self._straight.map(index, whole) for index in wanted])
+        return known
+
+    def objects(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """See ClipSource; 0 is the background."""
+        return self._maps(self._view.objects, start, stop, np.int64)
+
+    def covisible(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """Bool [t, H, W], True where the dataset says that its training views see the pixel, or None."""
+        return self._maps(self._view.covisible, start, stop, np.bool_)
+
+    def moments(self) -> np.ndarray:
+        """The moment of each frame [T] int64 on the clock that the views of its group share."""
+        moments = self._view.moments
+        return np.arange(self._clip.frames) if moments is None else np.array(moments, dtype=np.int64)
+
+    def cameras(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """See ClipSource."""
+        if self._view.cameras is None or self._intrinsics is None:
+            return None
+        return self._intrinsics, self._view.cameras.world_to_camera
+
+    def truth(
+        self, intrinsics: Any, world_to_camera: Any, source_frame: Any, height: int, width: int
+    ) -> dict[str, np.ndarray] | None:
+        """Nobody knows what any other camera would have seen: None. Other views of the group are clips."""
+        return None
+
+    def _decoded(self, start: int, stop: int | None) -> Iterator[np.ndarray]:
+        if self._view.video is not None:
+            yield from iterate_frames(self._view.video, start, stop)
+        else:
+            for uri in self._view.pictures[start:stop]:
+                yield read_picture(uri)
+
+    def _maps(self, maps: Maps | None, start: int, stop: int | None, dtype: type) -> np.ndarray | None:
+        if maps is None:
+            return None
+        wanted: Sequence[int] = range(len(maps.files))[start:stop]
+        try:
+            read = [maps.read(index, maps.files[index]) for index in wanted]
+        except (OSError, ValueError) as error:
+            raise ClipError(f"clip {self._clip.id!r}: {error}") from error
+        if self._straight is not None:
+            read = [self._straight.map(index, values) for index, values in zip(wanted, read, strict=True)]
+        return np.stack(read).astype(dtype) if read else np.zeros((0, 0, 0), dtype)
