@@ -9,6 +9,8 @@ form of it is this project's reading.)
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,9 +21,46 @@ from recapture.models.fill.inpaint import background_depth
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import Rendered, render
 from recapture.models.metrics.image import psnr
-from recapture.models.tuning.pairs import Pair
+from recapture.models.tuning.pairs import Move, Pair, move_path
 
 LIMIT = 25.0  # no completed depth is more than so many times the median known one
+
+Fill = Callable[[RenderedView], Tensor]  # the view's video [T, 3, H, W] without holes
+PredictDepth = Callable[[Tensor], Tensor]  # [T, H, W] of a video [T, 3, H, W], non-finite = unknown
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """A clip recaptured by a move, and what comes back of it."""
+
+    view: RenderedView
+    video: Tensor  # [T, 3, H, W] in [-1, 1], the view filled
+    returned: Rendered  # seen from the source's cameras again
+    quality: float  # cycle quality, dB
+
+
+def round_trip(
+    source: SourceView,
+    pivot_depth: float,
+    move: Move,
+    fill: Fill,
+    *,
+    predict_depth: PredictDepth | None = None,
+    kind: Literal["inverse", "metric"] = "inverse",
+) -> RoundTrip:
+    """Recapture a clip by a move with `fill`, and film the result from the source's cameras again.
+
+    predict_depth, kind: see `filled_depth`.
+    """
+    path = move_path(source, pivot_depth, move)
+    target = path.intrinsics.to(source.depth), path.world_to_camera.to(source.depth)
+    cameras = source.intrinsics, source.world_to_camera, *target
+    seen = render(source.video, source.depth, *cameras, known=source.known)
+    view = RenderedView(seen.video, seen.visible, seen.depth, seen.stretch, *target)
+    video = fill(view)
+    depth = filled_depth(view, None if predict_depth is None else predict_depth(video), kind)
+    returned = cycle_back(source, view, video, depth)
+    return RoundTrip(view, video, returned, cycle_quality(source, returned))
 
 
 def filled_depth(

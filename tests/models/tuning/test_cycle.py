@@ -15,6 +15,7 @@ from recapture.models.tuning.cycle import (
     filled_depth,
     pseudo_pair,
     quality_weight,
+    round_trip,
 )
 from recapture.models.tuning.pairs import Move, move_path
 
@@ -85,6 +86,30 @@ def test_a_true_view_comes_back_as_the_source_and_a_false_one_does_not():
     good = cycle_quality(source, cycle_back(source, view, truth.video, truth.depth))
     shifted = cycle_back(source, view, truth.video.roll(4, 3), truth.depth)
     assert good > 27 and good > cycle_quality(source, shifted) + 5
+
+
+def test_a_round_trip_is_its_steps_in_order(source):
+    asked = []
+
+    def fill(view):
+        asked.append(view.visible)
+        return torch.where(view.visible[:, None], view.video, 0.25)
+
+    def predict_depth(video):
+        asked.append(video)
+        return 2.0 / view.depth.clamp_max(6.0) - 0.1
+
+    move = Move(-12.0, 3.0, 0.0)
+    view = view_of(source, move)
+    trip = round_trip(source, PIVOT, move, fill, predict_depth=predict_depth)
+    filled = torch.where(view.visible[:, None], view.video, 0.25)
+    assert torch.equal(trip.video, filled) and torch.equal(asked[1], filled)
+    assert torch.equal(asked[0], view.visible) and not view.visible.all()
+    back = cycle_back(source, view, filled, filled_depth(view, 2.0 / view.depth.clamp_max(6.0) - 0.1))
+    assert torch.equal(trip.returned.video, back.video) and torch.equal(trip.returned.visible, back.visible)
+    assert trip.quality == cycle_quality(source, back)
+    still = round_trip(source, PIVOT, Move(0.0, 0.0, 0.0), fill)
+    assert still.quality > 60 and still.view.visible.all()
 
 
 def test_a_depth_models_prediction_completes_the_holes_whatever_its_scale_and_shift():

@@ -252,3 +252,23 @@ def test_the_file_says_what_it_was_made_of(folders, tmp_path):
     assert json.loads(metadata["recapture"]) == {"base": fingerprint(base.transformer), "steps": "20"}
     config = json.loads(metadata["lora_adapter_metadata"])
     assert (config["transformer.r"], config["transformer.lora_alpha"]) == (4, 8)
+
+
+def test_an_adapter_with_the_original_names_is_read_too(folders, tmp_path):
+    base = tuned(folders["inpaint"])
+    renamed = {}
+    for key, value in adapter_weights(base.transformer).items():
+        for ours, theirs in (
+            ("attn1", "self_attn"),
+            ("attn2", "cross_attn"),
+            ("to_out.0", "o"),
+            ("to_", ""),
+            ("ffn.net.0.proj", "ffn.0"),
+            ("ffn.net.2", "ffn.2"),
+        ):
+            key = key.replace(ours, theirs)
+        renamed["diffusion_model." + key] = value
+    save_file(renamed, tmp_path / FILE_NAME)
+    other = load_base(folders["inpaint"])
+    assert load_adapter(other.transformer, tmp_path) == {}
+    assert torch.equal(run(other.transformer), run(base.transformer))
