@@ -41,6 +41,9 @@ class PretrainConfig(Section):
     work: str = Field("state/pretrain", min_length=1, description="Folder of checkpoints and logs.")
     state: str = Field("state", min_length=1, description="Local folder of Prefect's and MLflow's databases.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    deterministic: bool = Field(
+        False, description="Only kernels that repeat to the bit, slower; on a CPU all that are used here do."
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1)
     scenes: int = Field(6000, ge=8, description="Scenes in the training pool; seeds from 1,000,000 on.")
     held_out: int = Field(32, ge=2, description="Held-out scenes of the gates; seeds from 0 on.")

@@ -86,7 +86,10 @@ class Pretraining:
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True
-            torch.backends.cudnn.benchmark = True
+            torch.backends.cudnn.benchmark = not config.deterministic
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
 
     def train(self, part: str, log: Log, *, until: float = math.inf, stop_at: int | None = None) -> bool:
         """Train a part up to its schedule's end, `until` (time.monotonic) or a step; return whether finished.
@@ -211,8 +214,9 @@ class Pretraining:
         }
         if part in ("vae", "refine"):
             vae = trainer.learner.module
+            count, side = min(24, self.config.vae_clips), self.config.side
             videos = [
-                channels_first(self.stream.draw(31 * n + 5, 24, 17, self.config.side, self.config.side))
+                channels_first(self.stream.draw(31 * n + 5, count, 17, side, side))
                 for n in range(8 if self.device.type == "cuda" else 1)
             ]
             weights["statistics.mean"], weights["statistics.deviation"] = (

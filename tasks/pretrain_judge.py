@@ -151,11 +151,11 @@ def judge_colours(base: Base, stream: SceneStream, count: int, side: int) -> dic
         clip = stream.draw(7_000 + index, 1, 17, side, side)
         scene = stream.scenes.take(clip.scene_index.to(clip.video.device), [clip.captions[0]])
         asked, wrong = ASKED[index % len(ASKED)], ASKED[(index + 3) % len(ASKED)]
-        truths = torch.stack([_repainted(scene, clip, colour) for colour in ASKED])
         body = clip.object_id[0] == 1
         if not 0.01 < float(body.float().mean()) < 0.3:
             continue
         tried += 1
+        truths = torch.stack([_repainted(scene, clip, colour) for colour in ASKED])
         truth = truths[ASKED.index(asked)]
         visible = objects(torch.where(body, 1, 0)[None], generator(5, index, body.device))[0]
         filled = {

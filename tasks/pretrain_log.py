@@ -30,9 +30,10 @@ def file_log(folder: Path, part: str) -> Log:
 
 def curve(folder: Path, part: str) -> dict[int, dict[str, float]]:
     """What was logged of a part: step -> values. Of steps that a resumed run repeated, the last record."""
-    points = {}
-    for entry in _entries(folder, part):
-        points[entry.pop("step")] = {name: value for name, value in entry.items() if name != "machine"}
+    points = {
+        entry["step"]: {name: value for name, value in entry.items() if name not in ("step", "machine")}
+        for entry in _entries(folder, part)
+    }
     return dict(sorted(points.items()))
 
 

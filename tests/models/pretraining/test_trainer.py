@@ -66,6 +66,39 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(tmp_path)
     assert (tmp_path / "line.safetensors").read_bytes() == kept
 
 
+def test_a_loss_that_is_no_number_is_never_saved(tmp_path):
+    with pytest.raises(Diverged, match="line: the loss is nan by step 13"):
+        trainer(tmp_path, poison=12).run(no_log, save_seconds=0)
+    sound = trainer(tmp_path)
+    sound.resume()
+    assert sound.step == 12
+    assert all(torch.isfinite(value).all() for value in sound.averaged.values())
+
+
+def test_a_checkpoint_is_written_whenever_its_time_has_come_not_only_when_logging(tmp_path):
+    seen = []
+
+    class Watched(Line):
+        def loss(self, step):
+            seen.append((tmp_path / "line.safetensors").exists())
+            return super().loss(step)
+
+    Trainer("line", Watched(), Schedule(4, 0.05), tmp_path, ema=0.9).run(
+        no_log, log_every=100, save_seconds=0
+    )
+    assert seen == [False, True, True, True]
+
+
+def test_settings_of_the_learner_belong_to_a_checkpoint(tmp_path):
+    def made(batch):
+        return Trainer("line", Line(), Schedule(30, 0.05), tmp_path, ema=0.9, made_with={"batch": batch})
+
+    made(8).run(no_log, stop_at=3)
+    made(8).run(no_log, stop_at=5)
+    with pytest.raises(OtherSettings, match="made with batch=8, not 9; remove it or restore the settings"):
+        made(9).run(no_log)
+
+
 def test_a_checkpoint_of_another_schedule_is_refused(tmp_path):
     trainer(tmp_path).run(no_log, stop_at=3)
     other = Trainer("line", Line(), Schedule(31, 0.05), tmp_path, ema=0.9)
