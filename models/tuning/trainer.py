@@ -64,7 +64,10 @@ class LoraTrainer:
         )
         self._schedule = Schedule(settings.steps, settings.rate, max(1, settings.warm_up), decay_from=1.0)
         self._marks = {key: str(value) for key, value in asdict(settings).items() if key not in _FREE}
-        self._marks |= {"base": fingerprint(base.transformer), "number of examples": str(len(examples))}
+        self._marks |= {
+            "base": fingerprint(base.transformer),
+            "number of examples": f"{len(examples)} and {len(held_out)} held out",
+        }
         average = {key: value.detach().clone() for key, value in self._masters.items()}
         self._state = TrainingState(step=0, average=average, best=None)
 
@@ -131,9 +134,17 @@ class LoraTrainer:
         return found, values
 
     def held_out_loss(self) -> float:
-        """Mean loss in holes of the held-out examples, for the averaged adapter, at fixed noise."""
+        """Mean loss in holes of the held-out examples, for the averaged adapter, at fixed noise.
+
+        Averaged over workers too: a last bit that differs between them must not stop one of them alone.
+        """
         with with_adapter(self._base.transformer, 1.0, self._state.average, self._name):
-            return held_out_loss(self._base, self._held_out, self.settings.seed + 1)
+            loss = held_out_loss(self._base, self._held_out, self.settings.seed + 1)
+        if self._reduce is None:
+            return loss
+        value = torch.tensor([loss], device=self._base.device)
+        self._reduce([value])
+        return float(value)
 
     def state(self) -> bytes:
         """All that a run resumes from, as safetensors: weights, average, best, moments, step."""

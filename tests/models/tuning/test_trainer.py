@@ -123,6 +123,15 @@ def test_halves_of_a_batch_on_two_workers_give_the_gradient_of_the_whole(folder,
         torch.testing.assert_close((first + second) / 2, one, rtol=1e-4, atol=1e-6)
 
 
+def test_workers_judge_by_one_number(folder, encoded):
+    def reduce(values):
+        values[0].add_(1.0)
+
+    alone = trainer(folder, encoded).held_out_loss()
+    together = trainer(folder, encoded, worker=(0, 2), reduce=reduce).held_out_loss()
+    assert together == pytest.approx(alone + 1)
+
+
 def test_small_batches_and_checkpointing_change_nothing(folder, encoded):
     settings = replace(SETTINGS, batch=4)
     whole, values = trainer(folder, encoded, settings).gradients(1)
