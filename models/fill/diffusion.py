@@ -1,15 +1,17 @@
 """Holes filled by a diffusion base of the Wan family."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from recapture.models.fill.packed import FinishedView, Packing, packed_frames, packing_candidates
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.fill.windows import join_windows, windows
 from recapture.models.wan.conditioning import condition, grey_holes
 from recapture.models.wan.load import Base
+from recapture.models.wan.packing import pack
 from recapture.models.wan.paste import paste_known
 from recapture.models.wan.sampling import OnStep, Solver, sample
 from recapture.models.wan.schedulers import SchedulerName, make_scheduler
@@ -38,7 +40,7 @@ class DiffusionFiller:
     noise_scale: of the initial noise; below 1, samples keep nearer to their mean, calmer and less detailed.
     feather: pixels over which pasted known pixels fade into the fill beside a hole. make_solver: holds each
     window to its known pixels while it is sampled; a text-to-video base needs one, since it is shown nothing
-    else of the clip (ValueError).
+    else of the clip (ValueError). packing: what `fill_both` takes from the trajectories that it is given.
     """
 
     base: Base
@@ -53,6 +55,7 @@ class DiffusionFiller:
     feather: int = 4
     make_solver: MakeSolver | None = None
     on_step: OnStep | None = None
+    packing: Packing = field(default_factory=Packing)
 
     def __post_init__(self) -> None:
         if self.base.layout == "t2v" and self.make_solver is None:
@@ -63,26 +66,50 @@ class DiffusionFiller:
         del source
         return self.fill_both(view, caption=caption, seed=seed).video
 
-    def fill_both(self, view: RenderedView, *, caption: str, seed: int) -> Filled:
-        """The view without holes, with and without its known pixels pasted back, on the view's device."""
+    def fill_both(
+        self, view: RenderedView, *, caption: str, seed: int, packed: Sequence[FinishedView] = ()
+    ) -> Filled:
+        """The view without holes, with and without its known pixels pasted back, on the view's device.
+
+        packed: earlier trajectories of the clip, of its size, that this one is to agree with; of each window,
+        chosen frames of the same moments are shown to the base (see `packing.pack`).
+        """
         guided = self.guidance_scale > 1
         text = encode_text(self.base, caption, self.negative_prompt if guided else None)
         frames = len(view.video)
         whole = frames + (1 - frames) % 4
         spans = windows(frames, self.window or whole, self.overlap if self.window else 0)
+        candidates = packing_candidates(packed, view) if self.packing.frames else []
         filled = (
-            self._fill_window(view.video[span.indices()], view.visible[span.indices()], text, seed)
+            self._fill_window(
+                view.video[span.indices()],
+                view.visible[span.indices()],
+                text,
+                seed,
+                *packed_frames(packed, candidates, self.packing, span),
+            )
             for span in spans
         )
         unpasted = torch.cat(list(join_windows(spans, filled)))
         return Filled(paste_known(unpasted, view.video, view.visible, self.feather), unpasted)
 
-    def _fill_window(self, video: Tensor, visible: Tensor, text: Text, seed: int) -> Tensor:
+    def _fill_window(
+        self,
+        video: Tensor,
+        visible: Tensor,
+        text: Text,
+        seed: int,
+        packed: Tensor | None,  # [K, 3, H, W]
+        times: Sequence[int],  # [K]
+    ) -> Tensor:
         base = self.base
         shown, known = grey_holes(video, visible).to(base.device), visible.to(base.device)
         conditioning = condition(base, shown, known)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(1, *conditioning.latent_shape, generator=generator)
+        if packed is not None:
+            positions = self.packing.positions
+            conditioning = pack(base, conditioning, packed, times, positions=positions, generator=generator)
         latents = sample(
             base,
             conditioning,

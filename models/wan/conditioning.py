@@ -11,6 +11,15 @@ from recapture.models.wan.vae import check_size, encode_video
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Finished frames that ride along as extra latent frames; see `packing.pack`, which makes it."""
+
+    latents: Tensor  # [1, z, K, h, w] clean
+    noise: Tensor  # [1, z, K, h, w], the same at every step
+    positions: tuple[int, ...] | None  # [K] temporal positions, None: T', T'+1, ...
+
+
+@dataclass(frozen=True)
 class Conditioning:
     """The transformer's inputs for one clip; build it with `condition`."""
 
@@ -22,6 +31,7 @@ class Conditioning:
         None  # [1, 2z + 64, T', h, w] VACE: inactive, reactive, folded mask (1 = generate)
     )
     image: Tensor | None = None  # [1, 257, image_dim] CLIP tokens of the first frame, Wan2.1 I2V and Fun-InP
+    packed: Packed | None = None  # then channels and control have T' + K frames
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recapture.models.wan.conditioning import Conditioning
 from recapture.models.wan.load import TEXT_LENGTH, Base
+from recapture.models.wan.packing import append_packed, rotary_positions
 from recapture.models.wan.text import Text
 
 
@@ -155,8 +156,11 @@ def predict_velocity(
     """The velocity (noise - clean) [B, z, T', h, w] float32 that `model`, one of the base's, predicts.
 
     latents: [B, z, T', h, w] float32; timestep: scalar tensor, 1000 sigma; embedded: [1, L, text_dim].
+    Packed frames join the latents here and leave the velocity again, so nobody else meets them.
     """
-    batch = len(latents)
+    batch, length, packed = len(latents), latents.shape[2], conditioning.packed
+    if packed is not None:
+        latents = append_packed(base, packed, latents, step.sigma)
     given: dict[str, Any] = {"encoder_hidden_states": _batched(embedded, batch, model.dtype)}
     hidden = latents.to(model.dtype)
     if conditioning.channels is not None:
@@ -169,11 +173,16 @@ def predict_velocity(
     times = timestep.expand(batch)
     if base.expand_timesteps:
         _, patch_h, patch_w = model.config.patch_size
-        tokens = latents.shape[2] * (latents.shape[3] // patch_h) * (latents.shape[4] // patch_w)
-        times = timestep.float().expand(batch, tokens)
-    with model.cache_context(branch, step_index=step.index, sigma=step.sigma, num_inference_steps=step.count):
+        tokens = (latents.shape[3] // patch_h) * (latents.shape[4] // patch_w)  # of a latent frame
+        times = timestep.float().expand(batch, length * tokens)
+        if packed is not None:
+            times = torch.cat([times, times.new_zeros(batch, packed.latents.shape[2] * tokens)], dim=1)
+    with (
+        rotary_positions(model, length, packed),
+        model.cache_context(branch, step_index=step.index, sigma=step.sigma, num_inference_steps=step.count),
+    ):
         velocity = model(hidden_states=hidden, timestep=times, return_dict=False, **given)[0]
-    return velocity.float()
+    return velocity[:, :, :length].float()
 
 
 def _batched(tensor: Tensor, batch: int, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,212 @@
+from dataclasses import replace
+from itertools import combinations
+from random import Random
+
+import pytest
+import torch
+
+from recapture.models.fill.diffusion import DiffusionFiller
+from recapture.models.fill.packed import (
+    Candidate,
+    FinishedView,
+    Geometry,
+    Packing,
+    choose_frames,
+    packing_candidates,
+    packing_order,
+)
+from recapture.models.fill.view import RenderedView
+from recapture.models.wan.conditioning import condition
+from recapture.models.wan.load import load_base
+from recapture.models.wan.packing import pack
+from recapture.models.wan.sampling import sample
+from recapture.models.wan.schedulers import make_scheduler
+from recapture.models.wan.text import encode_text
+from recapture.models.wan.vae import decode_latents
+
+CAPTION = "a red ball moves left"
+POSITIONS = ["appended", "time_aligned"]
+
+
+@pytest.fixture(scope="module")
+def base(tiny, tmp_path_factory):
+    return load_base(tiny.write_tiny_base(tmp_path_factory.mktemp("base") / "inpaint", "inpaint"))
+
+
+def make_view(frames, seed=0, height=32, width=48):
+    generator = torch.Generator().manual_seed(seed)
+    video = torch.rand(frames, 3, height, width, generator=generator) * 2 - 1
+    visible = torch.ones(frames, height, width, dtype=torch.bool)
+    visible[:, 8:20, 30:] = False
+    intrinsics = torch.tensor([[40.0, 0, width / 2], [0, 40.0, height / 2], [0, 0, 1]])
+    return RenderedView(
+        torch.where(visible[:, None], video, torch.zeros(())),
+        visible,
+        torch.full((frames, height, width), 2.0),
+        torch.ones(frames, height, width),
+        intrinsics.expand(frames, 3, 3),
+        torch.eye(4).expand(frames, 4, 4),
+    )
+
+
+def finished(frames, seed=1, quality=1.0):
+    """An earlier view; the larger its frame's number, the larger its repaired area."""
+    generator = torch.Generator().manual_seed(seed)
+    video = torch.rand(frames, 3, 32, 48, generator=generator) * 2 - 1
+    visible = torch.ones(frames, 32, 48, dtype=torch.bool)
+    for t in range(frames):
+        visible[t, :8, : t + 1] = False
+    return FinishedView(video, visible, torch.arange(frames), quality)
+
+
+def first_by_rank(candidates, k, spacing):
+    """Of all sets that keep their distance, the one whose best frame is best, then its next best."""
+    worth = [c.area * c.quality for c in candidates]
+    ranked = sorted((n for n in range(len(candidates)) if worth[n] > 0), key=lambda n: (-worth[n], n))
+    best = None
+    for size in range(k + 1):
+        for places in combinations(range(len(ranked)), size):
+            times = [candidates[ranked[p]].time for p in places]
+            if all(abs(a - b) >= spacing for a, b in combinations(times, 2)):
+                key = list(places) + [len(ranked)] * (k - size)
+                best = min(best, key) if best is not None else key
+    chosen = [ranked[p] for p in best if p < len(ranked)]
+    return sorted(chosen, key=lambda n: (candidates[n].time, n))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_choice_is_the_best_of_all_sets_that_keep_their_distance(seed):
+    random = Random(seed)
+    candidates = [
+        Candidate(random.choice([0.0, 0.1, 0.2, 0.3]), random.choice([0.0, 0.5, 1.0]), random.randrange(12))
+        for _ in range(random.randrange(10))
+    ]
+    k, spacing = random.randrange(4), random.randrange(6)
+    assert choose_frames(candidates, k, spacing) == first_by_rank(candidates, k, spacing)
+
+
+def test_ties_go_to_the_earlier_candidate_and_frames_come_in_order_of_time():
+    candidates = [Candidate(0.2, 1.0, time) for time in (9, 0, 3, 8)]
+    assert choose_frames(candidates, 4, 4) == [1, 0]
+    assert choose_frames(candidates, 4, 0) == [1, 2, 3, 0]
+    assert choose_frames([replace(c, area=c.time / 10) for c in candidates], 1, 4) == [0]
+
+
+def test_quality_weighs_the_repaired_area():
+    good, bad = finished(9, quality=1.0), finished(9, quality=0.5)
+    candidates = packing_candidates([bad, good], make_view(9))
+    assert [candidates[n].view for n in choose_frames(candidates, 2, 4)] == [1, 1]
+    assert [c.area for c in candidates[:9]] == pytest.approx([8 * (t + 1) / (32 * 48) for t in range(9)])
+
+
+def test_frames_of_other_moments_are_no_candidates():
+    earlier = replace(finished(5), times=torch.tensor([-1, 0, 3, 8, 9]))
+    assert [(c.time, c.frame) for c in packing_candidates([earlier], make_view(9))] == [
+        (0, 1),
+        (3, 2),
+        (8, 3),
+    ]
+
+
+def test_with_geometry_only_what_covers_the_new_views_holes_counts():
+    view = make_view(3)
+    geometry = Geometry(view.depth, view.intrinsics, view.world_to_camera)
+    hole = 12 * 18 / (32 * 48)
+
+    def areas(x, y=0.0):
+        """The earlier camera stands x to the right and y below; pixels are 1/20 apart on the plane."""
+        moved = view.world_to_camera.clone()
+        moved[:, 0, 3], moved[:, 1, 3] = -x, -y
+        earlier = replace(finished(3), geometry=replace(geometry, world_to_camera=moved))
+        return [c.area for c in packing_candidates([earlier], view)]
+
+    assert areas(0.0) == pytest.approx([hole] * 3)
+    # The earlier picture reaches from 14 pixels below the new one's top: 6 of the hole's 12 rows
+    assert areas(0.0, y=14 / 20) == pytest.approx([hole / 2] * 3, abs=18 / (32 * 48))
+    # and, 24 pixels to the left, covers none of the hole's columns
+    assert areas(-24 / 20) == [0.0] * 3
+
+
+def test_trajectories_are_ordered_by_their_holes():
+    views = [make_view(3) for _ in range(3)]
+    views[0].visible[:, 0] = False
+    views[2].visible[:, 8:20, 30:] = True
+    assert packing_order(views) == [2, 1, 0]
+
+
+def fill(base, view, packed=(), steps=2, seed=1, **settings):
+    filler = DiffusionFiller(base, steps=steps, **settings)
+    return filler.fill_both(view, caption=CAPTION, seed=seed, packed=packed).unpasted
+
+
+def test_nothing_to_pack_changes_no_bit(base):
+    view = make_view(9)
+    plain = fill(base, view)
+    whole = replace(finished(9), visible=torch.ones(9, 32, 48, dtype=torch.bool))
+    elsewhere = replace(finished(9), times=torch.arange(9) + 9)
+    for packed, packing in (
+        ((), Packing()),
+        ([finished(9)], Packing(frames=0)),
+        ([whole], Packing()),  # repaired nothing
+        ([elsewhere], Packing()),
+    ):
+        assert torch.equal(fill(base, view, packed, packing=packing), plain)
+    assert not torch.equal(fill(base, view, [finished(9)]), plain)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_a_packed_clip_is_conditioned_packed_sampled_and_decoded(base, positions):
+    view, earlier = make_view(9), finished(9)
+    found = fill(base, view, [earlier], packing=Packing(2, 5, positions), noise_scale=0.5)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(1, 16, 3, 4, 6, generator=generator)
+    given = condition(base, view.video, view.visible)
+    given = pack(base, given, earlier.video[[3, 8]], [3, 8], positions=positions, generator=generator)
+    latents = sample(
+        base,
+        given,
+        encode_text(base, CAPTION, ""),
+        scheduler=make_scheduler("unipc", 3.0),
+        steps=2,
+        generator=generator,
+        latents=0.5 * noise,
+        guidance_scale=5.0,
+    )
+    assert torch.equal(found, decode_latents(base.vae, latents)[0])
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_windows_of_a_long_clip_pack_the_frames_of_their_own_time(base, positions):
+    view, earlier = make_view(15), finished(15)
+    packing = Packing(2, 5, positions)
+    found = fill(base, view, [earlier], window=9, overlap=3, packing=packing)
+    parts = []
+    for first in (0, 6):
+        span = slice(first, first + 9)
+        part = RenderedView(*(getattr(view, name)[span] for name in RenderedView.__dataclass_fields__))
+        own = FinishedView(earlier.video[span], earlier.visible[span], torch.arange(9))
+        parts.append(fill(base, part, [own], packing=packing))
+    assert torch.equal(found[:6], parts[0][:6]) and torch.equal(found[9:], parts[1][3:])
+
+
+def test_frames_of_several_earlier_views_are_told_apart(base):
+    view, few, many = make_view(9), finished(9), finished(9, seed=2)
+    few = replace(few, visible=many.visible | (torch.arange(9) != 2)[:, None, None])  # frame 2 alone repaired
+    alone = replace(many, video=torch.cat([many.video[:2], few.video[2:3], many.video[3:]]))
+    many = replace(many, visible=many.visible | (torch.arange(9) == 2)[:, None, None])
+    packing = Packing(2, 6)
+    assert torch.equal(
+        fill(base, view, [few, many], packing=packing), fill(base, view, [alone], packing=packing)
+    )
+
+
+def test_earlier_views_of_another_size_or_without_times_are_refused(base):
+    small = FinishedView(torch.zeros(9, 3, 16, 48), torch.zeros(9, 16, 48).bool(), torch.arange(9))
+    with pytest.raises(ValueError, match="32x48 pixels"):
+        fill(base, make_view(9), [small])
+    with pytest.raises(ValueError, match="one time a frame"):
+        replace(small, times=torch.arange(8))
+    with pytest.raises(ValueError, match="quality of 2"):
+        replace(small, quality=2)
+    with pytest.raises(ValueError, match="-1 frames"):
+        Packing(frames=-1)
