@@ -38,8 +38,10 @@ __all__ = [
     "Cameras",
     "camera_file_hash",
     "convert_cameras",
+    "intrinsics_for",
     "load_cameras",
     "read_cameras",
+    "recognised_format",
     "store_cameras",
     "write_cameras",
 ]
@@ -57,7 +59,7 @@ def load_cameras(uri: str, dialect: str = "auto", camera: str | None = None) -> 
     text is never guessed. Raises: CameraFileError.
     """
     if dialect == "auto":
-        dialect = _recognised(uri)
+        dialect = recognised_format(uri)
     if camera is not None and dialect not in ("multicamvideo", "dycheck"):
         raise CameraFileError(f"cameras {uri!r}: a {dialect} file holds one camera; leave out {camera!r}")
     if dialect == "opencv":
@@ -175,7 +177,8 @@ def camera_file_hash(uri: str) -> str:
     return hashlib.sha256(" ".join(file_hash(file) for file in files).encode()).hexdigest()
 
 
-def _recognised(uri: str) -> str:
+def recognised_format(uri: str) -> str:
+    """The dialect that a file's suffix and keys, or a folder's files, tell; raises CameraFileError."""
     suffix = PurePosixPath(uri).suffix.lower()
     if suffix == ".npz":
         return "opencv"

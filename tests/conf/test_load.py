@@ -39,7 +39,7 @@ def test_every_shipped_profile_is_valid(name):
         (["--fill.window", "18"], ["fill.window is 18", "17 or 21"]),
         (["--ingest.fov_degrees", "500"], ["ingest.fov_degrees", "500", "less than 170"]),
         (["--trajectories", "[{preset: static}, {preset: static}]"], ["two trajectories", "'static'"]),
-        (["--trajectories", "[{angle_degrees: 3}]"], ["exactly one of preset, keyframes and file"]),
+        (["--trajectories", "[{angle_degrees: 3}]"], ["exactly one of preset, keyframes, file"]),
         (["--seed"], ["--seed has no value"]),
         (["seed", "3"], ["unexpected argument 'seed'"]),
         (["--seed", "[3"], ["--seed", "cannot read the value"]),

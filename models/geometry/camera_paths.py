@@ -1,0 +1,70 @@
+"""Whole camera paths: moved to another start, brought to another length, smoothed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
+
+from recapture.models.geometry.cameras import camera_centres, invert_rigid, rigid
+
+
+def restarted(world_to_camera: Tensor, start: Tensor) -> Tensor:
+    """Return a path [T,4,4] that moves like `world_to_camera` [T,4,4] from the camera `start` [4,4] on."""
+    return world_to_camera @ invert_rigid(world_to_camera[0]) @ start.to(world_to_camera)
+
+
+def scaled(world_to_camera: Tensor, factor: float) -> Tensor:
+    """Return cameras [T,4,4] of a world whose distances are multiplied by the factor."""
+    changed = world_to_camera.clone()
+    changed[:, :3, 3] *= factor
+    return changed
+
+
+def resampled(
+    world_to_camera: Tensor,  # [T, 4, 4]
+    intrinsics: Tensor | None,  # [T, 3, 3]
+    frames: int,
+) -> tuple[Tensor, Tensor | None]:
+    """Return the path in another number of frames, at even speed of time, from its first to its last camera.
+
+    Centres and intrinsics are interpolated linearly, rotations along the shortest arc.
+    """
+    count = len(world_to_camera)
+    if count == 1:
+        lens = None if intrinsics is None else intrinsics.expand(frames, 3, 3).clone()
+        return world_to_camera.expand(frames, 4, 4).clone(), lens
+    at = np.linspace(0, count - 1, frames)
+    below = torch.from_numpy(np.minimum(at.astype(int), count - 2))
+    share = torch.from_numpy(at).to(world_to_camera) - below
+
+    def between(values: Tensor) -> Tensor:
+        weight = share.reshape(-1, *[1] * (values.ndim - 1)).to(values)
+        return values[below] * (1 - weight) + values[below + 1] * weight
+
+    turns = Rotation.from_matrix(world_to_camera[:, :3, :3].double().numpy())
+    rotation = torch.from_numpy(Slerp(np.arange(count), turns)(at).as_matrix()).to(world_to_camera)
+    centres = between(camera_centres(world_to_camera))
+    path = rigid(rotation, -(rotation @ centres[..., None])[..., 0])
+    return path, None if intrinsics is None else between(intrinsics)
+
+
+def smoothed(world_to_camera: Tensor, sigma: float) -> Tensor:
+    """Return a steadier path [T,4,4]: a Gaussian mean over frames of standard deviation `sigma` frames.
+
+    Centres are averaged, rotations by their chordal mean (the rotation nearest to the average matrix). Frames
+    beyond the ends have no weight. Raises ValueError unless sigma is positive.
+    """
+    if not sigma > 0:
+        raise ValueError(f"the path is to be smoothed over {sigma:g} frames; give a positive number")
+    frames = torch.arange(len(world_to_camera), dtype=torch.float64)
+    weight = torch.exp(-0.5 * ((frames[:, None] - frames) / sigma) ** 2)
+    weight = weight / weight.sum(dim=1, keepdim=True)
+    pose = world_to_camera.double()
+    centres = weight @ camera_centres(pose)
+    left, _, right = torch.linalg.svd(torch.einsum("ts,sij->tij", weight, pose[:, :3, :3]))
+    upright = torch.ones(len(pose), 3, dtype=torch.float64)
+    upright[:, 2] = torch.linalg.det(left @ right)
+    rotation = left @ torch.diag_embed(upright) @ right
+    return rigid(rotation, -(rotation @ centres[..., None])[..., 0])
