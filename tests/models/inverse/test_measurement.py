@@ -12,6 +12,7 @@ from recapture.models.inverse.measurement import (
     fill_holes,
     whole_frames,
 )
+from recapture.models.wan.load import load_base
 from recapture.models.wan.vae import encode_video
 
 ENCODINGS = {"two_fill": 5, "source_probe": 4, "mask_encode": 4, "leak_ratio": 7, "fill_variance": 3}
@@ -114,8 +115,6 @@ def test_wrong_clips_are_refused(vae, clip):
 
 
 def test_a_coarse_vae_measures_but_is_not_probed(bases, clip, tiny, tmp_path):
-    from recapture.models.wan.load import load_base
-
     vae = load_base(tiny.write_tiny_base(tmp_path / "base"), vae_dtype=torch.bfloat16).vae
     for kind in get_args(EncoderMask):
         with pytest.raises(ValueError, match=r"vae_dtype=torch\.float32"):

@@ -3,6 +3,7 @@ from copy import deepcopy
 import pytest
 import torch
 
+from recapture.models.inverse import pixel_space
 from recapture.models.inverse.consistency import prior_variance
 from recapture.models.inverse.pixel_space import KnownPixels, pixel_gradient, pixel_replacement
 from recapture.models.wan.sampling import Step
@@ -39,8 +40,6 @@ def test_replacement_goes_through_the_pixels_and_what_stands_in_holes_is_not_use
 
 
 def test_the_low_pass_is_a_gaussian_whose_variance_falls_with_sigma(monkeypatch):
-    from recapture.models.inverse import pixel_space
-
     dot = torch.zeros(5, 3, 48, 48)
     dot[:, :, 24, 24] = 1.0
     monkeypatch.setattr(pixel_space, "decode_latents", lambda vae, latents: latents)
