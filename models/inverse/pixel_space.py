@@ -47,14 +47,15 @@ def pixel_replacement(clean: Tensor, pixels: KnownPixels, step: Step, *, lowpass
 
 
 def pixel_gradient(
-    clean: Tensor, pixels: KnownPixels, step: Step, *, omega: float = 0.1, gamma: float = 0.1
+    clean: Tensor, pixels: KnownPixels, step: Step, *, omega: float = 1.0, gamma: float = 1.0
 ) -> Tensor:
     """One gradient step on omega |M (D(x0) - y)| + gamma |E(M y + (1 - M) D(x0)) - x0|, [B, z, T', h, w].
 
     In the manner of PSLD (arXiv 2307.00619): the gradient is taken with respect to x0, not through the
-    transformer to the noisy latents, whose Jacobian is left out (as FlowChef does). Published weights are for
-    1000 steps; both are multiplied by 1000 / step.count. One decoding and one encoding a step, each with its
-    backward pass, which keeps all activations of the clip in memory.
+    transformer to the noisy latents, whose Jacobian is left out (as FlowChef does). Its weights, 0.1
+    and less, are for 1000 steps on an image; these are for the few steps of a flow. The norms are not
+    squared, so the move's length hardly depends on how far off the estimate is. One decoding and one encoding
+    a step, each with its backward pass, which keeps all activations of the clip in memory.
     """
     if not pixels.visible.any():
         return torch.zeros_like(clean)
@@ -66,7 +67,7 @@ def pixel_gradient(
         unglued = torch.linalg.vector_norm((encode_video(pixels.vae, pasted) - latents).flatten(1), dim=1)
         loss = (omega * unlike + gamma * unglued).sum()
         (slope,) = torch.autograd.grad(loss, latents)
-    return -1000 / step.count * slope
+    return -slope
 
 
 def _gaussian_blur(video: Tensor, deviation: float) -> Tensor:
