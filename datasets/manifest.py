@@ -1,21 +1,25 @@
 """Manifests: one Parquet row an item and run of a stage, append-only, one writer a part.
 
-Layout: {root}/manifests/{dataset}/{stage}/part-{run}-{shard}.parquet. The newest row of a key counts.
+Layout: {root}/manifests/{dataset}/{stage}/part-{run}-{shard}.parquet. The newest row of a key counts. A part
+never changes; compacting replaces parts by one that holds their rows.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain, count
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recapture.datasets.store import open_filesystem, put_file
+from recapture.datasets.storage import open_filesystem, put_file
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +48,10 @@ SCHEMA = pa.schema(
 )
 
 
+class ManifestDamaged(ValueError):
+    """A part of a manifest cannot be read; the message names it and the way out."""
+
+
 def write_part(
     root: str, dataset: str, stage: str, run_id: str, shard: int, rows: Iterable[Mapping[str, Any]]
 ) -> str:
@@ -55,32 +63,21 @@ def write_part(
     now = datetime.now(UTC)
     complete = [{"created_at": now, "schema_version": SCHEMA_VERSION, **row} for row in rows]
     table = pa.Table.from_pylist(complete, schema=SCHEMA)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
     part = f"{base}/manifests/{dataset}/{stage}/part-{run_id}-{shard:05d}"
     filesystem.invalidate_cache()
     tries = chain([""], (f"-{number}" for number in count(2)))
     path = next(path for again in tries if not filesystem.exists(path := f"{part}{again}.parquet"))
-    put_file(filesystem, path, buffer.getvalue())
+    put_file(filesystem, path, _dumped(table))
     return path
 
 
-def read_manifest(root: str, dataset: str, stage: str) -> dict[str, dict[str, Any]]:
-    """Return key -> its newest row of a stage; empty when the stage has never run."""
-    filesystem, base = open_filesystem(root)
-    folder = f"{base}/manifests/{dataset}/{stage}"
-    filesystem.invalidate_cache()
-    if not filesystem.exists(folder):
-        return {}
+def read_manifest(root: str, dataset: str, stage: str, *, lenient: bool = True) -> dict[str, dict[str, Any]]:
+    """Return key -> its newest row of a stage; empty when the stage has never run.
+
+    lenient: leave out, with a warning, a part that cannot be read, instead of raising ManifestDamaged.
+    """
     newest: dict[str, dict[str, Any]] = {}
-    for path in sorted(filesystem.find(folder)):
-        if not path.endswith(".parquet"):
-            continue
-        try:
-            table = pq.read_table(io.BytesIO(filesystem.cat_file(path)), schema=SCHEMA)
-        except (pa.ArrowInvalid, OSError) as error:  # artifacts decide what is done; this only tells of it
-            logger.warning("manifest part %s cannot be read and is left out: %s", path, error)
-            continue
+    for _, table in _parts(root, dataset, stage, lenient):
         for row in table.to_pylist(maps_as_pydicts="strict"):
             known = newest.get(row["key"])
             if known is None or row["created_at"] >= known["created_at"]:
@@ -88,10 +85,109 @@ def read_manifest(root: str, dataset: str, stage: str) -> dict[str, dict[str, An
     return newest
 
 
+def named_keys(root: str, dataset: str, stage: str, keys: Collection[str]) -> set[str]:
+    """Return those of the keys that a stage's manifest names."""
+    filesystem, _ = open_filesystem(root)
+    wanted = set(keys)
+    found: set[str] = set()
+    for path in _paths(root, dataset, stage):
+        if not wanted - found:
+            break
+        try:
+            found |= (wanted - found) & _keys_of_part(filesystem, path)
+        except (pa.ArrowInvalid, OSError):
+            continue
+    return found
+
+
+def compact(root: str, dataset: str, stage: str) -> int:
+    """Replace the parts of a stage's manifest by one; return how many there were, 0 for nothing to do.
+
+    The new part is written and read back before the old ones go: at every moment all rows are there, and
+    rows that are there twice count once. Raises ManifestDamaged for a part that cannot be read.
+    """
+    filesystem, base = open_filesystem(root)
+    parts = list(_parts(root, dataset, stage, lenient=False))
+    if len(parts) < 2:
+        return 0
+    table = pa.concat_tables(table for _, table in parts)
+    rows = zip(*(table.column(name).to_pylist() for name in ("created_at", "key", "run_id", "status")))
+    once = {identity: number for number, identity in reversed(list(enumerate(rows)))}
+    # By time, and rows of one time as they were read: the newest stays the newest.
+    table = table.take([once[identity] for identity in sorted(once, key=lambda row: (row[0], once[row]))])
+    path = f"{base}/manifests/{dataset}/{stage}/part-compact{uuid.uuid4().hex[:12]}-00000.parquet"
+    put_file(filesystem, path, _dumped(table))
+    if not _read(filesystem, path).equals(table):
+        filesystem.rm_file(path)
+        raise ManifestDamaged(f"{path} did not come back as it was written; the parts stay as they are")
+    for part, _ in parts:
+        filesystem.rm_file(part)
+    return len(parts)
+
+
+def datasets(root: str) -> list[str]:
+    """Return the datasets that have manifests."""
+    return _folders(root, "manifests")
+
+
 def stages(root: str, dataset: str) -> list[str]:
     """Return the stages that have a manifest."""
+    return _folders(root, f"manifests/{dataset}")
+
+
+def _parts(root: str, dataset: str, stage: str, lenient: bool) -> Iterator[tuple[str, pa.Table]]:
+    """Give the path and the rows of every part, sorted by path."""
+    filesystem, _ = open_filesystem(root)
+    read: set[str] = set()
+    remaining = _paths(root, dataset, stage)
+    while remaining:
+        gone = False
+        for path in remaining:
+            read.add(path)
+            try:
+                table = _read(filesystem, path)
+            except FileNotFoundError:  # compacted since the listing: its rows are in a part that came first
+                gone = True
+                continue
+            except (pa.ArrowInvalid, OSError) as error:
+                if not lenient:
+                    raise ManifestDamaged(
+                        f"manifest part {path} cannot be read: {error}; delete it if it is torn: artifacts, "
+                        "not manifests, decide what is done"
+                    ) from error
+                logger.warning("manifest part %s cannot be read and is left out: %s", path, error)
+                continue
+            yield path, table
+        remaining = [path for path in _paths(root, dataset, stage) if path not in read] if gone else []
+
+
+def _paths(root: str, dataset: str, stage: str) -> list[str]:
     filesystem, base = open_filesystem(root)
-    folder = f"{base}/manifests/{dataset}"
+    folder = f"{base}/manifests/{dataset}/{stage}"
+    filesystem.invalidate_cache()
+    found = filesystem.find(folder) if filesystem.exists(folder) else []
+    return sorted(path for path in found if path.endswith(".parquet"))
+
+
+@lru_cache(maxsize=4096)
+def _keys_of_part(filesystem: fsspec.AbstractFileSystem, path: str) -> frozenset[str]:
+    table = pq.read_table(io.BytesIO(filesystem.cat_file(path)), columns=["key"])
+    return frozenset(table.column("key").to_pylist())
+
+
+def _read(filesystem: fsspec.AbstractFileSystem, path: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(filesystem.cat_file(path)), schema=SCHEMA)
+
+
+def _dumped(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _folders(root: str, below: str) -> list[str]:
+    filesystem, base = open_filesystem(root)
+    folder = f"{base}/{below}"
     filesystem.invalidate_cache()
     if not filesystem.exists(folder):
         return []

@@ -6,11 +6,15 @@ Layout: {root}/quarantine/{dataset}/{stage}/{key}.json.
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from recapture.datasets.store import open_filesystem, put_file
+from recapture.datasets.storage import check_plain, open_filesystem, put_file
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,17 @@ class Quarantine:
 
     def entries(self, stage: str | None = None) -> list[Quarantined]:
         """Return all entries, of one stage or of all, ordered by stage and item."""
-        folder = f"{self._folder}/{stage}" if stage else self._folder
-        self._filesystem.invalidate_cache()
-        if not self._filesystem.exists(folder):
-            return []
-        files = [path for path in self._filesystem.find(folder) if path.endswith(".json")]
-        found = [Quarantined(**json.loads(self._filesystem.cat_file(path))) for path in files]
-        return sorted(found, key=lambda entry: (entry.stage, entry.item, entry.key))
+        found = (self._read(path) for path in self._paths(stage))
+        return sorted(
+            (entry for entry in found if entry is not None),
+            key=lambda entry: (entry.stage, entry.item, entry.key),
+        )
+
+    def held(self, stage: str, keys: Collection[str]) -> dict[str, Quarantined]:
+        """Return key -> entry for those of the keys that are held at a stage."""
+        wanted = {f"/{key}.json" for key in keys}
+        paths = (path for path in self._paths(stage) if path[path.rindex("/") :] in wanted)
+        return {entry.key: entry for path in paths if (entry := self._read(path)) is not None}
 
     def matching(self, key: str) -> list[Quarantined]:
         """Return the entries whose key begins with `key`; all of them for 'all'."""
@@ -66,4 +74,26 @@ class Quarantine:
         self.add(replace(entry, state="dropped"))
 
     def _path(self, entry: Quarantined) -> str:
+        check_plain("stage", entry.stage)
+        check_plain("key", entry.key)
         return f"{self._folder}/{entry.stage}/{entry.key}.json"
+
+    def _paths(self, stage: str | None) -> list[str]:
+        folder = f"{self._folder}/{stage}" if stage else self._folder
+        self._filesystem.invalidate_cache()
+        if not self._filesystem.exists(folder):
+            return []
+        return [path for path in self._filesystem.find(folder) if path.endswith(".json")]
+
+    def _read(self, path: str) -> Quarantined | None:
+        try:
+            entry = Quarantined(**json.loads(self._filesystem.cat_file(path)))
+            if path.endswith(f"/{entry.stage}/{entry.key}.json"):
+                return entry
+            problem = f"it holds the entry of {entry.stage}/{entry.key}"
+        except FileNotFoundError:  # retried since the listing
+            return None
+        except (ValueError, TypeError) as error:
+            problem = str(error)
+        logger.warning("quarantine entry %s is left out, its item is tried again: %s", path, problem)
+        return None

@@ -1,8 +1,8 @@
 """The artifact store: what a stage made of an item, under its content key, on any fsspec storage.
 
 Layout: {root}/objects/{stage}/{key[:2]}/{key}/FILE, with meta.json written last as the commit marker. It
-holds the size and sha256 of every file; an artifact without it does not exist, whatever else lies there.
-Writers of one key write the same bytes, so two at once do each other no harm.
+holds the size and sha256 of every file, and the metrics; an artifact without it does not exist, whatever else
+lies there. Writers of one key write the same bytes, so two at once do each other no harm.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import io
 import json
 import os
 import tempfile
-import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,12 +25,32 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
 from recapture.datasets.frames import DEFAULT_CHUNK, FrameReader, FrameWriter
+from recapture.datasets.storage import (
+    check_plain,
+    open_filesystem,
+    put_file,
+    remove_tree,
+    telling_storage_faults,
+)
 
 META = "meta.json"
+REQUESTS = 16  # at once, to storage over a network
 
 
 class ArtifactError(ValueError):
     """An artifact is missing or damaged; the message names stage, key, file and the way out."""
+
+
+class ArtifactMissing(ArtifactError):
+    """There is no such artifact."""
+
+
+class ArtifactDamaged(ArtifactError):
+    """A committed artifact is not as it was written."""
+
+    def __init__(self, stage: str, key: str, message: str) -> None:
+        super().__init__(message)
+        self.stage, self.key = stage, key
 
 
 class ArtifactStore:
@@ -46,33 +66,48 @@ class ArtifactStore:
 
     def exists(self, stage: str, key: str) -> bool:
         """Return whether the artifact is committed and each of its files has the promised size."""
-        try:
-            self.open(stage, key).check_sizes()
-        except ArtifactError:
-            return False
-        return True
+        return self._whole(stage, key) is not None
+
+    def whole(self, stage: str, keys: Iterable[str]) -> dict[str, Artifact]:
+        """Return those of the artifacts that `exists` holds for, opened."""
+        wanted = list(dict.fromkeys(keys))
+        if not getattr(self._filesystem, "async_impl", False):
+            found = [self._whole(stage, key) for key in wanted]
+        else:
+            with ThreadPoolExecutor(REQUESTS) as requests:
+                found = list(requests.map(lambda key: self._whole(stage, key), wanted))
+        return {artifact.key: artifact for artifact in found if artifact is not None}
 
     def open(self, stage: str, key: str) -> Artifact:
-        """Open a committed artifact; raises ArtifactError when there is none."""
+        """Open a committed artifact; raises ArtifactMissing when there is none, ArtifactDamaged for half."""
         return Artifact(self._filesystem, self._folder(stage, key), stage, key)
 
     def delete(self, stage: str, key: str) -> None:
         """Remove an artifact: first its commit marker, then the rest."""
         folder = self._folder(stage, key)
-        if self._filesystem.exists(f"{folder}/{META}"):
+        with suppress(FileNotFoundError):
             self._filesystem.rm_file(f"{folder}/{META}")
         remove_tree(self._filesystem, folder)
 
     def keys(self, stage: str) -> set[str]:
         """Return the keys of all committed artifacts of a stage, by one listing."""
         self._filesystem.invalidate_cache()
-        found = self._filesystem.find(f"{self._base}/objects/{stage}") if self._has(stage) else []
+        folder = f"{self._base}/objects/{stage}"
+        with telling_storage_faults(folder, writing=False):
+            found = self._filesystem.find(folder) if self._filesystem.exists(folder) else []
         return {path.rsplit("/", 2)[1] for path in found if path.endswith(f"/{META}")}
 
-    def _has(self, stage: str) -> bool:
-        return bool(self._filesystem.exists(f"{self._base}/objects/{stage}"))
+    def _whole(self, stage: str, key: str) -> Artifact | None:
+        try:
+            artifact = self.open(stage, key)
+            artifact.check_sizes()
+        except ArtifactError:
+            return None
+        return artifact
 
     def _folder(self, stage: str, key: str) -> str:
+        check_plain("stage", stage)
+        check_plain("key", key)
         return f"{self._base}/objects/{stage}/{key[:2]}/{key}"
 
 
@@ -84,6 +119,7 @@ class ArtifactWriter:
         self._described: dict[str, Any] = {"stage": stage, "key": key}
         self._files: dict[str, dict[str, Any]] = {}
         self.meta: dict[str, Any] = {}
+        self.metrics: dict[str, float] = {}
 
     @property
     def total_bytes(self) -> int:
@@ -97,9 +133,10 @@ class ArtifactWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self._discard()
+            with suppress(Exception):  # the storage may be the very trouble; no marker, so no artifact
+                self._discard()
             return
-        record = self._described | {"files": self._files, "meta": self.meta}
+        record = self._described | {"files": self._files, "meta": self.meta, "metrics": self.metrics}
         text = json.dumps(record, indent=1, sort_keys=True)
         put_file(self._filesystem, f"{self._folder}/{META}", text.encode())
 
@@ -150,15 +187,21 @@ class Artifact:
         self._filesystem, self._folder = filesystem, folder
         self.stage, self.key = stage, key
         try:
-            record = json.loads(filesystem.cat_file(f"{folder}/{META}"))
+            record = json.loads(self._content(META))
             self.meta: dict[str, Any] = record["meta"]
+            self.metrics: dict[str, float] = record.get("metrics", {})
             self._files: dict[str, dict[str, Any]] = record["files"]
-        except FileNotFoundError:
-            raise ArtifactError(
+        except (FileNotFoundError, NotADirectoryError):
+            raise ArtifactMissing(
                 f"stage {stage!r} has no artifact {key}; run the job again to make it"
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(META, f"{type(error).__name__}: {error}") from None
+
+    @property
+    def total_bytes(self) -> int:
+        """Return the sum of the sizes of the files."""
+        return sum(int(file["bytes"]) for file in self._files.values())
 
     def names(self) -> list[str]:
         """Return the names of the files."""
@@ -176,7 +219,7 @@ class Artifact:
                 f"artifact {self.key} of stage {self.stage!r} has no file {name!r}; it has {self.names()}"
             )
         try:
-            content = bytes(self._filesystem.cat_file(f"{self._folder}/{name}"))
+            content = self._content(name)
         except FileNotFoundError:
             raise self._damaged(name, "the file is gone") from None
         if hashlib.sha256(content).hexdigest() != promised["sha256"]:
@@ -197,19 +240,32 @@ class Artifact:
 
     def check_sizes(self) -> None:
         """Raise ArtifactError when a file is missing or has another size than promised; reads no contents."""
-        present = {entry["name"].rsplit("/", 1)[1]: entry["size"] for entry in self._listing()}
+        present = self._present()
         for name, promised in self._files.items():
             if present.get(name) != promised["bytes"]:
                 raise self._damaged(name, f"{present.get(name, 'no')} bytes instead of {promised['bytes']}")
 
-    def _listing(self) -> list[dict[str, Any]]:
-        self._filesystem.invalidate_cache(self._folder)
-        return list(self._filesystem.ls(self._folder, detail=True))
+    def _content(self, name: str) -> bytes:
+        path = f"{self._folder}/{name}"
+        with telling_storage_faults(path, writing=False):
+            return bytes(self._filesystem.cat_file(path))
 
-    def _damaged(self, name: str, what: str) -> ArtifactError:
-        return ArtifactError(
+    def _present(self) -> dict[str, int]:
+        if isinstance(self._filesystem, LocalFileSystem):
+            with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries}
+            return {}
+        self._filesystem.invalidate_cache(self._folder)
+        with telling_storage_faults(self._folder, writing=False):
+            listing = self._filesystem.ls(self._folder, detail=True)
+        return {entry["name"].rsplit("/", 1)[1]: entry["size"] for entry in listing}
+
+    def _damaged(self, name: str, what: str) -> ArtifactDamaged:
+        return ArtifactDamaged(
+            self.stage,
+            self.key,
             f"artifact {self.key} of stage {self.stage!r} is damaged: {name}: {what}; "
-            "delete its folder and run the job again"
+            "delete its folder and run the job again",
         )
 
 
@@ -233,35 +289,3 @@ def load_npz(content: bytes, where: str) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:
         raise ArtifactError(f"{where} cannot be read as npz without pickle: {error}") from None
-
-
-def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the filesystem and the path of an fsspec URL; object stores without a listings cache."""
-    options = {"use_listings_cache": False} if url.startswith(("s3://", "gs://")) else {}
-    filesystem, path = fsspec.core.url_to_fs(url, **options)
-    return filesystem, path.rstrip("/")
-
-
-def put_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
-    """Write a file so that readers see all of it or nothing: rename on local disks, else a single put."""
-    if not isinstance(filesystem, LocalFileSystem):
-        filesystem.pipe_file(path, content)
-        return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_tree(filesystem: fsspec.AbstractFileSystem, folder: str) -> None:
-    """Remove a folder and what is in it, if it is there."""
-    filesystem.invalidate_cache()
-    if filesystem.exists(folder):
-        filesystem.rm(folder, recursive=True)

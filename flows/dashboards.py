@@ -17,7 +17,7 @@ from threading import Event
 from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.environment import artifact_root, tracking_uri
-from recapture.tasks.tracking import without_credentials
+from recapture.tasks.credentials import without_credentials
 
 HOST = "127.0.0.1"
 START_SECONDS = 180

@@ -21,11 +21,11 @@ from rich.markup import escape
 
 from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig
-from recapture.datasets.store import open_filesystem
+from recapture.datasets.storage import open_filesystem
 from recapture.flows.environment import prepare_environment, tracking_uri
+from recapture.tasks.credentials import without_credentials
 from recapture.tasks.places import check_writable
 from recapture.tasks.revision import model_path
-from recapture.tasks.tracking import without_credentials
 
 GIB = 1024**3
 SCARCE_GIB, TOO_LITTLE_GIB = 10, 1

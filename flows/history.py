@@ -18,9 +18,10 @@ from recapture.datasets.manifest import read_manifest, stages
 from recapture.datasets.quarantine import Quarantine
 from recapture.flows.environment import tracking_uri
 from recapture.flows.progress import print_measurements
+from recapture.tasks.credentials import without_credentials
 from recapture.tasks.job import recapture_stages
 from recapture.tasks.report import method_table
-from recapture.tasks.tracking import PATIENCE, without_credentials
+from recapture.tasks.tracking import PATIENCE
 
 SHOWN_JOBS = 5
 STATES = {
@@ -143,7 +144,8 @@ def _past_job(run: Any) -> PastJob:
 
 def _last_measurements(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return item -> its newest measurements."""
-    in_time = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: row["created_at"])
+    made = (row for row in rows if row["status"] in ("ok", "reused"))
+    in_time = sorted(made, key=lambda row: row["created_at"])
     return {row["item"]: dict(row["metrics"] or {}) for row in in_time}
 
 

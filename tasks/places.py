@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from recapture.conf.load import UserError
-from recapture.datasets.store import open_filesystem, put_file
+from recapture.datasets.storage import open_filesystem, put_file
 
 
 def check_writable(setting: str, url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -9,9 +10,11 @@ from typing import Protocol, Self
 
 from recapture.conf.load import UserError
 from recapture.conf.schema import ExecutionConfig
+from recapture.datasets.storage import StoreBusy
 from recapture.datasets.store import ArtifactStore
+from recapture.tasks.credentials import without_credentials
 from recapture.tasks.stage import Item, Outcome, Stage
-from recapture.tasks.worker import limited_threads, reason, work
+from recapture.tasks.worker import DEVICE_LOST, limited_threads, reason, work
 
 TRANSIENT = frozenset(
     {
@@ -24,10 +27,13 @@ TRANSIENT = frozenset(
         "EndpointConnectionError",
         "ReadTimeoutError",
         "OutOfMemoryError",
+        "DeviceLost",
+        "StoreBusy",
         "WorkerLost",
         "WorkerHung",
     }
 )
+PARENT_FAULTS = frozenset({"ArtifactMissing", "ArtifactDamaged"})
 
 
 @dataclass(frozen=True)
@@ -92,20 +98,34 @@ class InlineExecutor:
         try:
             stage.setup()
         except Exception as error:
-            raise StageSick(sick_message(stage, reason(error))) from error
+            sick = StageSick(sick_message(stage, reason(error)))
+            sick.add_note(without_credentials(traceback.format_exc()))
+            raise sick from None
         outcomes = []
         for item in items:
             outcome = work(stage, item, self._store, 1)
             while outcome.status == "error" and policy.again(outcome):
+                if outcome.error_type == DEVICE_LOST:
+                    raise StageSick(sick_message(stage, f"this process has lost its GPU: {outcome.error}"))
                 outcome = work(stage, item, self._store, outcome.attempts + 1)
-            outcomes.append(settle(outcome))
+            outcomes.append(settle(stage, outcome))
             on_outcome(outcomes[-1])
         return outcomes
 
 
-def settle(outcome: Outcome) -> Outcome:
-    """Turn an error that is not tried again into a quarantined item."""
-    return replace(outcome, status="quarantined") if outcome.status == "error" else outcome
+def settle(stage: Stage, outcome: Outcome) -> Outcome:
+    """Decide on an error that is not tried again: the item is quarantined, unless it is not to blame.
+
+    Without its parent it is blocked, and the next run makes the parent again. Raises StageSick when the
+    store refuses, StoreBusy when it does not answer: no other item would fare better.
+    """
+    if outcome.error_type == "StoreFailed":
+        raise StageSick(sick_message(stage, outcome.error))
+    if outcome.error_type == "StoreBusy":
+        raise StoreBusy(outcome.error)
+    if outcome.status != "error":
+        return outcome
+    return replace(outcome, status="blocked" if outcome.error_type in PARENT_FAULTS else "quarantined")
 
 
 def sick_message(stage: Stage, reason: str) -> str:

@@ -18,9 +18,10 @@ from typing import Any, Self
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from recapture.tasks.credentials import without_credentials
 from recapture.tasks.pool import RetryPolicy, StageSick, percentile_95, settle, sick_message
 from recapture.tasks.stage import Item, Outcome, Resources, Stage
-from recapture.tasks.worker import Worker, reason
+from recapture.tasks.worker import DEVICE_LOST, Worker, reason
 
 POLL_SECONDS = 1.0
 DEATHS_BEFORE_SICK = 3  # a worker: while nothing has succeeded yet, or one after the other in their set-up
@@ -216,9 +217,12 @@ class _Run:
         except RayError as error:
             cause = error.cause if isinstance(error, RayTaskError) else None
             cause = cause or error
-            outcome = self._lost(call, type(cause).__name__, str(cause))
+            outcome = self._lost(call, type(cause).__name__, without_credentials(str(cause)))
         self._settle(call, outcome)
-        self._next(call.actor)
+        if outcome.error_type == DEVICE_LOST:
+            self._died(call.actor, f"it lost its GPU: {outcome.error}")
+        else:
+            self._next(call.actor)
 
     def _stop_hung(self) -> None:
         limit = max(self._policy.timeout_seconds, 5 * percentile_95(self._seconds))
@@ -251,7 +255,7 @@ class _Run:
         if outcome.status == "ok":
             self._succeeded += 1
             self._seconds.append(outcome.seconds)
-        self._done.append(settle(outcome))
+        self._done.append(settle(self._stage, outcome))
         self._on_outcome(self._done[-1])
 
     def _died(self, actor: Any, why: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recapture.datasets.manifest import read_manifest, write_part
+from recapture.datasets.manifest import named_keys, write_part
 from recapture.datasets.quarantine import Quarantine, Quarantined
-from recapture.datasets.store import ArtifactStore
-from recapture.tasks.pool import Executor, RetryPolicy
+from recapture.datasets.storage import StoreBusy, StoreFailed
+from recapture.datasets.store import Artifact, ArtifactStore
+from recapture.tasks.credentials import without_credentials
+from recapture.tasks.pool import Executor, RetryPolicy, StageSick, sick_message
 from recapture.tasks.stage import Item, Outcome, Stage, Status
 
 
@@ -21,6 +24,7 @@ class Plan:
     reused: tuple[Item, ...]
     blocked: tuple[tuple[Item, str], ...]  # with the parent stage whose artifact is missing
     quarantined: tuple[tuple[Item, Quarantined], ...]
+    committed: Mapping[str, Artifact]  # key -> what is there already
 
 
 def plan_stage(
@@ -31,21 +35,22 @@ def plan_stage(
     Only artifacts count, not manifests: deleting one makes it run again. Items of one key (two copies of a
     clip) are made once. expected: take missing parents for granted, to plan stages ahead of a run.
     """
-    quarantined = {entry.key: entry for entry in Quarantine(store.root, dataset).entries(stage.name)}
-    committed = store.keys(stage.name)
-    parents = {parent: store.keys(parent) for parent in {name for item in items for name in item.inputs}}
+    committed = store.whole(stage.name, (item.key for item in items))
+    missing = [item for item in items if item.key not in committed]
+    quarantined = Quarantine(store.root, dataset).held(stage.name, {item.key for item in missing})
+    parents = {} if expected else _parents(missing, store)
     todo: dict[str, Item] = {}
     reused, blocked, held = [], [], []
     for item in items:
-        if (item.key in committed and store.exists(stage.name, item.key)) or item.key in todo:
+        if item.key in committed or item.key in todo:
             reused.append(item)
         elif item.key in quarantined:
             held.append((item, quarantined[item.key]))
-        elif not expected and (missing := [p for p, key in item.inputs.items() if key not in parents[p]]):
-            blocked.append((item, missing[0]))
+        elif not expected and (gone := [p for p, key in item.inputs.items() if key not in parents[p]]):
+            blocked.append((item, gone[0]))
         else:
             todo[item.key] = item
-    return Plan(tuple(todo.values()), tuple(reused), tuple(blocked), tuple(held))
+    return Plan(tuple(todo.values()), tuple(reused), tuple(blocked), tuple(held), committed)
 
 
 def run_stage(
@@ -62,9 +67,29 @@ def run_stage(
 ) -> list[Outcome]:
     """Bring a shard of a stage up to date; return one outcome an item, in the order of the items.
 
-    Writes a manifest part for what was worked on, and quarantines what failed. Raises StageSick when the
-    stage itself cannot work; what was finished by then stays and is recorded.
+    Writes a manifest part for what was worked on, and for artifacts that no part names yet; quarantines what
+    failed. Raises StageSick when the stage itself cannot work or the store refuses, StoreBusy when the store
+    does not answer; what was finished by then stays and, where the store lets, is recorded.
     """
+    try:
+        return _run_stage(stage, items, store, executor, dataset, run_id, shard, policy, on_outcome)
+    except StoreBusy:
+        raise
+    except StoreFailed as error:
+        raise StageSick(sick_message(stage, without_credentials(str(error)))) from None
+
+
+def _run_stage(
+    stage: Stage,
+    items: Sequence[Item],
+    store: ArtifactStore,
+    executor: Executor,
+    dataset: str,
+    run_id: str,
+    shard: int,
+    policy: RetryPolicy,
+    on_outcome: Callable[[Outcome], None],
+) -> list[Outcome]:
     plan = plan_stage(stage, items, store, dataset)
     settled: dict[str, Outcome] = {}
 
@@ -84,22 +109,63 @@ def run_stage(
             _quarantine(store, dataset, run_id, outcome)
         settle(outcome)
 
+    def record() -> None:
+        by_name = {item.name: item for item in plan.todo}
+        rows = [_row(stage, by_name[outcome.item], outcome, run_id) for outcome in made]
+        rows += _adopted(stage, plan, store, dataset, run_id)
+        if rows:
+            write_part(store.root, dataset, stage.name, run_id, shard, rows)
+
     try:
         executor.run(stage, plan.todo, finished, policy)
-    finally:
-        if made:
-            by_name = {item.name: item for item in plan.todo}
-            rows = [_row(stage, by_name[outcome.item], outcome, run_id) for outcome in made]
-            write_part(store.root, dataset, stage.name, run_id, shard, rows)
+    except BaseException:
+        with suppress(StoreFailed):  # the artifacts are there; the next run names them
+            record()
+        raise
+    record()
     failed = {outcome.key: outcome for outcome in made if not outcome.usable}
-    remembered = read_manifest(store.root, dataset, stage.name) if plan.reused else {}
+    twins = {outcome.key: outcome.metrics for outcome in made}
     for item in plan.reused:
         if twin := failed.get(item.key):  # another item of the same key, tried in this very run
             settle(_outcome(stage, item, twin.status, twin.error_type, twin.error))
         else:
-            metrics = remembered.get(item.key, {}).get("metrics") or {}
+            there = plan.committed.get(item.key)
+            metrics = twins[item.key] if there is None else there.metrics
             settle(replace(_outcome(stage, item, "reused"), metrics=metrics))
     return [settled[item.name] for item in items]
+
+
+def _parents(items: Sequence[Item], store: ArtifactStore) -> dict[str, Collection[str]]:
+    """Return parent stage -> the keys that are there, of all that the items need."""
+    wanted: dict[str, set[str]] = {}
+    for item in items:
+        for parent, key in item.inputs.items():
+            wanted.setdefault(parent, set()).add(key)
+    return {parent: store.whole(parent, keys) for parent, keys in wanted.items()}
+
+
+def _adopted(
+    stage: Stage, plan: Plan, store: ArtifactStore, dataset: str, run_id: str
+) -> list[dict[str, Any]]:
+    """Return rows of reused artifacts that the dataset's manifest does not name.
+
+    Another dataset has made them, or a run that was killed before it could say so.
+    """
+    named = named_keys(store.root, dataset, stage.name, plan.committed.keys())
+    unnamed = {item.key: item for item in plan.reused if item.key in plan.committed.keys() - named}
+    return [
+        _row(
+            stage,
+            item,
+            replace(
+                _outcome(stage, item, "reused"),
+                bytes=plan.committed[key].total_bytes,
+                metrics=plan.committed[key].metrics,
+            ),
+            run_id,
+        )
+        for key, item in unnamed.items()
+    ]
 
 
 def _outcome(stage: Stage, item: Item, status: Status, error_type: str = "", error: str = "") -> Outcome:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from recapture.tasks.credentials import without_credentials
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,12 +27,6 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 # Other client errors will not do: MLflow calls a broken database a BAD_REQUEST.
 REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"})
-USER_AND_PASSWORD = re.compile(r"://[^/\s\"'<>?#]*@")
-SECRET_PARAMETER = re.compile(
-    r"([?&](?:[\w.-]*(?:token|secret|signature|credential|passw|access-?key|api-?key)[\w.-]*|sig|pwd)=)"
-    r"[^&#\s\"'<>]+",
-    re.IGNORECASE,
-)
 
 
 class _Link:
@@ -176,11 +171,6 @@ def start_run(
 
     experiment_id = link.call("experiment", find)
     return Tracker(link, experiment_id, _create_run(link, experiment_id, name, tags))
-
-
-def without_credentials(text: str) -> str:
-    """Return a URI, or a text with URIs in it, without users, passwords and signatures, to be shown."""
-    return SECRET_PARAMETER.sub(r"\1***", USER_AND_PASSWORD.sub("://", text))
 
 
 def metric_name(name: str) -> str:

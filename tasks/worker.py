@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -11,10 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from recapture.conf.load import UserError
-from recapture.datasets.store import Artifact, ArtifactStore
+from recapture.datasets.store import Artifact, ArtifactDamaged, ArtifactError, ArtifactStore
+from recapture.tasks.credentials import without_credentials
 from recapture.tasks.stage import Item, Outcome, Resources, Stage
 
 TRACEBACK_CHARACTERS = 4000
+OUT_OF_MEMORY, DEVICE_LOST = "OutOfMemoryError", "DeviceLost"
+# After these a process has lost its GPU: whatever it does next fails likewise.
+DEVICE_FAULT = re.compile(r"CUDA error|cuDNN error|CUBLAS_STATUS|CUDNN_STATUS|device-side assert")
 
 
 def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcome:
@@ -31,6 +36,7 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcom
         inputs: dict[str, Artifact] = {parent: store.open(parent, key) for parent, key in item.inputs.items()}
         with store.create(stage.name, item.key) as output:
             metrics = stage.run(item, inputs, output)
+            output.metrics = dict(metrics)
         return Outcome(
             **common,
             status="ok",
@@ -40,16 +46,29 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcom
             **_device_use(),
         )
     except Exception as error:
-        _free_memory(error)
+        kind, message = error_type(error), str(error) or type(error).__name__
+        trace = traceback.format_exc()
+        if isinstance(error, ArtifactDamaged):
+            message = _remove_damaged(store, error)
+        if kind == OUT_OF_MEMORY:
+            _free_memory(error)
         return Outcome(
             **common,
             status="error",
-            error_type=type(error).__name__,
-            error=str(error) or type(error).__name__,
-            traceback=traceback.format_exc()[-TRACEBACK_CHARACTERS:],
+            error_type=kind,
+            error=without_credentials(message),
+            traceback=without_credentials(trace)[-TRACEBACK_CHARACTERS:],
             seconds=time.monotonic() - started,
-            **_device_use(),
+            **({} if kind == DEVICE_LOST else _device_use()),
         )
+
+
+def error_type(error: Exception) -> str:
+    """Return the name of an error's type; what PyTorch says of its device in many ways has one name each."""
+    if isinstance(error, RuntimeError) and DEVICE_FAULT.search(str(error)):
+        full = "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
+        return OUT_OF_MEMORY if full else DEVICE_LOST
+    return OUT_OF_MEMORY if isinstance(error, MemoryError) else type(error).__name__
 
 
 class Worker:
@@ -112,7 +131,8 @@ def limited_threads(resources: Resources) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """Return why a stage cannot start: what the user can mend in its own words, the rest with its type."""
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return without_credentials(text)
 
 
 def _device_use() -> dict[str, Any]:
@@ -126,7 +146,22 @@ def _device_use() -> dict[str, Any]:
 
 
 def _free_memory(error: Exception) -> None:
-    if type(error).__name__ == "OutOfMemoryError":
-        import torch
+    import torch
 
-        torch.cuda.empty_cache()
+    traceback.clear_frames(error.__traceback__)  # they hold the tensors
+    torch.cuda.empty_cache()
+
+
+def _remove_damaged(store: ArtifactStore, damaged: ArtifactDamaged) -> str:
+    """Remove a parent that is damaged still when it is read once more; return what to say of it."""
+    try:
+        parent = store.open(damaged.stage, damaged.key)
+        for name in parent.names():
+            parent.read_bytes(name)
+    except ArtifactDamaged:
+        store.delete(damaged.stage, damaged.key)
+    except ArtifactError:
+        pass  # another worker was quicker
+    else:
+        return f"{damaged}; it was whole when read again"
+    return f"{str(damaged).partition('; delete')[0]}; it was removed: run the job again to make it anew"

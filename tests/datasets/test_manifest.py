@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recapture.datasets.manifest import SCHEMA, read_manifest, stages, write_part
-from recapture.datasets.store import open_filesystem
+from recapture.datasets.storage import open_filesystem
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recapture.datasets.store import META, ArtifactError, ArtifactStore, dump_npz, open_filesystem, put_file
+from recapture.datasets.storage import open_filesystem, put_file
+from recapture.datasets.store import META, ArtifactError, ArtifactStore, dump_npz
 
 KEY = "0123456789abcdef" * 2
 OTHER = "fedcba9876543210" * 2

@@ -7,7 +7,8 @@ from scripted import ScriptConfig, Scripted, counted, items
 
 from recapture.datasets.manifest import read_manifest
 from recapture.datasets.quarantine import Quarantine
-from recapture.datasets.store import ArtifactStore, open_filesystem
+from recapture.datasets.storage import open_filesystem
+from recapture.datasets.store import ArtifactStore
 from recapture.tasks.pool import InlineExecutor, StageSick
 from recapture.tasks.run import plan_stage, run_stage
 from recapture.tasks.stage import Item
@@ -77,7 +78,11 @@ def test_losing_every_manifest_loses_no_work(store, stage):
     filesystem.rm(f"{base}/manifests", recursive=True)
     outcomes = run(store, stage, todo, "r2")
     assert statuses(outcomes) == ["reused"] * 2
-    assert outcomes[0].metrics == {}
+    assert outcomes[0].metrics == {"score": 6.0}
+    rows = read_manifest(store.root, "set", "scripted")
+    assert {key: (row["status"], row["metrics"]) for key, row in rows.items()} == {
+        item.key: ("reused", {"score": 6.0}) for item in todo
+    }
 
 
 @pytest.mark.parametrize("loss", ["artifact", "file", "cut", "marker"])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recapture.tasks.tracking import metric_name, start_run, without_credentials
+from recapture.tasks.credentials import without_credentials
+from recapture.tasks.tracking import metric_name, start_run
 
 pytestmark = pytest.mark.integration
 SECRET = "hunter2"

@@ -1,0 +1,27 @@
+"""What may be shown of a text: everything but users, passwords, signatures and tokens."""
+
+from __future__ import annotations
+
+import os
+import re
+
+USER_AND_PASSWORD = re.compile(r"://[^/\s\"'<>?#]*@")
+SECRET_PARAMETER = re.compile(
+    r"([?&](?:[\w.-]*(?:token|secret|signature|credential|passw|access-?key|api-?key)[\w.-]*|sig|pwd)=)"
+    r"[^&#\s\"'<>]+",
+    re.IGNORECASE,
+)
+SECRET_VARIABLE = re.compile(r"secret|passw|token|credential|api_?key|auth_string", re.IGNORECASE)
+SHORTEST_SECRET = 8  # a shorter value would be cut out of innocent words
+
+
+def without_credentials(text: str) -> str:
+    """Return a text without what must not be shown.
+
+    That is the users, passwords and signatures of the URIs in it, and the values of environment variables
+    that are named as secrets are.
+    """
+    for name, value in os.environ.items():
+        if len(value) >= SHORTEST_SECRET and value in text and SECRET_VARIABLE.search(name):
+            text = text.replace(value, "***")
+    return SECRET_PARAMETER.sub(r"\1***", USER_AND_PASSWORD.sub("://", text))
