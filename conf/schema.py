@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from recapture.conf.mask import MaskConfig
+from recapture.conf.section import Name, Section
 
 EMBEDDED = "embedded"  # the models that the package brings
-Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
-class Section(BaseModel):
-    """A frozen part of the configuration that refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
-
-    def flat(self) -> dict[str, Any]:
-        """Return every setting as `section.key`, for MLflow's parameters and the documentation."""
-        return dict(_flatten("", self.model_dump(mode="json")))
 
 
 class DatasetConfig(Section):
@@ -315,6 +307,7 @@ class RecaptureConfig(Section):
         ),
         min_length=1,
     )
+    mask: MaskConfig = MaskConfig()
     render: RenderConfig = RenderConfig()
     fill: FillConfig = FillConfig()
     measure: MeasureConfig = MeasureConfig()
@@ -330,13 +323,3 @@ class RecaptureConfig(Section):
         if twice:
             raise ValueError(f"two trajectories are called {twice[0]!r}; give each a name of its own")
         return self
-
-
-def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        pairs = value.items()
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        pairs = {str(i): inner for i, inner in enumerate(value)}.items()
-    else:
-        return [(prefix, value)]
-    return [pair for key, inner in pairs for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]

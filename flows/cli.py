@@ -48,6 +48,12 @@ def run(context: typer.Context, profile: Profile = None, dataset: Dataset = None
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
+def inpaint(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
+    """Redraw what a mask shows, under the clip's own cameras: removal, outpainting, editing by prompt."""
+    _run_flow(_config(context, profile, dataset), "inpaint")
+
+
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
 def preview(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Render the trajectories without any model: warped video, visibility, path, holes a frame."""
     _run_flow(_config(context, profile, dataset), "preview")
@@ -234,11 +240,16 @@ def _prepare(config: Tracked) -> None:
 
 def _run_flow(config: RecaptureConfig, name: str) -> None:
     _prepare(config)
+    from recapture.flows import inpaint as inpaint_flow
     from recapture.flows import preview as preview_flow
     from recapture.flows import recapture as recapture_flow
     from recapture.flows.progress import print_summary
 
-    flow = {"recapture": recapture_flow.recapture, "preview": preview_flow.preview}[name]
+    flow = {
+        "recapture": recapture_flow.recapture,
+        "inpaint": inpaint_flow.inpaint,
+        "preview": preview_flow.preview,
+    }[name]
     summary = flow(config)
     print_summary(summary, config)
     sys.exit(0 if summary.acceptable else 1)

@@ -11,12 +11,15 @@ from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
 from recapture.datasets.clips import Clip, Rejected, scan
 from recapture.datasets.keys import content_key
+from recapture.tasks.behind_mask import StillCameraStage, behind_mask
 from recapture.tasks.deliver import DeliverStage
 from recapture.tasks.depth import DepthStage
 from recapture.tasks.fill import FillStage
 from recapture.tasks.ingest import IngestStage
+from recapture.tasks.mask import MaskStage
 from recapture.tasks.measure import MeasureStage
 from recapture.tasks.preview import PreviewStage
+from recapture.tasks.prompts import with_prompts
 from recapture.tasks.render import RenderStage
 from recapture.tasks.stage import Item, Resources, Stage
 
@@ -81,30 +84,51 @@ def plan_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> Job:
             f"{len(wanted)} match dataset.where={config.dataset.where!r}; {len(rejected)} could not be read"
             + "".join(f"\n  {clip.id}: {clip.error}" for clip in rejected[:10])
         )
+    ids = {clip.id for clip in found} | {clip.id for clip in rejected}
+    clips = with_prompts(clips, config.mask, ids)
     return Job(config, tuple(clips), tuple(rejected), tuple(plan_stages(stages, clips, config)))
 
 
 def recapture_stages(config: RecaptureConfig) -> list[ClipStage]:
-    """Return the stages of a recapture job in their order."""
+    """Return the stages of a recapture job in their order; a mask, where one is given, is warped along."""
+    render = RenderStage(config.render, _resources(config, "render"))
+    return _masked(config, [*_source_stages(config), render, *_fill_stages(config)])
+
+
+def inpaint_stages(config: RecaptureConfig) -> list[ClipStage]:
+    """Return the stages of an inpainting job in their order: the cameras stay, the mask makes the holes."""
+    if not config.mask.given:
+        raise UserError("nothing is to be redrawn; set mask.uri, mask.objects or mask.outpaint")
+    render = StillCameraStage(_resources(config, "render"))
+    return _masked(config, [*_source_stages(config), render, *_fill_stages(config)])
+
+
+def preview_stages(config: RecaptureConfig) -> list[ClipStage]:
+    """Return the stages of a preview in their order: no model fills anything."""
+    render = RenderStage(config.render, _resources(config, "render"))
+    preview = PreviewStage(config.deliver, _resources(config, "preview"))
+    return _masked(config, [*_source_stages(config), render, preview])
+
+
+def _source_stages(config: RecaptureConfig) -> list[ClipStage]:
     return [
-        *_geometry_stages(config),
+        IngestStage(config.ingest, _resources(config, "ingest")),
+        DepthStage(config.depth, _resources(config, "depth")),
+    ]
+
+
+def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
+    return [
         FillStage(config.fill, config.seed, _resources(config, "fill")),
         MeasureStage(config.measure, _resources(config, "measure")),
         DeliverStage(config.deliver, _resources(config, "deliver")),
     ]
 
 
-def preview_stages(config: RecaptureConfig) -> list[ClipStage]:
-    """Return the stages of a preview in their order: no model fills anything."""
-    return [*_geometry_stages(config), PreviewStage(config.deliver, _resources(config, "preview"))]
-
-
-def _geometry_stages(config: RecaptureConfig) -> list[ClipStage]:
-    return [
-        IngestStage(config.ingest, _resources(config, "ingest")),
-        DepthStage(config.depth, _resources(config, "depth")),
-        RenderStage(config.render, _resources(config, "render")),
-    ]
+def _masked(config: RecaptureConfig, stages: list[ClipStage]) -> list[ClipStage]:
+    if not config.mask.given:
+        return stages
+    return behind_mask(MaskStage(config.mask, _resources(config, "mask")), stages)
 
 
 def _resources(config: RecaptureConfig, stage: str) -> Resources:

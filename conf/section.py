@@ -1,0 +1,29 @@
+"""What every part of the configuration is: frozen, and strict about its keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+    def flat(self) -> dict[str, Any]:
+        """Return every setting as `section.key`, for MLflow's parameters and the documentation."""
+        return dict(_flatten("", self.model_dump(mode="json")))
+
+
+def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        pairs = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        pairs = {str(i): inner for i, inner in enumerate(value)}.items()
+    else:
+        return [(prefix, value)]
+    return [pair for key, inner in pairs for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]

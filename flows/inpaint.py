@@ -1,0 +1,35 @@
+"""The inpainting job: what a mask shows is redrawn in every clip, under the clip's own cameras."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
+from recapture.flows.run_job import run_job
+from recapture.tasks.job import inpaint_stages
+from recapture.tasks.report import JobSummary
+
+STILL = TrajectoryConfig(preset="static", name="inpaint")
+
+
+@flow(name="inpaint", flow_run_name="{config.dataset.name}", persist_result=False)
+def inpaint(config: RecaptureConfig) -> JobSummary:
+    """Ingest, lift, mask, fill, measure and deliver a dataset; its trajectories do not count here."""
+    still = config.model_copy(update={"trajectories": (STILL,)})
+    summary = run_job(still, inpaint_stages(still))
+    for item in nothing_redrawn(summary):
+        get_run_logger().warning("%s: the mask hides nothing, so the clip is delivered as it is", item)
+    return summary
+
+
+def nothing_redrawn(summary: JobSummary) -> list[str]:
+    """Return the finished items whose masks hid not a single pixel."""
+    return [
+        item
+        for item in sorted(summary.ready)
+        if any(
+            name.endswith("/hole_share") and share == 0.0
+            for name, share in summary.metrics.get(item, {}).items()
+        )
+    ]
