@@ -99,17 +99,17 @@ class DiffusionFiller:
         visible: Tensor,
         text: Text,
         seed: int,
-        packed: Tensor | None,  # [K, 3, H, W]
-        times: Sequence[int],  # [K]
+        finished: Tensor | None,  # [K, 3, H, W] frames to pack
+        times: Sequence[int],  # [K] the window's frames of the same moments
     ) -> Tensor:
         base = self.base
         shown, known = grey_holes(video, visible).to(base.device), visible.to(base.device)
         conditioning = condition(base, shown, known)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(1, *conditioning.latent_shape, generator=generator)
-        if packed is not None:
+        if finished is not None:
             positions = self.packing.positions
-            conditioning = pack(base, conditioning, packed, times, positions=positions, generator=generator)
+            conditioning = pack(base, conditioning, finished, times, positions=positions, generator=generator)
         latents = sample(
             base,
             conditioning,

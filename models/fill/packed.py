@@ -90,10 +90,16 @@ def packing_candidates(earlier: Sequence[FinishedView], view: RenderedView) -> l
 
     A frame's area is what it covers of the new view's holes when it is rendered into the new view's camera
     (`covered_area`). Without geometry it is the share of its own image that was repaired, as in EasyCreator,
-    which also counts what the new view does not look at.
+    which also counts what the new view does not look at. Raises ValueError for a view of another size.
     """
+    height, width = view.visible.shape[1:]
     candidates = []
     for number, finished in enumerate(earlier):
+        if finished.visible.shape[1:] != (height, width):
+            raise ValueError(
+                f"packing: an earlier view {list(finished.video.shape)} does not fit a clip of"
+                f" {height}x{width} pixels; pack views of the clip's size"
+            )
         frames = torch.nonzero((finished.times >= 0) & (finished.times < len(view.video))).flatten()
         if finished.geometry is None:
             area = (~finished.visible[frames]).float().mean((1, 2))

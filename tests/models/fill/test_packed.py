@@ -203,7 +203,7 @@ def test_frames_of_several_earlier_views_are_told_apart(base):
 def test_earlier_views_of_another_size_or_without_times_are_refused(base):
     small = FinishedView(torch.zeros(9, 3, 16, 48), torch.zeros(9, 16, 48).bool(), torch.arange(9))
     with pytest.raises(ValueError, match="32x48 pixels"):
-        fill(base, make_view(9), [small])
+        fill(base, make_view(9), [finished(9), small])
     with pytest.raises(ValueError, match="one time a frame"):
         replace(small, times=torch.arange(8))
     with pytest.raises(ValueError, match="quality of 2"):
