@@ -69,7 +69,7 @@ def scan(dataset_uri: str, kind: DatasetKind = "auto") -> tuple[list[Clip], list
             differs = (
                 "has the same id"
                 if first.id == clip.id
-                else f"has an id that differs by case only ({first.id!r})"
+                else f"has an id that differs by case or Unicode form only ({first.id!r})"
             )
             reason = ClipError(f"{first.uri!r} {differs}; rename one of them")
             rejected.append(Rejected.because(clip.id, clip.uri, reason))

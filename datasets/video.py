@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from fsspec.implementations.local import LocalFileSystem
 
+from recapture.datasets.containers import missing_bytes
 from recapture.datasets.sound import NoSound, Sound
+from recapture.datasets.video_pictures import as_seen, progressive
+from recapture.datasets.video_timing import TimingError, constant_rate
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts")
 REPLACE_FILE = "replace the file or take it out of the dataset"
@@ -47,48 +51,96 @@ class VideoInfo:
 def probe(uri: str) -> VideoInfo:
     """Read a whole video's packets and decode its first frame.
 
-    Counting packets (not decoding them) finds truncated files, which headers do not tell.
+    Counting packets (not decoding them) finds truncated files, which headers do not tell. A video of varying
+    frame rate is taken as what iterate_frames makes of it: one of a constant rate.
     Raises: VideoError when it is no video, has no frame, or holds less than its header promises.
     """
+    timing = _timing(uri)
+    first = next(iterate_frames(uri, 0, 1), None)
+    if first is None:
+        raise VideoError(f"video {uri!r}: it has no frame; {REPLACE_FILE}")
+    height, width = first.shape[:2]
+    frames = int(timing.shown.sum())
+    return VideoInfo(timing.fps, frames, width, height, float(frames / timing.fps), timing.audio)
+
+
+def iterate_frames(uri: str, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+    """Decode frames start..stop-1 one at a time as uint8 RGB [H, W, 3], as they are meant to be seen.
+
+    Turned as the file says, with square pixels, deinterlaced, over black where transparent, at a constant
+    rate (see video_timing). Frames before `start` are decoded and dropped: numbers mean the same everywhere.
+    Raises: VideoError when the file cannot be opened, a frame cannot be decoded, or the size changes.
+    """
+    shown = _timing(uri).shown
     with _opened(uri) as container:
         stream = _video_stream(container, uri)
-        fps = stream.average_rate or stream.guessed_rate or stream.base_rate
+        index, size = 0, None
+        for number, frame in enumerate(progressive(container.decode(stream), stream)):
+            times = int(shown[number]) if number < len(shown) else 1
+            if stop is not None and index >= stop:
+                return
+            if index + times > start and times:
+                picture = as_seen(frame, stream)
+                if size is not None and picture.shape != size:
+                    raise VideoError(
+                        f"video {uri!r}: its size changes from {size[1]}x{size[0]} to "
+                        f"{picture.shape[1]}x{picture.shape[0]} in frame {number}; cut it there"
+                    )
+                size = picture.shape
+                for place in range(max(index, start), min(index + times, stop or index + times)):
+                    yield picture if place == index else picture.copy()
+            index += times
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """A video's constant rate, how often each of its frames is shown at it, and whether it has sound."""
+
+    fps: Fraction
+    shown: np.ndarray  # [frames in the file] int64
+    audio: bool
+
+
+def _timing(uri: str) -> _Timing:
+    fs, path = fsspec.core.url_to_fs(uri)
+    try:
+        state = fs.ukey(path)
+    except (OSError, NotImplementedError):
+        state = ""
+    return _timing_of(uri, state)
+
+
+@lru_cache(maxsize=128)
+def _timing_of(uri: str, state: str) -> _Timing:
+    """Read all packets; a file that is read again unchanged (state) is not read for its times again."""
+    with _opened(uri) as container:
+        stream = _video_stream(container, uri)
+        stated = stream.average_rate or stream.guessed_rate or stream.base_rate
         promised, audio = stream.frames, bool(container.streams.audio)
-        present = frames = 0
+        present, times = 0, []
         for packet in container.demux(stream):
             if packet.size == 0 and packet.dts is None:
                 continue  # the flush packet after the last one
             if packet.is_corrupt:
                 raise VideoError(f"video {uri!r}: it is cut off in frame {present}; {REPLACE_FILE}")
             present += 1
-            frames += packet.size > 0 and not packet.is_discard
+            if packet.size > 0 and not packet.is_discard:
+                times.append(None if packet.pts is None else float(packet.pts * packet.time_base))
     if present < promised:
         raise VideoError(
             f"video {uri!r}: it is truncated, with {present} of the {promised} frames that its header "
             f"promises; {REPLACE_FILE}"
         )
-    first = next(iterate_frames(uri, 0, 1), None)
-    if frames == 0 or first is None:
+    if not times:
         raise VideoError(f"video {uri!r}: it has no frame; {REPLACE_FILE}")
-    if not fps:
-        raise VideoError(f"video {uri!r}: it states no frame rate; convert it to a constant frame rate")
-    height, width = first.shape[:2]
-    return VideoInfo(Fraction(fps), frames, width, height, float(frames / fps), audio)
-
-
-def iterate_frames(uri: str, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-    """Decode frames start..stop-1 one at a time as uint8 RGB [H, W, 3], turned as the file says.
-
-    Frames before `start` are decoded and dropped: frame numbers mean the same in every file.
-    Raises: VideoError when the file cannot be opened or a frame cannot be decoded.
-    """
-    with _opened(uri) as container:
-        stream = _video_stream(container, uri)
-        for index, frame in enumerate(container.decode(stream)):
-            if stop is not None and index >= stop:
-                return
-            if index >= start:
-                yield _upright(frame)
+    known = sorted(time for time in times if time is not None)
+    if len(known) < len(times):  # as in AVI with B-frames: all that is known is the rate
+        known = [index / float(stated or 1) for index in range(len(times))]
+    try:
+        fps, shown = constant_rate(known, Fraction(stated) if stated else None)
+    except TimingError as error:
+        raise VideoError(f"video {uri!r}: {error}") from error
+    return _Timing(fps, shown, audio)
 
 
 def write_video(
@@ -145,7 +197,9 @@ def _opened(uri: str) -> Iterator[Any]:
         with fsspec.open(uri, "rb") as stream:
             if not stream.read(1):
                 raise VideoError(f"video {uri!r}: it is empty (0 bytes); {REPLACE_FILE}")
-            stream.seek(0)
+            missing = missing_bytes(stream)
+            if missing:
+                raise VideoError(f"video {uri!r}: it is cut off, {missing} bytes are missing; {REPLACE_FILE}")
             with av.open(stream, "r") as container:
                 yield container
     except FileNotFoundError as error:
@@ -158,15 +212,10 @@ def _opened(uri: str) -> Iterator[Any]:
 
 
 def _video_stream(container: Any, uri: str) -> Any:
-    if not container.streams.video:
+    stream = container.streams.best("video")  # not a picture that is attached as a cover
+    if stream is None:
         raise VideoError(f"video {uri!r}: it holds no video stream; {REPLACE_FILE}")
-    return container.streams.video[0]
-
-
-def _upright(frame: Any) -> np.ndarray:
-    pixels = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90)  # counter-clockwise, as np.rot90 counts them
-    return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
+    return stream
 
 
 @contextmanager
