@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from recapture.conf.mask import MaskConfig
 from recapture.conf.section import Name, Section
+from recapture.conf.tune import TuneConfig
 
 EMBEDDED = "embedded"  # the models that the package brings
 
@@ -202,10 +203,17 @@ class FillConfig(Section):
     base_parts: str | None = Field(
         None, description="For a single file: the pipeline directory with its VAE and text encoder."
     )
+    adapter: str | None = Field(
+        None,
+        min_length=1,
+        description="LoRA of the base: a file, or a folder that `recapture train` has left, with an adapter "
+        "for all clips, one a clip, or both.",
+    )
+    adapter_scale: float = Field(0.7, ge=0, le=2, description="Of what the adapter changes.")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of transformer and text encoder."
     )
-    steps: int = Field(20, ge=1, le=1000)
+    steps: int = Field(10, ge=1, le=1000)
     guidance_scale: float = Field(1.0, ge=0, description="Classifier-free guidance; 1 or less: off.")
     negative_prompt: str = ""
     scheduler: Literal["euler", "unipc", "dpm++"] = "euler"
@@ -312,6 +320,7 @@ class RecaptureConfig(Section):
     fill: FillConfig = FillConfig()
     measure: MeasureConfig = MeasureConfig()
     deliver: DeliverConfig = DeliverConfig()
+    tune: TuneConfig = TuneConfig()
     execution: ExecutionConfig = ExecutionConfig()
     tracking: TrackingConfig = TrackingConfig()
     seed: int = Field(0, ge=0, le=2**31 - 1)

@@ -1,0 +1,259 @@
+"""Latent masks and solvers for training-free inpainting, on held-out scenes with the embedded base.
+
+    python benchmarks/inverse.py masks      # masks x transitions, to choose from; scenes 200...
+    python benchmarks/inverse.py solvers    # every solver under a binary and a continuous mask; same scenes
+    python benchmarks/inverse.py report     # what was chosen against the rest; scenes 0...
+
+17 frames of 128 x 128 seen from an orbit to the right by the full angle in every frame, Euler, the same
+initial noise for every row. "Alone": the base is told nothing of the clip (its text-to-video input), so that
+the solver does all the work; "native": the base's own inpainting input; "native + ...": both. Nothing is
+propagated and nothing is pasted back. Every measurement goes to --rows as a JSON line; a row that is there is
+not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from embedded_base import decibel, held_out, interval, score
+from torch import Tensor
+
+from recapture.models.fill.view import RenderedView
+from recapture.models.inverse.measurement import build_measurement
+from recapture.models.inverse.pixel_space import KnownPixels
+from recapture.models.inverse.solvers import SOLVERS, TransitionSolver, make_solver
+from recapture.models.inverse.transitions import ddim
+from recapture.models.metrics.image import seam_ring
+from recapture.models.wan.conditioning import condition, grey_holes
+from recapture.models.wan.load import Base, load_base
+from recapture.models.wan.sampling import Solver, sample
+from recapture.models.wan.schedulers import make_scheduler
+from recapture.models.wan.text import encode_text
+from recapture.models.wan.vae import decode_latents, encode_video
+
+CEILING = "truth through the VAE (ceiling)"
+PIXEL_MASKS = ("trilinear", "binary", "nearest_and", "min_pool", "area")
+ENCODER_MASKS = ("two_fill", "source_probe", "mask_encode", "leak_ratio", "fill_variance")
+BINARY, CONTINUOUS = "min_pool", "area"
+COLUMNS = ("psnr_hole", "ssim_hole", "temporal_hole", "sharpness_hole", "psnr_seam", "consistency", "seconds")
+FRESH = {"transition": "ddim", "eta": 1.0}
+REFERENCES = ("native", f"replacement, {BINARY}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to sample: a mask and a solver, on top of the base's own inpainting input or alone."""
+
+    name: str
+    kind: str | None = None  # None: no solver; with settings, fresh noise at each step all the same
+    solver: str = "replacement"
+    native: bool = False
+    channel_mean: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def mask_rows() -> list[Row]:
+    return [
+        Row("native", native=True),
+        Row("native, fresh noise", native=True, settings=FRESH),
+        *(
+            Row(
+                f"{kind}{', channel mean' if mean else ''}, {label}",
+                kind,
+                channel_mean=mean,
+                settings=settings,
+            )
+            for label, settings in (("velocity", {}), ("fresh noise", FRESH))
+            for kind in (*PIXEL_MASKS, *ENCODER_MASKS)
+            for mean in ((False, True) if kind in ENCODER_MASKS else (False,))
+        ),
+        Row("fill_variance as Wiener, velocity", "fill_variance", "wiener"),
+        Row("fill_variance as Wiener, fresh noise", "fill_variance", "wiener", settings=FRESH),
+    ]
+
+
+def solver_rows() -> list[Row]:
+    return [
+        *(
+            Row(f"{solver}, {kind}", kind, solver)
+            for kind in (BINARY, CONTINUOUS)
+            for solver in SOLVERS
+            if solver != "wiener"
+        ),
+        *(
+            Row(f"replacement, {CONTINUOUS}, ddim eta {eta:g}", CONTINUOUS, settings=FRESH | {"eta": eta})
+            for eta in (0.0, 0.5, 0.85, 1.0)
+        ),
+        *(
+            Row(
+                f"replacement, {CONTINUOUS}, fresh noise, stop {stop:g}",
+                CONTINUOUS,
+                settings=FRESH | {"stop": stop},
+            )
+            for stop in (0.6, 0.8)
+        ),
+        *(
+            Row(
+                f"proximal, {CONTINUOUS}, fresh noise, gamma {gamma:g}",
+                CONTINUOUS,
+                "proximal",
+                settings=FRESH | {"gamma": gamma},
+            )
+            for gamma in (1.0, 5.0, 20.0)
+        ),
+    ]
+
+
+def report_rows() -> list[Row]:
+    return []
+
+
+STAGES = {
+    "masks": (mask_rows, range(200, 208), 1, (30.0,)),
+    "solvers": (solver_rows, range(200, 208), 1, (30.0,)),
+    "report": (report_rows, range(24), 3, (10.0, 20.0, 30.0, 45.0)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--base", default="weights/base")
+    parser.add_argument("--clips", type=int, help="Fewer scenes.")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--angles", type=float, nargs="+")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--rows", type=Path, default=Path("outputs/benchmarks/inverse.jsonl"))
+    given = parser.parse_args()
+    make_rows, scenes, seeds, angles = STAGES[given.stage]
+    rows, scenes = make_rows(), scenes[: given.clips]
+    seeds, angles = given.seeds or seeds, given.angles or angles
+    base = load_base(given.base)
+    measured = read_rows(given.rows)
+    for angle in angles:
+        for clip in scenes:
+            wanted = [
+                (row, seed)
+                for row in [Row(CEILING), *rows]
+                for seed in range(seeds if row.name != CEILING else 1)
+                if (given.steps, angle, clip, seed, row.name) not in measured
+            ]
+            if not wanted:
+                continue
+            view, source, truth, inside, caption = held_out(clip, "wide", angle)
+            for row, seed in wanted:
+                begun = time.perf_counter()
+                if row.name == CEILING:
+                    result = decode_latents(base.vae, encode_video(base.vae, truth)).clamp(-1, 1)
+                else:
+                    result = fill(base, row, view, source.video, caption, seed, given.steps)
+                scores = measure(result, truth, view, inside) | {"seconds": time.perf_counter() - begun}
+                key = (given.steps, angle, clip, seed, row.name)
+                measured[key] = scores
+                with given.rows.open("a") as file:
+                    file.write(json.dumps([*key, scores]) + "\n")
+    words = f"python benchmarks/inverse.py {given.stage} --clips {len(scenes)} --seeds {seeds}"
+    print(
+        f"`{words}`, {given.steps} steps, {platform.machine()},"
+        f" {torch.get_num_threads()} threads, {date.today()}\n"
+    )
+    for angle in angles:
+        print_table(angle, [Row(CEILING), *rows], scenes, seeds, given.steps, measured)
+
+
+def fill(
+    base: Base, row: Row, view: RenderedView, source: Tensor, caption: str, seed: int, steps: int
+) -> Tensor:
+    """The view [T, 3, H, W] in [-1, 1] as the row samples it, nothing pasted back."""
+    known = view.visible if row.native else torch.zeros_like(view.visible)
+    solver: Solver | None = None
+    if row.kind is None and row.settings:
+        generator = torch.Generator().manual_seed(seed)
+        solver = TransitionSolver(
+            lambda clean, step: torch.zeros_like(clean),
+            transition=partial(ddim, eta=1.0),
+            generator=generator,
+        )
+    elif row.kind is not None:
+        measurement = build_measurement(
+            base.vae,
+            view.video,
+            view.visible,
+            kind=row.kind,
+            source=source if row.kind == "source_probe" else None,
+            channel_mean=row.channel_mean,
+            seed=seed,
+        )
+        pixels = KnownPixels(base.vae, view.video, view.visible)
+        solver = make_solver(row.solver, measurement, pixels=pixels, seed=seed, **row.settings)
+    latents = sample(
+        base,
+        condition(base, grey_holes(view.video, known), known),
+        encode_text(base, caption),
+        scheduler=make_scheduler("euler", 2.0),
+        steps=steps,
+        generator=torch.Generator().manual_seed(seed),
+        solver=solver,
+    )
+    return decode_latents(base.vae, latents).clamp(-1, 1)[0]
+
+
+def measure(result: Tensor, truth: Tensor, view: RenderedView, inside: Tensor) -> dict[str, float]:
+    """`score`, PSNR in the seam ring (16 pixels), and against the render where that is known."""
+    scores = score(result, truth, view.visible, inside)
+    error = (result - truth).square().mean(1)
+    scores["psnr_seam"] = decibel(error[seam_ring(view.visible) & inside])
+    scores["consistency"] = decibel((result - view.video).square().mean(1)[view.visible])
+    return scores
+
+
+def print_table(
+    angle: float, rows: list[Row], scenes: range, seeds: int, steps: int, measured: dict[tuple, dict]
+) -> None:
+    """Means over scenes and seeds; hole PSNR and consistency less the reference's, 95 % over scenes."""
+    reference = next((row.name for row in rows if row.name in REFERENCES), rows[1].name)
+    print(f"### {angle:g}° (differences to {reference})\n")
+    print("| | " + " | ".join(COLUMNS) + " | Δ psnr_hole | Δ consistency |")
+    print("|---|" + "---:|" * (len(COLUMNS) + 2))
+
+    def values(name: str, metric: str) -> np.ndarray:
+        count = 1 if name == CEILING else seeds
+        return np.array(
+            [
+                np.mean([measured[steps, angle, clip, seed, name][metric] for seed in range(count)])
+                for clip in scenes
+            ]
+        )
+
+    for row in rows:
+        cells = [f"{values(row.name, column).mean():.3g}" for column in COLUMNS]
+        for metric in ("psnr_hole", "consistency"):
+            gains = values(row.name, metric) - values(reference, metric)
+            low, high = interval(gains)
+            cells.append(f"{gains.mean():+.2f} [{low:+.2f}, {high:+.2f}]")
+        print(f"| {row.name} | " + " | ".join(cells) + " |")
+    print(flush=True)
+
+
+def read_rows(path: Path) -> dict[tuple, dict]:
+    """(steps, angle, scene, seed, row) -> measurements, of what was measured before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return {}
+    return {tuple(key): scores for *key, scores in map(json.loads, path.read_text().splitlines())}
+
+
+if __name__ == "__main__":
+    main()
