@@ -190,10 +190,55 @@ class RenderConfig(Section):
     )
 
 
-class FillConfig(Section):
-    method: Literal["base", "classical"] = Field(
-        "base", description="base: a video inpainting model; classical: propagation, then OpenCV."
+class InverseConfig(Section):
+    """fill.method inverse: known pixels as a latent mask, which a solver holds every step to."""
+
+    mask: Literal[
+        "trilinear",
+        "binary",
+        "nearest_and",
+        "min_pool",
+        "area",
+        "two_fill",
+        "mask_encode",
+        "leak_ratio",
+        "fill_variance",
+    ] = Field("area", description="How far each latent is known; those from two_fill on look into the VAE.")
+    channel_mean: bool = Field(False, description="One weight for all channels of a latent.")
+    solver: Literal[
+        "replacement",
+        "proximal",
+        "cg",
+        "wiener",
+        "nvs",
+        "ddnm",
+        "dds",
+        "flowdps",
+        "flowchef",
+        "langevin",
+        "blended",
+        "repaint",
+        "vision_xl",
+        "psld",
+    ] = "replacement"
+    transition: Literal["velocity", "ddim"] | None = Field(
+        None, description="null: the solver's own; all but velocity need the Euler scheduler."
     )
+    eta: float | None = Field(None, ge=0, le=1, description="Share of fresh noise at each step of ddim.")
+    start: float | None = Field(None, ge=0, lt=1, description="Share of the steps before it acts.")
+    stop: float = Field(
+        1.0, gt=0, le=1, description="Share of the steps after which the model is left alone."
+    )
+    mask_floor: float = Field(0.0, ge=0, le=1, description="Weights below it count as unknown.")
+
+
+class FillConfig(Section):
+    method: Literal["base", "inverse", "classical"] = Field(
+        "base",
+        description="base: a video inpainting model; inverse: the same, held to the known pixels by a solver; "
+        "classical: propagation, then OpenCV.",
+    )
+    inverse: InverseConfig = InverseConfig()
     base: str = Field(
         EMBEDDED,
         min_length=1,
@@ -243,6 +288,8 @@ class FillConfig(Section):
             raise ValueError(f"fill.window is {self.window}, not 4n+1; use {max(near, 5)} or {near + 4}")
         if self.overlap > self.window // 2:
             raise ValueError(f"fill.overlap {self.overlap} is more than half of fill.window {self.window}")
+        if self.adapter is not None and self.method != "base":
+            raise ValueError(f"fill.adapter changes a base, and fill.method is {self.method!r}; set one back")
         return self
 
 

@@ -18,7 +18,9 @@ from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import Filler, RenderedView, SourceView
 from recapture.models.fill.windows import WindowJoin, windows
+from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.load import load_base
+from recapture.tasks.adapter import Adapters, adapter_file, adapter_identity, shared_adapter
 from recapture.tasks.convert import stage_device, to_frames
 from recapture.tasks.revision import model_path, model_revision
 from recapture.tasks.stage import Item, Resources
@@ -43,13 +45,19 @@ class FillStage:
             identity["base"] = model_revision("fill.base", self.config.base)
             if self.config.base_parts is not None:
                 identity["parts"] = model_revision("fill.base_parts", self.config.base_parts)
+            identity |= adapter_identity(self.config, clip.id)
         return identity
 
     def setup(self) -> None:
-        self._filler = open_filler(self.config, stage_device(self.resources.gpus))
+        self._filler = open_filler(self.config, stage_device(self.resources.gpus), self.seed)
+        if isinstance(self._filler, DiffusionFiller):
+            self._adapters = Adapters(self._filler.base)
+            self._adapters.use(shared_adapter(self.config), self.config.adapter_scale)
 
     def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
         clip = Clip(**item.params["clip"])
+        if isinstance(self._filler, DiffusionFiller):
+            self._adapters.use(adapter_file(self.config, clip.id), self.config.adapter_scale)
         scene = SceneReader(inputs, stage_device(self.resources.gpus))
         spans = windows(scene.frames, self.config.window, self.config.overlap)
         joins: dict[str, WindowJoin] = {}
@@ -77,8 +85,8 @@ class FillStage:
         return {"rgb": filled.video, "unpasted": filled.unpasted}
 
 
-def open_filler(config: FillConfig, device: torch.device) -> Filler:
-    """Return the filler that the configuration names, ready to use."""
+def open_filler(config: FillConfig, device: torch.device, seed: int = 0) -> Filler:
+    """Return the filler that the configuration names, ready to use; seed: of a solver's own noise."""
     if config.method == "classical":
         return ClassicalFiller(propagate=config.propagate, inpaint_radius=config.inpaint_radius)
     base = load_base(
@@ -87,8 +95,13 @@ def open_filler(config: FillConfig, device: torch.device) -> Filler:
         dtype=getattr(torch, config.precision),
         device=device,
     )
+    make_solver = None
+    if config.method == "inverse":
+        given = config.inverse.model_dump(exclude={"mask"}, exclude_none=True)
+        make_solver = inverse_solver(kind=config.inverse.mask, seed=seed, **given)
     return DiffusionFiller(
         base,
+        make_solver=make_solver,
         steps=config.steps,
         guidance_scale=config.guidance_scale,
         negative_prompt=config.negative_prompt,
