@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation, Slerp
@@ -53,18 +55,34 @@ def resampled(
 def smoothed(world_to_camera: Tensor, sigma: float) -> Tensor:
     """Return a steadier path [T,4,4]: a Gaussian mean over frames of standard deviation `sigma` frames.
 
-    Centres are averaged, rotations by their chordal mean (the rotation nearest to the average matrix). Frames
-    beyond the ends have no weight. Raises ValueError unless sigma is positive.
+    Centres are averaged, rotations by their chordal mean (the rotation nearest to the average matrix). Beyond
+    its ends the path is mirrored through them, so that steady motion stays as it is. Raises ValueError unless
+    sigma is positive.
     """
     if not sigma > 0:
         raise ValueError(f"the path is to be smoothed over {sigma:g} frames; give a positive number")
-    frames = torch.arange(len(world_to_camera), dtype=torch.float64)
-    weight = torch.exp(-0.5 * ((frames[:, None] - frames) / sigma) ** 2)
-    weight = weight / weight.sum(dim=1, keepdim=True)
     pose = world_to_camera.double()
-    centres = weight @ camera_centres(pose)
-    left, _, right = torch.linalg.svd(torch.einsum("ts,sij->tij", weight, pose[:, :3, :3]))
-    upright = torch.ones(len(pose), 3, dtype=torch.float64)
-    upright[:, 2] = torch.linalg.det(left @ right)
-    rotation = left @ torch.diag_embed(upright) @ right
-    return rigid(rotation, -(rotation @ centres[..., None])[..., 0])
+    reach = min(len(pose) - 1, math.ceil(4 * sigma))
+    weight = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2)
+    weight = weight / weight.sum()
+    rotation, centres = pose[:, :3, :3], camera_centres(pose)
+    before, after = slice(1, reach + 1), slice(len(pose) - 1 - reach, len(pose) - 1)
+
+    def turned(end: Tensor, part: slice) -> Tensor:
+        return (end @ rotation[part].transpose(1, 2) @ end).flip(0)
+
+    turns = torch.cat([turned(rotation[0], before), rotation, turned(rotation[-1], after)])
+    places = torch.cat(
+        [(2 * centres[0] - centres[before]).flip(0), centres, (2 * centres[-1] - centres[after]).flip(0)]
+    )
+    mean = _filtered(turns.flatten(1), weight).reshape(-1, 3, 3)
+    left, _, right = torch.linalg.svd(mean)
+    proper = torch.ones(len(pose), 3, dtype=torch.float64)
+    proper[:, 2] = torch.linalg.det(left @ right)
+    steady = left @ torch.diag_embed(proper) @ right
+    return rigid(steady, -(steady @ _filtered(places, weight)[..., None])[..., 0])
+
+
+def _filtered(values: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sums [T,C] over the windows of values [T + len(weight) - 1, C]."""
+    return torch.nn.functional.conv1d(values.T[:, None], weight[None, None])[:, 0].T
