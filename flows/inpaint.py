@@ -5,18 +5,17 @@ from __future__ import annotations
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
+from recapture.conf.schema import RecaptureConfig
 from recapture.flows.run_job import run_job
+from recapture.tasks.behind_mask import with_still_camera
 from recapture.tasks.job import inpaint_stages
 from recapture.tasks.report import JobSummary
-
-STILL = TrajectoryConfig(preset="static", name="inpaint")
 
 
 @flow(name="inpaint", flow_run_name="{config.dataset.name}", persist_result=False)
 def inpaint(config: RecaptureConfig) -> JobSummary:
     """Ingest, lift, mask, fill, measure and deliver a dataset; its trajectories do not count here."""
-    still = config.model_copy(update={"trajectories": (STILL,)})
+    still = with_still_camera(config)
     summary = run_job(still, inpaint_stages(still))
     for item in nothing_redrawn(summary):
         get_run_logger().warning("%s: the mask hides nothing, so the clip is delivered as it is", item)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel
 
-from recapture.conf.schema import TrajectoryConfig
+from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
 from recapture.conf.section import Section
 from recapture.datasets.clips import Clip
 from recapture.datasets.store import Artifact, ArtifactWriter
@@ -20,12 +20,18 @@ if TYPE_CHECKING:
     from recapture.tasks.job import ClipStage
 
 REPLACED = ("ingest", "depth")
+STILL = TrajectoryConfig(preset="static", name="inpaint")
 
 
 def behind_mask(mask: MaskStage, stages: Sequence[ClipStage]) -> list[ClipStage]:
     """Put the mask behind ingest and depth, and every other stage behind the mask."""
     before = [stage for stage in stages if stage.name in REPLACED]
     return [*before, mask, *(BehindMask(stage) for stage in stages if stage.name not in REPLACED)]
+
+
+def with_still_camera(config: RecaptureConfig) -> RecaptureConfig:
+    """Return the configuration with one trajectory, called inpaint: the source's own cameras."""
+    return config.model_copy(update={"trajectories": (STILL,)})
 
 
 @dataclass(frozen=True)

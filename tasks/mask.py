@@ -35,6 +35,7 @@ from recapture.tasks.views import read_frames
 
 CHUNK = 16
 GREY = 128
+RING = np.ones((3, 3), dtype=np.uint8)  # its corners count: sampling is bilinear
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class MaskStage:
                     edit[0] = False
                 if start == 0 and self.settings.first_frame is not None:
                     source["rgb"][0] = self._first_frame(clip, ingest)
-                known = source["known"][:, : canvas.height, : canvas.width] & ~_grown(edit, 1)
+                known = source["known"][:, : canvas.height, : canvas.width] & ~_grown(edit, RING)
                 placed = canvas.place(edit, True)
                 content = placed[:, : canvas.size.content_height, : canvas.size.content_width]
                 shares.append(content.mean(axis=(1, 2)))
@@ -156,8 +157,10 @@ class MaskStage:
             sources.append(_objects(self.settings.objects, clip, wanted, height, width))
         if not sources:
             yield from (np.zeros((height, width), dtype=bool) for _ in wanted)
+        side = 2 * self.settings.dilate + 1
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
         for parts in zip(*sources):
-            yield _grown(np.logical_or.reduce(parts)[None], self.settings.dilate)[0]
+            yield _grown(np.logical_or.reduce(parts)[None], disc)[0]
 
     def _first_frame(self, clip: Clip, ingest: Artifact) -> np.ndarray:
         assert self.settings.first_frame is not None
@@ -184,12 +187,9 @@ def _objects(
             yield shrink(one > 0 if ids == "all" else np.isin(one, ids), height, width)
 
 
-def _grown(edit: np.ndarray, pixels: int) -> np.ndarray:
-    """[t,h,w] bool, each frame dilated by a disc."""
-    if pixels == 0:
-        return edit
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
-    return np.stack([cv2.dilate(one.astype(np.uint8), disc) > 0 for one in edit])
+def _grown(edit: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """[t,h,w] bool, each frame dilated by a shape [n,n] uint8."""
+    return np.stack([cv2.dilate(one.astype(np.uint8), shape) > 0 for one in edit])
 
 
 def _next(edits: Iterator[np.ndarray], clip: Clip) -> np.ndarray:
