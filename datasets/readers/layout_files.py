@@ -49,8 +49,10 @@ def pictures_in(uri: str, prefix: str = "") -> tuple[str, ...]:
     return tuple(f"{uri}/{name}" for name in names if name.startswith(prefix))
 
 
-def folders_below(uri: str, wanted: Callable[[frozenset[str]], bool]) -> Iterator[tuple[str, str]]:
-    """Folders at or below uri whose names are wanted, as (path from uri, URI); not what lies in these."""
+def folders_below(
+    uri: str, wanted: Callable[[frozenset[str]], bool], *, nested: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Folders at or below uri whose names are wanted, as (path from uri, URI); below these where nested."""
     fs, _ = fsspec.core.url_to_fs(uri)
     waiting = [""]
     while waiting:
@@ -59,9 +61,10 @@ def folders_below(uri: str, wanted: Callable[[frozenset[str]], bool]) -> Iterato
         names = listed(here)
         if wanted(frozenset(names)):
             yield inside, here
-        else:
-            folders = [name for name in names if fs.isdir(fsspec.core.url_to_fs(f"{here}/{name}")[1])]
-            waiting += [joined(inside, name) for name in folders]
+            if not nested:
+                continue
+        folders = [name for name in names if fs.isdir(fsspec.core.url_to_fs(f"{here}/{name}")[1])]
+        waiting += [joined(inside, name) for name in folders]
 
 
 def maps_of(files: tuple[str, ...], read: Callable[[int, str], np.ndarray]) -> Maps | None:

@@ -7,7 +7,7 @@ matched by it; otherwise there must be one for each pose.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import fsspec
@@ -32,15 +32,14 @@ from recapture.datasets.video import VIDEO_SUFFIXES
 _BESIDE = ("", "../video_clips", "../videos", "../frames")
 
 
-def _has_poses(names: frozenset[str]) -> bool:
-    return any(name.endswith(".txt") for name in names)
+def _poses(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.endswith(".txt") and name != "fps.txt"]
 
 
 def _find(uri: str) -> Iterator[tuple[str, str]]:
-    for inside, folder in folders_below(uri, _has_poses):
-        for name in listed(folder):
-            if name.endswith(".txt"):
-                yield joined(inside, stem_of(name)), f"{folder}/{name}"
+    for inside, folder in folders_below(uri, lambda names: bool(_poses(names)), nested=True):
+        for name in _poses(listed(folder)):
+            yield joined(inside, stem_of(name)), f"{folder}/{name}"
 
 
 def _load(uri: str) -> View:

@@ -98,7 +98,7 @@ def _clip(layout: Layout, clip_id: str, uri: str) -> Clip:
         width=found.width,
         height=found.height,
         duration=found.duration,
-        audio=found.audio,
+        audio=found.audio and view.video == uri,  # whoever carries sound over takes it from the clip's uri
         caption="",
         content_hash=hashlib.sha256(" ".join(hashes).encode()).hexdigest(),
         depth_uri=first(view.depth),

@@ -38,7 +38,11 @@ def test_realestate10k_finds_its_clips_in_every_place_and_says_which_have_none(t
     for name in ("beside", "sorted", "times", "alone", "short"):
         poses(root / "pose_files" / f"{name}.txt")
     frames = [moving(index) for index in range(FRAMES)]
-    write_video(str(root / "pose_files" / "beside.mp4"), frames, Fraction(25), crf=1)
+    sound = str(Path(__file__).parents[3] / "datasets" / "sample" / "real" / "bunny.mp4")
+    write_video(str(root / "pose_files" / "beside.mp4"), frames, Fraction(25), crf=1, audio_from=sound)
+    (root / "README.txt").write_text("About this copy.\n")
+    (root / "frames" / "times").mkdir(parents=True)
+    (root / "frames" / "times" / "fps.txt").write_text("25")
     (root / "video_clips" / "Qx_1-abc").mkdir(parents=True)
     write_video(str(root / "video_clips" / "Qx_1-abc" / "sorted.mp4"), frames, Fraction(25), crf=1)
     write_video(str(root / "video_clips" / "short.mp4"), frames[:2], Fraction(25))
@@ -49,13 +53,15 @@ def test_realestate10k_finds_its_clips_in_every_place_and_says_which_have_none(t
     assert [clip.id for clip in clips] == ["pose_files/beside", "pose_files/sorted", "pose_files/times"]
     for clip in clips:
         assert (clip.kind, clip.fps, clip.frames) == ("realestate10k", "25", FRAMES)
+        assert not clip.audio  # sound is taken from a clip's uri, which is its pose file
         source = open_clip(clip)
         for index, frame in enumerate(source.frames()):
             u, v, z = pixel(source, index, [1, 0, 4])
             assert z == 4
             assert np.hypot(*np.subtract(brightest(frame), (u, v))) < 1.5
     reasons = {item.id: item.error for item in rejected}
-    assert set(reasons) == {"pose_files/alone", "pose_files/short"}
+    assert set(reasons) == {"README", "pose_files/alone", "pose_files/short"}
+    assert "cannot be read as RealEstate10K text" in reasons["README"]
     assert "no video 'alone.mp4' and no folder of frames beside it" in reasons["pose_files/alone"]
     assert "3 cameras for 2 frames" in reasons["pose_files/short"]
 
