@@ -1,0 +1,127 @@
+"""The inpainting job on small datasets: removal, editing by prompt, outpainting, and what goes wrong."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recapture.conf.load import UserError
+from recapture.datasets.store import ArtifactStore
+from recapture.datasets.video import probe
+from recapture.flows.inpaint import inpaint
+from recapture.flows.recapture import recapture
+
+pytestmark = pytest.mark.integration
+OBJECT = ("--mask.objects", "[1]")
+QUICK = ("--measure.baselines", "false", "--deliver.side_by_side", "false")
+
+
+def frames_of(config, stage):
+    store = ArtifactStore(config.store)
+    (key,) = store.keys(stage)
+    reader = store.open(stage, key).frames()
+    return reader.read(0, reader.frames)
+
+
+def record(tmp_path):
+    (path,) = (tmp_path / "outputs").rglob("recapture.json")
+    return path.parent, json.loads(path.read_text())
+
+
+def test_an_object_is_removed_and_the_rest_is_the_source_bit_for_bit(job, tmp_path):
+    config = job(*OBJECT)
+    summary = inpaint(config)
+    assert (summary.delivered, summary.wanted, summary.failures) == (1, 1, [])
+    folder, told = record(tmp_path)
+    assert folder.name == "inpaint" and (folder / "side_by_side.mp4").exists()
+    edit = frames_of(config, "mask")["edit"]
+    source, result = frames_of(config, "ingest")["rgb"], frames_of(config, "fill")["rgb"]
+    assert 0.01 < edit.mean() < 0.5
+    assert (result[~edit] == source[~edit]).all()
+    assert np.abs(result.astype(int) - source)[edit].mean() > 10
+    assert told["metrics"]["classical/psnr_visible"] > 50
+    assert told["metrics"]["classical/hole_share"] == pytest.approx(edit.mean())
+    assert inpaint(config).reused_everything
+
+
+def test_the_base_redraws_by_the_prompt_and_another_prompt_redraws_again(job):
+    words = (*QUICK, *OBJECT, "--fill.method", "base", "--fill.steps", "2", "--mask.prompt")
+    config = job(*words, "a blue sphere")
+    first = inpaint(config)
+    assert first.failures == []
+    edit = frames_of(config, "mask")["edit"]
+    source, blue = frames_of(config, "ingest")["rgb"], frames_of(config, "fill")["rgb"]
+    reach = config.fill.feather + 1
+    far = np.ones_like(edit)
+    for t, row, column in zip(*np.nonzero(edit), strict=True):
+        far[t, max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1] = False
+    assert far.any() and (blue[far] == source[far]).all()
+    store = ArtifactStore(config.store)
+    (before,) = store.keys("fill")
+    again = inpaint(job(*words, "a red cube"))
+    redone = [stage for stage, counts in again.counts.items() if counts.get("ok")]
+    assert redone == ["fill", "measure", "deliver"]
+    (after,) = store.keys("fill") - {before}
+    red = store.open("fill", after).frames().read(0, 5)["rgb"]
+    assert (red[far] == blue[far]).all() and (red[edit] != blue[edit]).any()
+
+
+def test_outpainting_delivers_the_larger_picture_and_measures_it_against_the_truth(job, tmp_path):
+    config = job(*QUICK, "--mask.outpaint", "{left: 0.25, bottom: 0.5}")
+    assert inpaint(config).failures == []
+    folder, told = record(tmp_path)
+    info = probe(str(folder / "recapture.mp4"))
+    assert (info.frames, info.width, info.height) == (5, 80, 72)
+    expected = 1 - (48 * 64) / (72 * 80)
+    assert told["metrics"]["classical/hole_share"] == pytest.approx(expected)
+    assert told["metrics"]["classical/psnr_visible"] > 40
+    assert 5 < told["metrics"]["classical/psnr_hole"] < 40
+
+
+def test_a_clip_whose_mask_does_not_fit_never_stops_the_others(job, tmp_path):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    edit = np.zeros((5, 48, 64), dtype=bool)
+    edit[:, 20:30, 20:30] = True
+    np.savez(folder / "scene-000003.npz", mask=edit)
+    np.savez(folder / "scene-000004.npz", mask=edit[:4])
+    config = job(*QUICK, "--mask.uri", str(folder), count=3)
+    summary = inpaint(config)
+    assert summary.delivered == 1
+    told = {failure.item: failure.error for failure in summary.failures}
+    assert "clip 'scene-000004': mask" in told["scene-000004"]
+    assert "has 4 frames, the clip has 5" in told["scene-000004"]
+    assert "clip 'scene-000005': mask.uri" in told["scene-000005"]
+    np.savez(folder / "scene-000004.npz", mask=edit)
+    assert inpaint(config).delivered == 2
+
+
+def test_a_mask_that_hides_nothing_gives_the_clip_as_it_is_and_is_said(job, tmp_path, caplog):
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(tmp_path / "black.png")
+    config = job(*QUICK, "--mask.uri", str(tmp_path / "black.png"))
+    with caplog.at_level(logging.WARNING):
+        assert inpaint(config).delivered == 1
+    said = [r.getMessage() for r in caplog.records if "the mask hides nothing" in r.getMessage()]
+    assert said == ["scene-000003@inpaint: the mask hides nothing, so the clip is delivered as it is"]
+    assert (frames_of(config, "fill")["rgb"] == frames_of(config, "ingest")["rgb"]).all()
+
+
+def test_nothing_to_redraw_is_one_message(job):
+    with pytest.raises(UserError, match=r"nothing is to be redrawn; set mask.uri, mask.objects or mask.outp"):
+        inpaint(job())
+
+
+def test_a_new_camera_and_an_edit_are_one_pass(job, tmp_path):
+    plain, edited = job(*QUICK), job(*QUICK, *OBJECT)
+    recapture(plain)
+    _, before = record(tmp_path)
+    summary = recapture(edited)
+    assert summary.failures == [] and summary.counts["render"] == {"ok": 1}
+    assert summary.counts["ingest"] == summary.counts["depth"] == {"reused": 1}
+    folder, after = record(tmp_path)
+    assert folder.name == "orbit_right_10"
+    grown = after["metrics"]["classical/hole_share"] - before["metrics"]["classical/hole_share"]
+    edit = frames_of(edited, "mask")["edit"]
+    assert 0.3 * edit.mean() < grown < 1.5 * edit.mean()
