@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from recapture.flows import cli_operating
+from recapture.flows.cli_settings import SETTINGS, SETTINGS_HELP, Dataset, Json, Profile, config_of
+
 if TYPE_CHECKING:
     from recapture.conf.schema import RecaptureConfig
     from recapture.flows.environment import Tracked
@@ -19,44 +22,34 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-quarantine_app = typer.Typer(
-    help="Items that failed for good, and what to do with them.", no_args_is_help=True
-)
-app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(cli_operating.quarantine_app, name="quarantine")
+app.add_typer(cli_operating.manifest_app, name="manifest")
+app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)(cli_operating.replay)
+app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)(cli_operating.gc)
 
-SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
-SETTINGS_HELP = "Any setting can follow as --section.key VALUE; `recapture config` prints them all."
-Profile = Annotated[
-    str | None, typer.Option("--profile", "-p", help="A name under conf/profile, or a YAML file.")
-]
-Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="A YAML file layered over the profile.")]
 PRETRAIN_HELP = (
     "Any setting can follow as --section.key VALUE; `recapture pretrain --print-config` prints them."
 )
 PretrainFile = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file of settings.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print every setting, and do nothing.")]
-PATTERN_HELP = "A glob over items or clips, such as 'bmx/*', or the beginning of a key."
-Pattern = Annotated[str | None, typer.Argument(help=PATTERN_HELP)]
-All = Annotated[bool, typer.Option("--all", help="Everything that is quarantined.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
 def run(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Recapture a dataset: ingest, depth, render, fill, measure, deliver."""
-    _run_flow(_config(context, profile, dataset), "recapture")
+    _run_flow(config_of(context, profile, dataset), "recapture")
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
 def inpaint(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Redraw what a mask shows, under the clip's own cameras: removal, outpainting, editing by prompt."""
-    _run_flow(_config(context, profile, dataset), "inpaint")
+    _run_flow(config_of(context, profile, dataset), "inpaint")
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
 def preview(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Render the trajectories without any model: warped video, visibility, path, holes a frame."""
-    _run_flow(_config(context, profile, dataset), "preview")
+    _run_flow(config_of(context, profile, dataset), "preview")
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
@@ -66,7 +59,7 @@ def plan(
     """Say what a run would do: new, reused and quarantined items, and how long it may take."""
     from recapture.flows.forecast import print_plan
 
-    print_plan(_config(context, profile, dataset), as_json)
+    print_plan(config_of(context, profile, dataset), as_json)
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
@@ -76,7 +69,7 @@ def status(
     """Say how the last jobs ended, what they made, the last measurements, and where everything is."""
     from recapture.flows.history import print_status
 
-    print_status(_config(context, profile, dataset), as_json)
+    print_status(config_of(context, profile, dataset), as_json)
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
@@ -84,7 +77,7 @@ def config(context: typer.Context, profile: Profile = None, dataset: Dataset = N
     """Print every setting of a job, after all layers."""
     import yaml
 
-    settings = _config(context, profile, dataset).model_dump(mode="json")
+    settings = config_of(context, profile, dataset).model_dump(mode="json")
     typer.echo(yaml.safe_dump(settings, sort_keys=False), nl=False)
 
 
@@ -122,7 +115,7 @@ def ui(
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's dashboard.")] = 5000,
 ) -> None:
     """Serve Prefect's and MLflow's dashboards on loopback until interrupted."""
-    settings = _config(context, profile, dataset)
+    settings = config_of(context, profile, dataset)
     _prepare(settings)
     from recapture.flows.dashboards import serve_dashboards
 
@@ -138,67 +131,10 @@ def doctor(
     from recapture.flows.doctor import run_checks
 
     try:
-        settings = _config(context, profile, dataset)
+        settings = config_of(context, profile, dataset)
     except UserError as error:
         sys.exit(run_checks(None, str(error), as_json))
     sys.exit(run_checks(settings, "", as_json))
-
-
-@quarantine_app.command("ls", context_settings=SETTINGS)
-def quarantine_ls(
-    context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
-) -> None:
-    """List quarantined and dropped items with their reasons and the way out."""
-    from recapture.flows.held import print_quarantine
-
-    print_quarantine(_config(context, profile, dataset), as_json)
-
-
-@quarantine_app.command("show", context_settings=SETTINGS)
-def quarantine_show(
-    context: typer.Context,
-    pattern: Pattern = None,
-    profile: Profile = None,
-    dataset: Dataset = None,
-    as_json: Json = False,
-) -> None:
-    """Print everything that is known of a failure, with its traceback."""
-    from recapture.flows.held import show_quarantined
-
-    pattern, settings = _pattern(context, pattern, profile, dataset)
-    show_quarantined(settings, pattern, as_json)
-
-
-@quarantine_app.command("retry", context_settings=SETTINGS)
-def quarantine_retry(
-    context: typer.Context,
-    pattern: Pattern = None,
-    everything: All = False,
-    profile: Profile = None,
-    dataset: Dataset = None,
-    as_json: Json = False,
-) -> None:
-    """Let the next run try again."""
-    from recapture.flows.held import retry_quarantined
-
-    pattern, settings = _pattern(context, pattern, profile, dataset)
-    retry_quarantined(settings, pattern, everything, as_json)
-
-
-@quarantine_app.command("drop", context_settings=SETTINGS)
-def quarantine_drop(
-    context: typer.Context,
-    pattern: Pattern = None,
-    everything: All = False,
-    profile: Profile = None,
-    dataset: Dataset = None,
-    as_json: Json = False,
-) -> None:
-    """Leave items out of every job for good; they no longer count as missing."""
-    from recapture.flows.held import drop_quarantined
-
-    pattern, settings = _pattern(context, pattern, profile, dataset)
-    drop_quarantined(settings, pattern, everything, as_json)
 
 
 def main() -> None:
@@ -210,26 +146,13 @@ def main() -> None:
     except UserError as error:
         typer.secho(f"recapture: {error}", fg="red", err=True)
         sys.exit(2)
+    except OSError as error:
+        from recapture.datasets.storage import StoreFailed
 
-
-def _config(context: typer.Context, profile: str | None, dataset: str | None) -> RecaptureConfig:
-    from recapture.conf.load import load_config
-
-    return load_config(profile, dataset, environment=os.environ, arguments=context.args)
-
-
-def _pattern(
-    context: typer.Context, first: str | None, profile: str | None, dataset: str | None
-) -> tuple[str | None, RecaptureConfig]:
-    """Tell the pattern from the settings: typer takes the first word for it, be it `--section.key`."""
-    words = ([] if first is None else [first]) + context.args
-    for place, word in enumerate(words):
-        follows_a_setting = place > 0 and words[place - 1].startswith("--") and "=" not in words[place - 1]
-        if not word.startswith("--") and not follows_a_setting:
-            context.args = words[:place] + words[place + 1 :]
-            return word, _config(context, profile, dataset)
-    context.args = words
-    return None, _config(context, profile, dataset)
+        if not isinstance(error, StoreFailed):
+            raise
+        typer.secho(f"recapture: {error}", fg="red", err=True)
+        sys.exit(1)
 
 
 def _prepare(config: Tracked) -> None:
