@@ -235,7 +235,7 @@ class InverseConfig(Section):
 class FillConfig(Section):
     method: Literal["base", "inverse", "classical"] = Field(
         "base",
-        description="base: a video inpainting model; inverse: the same, held to the known pixels by a solver; "
+        description="base: a video inpainting model; inverse: the same, held to known pixels by a solver; "
         "classical: propagation, then OpenCV.",
     )
     inverse: InverseConfig = InverseConfig()

@@ -3,6 +3,7 @@
 import json
 import logging
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -73,6 +74,16 @@ def test_the_embedded_base_fills_where_nothing_else_is_named(job, tmp_path):
     assert metrics["base/consistency_psnr"] > metrics["base_unpasted/consistency_psnr"] > 15
     assert recapture(job("--fill.method", "base", "--fill.steps", "2")).reused_everything
     other = recapture(job("--fill.method", "base", "--fill.steps", "3"))
+    assert [name for name in STAGES if other.counts[name].get("ok")] == ["fill", "measure", "deliver"]
+
+
+def test_the_solver_keeps_known_pixels_better_than_the_base_alone(job, tmp_path):
+    job = partial(job, "--fill.steps", "4", "--fill.feather", "0")
+    alone = recapture(job("--fill.method", "base")).metrics
+    held = recapture(job("--fill.method", "inverse")).metrics
+    (item,) = held
+    assert held[item]["inverse/consistency_psnr"] > alone[item]["base/consistency_psnr"] + 0.2
+    other = recapture(job("--fill.method", "inverse", "--fill.inverse.mask", "min_pool"))
     assert [name for name in STAGES if other.counts[name].get("ok")] == ["fill", "measure", "deliver"]
 
 
