@@ -89,7 +89,7 @@ def draw_moves(
 
     |pitch| is at most pitch_share of |yaw|, |radius| at most `radius`; a share `direct_share` of the moves
     starts away from the source's view: raise it, and lower `free_first_frame` of the masks, for an adapter
-    that will fill direct moves, whose first frame has holes. Raises ValueError for an empty or negative range.
+    that will fill direct moves, whose first frame has holes. Raises ValueError for an unusable range.
     """
     if not 0 <= low <= high < 180:
         raise ValueError(f"tuning: angles from {low:g} to {high:g} degrees; give 0 <= low <= high < 180")
