@@ -1,4 +1,4 @@
-"""Five linked folders, floors that never import upwards, and no name that is taken."""
+"""Linked folders, floors that never import upwards, and no name that is taken."""
 
 import ast
 import os
@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("flows", "tasks", "models", "datasets", "conf")
+LINKED = (*FLOORS, "weights")
 # What each floor may import of the others; models and datasets stand side by side.
 BELOW = {
     "flows": {"tasks", "models", "datasets", "conf"},
@@ -71,19 +72,19 @@ def test_the_scan_sees_the_code():
     assert "tasks/worker.py" not in importers("torch", at_once=True)
 
 
-@pytest.mark.parametrize("floor", FLOORS)
-def test_the_package_links_to_the_folder_at_the_top(floor):
-    link = ROOT / "src/recapture" / floor
+@pytest.mark.parametrize("folder", LINKED)
+def test_the_package_links_to_the_folder_at_the_top(folder):
+    link = ROOT / "src/recapture" / folder
     assert link.is_symlink()
-    assert link.readlink() == Path(f"../../{floor}")
-    assert link.resolve() == ROOT / floor
-    assert (ROOT / floor).is_dir()
-    assert not (ROOT / floor).is_symlink()
+    assert link.readlink() == Path(f"../../{folder}")
+    assert link.resolve() == ROOT / folder
+    assert (ROOT / folder).is_dir()
+    assert not (ROOT / folder).is_symlink()
 
 
 def test_the_package_holds_nothing_but_links():
     held = {path.name for path in (ROOT / "src/recapture").iterdir()} - {"__pycache__"}
-    assert held == {"__init__.py", "py.typed", *FLOORS}
+    assert held == {"__init__.py", "py.typed", *LINKED}
 
 
 def test_links_are_committed_as_links():
@@ -93,7 +94,7 @@ def test_links_are_committed_as_links():
     if listed.returncode:
         pytest.skip("no git checkout")
     modes = {line.split("\t")[1]: line.split()[0] for line in listed.stdout.splitlines()}
-    assert {floor: modes[f"src/recapture/{floor}"] for floor in FLOORS} == dict.fromkeys(FLOORS, "120000")
+    assert {folder: modes[f"src/recapture/{folder}"] for folder in LINKED} == dict.fromkeys(LINKED, "120000")
 
 
 @pytest.mark.parametrize("floor", FLOORS)
