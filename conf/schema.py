@@ -288,8 +288,8 @@ class FillConfig(Section):
             raise ValueError(f"fill.window is {self.window}, not 4n+1; use {max(near, 5)} or {near + 4}")
         if self.overlap > self.window // 2:
             raise ValueError(f"fill.overlap {self.overlap} is more than half of fill.window {self.window}")
-        if self.adapter is not None and self.method != "base":
-            raise ValueError(f"fill.adapter changes a base, and fill.method is {self.method!r}; set one back")
+        if self.adapter is not None and self.method == "classical":
+            raise ValueError("fill.adapter changes a base, and fill.method classical has none; set one back")
         return self
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from recapture.conf.load import UserError
 from recapture.conf.schema import FillConfig
 from recapture.datasets.keys import file_hash
+from recapture.datasets.store import Artifact
 from recapture.models.wan.load import Base
 from recapture.models.wan.lora import FILE_NAME, load_adapter, remove_lora
 
@@ -51,15 +55,36 @@ class Adapters:
 
     def __init__(self, base: Base) -> None:
         self._base = base
-        self._carried: tuple[Path, float] | None = None
+        self._carried: tuple[str, float] | None = None
 
     def use(self, file: Path | None, scale: float) -> None:
         """Make this the only adapter; None: the base itself. Raises AdapterError for one of another base."""
-        wanted = None if file is None else (file, scale)
-        if wanted == self._carried:
-            return
-        self._carried = None
-        remove_lora(self._base.transformer)
-        if file is not None:
+        if file is None:
+            self.use_none()
+        elif self._carried != (wanted := (str(file), scale)):
+            self.use_none()
             load_adapter(self._base.transformer, file, scale=scale)
-        self._carried = wanted
+            self._carried = wanted
+
+    def use_none(self) -> None:
+        """Leave the base itself."""
+        remove_lora(self._base.transformer)
+        self._carried = None
+
+    def use_artifact(self, artifact: Artifact | None, scale: float) -> None:
+        """As `use`, with the adapter that a training has left in the store."""
+        if artifact is None:
+            self.use_none()
+        elif self._carried != (wanted := (artifact.key, scale)):
+            with local_adapter(artifact) as file:
+                self.use(file, scale)
+            self._carried = wanted
+
+
+@contextmanager
+def local_adapter(artifact: Artifact) -> Iterator[Path]:
+    """Give a training's adapter as a local file, while needed."""
+    with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
+        path = Path(folder) / FILE_NAME
+        path.write_bytes(artifact.read_bytes(FILE_NAME))
+        yield path

@@ -19,7 +19,7 @@ from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import Filler, RenderedView, SourceView
 from recapture.models.fill.windows import WindowJoin, windows
 from recapture.models.inverse.solvers import inverse_solver
-from recapture.models.wan.load import load_base
+from recapture.models.wan.load import Base, load_base
 from recapture.tasks.adapter import Adapters, adapter_file, adapter_identity, shared_adapter
 from recapture.tasks.convert import stage_device, to_frames
 from recapture.tasks.revision import model_path, model_revision
@@ -89,18 +89,12 @@ def open_filler(config: FillConfig, device: torch.device, seed: int = 0) -> Fill
     """Return the filler that the configuration names, ready to use; seed: of a solver's own noise."""
     if config.method == "classical":
         return ClassicalFiller(propagate=config.propagate, inpaint_radius=config.inpaint_radius)
-    base = load_base(
-        model_path("fill.base", config.base),
-        parts=config.base_parts,
-        dtype=getattr(torch, config.precision),
-        device=device,
-    )
     make_solver = None
     if config.method == "inverse":
         given = config.inverse.model_dump(exclude={"mask"}, exclude_none=True)
         make_solver = inverse_solver(kind=config.inverse.mask, seed=seed, **given)
     return DiffusionFiller(
-        base,
+        open_base(config, device),
         make_solver=make_solver,
         steps=config.steps,
         guidance_scale=config.guidance_scale,
@@ -109,4 +103,14 @@ def open_filler(config: FillConfig, device: torch.device, seed: int = 0) -> Fill
         shift=config.shift,
         noise_scale=config.noise_scale,
         feather=max(1, config.feather),
+    )
+
+
+def open_base(config: FillConfig, device: torch.device) -> Base:
+    """Return the base that the configuration names, without an adapter."""
+    return load_base(
+        model_path("fill.base", config.base),
+        parts=config.base_parts,
+        dtype=getattr(torch, config.precision),
+        device=device,
     )

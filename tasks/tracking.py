@@ -134,6 +134,22 @@ class Tracker:
         """Log a local file below `folder`."""
         self._call(path, lambda client: client.log_artifact(self.run_id, path, folder))
 
+    def register(self, model: str, folder: str) -> None:
+        """Make the files logged below `folder` the next version of a registered model."""
+
+        def new_version(client: Any) -> None:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                client.create_registered_model(model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            source = f"{client.get_run(self.run_id).info.artifact_uri}/{folder}"
+            client.create_model_version(model, source, self.run_id)
+
+        self._call(f"model {model}", new_version)
+
     def finish(self, failed: bool = False) -> None:
         """Close the run."""
         status = "FAILED" if failed else "FINISHED"
@@ -171,6 +187,11 @@ def start_run(
 
     experiment_id = link.call("experiment", find)
     return Tracker(link, experiment_id, _create_run(link, experiment_id, name, tags))
+
+
+def resume_run(uri: str | None, run_id: str | None) -> Tracker:
+    """Return a run that another process has opened, to log to it; its experiment stays with that one."""
+    return Tracker(_Link(uri if run_id else None), None, run_id)
 
 
 def metric_name(name: str) -> str:

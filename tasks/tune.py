@@ -1,0 +1,131 @@
+"""Tune: one adapter, trained on the pairs of one clip or of all, resumed where it was interrupted."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from recapture.conf.schema import FillConfig
+from recapture.conf.tune import TuneConfig
+from recapture.datasets.store import Artifact, ArtifactStore, ArtifactWriter
+from recapture.models.tuning.examples import check_trainable
+from recapture.models.tuning.parallel import Reduce
+from recapture.models.wan.lora import FILE_NAME, add_lora, load_adapter, remove_lora
+from recapture.models.wan.text import encode_text
+from recapture.tasks.adapter import local_adapter
+from recapture.tasks.convert import stage_device
+from recapture.tasks.fill import open_base
+from recapture.tasks.stage import Item, Resources
+from recapture.tasks.tracking import Tracker, resume_run
+from recapture.tasks.tune_checkpoint import Checkpoint, Point
+from recapture.tasks.tune_examples import FILE, EncodedPair, unpack_pairs
+from recapture.tasks.tune_source import draw_seed
+from recapture.tasks.tune_train import Trained, settings_of, train_adapter
+
+
+@dataclass(frozen=True)
+class Live:
+    """The MLflow run that a training logs to while it goes; never part of a key."""
+
+    uri: str | None = None
+    run_id: str | None = None
+
+    def open(self) -> Tracker:
+        """Return the run."""
+        return resume_run(self.uri, self.run_id)
+
+
+@dataclass
+class TuneStage:
+    """Write an adapter as pytorch_lora_weights.safetensors, and curve.json.
+
+    item.params: pairs, a list of {key, judges} of the pairs artifacts to learn from (only those that judge
+    give their held-out pairs); steps; label, which its metrics begin with. An adapter among its inputs is
+    gone on from, else tune.start, else a new one.
+    """
+
+    config: TuneConfig
+    fill: FillConfig
+    store: str  # URL: pairs are opened from it, checkpoints written to it
+    seed: int = 0
+    live: Live = Live()
+    resources: Resources = Resources()
+    name: str = "tune"
+    version: str = "1"
+
+    def setup(self) -> None:
+        base = open_base(self.fill, stage_device(self.resources.gpus))
+        check_trainable(base)
+        self._empty_text = encode_text(base, "", None).prompt[0]
+        self._base = replace(base, text_encoder=None, tokenizer=None)  # the pairs bring their captions
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        trained = self.train(item, inputs.get("tune"))
+        output.write_bytes(FILE_NAME, trained.adapter)
+        output.write_json("curve.json", trained.curve)
+        output.meta.update(steps=trained.steps, stopped_early=trained.stopped_early)
+        return {
+            "steps": float(trained.steps),
+            "seconds_per_step": trained.seconds_per_step,
+            "memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            **last_values(trained.curve),
+        }
+
+    def train(
+        self,
+        item: Item,
+        parent: Artifact | None,
+        worker: tuple[int, int] = (0, 1),
+        reduce: Reduce | None = None,
+    ) -> Trained:
+        """Train an item's adapter as one of some workers, and leave the base as it was."""
+        tracker, label = self.live.open(), item.params["label"]
+
+        def on_point(step: int, values: Mapping[str, float]) -> None:
+            if worker[0] == 0:
+                tracker.metrics({label + name: value for name, value in values.items()}, step)
+
+        seed = draw_seed(self.seed, "tune", item.key)
+        try:
+            self._put_adapter(parent, seed)
+            return train_adapter(
+                self._base,
+                read_pairs(ArtifactStore(self.store), item.params["pairs"]),
+                settings_of(self.config.training, item.params["steps"], seed),
+                empty_text=self._empty_text,
+                source_share=self.config.cycle.source_share,
+                checkpoint=Checkpoint(self.store, self.name, item.key),
+                checkpoint_seconds=self.config.checkpoint_seconds,
+                notes={"made_by": f"recapture train, {item.name}"},
+                on_point=on_point,
+                worker=worker,
+                reduce=reduce,
+            )
+        finally:
+            remove_lora(self._base.transformer)
+
+    def _put_adapter(self, parent: Artifact | None, seed: int) -> None:
+        transformer, training = self._base.transformer, self.config.training
+        if parent is not None:
+            with local_adapter(parent) as file:
+                load_adapter(transformer, file)
+        elif self.config.start is not None:
+            load_adapter(transformer, self.config.start)
+        else:
+            add_lora(transformer, rank=training.rank, alpha=training.alpha, seed=seed)
+
+
+def read_pairs(store: ArtifactStore, wanted: Sequence[Mapping[str, object]]) -> list[EncodedPair]:
+    """Read the pairs of several artifacts, in order; those that do not judge without their held-out pairs."""
+    return [
+        pair
+        for one in wanted
+        for pair in unpack_pairs(store.open("pairs", str(one["key"])).read_bytes(FILE))
+        if one["judges"] or not pair.held_out
+    ]
+
+
+def last_values(curve: Sequence[Point]) -> dict[str, float]:
+    """Return the last value of every quantity of a curve."""
+    return {name: value for _, values in curve for name, value in values.items()}
