@@ -43,7 +43,11 @@ def run(context: typer.Context, profile: Profile = None, dataset: Dataset = None
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
 def inpaint(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Redraw what a mask shows, under the clip's own cameras: removal, outpainting, editing by prompt."""
-    _run_flow(config_of(context, profile, dataset), "inpaint")
+    from recapture.tasks.job import inpaint_stages
+
+    settings = config_of(context, profile, dataset)
+    inpaint_stages(settings)  # says that no mask is set before Prefect makes a traceback of it
+    _run_flow(settings, "inpaint")
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)

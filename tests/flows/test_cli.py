@@ -29,7 +29,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    for command in ("run", "preview", "plan", "status", "quarantine", "doctor", "config", "ui"):
+    for command in ("run", "inpaint", "preview", "plan", "status", "quarantine", "doctor", "config", "ui"):
         assert command in done.stdout
     assert "heavy: []" in done.stdout
 
@@ -46,6 +46,8 @@ def test_config_prints_what_the_layers_come_to():
         (["run", "--fill.windw", "17"], "fill.windw: no such setting; did you mean fill.window?"),
         (["run", "--profile", "nope"], "no profile is called 'nope'"),
         (["plan", "--dataset.uri", "/no/such/folder"], "/no/such/folder"),
+        (["inpaint"], "set mask.uri, mask.objects or mask.outpaint"),
+        (["run", "--mask.keep_first_frame", "true"], "set mask.uri, mask.objects or mask.outpaint"),
     ],
 )
 def test_a_mistake_is_one_message_without_a_traceback(words, message):
