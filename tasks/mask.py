@@ -118,7 +118,6 @@ class MaskStage:
                     edit[0] = False
                 if start == 0 and self.settings.first_frame is not None:
                     source["rgb"][0] = self._first_frame(clip, ingest)
-                known = source["known"][:, : canvas.height, : canvas.width] & ~_grown(edit, RING)
                 placed = canvas.place(edit, True)
                 content = placed[:, : canvas.size.content_height, : canvas.size.content_width]
                 shares.append(content.mean(axis=(1, 2)))
@@ -126,7 +125,7 @@ class MaskStage:
                     rgb=canvas.place(source["rgb"], GREY),
                     edit=placed,
                     depth=canvas.place(source["depth"], 0.0, 0.0),
-                    known=canvas.place(known, False, False),
+                    known=canvas.place(source["known"], False, False) & ~_grown(placed, RING),
                 )
         cameras = ingest.read_npz("cameras.npz")
         shifted = shift_intrinsics(torch.from_numpy(cameras["intrinsics"]), canvas.left, canvas.top)
