@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from recapture.conf.schema import Section, TrackingConfig
+from recapture.conf.schema import TrackingConfig
+from recapture.conf.section import Section
 
 PARTS = ("vae", "refine", "inpainter", "depth")  # refine: the autoencoder again, on long clips
 

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
+EMBEDDED = "embedded"  # the models that the package brings
+
 
 class Section(BaseModel):
     """A frozen part of the configuration that refuses keys it does not know."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import recapture
 from recapture.conf.load import UserError
-from recapture.conf.schema import EMBEDDED
+from recapture.conf.section import EMBEDDED
 from recapture.datasets.keys import directory_hash, file_hash
 
 WEIGHTS = Path(recapture.__file__).parent / "weights"
