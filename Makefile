@@ -39,8 +39,8 @@ bench: $(READY) ## Make the tables of benchmarks/ again
 flow-recapture: $(READY) ## The recapture flow; settings in ARGS, as in ARGS="--dataset.uri /videos"
 	$(BIN)/recapture run $(ARGS)
 
-flow-train-iterative: ## The tuning flow (not in this version yet)
-	@echo "flow-train-iterative: tuning is not in this version yet; make flow-recapture fills holes without it" >&2; exit 1
+flow-train-iterative: $(READY) ## The tuning flow; settings in ARGS, as in ARGS="--tune.scope clip"
+	$(BIN)/recapture train $(ARGS)
 
 flow-pretrain: $(READY) ## Train the embedded base anew; settings in ARGS, as in ARGS="--gates.enforce false"
 	$(BIN)/recapture pretrain $(ARGS)

@@ -85,6 +85,19 @@ def config(context: typer.Context, profile: Profile = None, dataset: Dataset = N
     typer.echo(yaml.safe_dump(settings, sort_keys=False), nl=False)
 
 
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
+def train(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
+    """Tune a LoRA adapter of the base on a dataset, in rounds of growing camera moves."""
+    settings = config_of(context, profile, dataset)
+    _prepare(settings)
+    from recapture.flows.train_iterative import train_iterative
+    from recapture.flows.tune_summary import print_tuned
+
+    summary = train_iterative(settings)
+    print_tuned(summary, settings)
+    sys.exit(0 if summary.acceptable else 1)
+
+
 @app.command(context_settings=SETTINGS, epilog=PRETRAIN_HELP)
 def pretrain(context: typer.Context, config: PretrainFile = None, print_config: PrintConfig = False) -> None:
     """Train the embedded base and depth model on procedural scenes, judge and export them."""

@@ -92,7 +92,7 @@ def plan_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> Job:
 def recapture_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages of a recapture job in their order; a mask, where one is given, is warped along."""
     render = RenderStage(config.render, _resources(config, "render"))
-    return _masked(config, [*_source_stages(config), render, *_fill_stages(config)])
+    return _masked(config, [*source_stages(config), render, *_fill_stages(config)])
 
 
 def inpaint_stages(config: RecaptureConfig) -> list[ClipStage]:
@@ -100,17 +100,18 @@ def inpaint_stages(config: RecaptureConfig) -> list[ClipStage]:
     if not config.mask.given:
         raise UserError("nothing is to be redrawn; set mask.uri, mask.objects or mask.outpaint")
     render = StillCameraStage(_resources(config, "render"))
-    return _masked(config, [*_source_stages(config), render, *_fill_stages(config)])
+    return _masked(config, [*source_stages(config), render, *_fill_stages(config)])
 
 
 def preview_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages of a preview in their order: no model fills anything."""
     render = RenderStage(config.render, _resources(config, "render"))
     preview = PreviewStage(config.deliver, _resources(config, "preview"))
-    return _masked(config, [*_source_stages(config), render, preview])
+    return _masked(config, [*source_stages(config), render, preview])
 
 
-def _source_stages(config: RecaptureConfig) -> list[ClipStage]:
+def source_stages(config: RecaptureConfig) -> list[ClipStage]:
+    """Return the stages that every job begins with: frames and depth."""
     return [
         IngestStage(config.ingest, _resources(config, "ingest")),
         DepthStage(config.depth, _resources(config, "depth")),
