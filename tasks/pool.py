@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -103,14 +104,18 @@ class InlineExecutor:
             raise sick from None
         outcomes = []
         for item in items:
-            outcome = work(stage, item, self._store, 1)
+            outcome = self._work(stage, item, 1)
             while outcome.status == "error" and policy.again(outcome):
-                if outcome.error_type == DEVICE_LOST:
-                    raise StageSick(sick_message(stage, f"this process has lost its GPU: {outcome.error}"))
-                outcome = work(stage, item, self._store, outcome.attempts + 1)
+                outcome = self._work(stage, item, outcome.attempts + 1)
             outcomes.append(settle(stage, outcome))
             on_outcome(outcomes[-1])
         return outcomes
+
+    def _work(self, stage: Stage, item: Item, attempt: int) -> Outcome:
+        outcome = work(stage, item, self._store, attempt)
+        if outcome.error_type == DEVICE_LOST:  # no other item would fare better here
+            raise StageSick(sick_message(stage, f"this process has lost its GPU: {outcome.error}"))
+        return outcome
 
 
 def settle(stage: Stage, outcome: Outcome) -> Outcome:
@@ -144,6 +149,9 @@ def open_executor(config: ExecutionConfig, store_root: str) -> Executor:
     """Return the configured executor, to be used as a context manager."""
     if config.executor == "inline":
         return InlineExecutor(store_root)
+    if config.ray_address is None and "RAY_ADDRESS" not in os.environ:
+        # Read when Ray is imported: a Ray of this job alone then listens on loopback only.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from recapture.tasks.ray_pool import RayExecutor
 
     return RayExecutor(store_root, workers=config.workers, address=config.ray_address)

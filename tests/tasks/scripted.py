@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,6 +53,8 @@ class Scripted:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hangs":
                 time.sleep(600)
+            case "exits":
+                sys.exit(3)
             case "hangs once" if first(self.log, "hung"):
                 time.sleep(600)
 
@@ -59,6 +63,8 @@ class Scripted:
         tries = count(self.log, f"run {item.name}")
         script = item.params.get("script", "ok")
         output.write_json("half.json", {})
+        if self.state.get("gpu lost"):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if script == "fail":
             raise ValueError("depth has 3 non-finite frames (12, 13, 14); drop the clip")
         if script == "odd":
@@ -75,6 +81,15 @@ class Scripted:
             os.kill(os.getpid(), signal.SIGKILL)
         if script == "hang" or (script == "hang once" and tries == 1):
             time.sleep(600)
+        if script == "cuda" or (script == "cuda once" and tries == 1):
+            self.state["gpu lost"] = True
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors ...")
+        if script == "memory" or (script == "memory once" and tries == 1):
+            allocate_beyond_the_limit()
+        if script == "cpu limit":
+            resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
+            while True:
+                pass
         if script == "slow":
             time.sleep(3)
         if script == "threads":
@@ -87,6 +102,17 @@ class Scripted:
         output.write_json("x.json", {"item": item.name})
         output.write_json("pid.json", os.getpid())
         return {"score": float(len(item.name))}
+
+
+def allocate_beyond_the_limit() -> None:
+    """Ask for more memory than this process may have."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 2**26, before[1]))
+    try:
+        bytearray(2**30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def count(log: str, event: str) -> int:
