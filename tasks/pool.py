@@ -14,7 +14,7 @@ from recapture.conf.schema import ExecutionConfig
 from recapture.datasets.storage import StoreBusy
 from recapture.datasets.store import ArtifactStore
 from recapture.tasks.credentials import without_credentials
-from recapture.tasks.stage import Item, Outcome, Stage
+from recapture.tasks.stage import PARENT_FAULTS, Item, Outcome, Stage
 from recapture.tasks.worker import DEVICE_LOST, limited_threads, reason, work
 
 TRANSIENT = frozenset(
@@ -34,7 +34,6 @@ TRANSIENT = frozenset(
         "WorkerHung",
     }
 )
-PARENT_FAULTS = frozenset({"ArtifactMissing", "ArtifactDamaged"})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recapture.tasks.job import Job
-from recapture.tasks.stage import Outcome
+from recapture.tasks.stage import PARENT_FAULTS, Outcome
 
 TABLE = (
     "psnr",
@@ -75,7 +75,7 @@ class JobSummary:
             counts[outcome.status] = counts.get(outcome.status, 0) + 1
             if outcome.status == "dropped":
                 self.dropped.add(outcome.item)
-            elif outcome.status == "quarantined":
+            elif outcome.status == "quarantined" or outcome.error_type in PARENT_FAULTS:
                 self.failures.append(Failure(outcome.item, stage, outcome.error))
             elif outcome.usable and stage == self.last_stage:
                 self.ready.add(outcome.item)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from recapture.datasets.store import Artifact, ArtifactWriter
 
 Status = Literal["ok", "reused", "error", "quarantined", "dropped", "blocked"]
+PARENT_FAULTS = frozenset({"ArtifactMissing", "ArtifactDamaged"})  # error types that are not the item's own
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,166 @@
+"""What goes wrong around a job: artifacts changed behind its back, other jobs, the clock, depth, cameras."""
+
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bare_job import artifacts, configure, counts, run_bare
+
+from recapture.datasets import manifest
+from recapture.datasets.quarantine import Quarantine
+from recapture.datasets.store import ArtifactStore
+from recapture.datasets.upkeep import verify
+from recapture.datasets.video import write_video
+from recapture.tasks.job import plan_job, recapture_stages
+
+STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    root = tmp_path_factory.mktemp("finished")
+    run_bare(configure(root, count=1))
+    return root
+
+
+@pytest.fixture
+def root(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def test_an_artifact_damaged_behind_our_back_is_found_removed_and_made_again(root):
+    config = configure(root, count=1)
+    before = artifacts(root)
+    store = ArtifactStore(config.store)
+    (key,) = store.keys("render")
+    victim = next(Path(config.store, "objects/render", key[:2], key).glob("frames-*.npz"))
+    victim.write_bytes(bytes(victim.stat().st_size))  # as long as it was: no listing shows it
+    store.delete("fill", *store.keys("fill"))
+
+    first = run_bare(config)
+    (found,) = first["fill"]
+    assert (found.status, found.error_type) == ("blocked", "ArtifactDamaged")
+    assert f"{key} of stage 'render' is damaged: {victim.name}" in found.error
+    assert found.error.endswith("it was removed: run the job again to make it anew")
+    assert not store.exists("render", key)
+    assert Quarantine(config.store, "small").entries() == []
+
+    assert counts(run_bare(config))["render"] == {"ok": 1}
+    assert artifacts(root) == before
+
+
+def test_a_parent_deleted_between_the_plan_and_the_work_blocks_its_item_and_is_made_again(root, monkeypatch):
+    config = configure(root, count=1)
+    before = artifacts(root)
+    store = ArtifactStore(config.store)
+    store.delete("fill", *store.keys("fill"))
+    from recapture.tasks import run
+
+    plan_stage = run.plan_stage
+
+    def plan_then_delete(stage, *arguments, **settings):
+        plan = plan_stage(stage, *arguments, **settings)
+        if stage.name == "fill":
+            store.delete("render", *store.keys("render"))
+        return plan
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "plan_stage", plan_then_delete)
+        (found,) = run_bare(config)["fill"]
+    assert (found.status, found.error_type) == ("blocked", "ArtifactMissing")
+    assert Quarantine(config.store, "small").entries() == []
+    run_bare(config)
+    assert artifacts(root) == before
+
+
+def test_two_jobs_on_one_dataset_at_once_leave_what_one_leaves(finished, tmp_path):
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from bare_job import configure, run_bare\n"
+        "jobs = []\n"
+        "for _ in range(2):\n"
+        "    if not (job := os.fork()):\n"
+        "        made = run_bare(configure(sys.argv[2], count=1)).values()\n"
+        "        os._exit(not all(outcome.usable for outcomes in made for outcome in outcomes))\n"
+        "    jobs.append(job)\n"
+        "sys.exit(any([os.waitpid(job, 0)[1] for job in jobs]))\n"
+    )
+    words = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert artifacts(tmp_path) == artifacts(finished)
+    assert [p for _, _, problems in verify(f"{tmp_path}/artifacts", "small") for p in problems] == []
+    assert [path for path in tmp_path.rglob("objects/**/.*") if path.is_file()] == []
+
+
+def test_a_clock_that_was_set_back_loses_nothing_and_repeats_nothing(root, monkeypatch):
+    config = configure(root, count=1)
+    before = artifacts(root)
+
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return datetime.now(zone) - timedelta(days=400)
+
+    monkeypatch.setattr(manifest, "datetime", Earlier)
+    outcomes = run_bare(config)
+    assert counts(outcomes) == {stage: {"reused": 1} for stage in STAGES}
+    store = ArtifactStore(config.store)
+    measured = outcomes["measure"][0].metrics
+    store.delete("measure", *store.keys("measure"))
+    again = run_bare(config)
+    assert counts(again)["measure"] == {"ok": 1}
+    assert again["measure"][0].metrics == run_bare(config)["measure"][0].metrics == measured
+    rows = manifest.read_manifest(config.store, "small", "measure")
+    assert max(row["created_at"] for row in rows.values()) > datetime.now(UTC) - timedelta(days=1)
+    assert artifacts(root) == before
+
+
+FLAT = np.full((6, 40, 64), 3.0)
+DEPTHS = {
+    "non-finite": (np.where(np.arange(6)[:, None, None] == 4, np.nan, FLAT), "depth has 1 frames (4)"),
+    "negative": (-FLAT, "depth has 6 frames"),
+    "wrong length": (FLAT[:4], "4"),
+    "wrong axes": (FLAT[:, :, 0], "depth"),
+}
+
+
+def test_depth_that_cannot_be_used_costs_its_own_clip_only_and_says_why(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    frames = [np.stack([np.roll(ramp, 3 * t)[None].repeat(40, 0)] * 3, -1) for t in range(6)]
+    depths = {**DEPTHS, "constant": (FLAT, "")}
+    for name, (depth, _) in depths.items():
+        write_video(str(folder / f"{name}.mp4"), frames, fps=Fraction(12))
+        np.savez(folder / f"{name}.depth.npz", depth=depth.astype(np.float32))
+    config = configure(tmp_path, "--dataset.uri", str(folder))
+    outcomes = run_bare(config)
+    errors = {clip.id: clip.error for clip in plan_job(config, recapture_stages(config)).rejected}
+    errors |= {o.clip_id: o.error for o in [*outcomes["ingest"], *outcomes["depth"]] if not o.usable}
+    assert errors.keys() == DEPTHS.keys()
+    for name, (_, message) in DEPTHS.items():
+        assert f"clip {name!r}" in errors[name] and message in errors[name]
+    # A wall is a scene: constant depth is filmed like any other.
+    assert {o.clip_id for o in outcomes["deliver"] if o.status == "ok"} == {"constant"}
+
+
+def test_cameras_behind_the_scene_fail_their_item_or_see_nothing_and_the_others_are_made(tmp_path):
+    paths = (
+        "{preset: static, name: ok}",
+        "{keyframes: [{at: 0, pan: 180}], name: away}",
+        "{preset: dolly_in, distance: 2, name: through}",
+    )
+    outcomes = run_bare(configure(tmp_path, "--trajectories", f"[{', '.join(paths)}]", count=1))
+    found = {outcome.item.rpartition("@")[2]: outcome for outcome in outcomes["render"]}
+    assert found["ok"].metrics["hole_share"] < 0.2
+    assert found["away"].metrics["hole_share"] == 1.0
+    assert found["through"].status == "quarantined" and "would pass it" in found["through"].error
+    delivered = {outcome.item.rpartition("@")[2] for outcome in outcomes["deliver"] if outcome.status == "ok"}
+    assert delivered == {"ok", "away"}
