@@ -20,6 +20,7 @@ from recapture.tasks.stage import Item, Resources
 from recapture.tasks.tracking import Tracker, resume_run
 from recapture.tasks.tune_checkpoint import Checkpoint, Point
 from recapture.tasks.tune_examples import FILE, EncodedPair, unpack_pairs
+from recapture.tasks.tune_parallel import train_together
 from recapture.tasks.tune_source import draw_seed
 from recapture.tasks.tune_train import Trained, settings_of, train_adapter
 
@@ -55,13 +56,19 @@ class TuneStage:
     version: str = "1"
 
     def setup(self) -> None:
+        if self.config.workers == 1:
+            self.load()
+
+    def load(self) -> None:
+        """Load the base, in the process that trains it."""
         base = open_base(self.fill, stage_device(self.resources.gpus))
         check_trainable(base)
         self._empty_text = encode_text(base, "", None).prompt[0]
         self._base = replace(base, text_encoder=None, tokenizer=None)  # the pairs bring their captions
 
     def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
-        trained = self.train(item, inputs.get("tune"))
+        workers = self.config.workers
+        trained = self.train(item) if workers == 1 else train_together(self, item, workers)
         output.write_bytes(FILE_NAME, trained.adapter)
         output.write_json("curve.json", trained.curve)
         output.meta.update(steps=trained.steps, stopped_early=trained.stopped_early)
@@ -72,13 +79,7 @@ class TuneStage:
             **last_values(trained.curve),
         }
 
-    def train(
-        self,
-        item: Item,
-        parent: Artifact | None,
-        worker: tuple[int, int] = (0, 1),
-        reduce: Reduce | None = None,
-    ) -> Trained:
+    def train(self, item: Item, worker: tuple[int, int] = (0, 1), reduce: Reduce | None = None) -> Trained:
         """Train an item's adapter as one of some workers, and leave the base as it was."""
         tracker, label = self.live.open(), item.params["label"]
 
@@ -86,12 +87,12 @@ class TuneStage:
             if worker[0] == 0:
                 tracker.metrics({label + name: value for name, value in values.items()}, step)
 
-        seed = draw_seed(self.seed, "tune", item.key)
+        seed, store = draw_seed(self.seed, "tune", item.key), ArtifactStore(self.store)
         try:
-            self._put_adapter(parent, seed)
+            self._put_adapter(item, store, seed)
             return train_adapter(
                 self._base,
-                read_pairs(ArtifactStore(self.store), item.params["pairs"]),
+                read_pairs(store, item.params["pairs"]),
                 settings_of(self.config.training, item.params["steps"], seed),
                 empty_text=self._empty_text,
                 source_share=self.config.cycle.source_share,
@@ -105,10 +106,10 @@ class TuneStage:
         finally:
             remove_lora(self._base.transformer)
 
-    def _put_adapter(self, parent: Artifact | None, seed: int) -> None:
+    def _put_adapter(self, item: Item, store: ArtifactStore, seed: int) -> None:
         transformer, training = self._base.transformer, self.config.training
-        if parent is not None:
-            with local_adapter(parent) as file:
+        if "tune" in item.inputs:
+            with local_adapter(store.open("tune", item.inputs["tune"])) as file:
                 load_adapter(transformer, file)
         elif self.config.start is not None:
             load_adapter(transformer, self.config.start)
