@@ -22,6 +22,7 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
+PAUSE_SECONDS, PAUSES_A_FAILURE = 30.0, 20  # so that asking a server that hangs costs at most 5 % of the time
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI offers chats and prompts first
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
@@ -30,35 +31,42 @@ REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALRE
 
 
 class _Link:
-    """The connection that all runs of a job share; when the server fails once, it is given up."""
+    """The connection that all runs of a job share; after a failure it is left alone for a while."""
 
     def __init__(self, uri: str | None) -> None:
-        self.uri, self._client, self.away = uri, None, uri is None
+        self.uri, self._client, self._away, self._ask_again = uri, None, False, 0.0
 
-    def call(self, what: str, action: Callable[[Any], Any]) -> Any:
-        """Do something with the client; a refusal costs that alone, any other failure all that follows."""
-        if self.away:
+    def call(self, what: str, action: Callable[[Any], Any], *, last: bool = False) -> Any:
+        """Do something with the client; a refusal costs that alone, any other failure a pause.
+
+        last: ask even within a pause, for what nobody will say later.
+        """
+        started = time.monotonic()
+        if self.uri is None or (self._away and started < self._ask_again and not last):
             return None
+        where = without_credentials(self.uri)
         try:
-            return action(self._connect())
+            result = action(self._connect())
         except Exception as error:
-            where = without_credentials(self.uri or "")
             if _is_refusal(error):
+                problem = without_credentials(str(error))
                 logger.warning(
-                    "MLflow at %s refuses %s: %s; the job goes on without it",
-                    where,
-                    what,
-                    without_credentials(str(error)),
+                    "MLflow at %s refuses %s: %s; the job goes on without it", where, what, problem
                 )
                 return None
-            self.away = True
-            logger.warning(
-                "MLflow at %s is away (%s: %s); the job goes on and is not remembered there",
-                where,
-                what,
-                type(error).__name__,
-            )
+            if not self._away:
+                kind = type(error).__name__
+                logger.warning(
+                    "MLflow at %s is away (%s: %s); the job goes on and is not remembered there",
+                    *(where, what, kind),
+                )
+            now = time.monotonic()
+            self._away, self._ask_again = True, now + max(PAUSE_SECONDS, PAUSES_A_FAILURE * (now - started))
             return None
+        if self._away:
+            self._away = False
+            logger.warning("MLflow at %s is back; what the job said meanwhile is missing there", where)
+        return result
 
     def _connect(self) -> Any:
         if self._client is None:
@@ -153,14 +161,14 @@ class Tracker:
     def finish(self, failed: bool = False) -> None:
         """Close the run."""
         status = "FAILED" if failed else "FINISHED"
-        self._call("end of run", lambda client: client.set_terminated(self.run_id, status))
+        self._call("end of run", lambda client: client.set_terminated(self.run_id, status), last=True)
 
     def _batch(self, what: str, **entities: Any) -> None:
         self._call(what, lambda client: client.log_batch(self.run_id, **entities))
 
-    def _call(self, what: str, action: Callable[[Any], Any]) -> None:
+    def _call(self, what: str, action: Callable[[Any], Any], *, last: bool = False) -> None:
         if self.run_id is not None:
-            self._link.call(what, action)
+            self._link.call(what, action, last=last)
 
 
 def start_run(
