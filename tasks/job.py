@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from recapture.conf.load import UserError
@@ -12,6 +12,7 @@ from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
 from recapture.datasets.clips import Clip, Rejected, scan
 from recapture.datasets.keys import content_key
 from recapture.tasks.behind_mask import StillCameraStage, behind_mask
+from recapture.tasks.credentials import without_credentials
 from recapture.tasks.deliver import DeliverStage
 from recapture.tasks.depth import DepthStage
 from recapture.tasks.fill import FillStage
@@ -73,14 +74,15 @@ def plan_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> Job:
     try:
         found, rejected = scan(config.dataset.uri, config.dataset.kind)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"dataset {config.dataset.uri!r} cannot be read: {error}; check dataset.uri"
-        ) from error
+        message = f"dataset {config.dataset.uri!r} cannot be read: {error}; check dataset.uri"
+        raise UserError(without_credentials(message)) from None
+    rejected = [replace(item, error=without_credentials(item.error)) for item in rejected]
     wanted = [clip for clip in found if fnmatch.fnmatchcase(clip.id, config.dataset.where)]
     clips = wanted[: config.dataset.limit]
     if not clips:
+        uri = without_credentials(config.dataset.uri)
         raise UserError(
-            f"dataset {config.dataset.uri!r} has no clip to work on: {len(found)} could be read, of which "
+            f"dataset {uri!r} has no clip to work on: {len(found)} could be read, of which "
             f"{len(wanted)} match dataset.where={config.dataset.where!r}; {len(rejected)} could not be read"
             + "".join(f"\n  {clip.id}: {clip.error}" for clip in rejected[:10])
         )
