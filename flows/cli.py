@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recapture.flows import cli_operating
-from recapture.flows.cli_settings import SETTINGS, SETTINGS_HELP, Dataset, Json, Profile, config_of
+from recapture.flows.cli_settings import SETTINGS, SETTINGS_HELP, Dataset, Json, Method, Profile, config_of
 
 if TYPE_CHECKING:
     from recapture.conf.schema import RecaptureConfig
@@ -35,17 +35,21 @@ PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print every s
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
-def run(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
+def run(
+    context: typer.Context, profile: Profile = None, dataset: Dataset = None, method: Method = None
+) -> None:
     """Recapture a dataset: ingest, depth, render, fill, measure, deliver."""
-    _run_flow(config_of(context, profile, dataset), "recapture")
+    _run_flow(config_of(context, profile, dataset, method), "recapture")
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
-def inpaint(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
+def inpaint(
+    context: typer.Context, profile: Profile = None, dataset: Dataset = None, method: Method = None
+) -> None:
     """Redraw what a mask shows, under the clip's own cameras: removal, outpainting, editing by prompt."""
     from recapture.tasks.job import inpaint_stages
 
-    settings = config_of(context, profile, dataset)
+    settings = config_of(context, profile, dataset, method)
     inpaint_stages(settings)  # says that no mask is set before Prefect makes a traceback of it
     _run_flow(settings, "inpaint")
 

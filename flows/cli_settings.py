@@ -16,13 +16,19 @@ Profile = Annotated[
     str | None, typer.Option("--profile", "-p", help="A name under conf/profile, or a YAML file.")
 ]
 Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="A YAML file layered over the profile.")]
+Method = Annotated[
+    str | None, typer.Option("--method", "-m", help="Short for --fill.method: base, inverse or classical.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def config_of(context: typer.Context, profile: str | None, dataset: str | None) -> RecaptureConfig:
+def config_of(
+    context: typer.Context, profile: str | None, dataset: str | None, method: str | None = None
+) -> RecaptureConfig:
     from recapture.conf.load import load_config
 
-    return load_config(profile, dataset, environment=os.environ, arguments=context.args)
+    short = [] if method is None else ["--fill.method", method]
+    return load_config(profile, dataset, environment=os.environ, arguments=[*short, *context.args])
 
 
 def pattern_of(

@@ -46,6 +46,7 @@ def test_config_prints_what_the_layers_come_to():
         (["run", "--fill.windw", "17"], "fill.windw: no such setting; did you mean fill.window?"),
         (["run", "--profile", "nope"], "no profile is called 'nope'"),
         (["plan", "--dataset.uri", "/no/such/folder"], "/no/such/folder"),
+        (["run", "--method", "guess"], "fill.method"),
         (["inpaint"], "set mask.uri, mask.objects or mask.outpaint"),
         (["run", "--mask.keep_first_frame", "true"], "set mask.uri, mask.objects or mask.outpaint"),
     ],
