@@ -193,7 +193,7 @@ def pack_adapter(
         "alpha_pattern": dict(config.alpha_pattern),
     }
     about = {"base": fingerprint(transformer), **(notes or {})}
-    return save(
+    content = save(
         {_PREFIX + key: value.contiguous() for key, value in weights.items()},
         metadata={
             "format": "pt",
@@ -201,6 +201,7 @@ def pack_adapter(
             _NOTES: json.dumps(about, sort_keys=True),
         },
     )
+    return _with_sorted_header(content)
 
 
 def save_adapter(folder: str | Path, transformer: Any, **given: Any) -> Path:
@@ -237,6 +238,14 @@ def load_adapter(
     transformer.requires_grad_(False)
     set_scale(transformer, scale, name)
     return notes
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """A safetensors file with its header sorted: `save` orders metadata differently in every process."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def _called(path: str, target: str) -> bool:
