@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -162,6 +163,9 @@ def main() -> None:
     """Run the command line; what the user can mend is one message on standard error and exit code 2."""
     from recapture.conf.load import UserError
 
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # else what a job has started would outlive it
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except UserError as error:

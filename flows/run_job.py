@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, cast
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import uuid4
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
@@ -19,6 +18,7 @@ from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store import ArtifactStore
 from recapture.flows.environment import tracking_destination
+from recapture.flows.prefect_artifacts import JobArtifacts
 from recapture.flows.progress import StageProgress
 from recapture.tasks.job import ClipStage, Job, plan_job
 from recapture.tasks.memory import JobMemory
@@ -51,14 +51,7 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
         for number, items in enumerate(plan.shards(config.execution.shard))
     ]
     logger = get_run_logger()
-    bar = cast(
-        UUID,
-        create_progress_artifact(
-            0.0,
-            key=f"{flow_run.flow_name}-progress",
-            description=f"{config.dataset.name}: {len(job.clips)} clips",
-        ),
-    )
+    shown = JobArtifacts(str(flow_run.flow_name), f"{config.dataset.name}: {len(job.clips)} clips")
     with (
         JobMemory(job, run_id, *tracking_destination(config), name=str(flow_run.flow_name)) as memory,
         open_executor(config.execution, config.store) as executor,
@@ -85,14 +78,14 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
             summary.add(stage.name, outcomes)
             memory.stage(stage, outcomes)
             logger.info("%s %d: %s", stage.name, number + 1, counted(outcomes))
-            update_progress_artifact(artifact_id=bar, progress=100.0 * done / len(shards))
+            shown.progress(100.0 * done / len(shards))
         _publish(job, summary, store)
         summary.seconds = time.monotonic() - started
         memory.job(summary, store)
     for failure in summary.failures[:LOGGED_FAILURES]:
         logger.info("missing %s at %s: %s", failure.item, failure.stage, failure.error)
     logger.info("%d of %d videos in %.0f s", summary.delivered, summary.wanted, summary.seconds)
-    create_markdown_artifact(markdown=markdown(summary), key=f"{flow_run.flow_name}-summary")
+    shown.summary(markdown(summary))
     if deployment.id is not None and not summary.acceptable:
         raise TooManyMissing(
             f"{summary.failure_share:.0%} of {summary.wanted} videos are missing, more than "

@@ -1,0 +1,44 @@
+"""What a job shows in Prefect beside its states: a bar while it runs, the summary when it is done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+
+from recapture.tasks.credentials import without_credentials
+
+logger = logging.getLogger(__name__)
+
+
+class JobArtifacts:
+    """A Prefect server that is away is said once, and asked again only for the summary: the job goes on."""
+
+    def __init__(self, flow: str, description: str) -> None:
+        self._flow, self._away = flow, False
+        self._bar = self._ask(
+            lambda: create_progress_artifact(0.0, key=f"{flow}-progress", description=description)
+        )
+
+    def progress(self, percent: float) -> None:
+        """Move the bar."""
+        if self._bar is not None and not self._away:
+            self._ask(lambda: update_progress_artifact(artifact_id=cast(UUID, self._bar), progress=percent))
+
+    def summary(self, markdown: str) -> None:
+        """Show the summary."""
+        text = without_credentials(markdown)
+        self._ask(lambda: create_markdown_artifact(markdown=text, key=f"{self._flow}-summary"))
+
+    def _ask(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except Exception as error:
+            if not self._away:
+                kind = type(error).__name__
+                logger.warning("Prefect's server does not answer (%s); the job goes on without its bar", kind)
+            self._away = True
+            return None
