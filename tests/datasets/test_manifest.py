@@ -6,7 +6,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recapture.datasets.manifest import SCHEMA, read_manifest, stages, write_part
+from recapture.datasets import manifest
+from recapture.datasets.manifest import (
+    SCHEMA,
+    ManifestDamaged,
+    compact,
+    datasets,
+    named_keys,
+    read_manifest,
+    stages,
+    write_part,
+)
 from recapture.datasets.storage import open_filesystem
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -112,3 +122,89 @@ def test_a_part_is_ordinary_parquet(tmp_path):
     assert frame.loc[0, "clip_id"] == "bmx/003"
     assert np.isnan(dict(frame.loc[0, "metrics"])["nan"])
     assert part.endswith("/manifests/set/depth/part-r1-00007.parquet")
+
+
+def test_compacting_keeps_every_row_and_which_one_is_the_newest(root):
+    write_part(root, "set", "depth", "r2", 0, [row("a", status="ok", created_at=NOW), row("b", metrics={})])
+    write_part(root, "set", "depth", "r1", 0, [row("a", status="error", created_at=NOW - timedelta(hours=1))])
+    write_part(root, "set", "depth", "r3", 0, [row("c", status="error", created_at=NOW)])
+    write_part(root, "set", "depth", "r4", 0, [row("c", status="ok", created_at=NOW, run_id="r4")])
+    before = read_manifest(root, "set", "depth")
+    assert compact(root, "set", "depth") == 4
+    assert read_manifest(root, "set", "depth") == before
+    assert (before["a"]["status"], before["c"]["status"]) == ("ok", "ok")
+    filesystem, base = open_filesystem(root)
+    filesystem.invalidate_cache()
+    (part,) = filesystem.find(f"{base}/manifests/set/depth")
+    assert pq.read_table(filesystem.open(part)).num_rows == 5
+    assert compact(root, "set", "depth") == 0
+    write_part(root, "set", "depth", "r1", 0, [row("d")])
+    assert compact(root, "set", "depth") == 2
+    assert sorted(read_manifest(root, "set", "depth")) == ["a", "b", "c", "d"]
+
+
+def test_compacting_that_is_killed_before_the_old_parts_go_doubles_no_row(root, monkeypatch):
+    for run in ("r1", "r2"):
+        write_part(root, "set", "depth", run, 0, [row(run, run_id=run)])
+    before = read_manifest(root, "set", "depth")
+
+    class Killed(BaseException):
+        pass
+
+    read = manifest._read
+
+    def killed_before_reading_back(filesystem, path):
+        if "/part-compact" in path:
+            raise Killed
+        return read(filesystem, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "_read", killed_before_reading_back)
+        with pytest.raises(Killed):
+            compact(root, "set", "depth")
+    assert read_manifest(root, "set", "depth") == before
+    assert compact(root, "set", "depth") == 3
+    assert read_manifest(root, "set", "depth") == before
+    filesystem, base = open_filesystem(root)
+    filesystem.invalidate_cache()
+    (part,) = filesystem.find(f"{base}/manifests/set/depth")
+    assert pq.read_table(filesystem.open(part)).num_rows == 2
+
+
+def test_compacting_stops_at_a_part_that_cannot_be_read(root):
+    write_part(root, "set", "depth", "r1", 0, [row("a")])
+    torn = write_part(root, "set", "depth", "r2", 0, [row("b")])
+    filesystem, base = open_filesystem(root)
+    filesystem.pipe_file(torn, b"PAR1")
+    before = sorted(filesystem.find(f"{base}/manifests"))
+    with pytest.raises(ManifestDamaged, match=r"part-r2-00000.parquet cannot be read.*delete it if"):
+        compact(root, "set", "depth")
+    filesystem.invalidate_cache()
+    assert sorted(filesystem.find(f"{base}/manifests")) == before
+
+
+def test_a_reader_that_is_overtaken_by_compacting_misses_no_row(root, monkeypatch):
+    for run in ("r1", "r2", "r3"):
+        write_part(root, "set", "depth", run, 0, [row(run, run_id=run)])
+    read, overtaken = manifest._read, []
+
+    def read_late(filesystem, path):
+        if not overtaken:
+            overtaken.append(path)
+            with monkeypatch.context() as patch:
+                patch.setattr(manifest, "_read", read)
+                compact(root, "set", "depth")
+        return read(filesystem, path)
+
+    monkeypatch.setattr(manifest, "_read", read_late)
+    assert sorted(read_manifest(root, "set", "depth")) == ["r1", "r2", "r3"]
+
+
+def test_named_keys_are_those_of_any_part_before_and_after_compacting(root):
+    write_part(root, "set", "depth", "r1", 0, [row("a"), row("b")])
+    write_part(root, "set", "depth", "r2", 0, [row("c")])
+    for _ in range(2):
+        assert named_keys(root, "set", "depth", {"a", "c", "x"}) == {"a", "c"}
+        assert named_keys(root, "set", "fill", {"a"}) == set()
+        compact(root, "set", "depth")
+    assert datasets(root) == ["set"]
