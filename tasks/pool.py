@@ -74,6 +74,7 @@ class InlineExecutor:
     """Works on one item after the other in this process: for tests, debugging and small jobs."""
 
     def __init__(self, store_root: str) -> None:
+        self.store_root = store_root
         self._store = ArtifactStore(store_root)
 
     def __enter__(self) -> Self:

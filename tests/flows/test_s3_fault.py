@@ -45,7 +45,7 @@ def undisturbed(tmp_path_factory):
     return artifacts(root)
 
 
-def on_s3(config):
+def stored(config):
     filesystem, base = open_filesystem(config.store)
     found = filesystem.find(f"{base}/objects")
     return {path[len(base) + 1 - len("artifacts/") :]: filesystem.cat_file(path) for path in found}
@@ -53,9 +53,16 @@ def on_s3(config):
 
 def test_a_job_over_s3_makes_the_same_bytes_as_on_a_local_disk_and_is_reused(job, undisturbed):
     assert counts(run_bare(job)) == {stage: {"ok": 1} for stage in STAGES}
-    assert on_s3(job) == undisturbed
+    assert stored(job) == undisturbed
     assert counts(run_bare(job)) == {stage: {"reused": 1} for stage in STAGES}
     assert [len(read_manifest(job.store, "small", stage)) for stage in STAGES] == [1] * 6
+
+
+def test_a_job_in_memory_makes_the_same_bytes_too(tmp_path, undisturbed):
+    config = configure(tmp_path, "--store", f"memory://test-{uuid.uuid4().hex}/artifacts", *CHEAP, count=1)
+    run_bare(config)
+    assert stored(config) == undisturbed
+    assert counts(run_bare(config)) == {stage: {"reused": 1} for stage in STAGES}
 
 
 def test_storage_that_fails_in_every_way_stops_or_slows_the_job_and_blames_no_clip(job, proxy, undisturbed):
@@ -75,7 +82,7 @@ def test_storage_that_fails_in_every_way_stops_or_slows_the_job_and_blames_no_cl
     done = counts(run_bare(job))
     assert sorted(fault for fault, _, _ in proxy.faults) == ["503", "503", "drop", "drop", "slow"]
     assert [stage for stage in STAGES if done[stage] == {"reused": 1}] == ["ingest", "depth", "render"]
-    assert on_s3(job) == undisturbed
+    assert stored(job) == undisturbed
     assert Quarantine(job.store, "small").entries() == []
 
 

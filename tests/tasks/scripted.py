@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from recapture.conf.load import UserError
 from recapture.datasets.keys import content_key
+from recapture.datasets.storage import StoreBusy, StoreFailed
 from recapture.tasks.stage import Item, Resources, TransientError
 
 
@@ -81,6 +82,10 @@ class Scripted:
             os.kill(os.getpid(), signal.SIGKILL)
         if script == "hang" or (script == "hang once" and tries == 1):
             time.sleep(600)
+        if script == "disk full":
+            raise StoreFailed("/store cannot be written: No space left on device; free space")
+        if script == "throttled store":
+            raise StoreBusy(f"s3://b cannot be written: slow down (try {tries}); run the job again")
         if script == "cuda" or (script == "cuda once" and tries == 1):
             self.state["gpu lost"] = True
             raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors ...")

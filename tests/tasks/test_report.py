@@ -78,6 +78,14 @@ def test_reused_means_that_every_stage_reused_everything():
     assert not summary().reused_everything
 
 
+def test_an_item_whose_parent_was_lost_on_the_way_is_named_and_one_blocked_by_an_earlier_failure_is_not():
+    job = summary()
+    job.add("fill", [Outcome("a@left", "a", "k", "fill", "blocked", "ArtifactDamaged", "render is damaged")])
+    job.add("fill", [Outcome("b@left", "b", "k", "fill", "blocked", "Blocked", "render has made nothing")])
+    assert job.failures == [Failure("a@left", "fill", "render is damaged")]
+    assert job.counts["fill"] == {"blocked": 2}
+
+
 def test_the_table_averages_what_is_defined_and_leaves_out_the_rest():
     table = method_table({"a": {"x/psnr": 20.0, "x/ssim": math.nan, "seconds": 3.0}, "b": {"x/psnr": 30.0}})
     assert table == {"x": {"psnr": 25.0}}

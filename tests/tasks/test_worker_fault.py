@@ -4,6 +4,7 @@ import pytest
 from scripted import ScriptConfig, Scripted, counted, items
 
 from recapture.datasets.quarantine import Quarantine
+from recapture.datasets.storage import StoreBusy
 from recapture.datasets.store import ArtifactStore
 from recapture.tasks.pool import RetryPolicy, StageSick
 from recapture.tasks.run import run_stage
@@ -73,6 +74,25 @@ def test_a_gpu_lost_in_this_process_stops_the_stage_and_blames_no_other_clip(tmp
     with InlineExecutor(store.root) as pool, pytest.raises(StageSick, match="has lost its GPU: CUDA error"):
         run_stage(stage, todo, store, pool, dataset="set", run_id="r1")
     assert store.keys("scripted") == {todo[0].key}
+    assert Quarantine(store.root, "set").entries() == []
+
+
+def test_a_store_that_refuses_stops_the_stage_at_once_and_quarantines_nothing(executor, stage):
+    todo = items("disk full", "ok", "ok")
+    with executor() as pool:
+        store = ArtifactStore(pool.store_root)
+        with pytest.raises(StageSick, match=r"stage 'scripted' cannot work: /store cannot be written"):
+            run_stage(stage, todo, store, pool, dataset="set", run_id="r1", policy=POLICY)
+    assert counted(stage.log, "run clip/0") == 1
+    assert Quarantine(store.root, "set").entries() == []
+
+
+def test_a_store_that_does_not_answer_is_asked_again_and_then_stops_the_stage(executor, stage):
+    todo = items("throttled store")
+    with executor() as pool:
+        store = ArtifactStore(pool.store_root)
+        with pytest.raises(StoreBusy, match=r"slow down \(try 2\)"):
+            run_stage(stage, todo, store, pool, dataset="set", run_id="r1", policy=POLICY)
     assert Quarantine(store.root, "set").entries() == []
 
 
