@@ -44,7 +44,7 @@ from recapture.models.wan.vae import decode_latents, encode_video
 CEILING = "truth through the VAE (ceiling)"
 PIXEL_MASKS = ("trilinear", "binary", "nearest_and", "min_pool", "area")
 ENCODER_MASKS = ("two_fill", "source_probe", "mask_encode", "leak_ratio", "fill_variance")
-BINARY, CONTINUOUS = "min_pool", "area"
+BINARY, CONTINUOUS = "binary", "mask_encode"
 COLUMNS = ("psnr_hole", "ssim_hole", "temporal_hole", "sharpness_hole", "psnr_seam", "consistency", "seconds")
 FRESH = {"transition": "ddim", "eta": 1.0}
 REFERENCES = ("native", f"replacement, {BINARY}")
@@ -83,39 +83,43 @@ def mask_rows() -> list[Row]:
 
 
 def solver_rows() -> list[Row]:
+    masks = ((BINARY, False, BINARY), (CONTINUOUS, True, f"{CONTINUOUS}, channel mean"))
+    latent = [name for name, recipe in SOLVERS.items() if name != "wiener" and not recipe.pixels]
+    ours = {"kind": CONTINUOUS, "channel_mean": True}
     return [
         *(
-            Row(f"{solver}, {kind}", kind, solver)
-            for kind in (BINARY, CONTINUOUS)
-            for solver in SOLVERS
-            if solver != "wiener"
+            Row(f"{solver}, {label}", kind, solver, False, mean)
+            for kind, mean, label in masks
+            for solver in latent
         ),
+        Row("vision_xl, in pixels", BINARY, "vision_xl"),
+        Row("psld, in pixels", BINARY, "psld"),
+        *(Row(f"ddim eta {eta:g}", **ours, settings=FRESH | {"eta": eta}) for eta in (0.0, 0.5, 0.85, 1.0)),
+        *(Row(f"eta 1, stop {stop:g}", **ours, settings=FRESH | {"stop": stop}) for stop in (0.6, 0.8)),
         *(
-            Row(f"replacement, {CONTINUOUS}, ddim eta {eta:g}", CONTINUOUS, settings=FRESH | {"eta": eta})
-            for eta in (0.0, 0.5, 0.85, 1.0)
+            Row(f"eta 1, floor {floor:g}", **ours, settings=FRESH | {"mask_floor": floor})
+            for floor in (0.3, 0.6)
         ),
-        *(
-            Row(
-                f"replacement, {CONTINUOUS}, fresh noise, stop {stop:g}",
-                CONTINUOUS,
-                settings=FRESH | {"stop": stop},
-            )
-            for stop in (0.6, 0.8)
-        ),
-        *(
-            Row(
-                f"proximal, {CONTINUOUS}, fresh noise, gamma {gamma:g}",
-                CONTINUOUS,
-                "proximal",
-                settings=FRESH | {"gamma": gamma},
-            )
-            for gamma in (1.0, 5.0, 20.0)
-        ),
+        Row("eta 1, proximal", **ours, solver="proximal", settings=FRESH | {"gamma": 20.0}),
+        Row("native + velocity", **ours, native=True),
+        Row("native + eta 1", **ours, native=True, settings=FRESH),
+        Row("native + eta 1, stop 0.8", **ours, native=True, settings=FRESH | {"stop": 0.8}),
+        Row("native, fresh noise", native=True, settings=FRESH),
     ]
 
 
 def report_rows() -> list[Row]:
-    return []
+    ours = {"kind": CONTINUOUS, "settings": FRESH}
+    return [
+        Row("native", native=True),
+        Row("native, fresh noise", native=True, settings=FRESH),
+        Row("alone: binary", "binary", settings=FRESH),
+        Row("alone: min_pool", "min_pool", settings=FRESH),
+        Row("alone: area", "area", settings=FRESH),
+        Row(f"alone: {CONTINUOUS}", **ours),
+        Row(f"alone: {CONTINUOUS}, channel mean", **ours, channel_mean=True),
+        Row(f"native + {CONTINUOUS}, channel mean", **ours, channel_mean=True, native=True),
+    ]
 
 
 STAGES = {
