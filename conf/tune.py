@@ -88,7 +88,7 @@ class PairsConfig(Section):
 class CycleConfig(Section):
     """The next round's data: the tuned model's own output at larger angles, back at the source's view."""
 
-    moves: int = Field(2, ge=0, description="Recaptured videos a clip and round; 0: none.")
+    moves: int = Field(1, ge=0, description="Recaptured videos a clip and round; 0: none.")
     steps: int = Field(8, ge=1, le=1000, description="Sampling steps of them.")
     depth: Literal["background", "model"] = Field(
         "background",
@@ -130,7 +130,7 @@ class TrainingConfig(Section):
 class ExploreConfig(Section):
     """What the angle-quality curve is measured at."""
 
-    angles: tuple[float, ...] = Field((10.0, 20.0, 40.0), min_length=1)
+    angles: tuple[float, ...] = Field((20.0, 40.0), min_length=1, description="Degrees of yaw.")
     steps: int = Field(8, ge=1, le=1000, description="Sampling steps.")
 
 

@@ -94,6 +94,8 @@ def config(context: typer.Context, profile: Profile = None, dataset: Dataset = N
 def train(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Tune a LoRA adapter of the base on a dataset, in rounds of growing camera moves."""
     settings = config_of(context, profile, dataset)
+    # What the user can mend is one line here; Prefect's UI keeps the traceback.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     _prepare(settings)
     from recapture.flows.train_iterative import train_iterative
     from recapture.flows.tune_summary import print_tuned

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 from rich.console import Console
@@ -19,6 +18,7 @@ from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store import ArtifactStore
 from recapture.flows.environment import tracking_destination
+from recapture.flows.prefect_artifacts import JobArtifacts
 from recapture.flows.run_job import TooManyMissing, counted, run_shard
 from recapture.models.tuning.curriculum import Round
 from recapture.tasks.job import plan_job, source_stages
@@ -46,11 +46,8 @@ class TuneJob:
     def __init__(self, config: RecaptureConfig) -> None:
         self.config, self.number = config, 0
         self._started, self._run_id = time.monotonic(), uuid4().hex[:12]
-        self._store, self._stack, self._console = (
-            ArtifactStore(config.store),
-            ExitStack(),
-            Console(stderr=True),
-        )
+        self._store, self._stack = ArtifactStore(config.store), ExitStack()
+        self._console = Console(stderr=True)
         self._pairs: list[PairsKey] = []
         self._adapters: dict[str, str] = {}  # clip id -> key of the tune artifact
         self._shared = ""  # scope both: the adapter that touch-ups begin from
@@ -61,6 +58,7 @@ class TuneJob:
         config = self.config
         for setting in ("store", "outputs"):
             check_writable(setting, getattr(config, setting))
+        self._shown = JobArtifacts("train-iterative", f"{config.dataset.name}: rounds of tuning")
         self._job = plan_job(config, source_stages(config))
         self.summary = TuneSummary(
             config.dataset.name,
@@ -114,8 +112,12 @@ class TuneJob:
         each_clip = self.config.tune.scope == "clip"
         if not self._train(f"tune, round {self.number}, {one.steps} steps", one.steps, each_clip=each_clip):
             self.summary.ended = f"Round {self.number} left no adapter."
+            self._memory.end_round(self.summary, failed=True)
             return False
         self.summary.rounds.append(one)
+        curriculum = self.config.tune.curriculum
+        most = curriculum.max_rounds if curriculum.schedule == "auto" else len(curriculum.rounds)
+        self._shown.progress(100.0 * (self.number + 1) / (most + 1))
         return True
 
     def touch_up(self) -> None:
@@ -171,6 +173,7 @@ class TuneJob:
             self._memory.picture(sheet, clip_id, self.number)
         summary.seconds = time.monotonic() - self._started
         deliver_report(outputs, summary, sheets)
+        self._shown.progress(100.0)
         self._memory.finished(summary, finished)
 
     def finish(self) -> TuneSummary:
@@ -179,7 +182,7 @@ class TuneJob:
         summary.seconds = time.monotonic() - self._started
         for failure in summary.failures[:LOGGED_FAILURES]:
             logger.info("missing %s at %s: %s", failure.item, failure.stage, failure.error)
-        create_markdown_artifact(markdown=summary.markdown(), key="train-iterative-summary")
+        self._shown.summary(summary.markdown())
         if deployment.id is not None and not summary.acceptable:
             raise TooManyMissing(
                 f"{summary.failure_share:.0%} of {summary.clips} clips have no adapter, more than "
