@@ -39,6 +39,7 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
     stage cannot work at all; what was finished by then stays.
     """
     started = time.monotonic()
+    deployed = deployment.id is not None  # asked now: at the end the server may be away
     for setting in ("store", "outputs"):
         check_writable(setting, getattr(config, setting))
     job = plan_job(config, stages)
@@ -86,7 +87,7 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
         logger.info("missing %s at %s: %s", failure.item, failure.stage, failure.error)
     logger.info("%d of %d videos in %.0f s", summary.delivered, summary.wanted, summary.seconds)
     shown.summary(markdown(summary))
-    if deployment.id is not None and not summary.acceptable:
+    if deployed and not summary.acceptable:
         raise TooManyMissing(
             f"{summary.failure_share:.0%} of {summary.wanted} videos are missing, more than "
             f"execution.max_failure_share={summary.max_failure_share:.0%}; `recapture quarantine ls` says why"
