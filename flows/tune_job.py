@@ -58,6 +58,7 @@ class TuneJob:
         config = self.config
         for setting in ("store", "outputs"):
             check_writable(setting, getattr(config, setting))
+        self._deployed = deployment.id is not None  # asked now: at the end the server may be away
         self._shown = JobArtifacts("train-iterative", f"{config.dataset.name}: rounds of tuning")
         self._job = plan_job(config, source_stages(config))
         self.summary = TuneSummary(
@@ -183,7 +184,7 @@ class TuneJob:
         for failure in summary.failures[:LOGGED_FAILURES]:
             logger.info("missing %s at %s: %s", failure.item, failure.stage, failure.error)
         self._shown.summary(summary.markdown())
-        if deployment.id is not None and not summary.acceptable:
+        if self._deployed and not summary.acceptable:
             raise TooManyMissing(
                 f"{summary.failure_share:.0%} of {summary.clips} clips have no adapter, more than "
                 f"execution.max_failure_share={summary.max_failure_share:.0%}; "

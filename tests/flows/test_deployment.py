@@ -80,9 +80,14 @@ def test_the_nightly_deployment_is_scheduled_and_a_worker_completes_its_run(serv
     prefect, url = server
     ask(f"{url}/work_pools/", {"name": "recapture", "type": "process"})
     prefect("deploy", "--all")
-    (nightly,) = ask(f"{url}/deployments/filter", {})
-    assert nightly["name"] == "nightly"
-    assert [(s["schedule"]["cron"], s["active"]) for s in nightly["schedules"]] == [("0 2 * * *", True)]
+    deployments = {one["name"]: one for one in ask(f"{url}/deployments/filter", {})}
+    schedules = {
+        name: [(s["schedule"]["cron"], s["active"]) for s in one["schedules"]]
+        for name, one in deployments.items()
+    }
+    assert schedules == {"nightly": [("0 2 * * *", True)], "weekly": [("0 3 * * 6", True)]}
+    assert deployments["weekly"]["entrypoint"].endswith("train_iterative")
+    nightly = deployments["nightly"]
     assert nightly["parameters"]["config"]["dataset"]["uri"] == "datasets/sample"
 
     config = {
