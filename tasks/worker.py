@@ -155,13 +155,19 @@ def _free_memory(error: Exception) -> None:
 def _remove_damaged(store: ArtifactStore, damaged: ArtifactDamaged) -> str:
     """Remove a parent that is damaged still when it is read once more; return what to say of it."""
     try:
-        parent = store.open(damaged.stage, damaged.key)
-        for name in parent.names():
-            parent.read_bytes(name)
-    except ArtifactDamaged:
+        if _is_whole(store, damaged.stage, damaged.key):
+            return f"{damaged}; it was whole when read again"
         store.delete(damaged.stage, damaged.key)
-    except ArtifactError:
-        pass  # another worker was quicker
-    else:
-        return f"{damaged}; it was whole when read again"
+    except OSError as error:
+        return f"{damaged}; it cannot be removed here: {error}"
     return f"{str(damaged).partition('; delete')[0]}; it was removed: run the job again to make it anew"
+
+
+def _is_whole(store: ArtifactStore, stage: str, key: str) -> bool:
+    try:
+        artifact = store.open(stage, key)
+        for name in artifact.names():
+            artifact.read_bytes(name)
+    except ArtifactError:
+        return False
+    return True

@@ -65,3 +65,16 @@ def test_a_read_only_store_is_named_before_and_during_a_job(disk):
     with pytest.raises(StageSick, match=r"stage 'fill' cannot work: .*Read-only file system.*; make it"):
         run_bare(changed)
     assert not Path(config.store, "quarantine").exists()
+
+
+def test_damage_on_a_read_only_store_stops_the_stage_as_any_other_refusal(disk):
+    folder, remount = disk
+    assert remount("size=64m")
+    config = configure(folder, count=1)
+    run_bare(config)
+    victim = next(Path(config.store, "objects/render").glob("*/*/frames-*.npz"))
+    victim.write_bytes(bytes(victim.stat().st_size))
+    assert remount("ro")
+    with pytest.raises(StageSick, match=r"stage 'fill' cannot work: .*Read-only file system"):
+        run_bare(configure(folder, "--fill.inpaint_radius", "5", count=1))
+    assert victim.exists()
