@@ -226,7 +226,7 @@ def measure(result: Tensor, truth: Tensor, view: RenderedView, inside: Tensor) -
 def print_table(
     angle: float, rows: list[Row], scenes: range, seeds: int, steps: int, measured: dict[tuple, dict]
 ) -> None:
-    """Means over scenes and seeds; hole PSNR and consistency less the reference's, 95 % over scenes."""
+    """Means over scenes and seeds (of seconds the median), and differences to the reference."""
     reference = next((row.name for row in rows if row.name in REFERENCES), rows[1].name)
     print(f"### {angle:g}° (differences to {reference})\n")
     print("| | " + " | ".join(COLUMNS) + " | Δ psnr_hole | Δ consistency |")
@@ -242,7 +242,8 @@ def print_table(
         )
 
     for row in rows:
-        cells = [f"{values(row.name, column).mean():.3g}" for column in COLUMNS]
+        cells = [f"{values(row.name, column).mean():.3g}" for column in COLUMNS[:-1]]
+        cells.append(f"{np.median(values(row.name, 'seconds')):.1f}")
         for metric in ("psnr_hole", "consistency"):
             gains = values(row.name, metric) - values(reference, metric)
             low, high = interval(gains)

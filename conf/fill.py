@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from recapture.conf.section import EMBEDDED, Section
 
+VELOCITY_SOLVERS = ("replacement", "proximal", "cg", "wiener", "nvs")
+
 
 class InverseConfig(Section):
     """fill.method inverse: known pixels as a latent mask, which a solver holds every step to."""
@@ -22,9 +24,12 @@ class InverseConfig(Section):
         "mask_encode",
         "leak_ratio",
         "fill_variance",
-    ] = Field("area", description="How far each latent is known; those from two_fill on look into the VAE.")
-    channel_mean: bool = Field(False, description="One weight for all channels of a latent.")
+    ] = Field(
+        "mask_encode", description="How far each latent is known; those from two_fill on look into the VAE."
+    )
+    channel_mean: bool = Field(True, description="One weight for all channels of a latent.")
     solver: Literal[
+        "renoised",
         "replacement",
         "proximal",
         "cg",
@@ -39,16 +44,23 @@ class InverseConfig(Section):
         "repaint",
         "vision_xl",
         "psld",
-    ] = "replacement"
+    ] = Field("renoised", description="What each step does with it; docs/solvers.md.")
     transition: Literal["velocity", "ddim"] | None = Field(
         None, description="null: the solver's own; all but velocity need the Euler scheduler."
     )
-    eta: float | None = Field(None, ge=0, le=1, description="Share of fresh noise at each step of ddim.")
+    eta: float | None = Field(
+        None, ge=0, le=1, description="Share of fresh noise at each step of ddim; null: the solver's own."
+    )
     start: float | None = Field(None, ge=0, lt=1, description="Share of the steps before it acts.")
     stop: float = Field(
         1.0, gt=0, le=1, description="Share of the steps after which the model is left alone."
     )
     mask_floor: float = Field(0.0, ge=0, le=1, description="Weights below it count as unknown.")
+
+    @property
+    def corrects_velocity(self) -> bool:
+        """Whether it leaves the steps to the scheduler, so that any will do."""
+        return (self.transition or ("velocity" if self.solver in VELOCITY_SOLVERS else "")) == "velocity"
 
 
 class FillConfig(Section):
@@ -107,6 +119,11 @@ class FillConfig(Section):
             raise ValueError(f"fill.window is {self.window}, not 4n+1; use {max(near, 5)} or {near + 4}")
         if self.overlap > self.window // 2:
             raise ValueError(f"fill.overlap {self.overlap} is more than half of fill.window {self.window}")
+        if self.method == "inverse" and self.scheduler != "euler" and not self.inverse.corrects_velocity:
+            raise ValueError(
+                f"fill.inverse.solver {self.inverse.solver!r} takes Euler's steps, and fill.scheduler is "
+                f"{self.scheduler!r}; use 'euler', or fill.inverse.solver 'replacement'"
+            )
         if self.adapter is not None and self.method == "classical":
             raise ValueError("fill.adapter changes a base, and fill.method classical has none; set one back")
         return self

@@ -85,6 +85,7 @@ class Recipe:
 
 
 SOLVERS: dict[str, Recipe] = {
+    "renoised": Recipe(consistency.replacement, "ddim", eta=1.0),
     "replacement": Recipe(consistency.replacement),
     "proximal": Recipe(consistency.proximal),
     "cg": Recipe(consistency.conjugate_gradient),

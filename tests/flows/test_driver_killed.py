@@ -15,7 +15,14 @@ def command(root, *words):
     return [
         *(sys.executable, "-m", "recapture.flows.cli", "run", "--dataset.name", "small"),
         *("--dataset.uri", "scenes://?count=3&seed=5&frames=5&height=48&width=48"),
-        *("--trajectories", "[{preset: orbit_left, angle_degrees: 8}]", "--tracking.enabled", "false"),
+        *(
+            "--trajectories",
+            "[{preset: orbit_left, angle_degrees: 8}]",
+            "--tracking.enabled",
+            "false",
+            "--fill.method",
+            "classical",
+        ),
         *("--store", f"{root}/artifacts", "--outputs", f"{root}/outputs", "--state", f"{root}/state", *words),
     ]
 

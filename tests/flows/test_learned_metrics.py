@@ -25,5 +25,5 @@ def test_a_named_model_directory_adds_its_metric_and_other_weights_redo_it(job, 
 
 
 def test_a_missing_model_directory_is_named_with_its_setting(job, tmp_path):
-    with pytest.raises(UserError, match=r"measure.learned.clip: .*nowhere.*name a local model directory"):
+    with pytest.raises(UserError, match=r"measure.learned.clip: .*nowhere.*name a local model"):
         recapture(job("--measure.learned.clip", str(tmp_path / "nowhere")))
