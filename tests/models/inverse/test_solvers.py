@@ -236,7 +236,7 @@ def test_options_reach_the_consistency(measure):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("magic", {}, "no solver 'magic'; use one of replacement"),
+        ("magic", {}, "no solver 'magic'; use one of renoised, replacement"),
         ("proximal", {"gama": 2}, "'proximal' has no option gama; it takes gamma"),
         ("langevin", {"generator": None}, "no option generator; it takes noise_level"),
         ("blended", {"gamma": 2}, "'blended' has no option gamma"),
