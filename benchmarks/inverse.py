@@ -93,7 +93,6 @@ def solver_rows() -> list[Row]:
             for solver in latent
         ),
         Row("vision_xl, in pixels", BINARY, "vision_xl"),
-        Row("psld, in pixels", BINARY, "psld"),
         *(Row(f"ddim eta {eta:g}", **ours, settings=FRESH | {"eta": eta}) for eta in (0.0, 0.5, 0.85, 1.0)),
         *(Row(f"eta 1, stop {stop:g}", **ours, settings=FRESH | {"stop": stop}) for stop in (0.6, 0.8)),
         *(
