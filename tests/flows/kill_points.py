@@ -96,3 +96,5 @@ def _die_at(renames: int, after: bool) -> None:
 
 if __name__ == "__main__":
     main()
+    sys.stdout.flush()
+    os._exit(0)  # threads of libraries that were there before the forks may not end

@@ -201,7 +201,9 @@ def test_a_jobs_own_ray_and_the_dashboards_listen_on_loopback_only(tmp_path):
         "    pool.start_worker(__import__('recapture.tasks.stage', fromlist=['x']).Resources(cpus=0))\n"
         "    me = psutil.Process()\n"
         "    for process in [me, *me.children(recursive=True)]:\n"
-        "        for connection in process.net_connections('inet'):\n"
+        "        try: connections = process.net_connections('inet')\n"
+        "        except psutil.NoSuchProcess: continue\n"
+        "        for connection in connections:\n"
         "            if connection.status == 'LISTEN': print(connection.laddr.ip)\n"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
