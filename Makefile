@@ -35,6 +35,10 @@ bench: $(READY) ## Make the tables of benchmarks/ again
 	$(BIN)/python benchmarks/render_quality.py
 	$(BIN)/python benchmarks/render_speed.py
 	$(BIN)/python benchmarks/pool_overhead.py
+	$(BIN)/python benchmarks/embedded_base.py
+	$(BIN)/python benchmarks/inverse.py report
+	$(BIN)/python benchmarks/packing.py
+	$(BIN)/python benchmarks/scale.py
 
 flow-recapture: $(READY) ## The recapture flow; settings in ARGS, as in ARGS="--dataset.uri /videos"
 	$(BIN)/recapture run $(ARGS)

@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--angles", type=float, nargs="+")
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--reference", help="The row that differences are taken to.")
     parser.add_argument("--rows", type=Path, default=Path("outputs/benchmarks/inverse.jsonl"))
     given = parser.parse_args()
     make_rows, scenes, seeds, angles = STAGES[given.stage]
@@ -172,8 +173,10 @@ def main() -> None:
         f"`{words}`, {given.steps} steps, {platform.machine()},"
         f" {torch.get_num_threads()} threads, {date.today()}\n"
     )
+    default = next((row.name for row in rows if row.name in REFERENCES), rows[0].name)
+    reference = given.reference or default
     for angle in angles:
-        print_table(angle, [Row(CEILING), *rows], scenes, seeds, given.steps, measured)
+        print_table(angle, [Row(CEILING), *rows], scenes, seeds, given.steps, measured, reference)
 
 
 def fill(
@@ -223,10 +226,15 @@ def measure(result: Tensor, truth: Tensor, view: RenderedView, inside: Tensor) -
 
 
 def print_table(
-    angle: float, rows: list[Row], scenes: range, seeds: int, steps: int, measured: dict[tuple, dict]
+    angle: float,
+    rows: list[Row],
+    scenes: range,
+    seeds: int,
+    steps: int,
+    measured: dict[tuple, dict],
+    reference: str,
 ) -> None:
     """Means over scenes and seeds (of seconds the median), and differences to the reference."""
-    reference = next((row.name for row in rows if row.name in REFERENCES), rows[1].name)
     print(f"### {angle:g}° (differences to {reference})\n")
     print("| | " + " | ".join(COLUMNS) + " | Δ psnr_hole | Δ consistency |")
     print("|---|" + "---:|" * (len(COLUMNS) + 2))
