@@ -120,8 +120,8 @@ class TuneSummary:
         if rows := self.table():
             lines += [
                 "",
-                "| dB, mean over clips | degrees | base | tuned | gain |",
-                "|---|---:|---:|---:|---:|",
+                "| dB, mean over clips | degrees | clips | base | tuned | gain |",
+                "|---|---:|---:|---:|---:|---:|",
             ]
             lines += [
                 f"| {row['metric']} | {row['angle']:g} | {row['clips']} | {_shown(row[BASE])}"
