@@ -1,14 +1,16 @@
 """Latent masks and solvers for training-free inpainting, on held-out scenes with the embedded base.
 
     python benchmarks/inverse.py masks      # masks x transitions, to choose from; scenes 200...
-    python benchmarks/inverse.py solvers    # every solver under a binary and a continuous mask; same scenes
+    python benchmarks/inverse.py settings   # fills and settings of our solver, to choose from; scenes 200...
+    python benchmarks/inverse.py solvers    # every solver under a binary and a continuous mask; scenes 0...
     python benchmarks/inverse.py report     # what was chosen against the rest; scenes 0...
 
 17 frames of 128 x 128 seen from an orbit to the right by the full angle in every frame, Euler, the same
 initial noise for every row. "Alone": the base is told nothing of the clip (its text-to-video input), so that
-the solver does all the work; "native": the base's own inpainting input; "native + ...": both. Nothing is
-propagated and nothing is pasted back. Every measurement goes to --rows as a JSON line; a row that is there is
-not measured again.
+the solver does all the work; "native": the base's own inpainting input; "native + ...": both. Holes show
+Telea's inpainting while they are encoded, unless a row names another fill. Nothing is propagated and nothing
+is pasted back. Every measurement goes to --rows as a JSON line; a row that is there is not measured again.
+Scenes are shared by --workers processes on --device.
 """
 
 from __future__ import annotations
@@ -17,19 +19,21 @@ import argparse
 import json
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from embedded_base import decibel, held_out, interval, score
+from parallel import device, share
 from torch import Tensor
 
 from recapture.models.fill.view import RenderedView
-from recapture.models.inverse.measurement import build_measurement
+from recapture.models.inverse.measurement import Fill, build_measurement
 from recapture.models.inverse.pixel_space import KnownPixels
 from recapture.models.inverse.solvers import SOLVERS, TransitionSolver, make_solver
 from recapture.models.inverse.transitions import ddim
@@ -46,7 +50,7 @@ PIXEL_MASKS = ("trilinear", "binary", "nearest_and", "min_pool", "area")
 ENCODER_MASKS = ("two_fill", "source_probe", "mask_encode", "leak_ratio", "fill_variance")
 BINARY, CONTINUOUS = "binary", "mask_encode"
 COLUMNS = ("psnr_hole", "ssim_hole", "temporal_hole", "sharpness_hole", "psnr_seam", "consistency", "seconds")
-FRESH = {"transition": "ddim", "eta": 1.0}
+FRESH: dict[str, Any] = {"transition": "ddim", "eta": 1.0}
 REFERENCES = ("native", f"replacement, {BINARY}")
 
 
@@ -59,6 +63,7 @@ class Row:
     solver: str = "replacement"
     native: bool = False
     channel_mean: bool = False
+    fill: Fill = "telea"
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -82,17 +87,24 @@ def mask_rows() -> list[Row]:
     ]
 
 
-def solver_rows() -> list[Row]:
-    masks = ((BINARY, False, BINARY), (CONTINUOUS, True, f"{CONTINUOUS}, channel mean"))
-    latent = [name for name, recipe in SOLVERS.items() if name != "wiener" and not recipe.pixels]
+def setting_rows() -> list[Row]:
     ours = {"kind": CONTINUOUS, "channel_mean": True}
+    fills: tuple[Fill, ...] = ("telea", "grey", "mean")
     return [
         *(
-            Row(f"{solver}, {label}", kind, solver, False, mean)
-            for kind, mean, label in masks
-            for solver in latent
+            Row(
+                f"{'native + ' if native else ''}{kind}, {fill}",
+                kind,
+                "replacement",
+                native,
+                mean,
+                fill,
+                FRESH,
+            )
+            for native in (False, True)
+            for kind, mean in (("area", False), (CONTINUOUS, True))
+            for fill in fills
         ),
-        Row("vision_xl, in pixels", BINARY, "vision_xl"),
         *(Row(f"ddim eta {eta:g}", **ours, settings=FRESH | {"eta": eta}) for eta in (0.0, 0.5, 0.85, 1.0)),
         *(Row(f"eta 1, stop {stop:g}", **ours, settings=FRESH | {"stop": stop}) for stop in (0.6, 0.8)),
         *(
@@ -103,7 +115,24 @@ def solver_rows() -> list[Row]:
         Row("native + velocity", **ours, native=True),
         Row("native + eta 1", **ours, native=True, settings=FRESH),
         Row("native + eta 1, stop 0.8", **ours, native=True, settings=FRESH | {"stop": 0.8}),
+        Row("native", native=True),
         Row("native, fresh noise", native=True, settings=FRESH),
+    ]
+
+
+def solver_rows() -> list[Row]:
+    masks = ((BINARY, False, BINARY), (CONTINUOUS, True, f"{CONTINUOUS}, channel mean"))
+    latent = [name for name, recipe in SOLVERS.items() if name != "wiener" and not recipe.pixels]
+    return [
+        Row("native", native=True),
+        *(
+            Row(f"{solver}, {label}", kind, solver, False, mean)
+            for kind, mean, label in masks
+            for solver in latent
+        ),
+        Row("vision_xl, in pixels", BINARY, "vision_xl"),
+        Row("psld, in pixels", BINARY, "psld"),
+        Row("native + renoised", CONTINUOUS, "renoised", True, True),
     ]
 
 
@@ -115,15 +144,21 @@ def report_rows() -> list[Row]:
         Row("alone: binary", "binary", settings=FRESH),
         Row("alone: min_pool", "min_pool", settings=FRESH),
         Row("alone: area", "area", settings=FRESH),
+        Row("alone: area, grey", "area", fill="grey", settings=FRESH),
         Row(f"alone: {CONTINUOUS}", **ours),
         Row(f"alone: {CONTINUOUS}, channel mean", **ours, channel_mean=True),
+        Row("native + area, grey", "area", native=True, fill="grey", settings=FRESH),
+        Row(
+            f"native + {CONTINUOUS}, channel mean, grey", **ours, channel_mean=True, native=True, fill="grey"
+        ),
         Row(f"native + {CONTINUOUS}, channel mean", **ours, channel_mean=True, native=True),
     ]
 
 
 STAGES = {
     "masks": (mask_rows, range(200, 208), 1, (30.0,)),
-    "solvers": (solver_rows, range(200, 208), 1, (30.0,)),
+    "settings": (setting_rows, range(200, 224), 3, (30.0,)),
+    "solvers": (solver_rows, range(24), 3, (30.0,)),
     "report": (report_rows, range(24), 3, (10.0, 20.0, 30.0, 45.0)),
 }
 
@@ -140,43 +175,70 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--reference", help="The row that differences are taken to.")
     parser.add_argument("--rows", type=Path, default=Path("outputs/benchmarks/inverse.jsonl"))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=1e9, help="Begin no scene after so long.")
     given = parser.parse_args()
     make_rows, scenes, seeds, angles = STAGES[given.stage]
     rows, scenes = make_rows(), scenes[: given.clips]
     seeds, angles = given.seeds or seeds, given.angles or angles
-    base = load_base(given.base)
     measured = read_rows(given.rows)
-    for angle in angles:
-        for clip in scenes:
+    ends = time.time() + given.seconds
+    jobs = []
+    for clip in scenes:
+        for angle in angles:
             wanted = [
                 (row, seed)
                 for row in [Row(CEILING), *rows]
                 for seed in range(seeds if row.name != CEILING else 1)
                 if (given.steps, angle, clip, seed, row.name) not in measured
             ]
-            if not wanted:
-                continue
-            view, source, truth, inside, caption = held_out(clip, "wide", angle)
-            for row, seed in wanted:
-                begun = time.perf_counter()
-                if row.name == CEILING:
-                    result = decode_latents(base.vae, encode_video(base.vae, truth)).clamp(-1, 1)
-                else:
-                    result = fill(base, row, view, source.video, caption, seed, given.steps)
-                scores = measure(result, truth, view, inside) | {"seconds": time.perf_counter() - begun}
-                key = (given.steps, angle, clip, seed, row.name)
-                measured[key] = scores
-                with given.rows.open("a") as file:
-                    file.write(json.dumps([*key, scores]) + "\n")
+            if wanted:
+                jobs.append((given.base, angle, clip, given.steps, wanted, ends))
+    for found in share(measure_scene, jobs, workers=given.workers, device=given.device):
+        with given.rows.open("a") as file:
+            for *key, scores in found:
+                measured[tuple(key)] = scores
+                file.write(json.dumps([*key, scores]) + "\n")
     words = f"python benchmarks/inverse.py {given.stage} --clips {len(scenes)} --seeds {seeds}"
-    print(
-        f"`{words}`, {given.steps} steps, {platform.machine()},"
-        f" {torch.get_num_threads()} threads, {date.today()}\n"
-    )
+    where = torch.cuda.get_device_name() if given.device == "cuda" else platform.machine()
+    print(f"`{words}`, {given.steps} steps, {given.workers} processes on {where}, {date.today()}\n")
     default = next((row.name for row in rows if row.name in REFERENCES), rows[0].name)
     reference = given.reference or default
     for angle in angles:
-        print_table(angle, [Row(CEILING), *rows], scenes, seeds, given.steps, measured, reference)
+        whole = [
+            clip
+            for clip in scenes
+            if all((given.steps, angle, clip, seeds - 1, row.name) in measured for row in rows)
+        ]
+        if whole:
+            print_table(angle, [Row(CEILING), *rows], whole, seeds, given.steps, measured, reference)
+
+
+@cache
+def loaded(path: str) -> Base:
+    """Return the base on this process's device."""
+    return load_base(path, device=device())
+
+
+def measure_scene(job: tuple[str, float, int, int, list[tuple[Row, int]], float]) -> list[list[Any]]:
+    """Return [steps, angle, scene, seed, row, scores] of the rows and seeds of a job."""
+    path, angle, clip, steps, wanted, ends = job
+    if time.time() > ends:
+        return []
+    base = loaded(path)
+    view, source, truth, inside, caption = held_out(clip, "wide", angle)
+    found: list[list[Any]] = []
+    for row, seed in wanted:
+        begun = time.perf_counter()
+        if row.name == CEILING:
+            result = decode_latents(base.vae, encode_video(base.vae, truth)).clamp(-1, 1)
+        else:
+            result = fill(base, row, view, source.video, caption, seed, steps)
+        took = time.perf_counter() - begun
+        scores = measure(result.detach().cpu(), truth, view, inside) | {"seconds": took}
+        found.append([steps, angle, clip, seed, row.name, scores])
+    return found
 
 
 def fill(
@@ -198,6 +260,7 @@ def fill(
             view.video,
             view.visible,
             kind=row.kind,
+            fill=row.fill,
             source=source if row.kind == "source_probe" else None,
             channel_mean=row.channel_mean,
             seed=seed,
@@ -228,14 +291,14 @@ def measure(result: Tensor, truth: Tensor, view: RenderedView, inside: Tensor) -
 def print_table(
     angle: float,
     rows: list[Row],
-    scenes: range,
+    scenes: Sequence[int],
     seeds: int,
     steps: int,
     measured: dict[tuple, dict],
     reference: str,
 ) -> None:
     """Means over scenes and seeds (of seconds the median), and differences to the reference."""
-    print(f"### {angle:g}° (differences to {reference})\n")
+    print(f"### {angle:g}°, {len(scenes)} scenes, {seeds} seeds (differences to {reference})\n")
     print("| | " + " | ".join(COLUMNS) + " | Δ psnr_hole | Δ consistency |")
     print("|---|" + "---:|" * (len(COLUMNS) + 2))
 

@@ -85,19 +85,33 @@ def source_probe(encode: Encode, source: Tensor, visible: Tensor) -> Tensor:
     return _keep(changed, _deviation(whole, encode(grey))) * _reached(visible, changed)
 
 
-def mask_encode(encode: Encode, visible: Tensor, time: int = 4, space: int = 8) -> Tensor:
+def mask_encode(
+    encode: Encode,
+    visible: Tensor,
+    time: int = 4,
+    space: int = 8,
+    *,
+    ends: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Where the encoding of `visible` as a picture lies between those of black and white: [z, T', h, w].
 
     m = (z_M - z_0) / (z_1 - z_0), cut to 0...1; `area` where black and white differ by less than `UNCERTAIN`.
-    3 encodings, none of them of the clip.
+    ends: `black_and_white` of a clip of this size, which need not be encoded for each mask. 1 encoding, and
+    without `ends` 2 more; none of them is of the clip.
     """
     picture = (visible.float() * 2 - 1)[:, None].expand(-1, 3, -1, -1)
-    white = torch.ones_like(picture)
-    between, nothing, everything = encode(picture), encode(-white), encode(white)
+    nothing, everything = black_and_white(encode, picture) if ends is None else ends
+    between = encode(picture)
     spread = everything - nothing
     sure = spread.abs() >= UNCERTAIN
     ratio = (between - nothing) / torch.where(sure, spread, 1.0)
     return torch.where(sure, ratio, area(visible, time, space)).clamp(0, 1)
+
+
+def black_and_white(encode: Encode, video: Tensor) -> tuple[Tensor, Tensor]:
+    """The encodings of an all black and an all white clip of the size of video [T, 3, H, W]."""
+    white = torch.ones_like(video)
+    return encode(-white), encode(white)
 
 
 def leak_ratio(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -70,6 +71,7 @@ def build_measurement(
     seed: int = 0,
     probes: int = 4,
     tau: float = 0.5,
+    latents: Tensor | None = None,
 ) -> LatentMeasurement:
     """Measure a warped clip: its latents, holes filled, under a mask of `latent_masks`.
 
@@ -78,12 +80,16 @@ def build_measurement(
     colour, or a frame's mean known colour (Telea and mean: grey where nothing of a frame is known).
     channel_mean: each weight replaced by its mean over channels. seed: of the probes of 'leak_ratio' and the
     fills of 'fill_variance'; probes: how many of them. tau: the standard deviation, of normalised latents, at
-    which 'fill_variance' gives 1/e.
+    which 'fill_variance' gives 1/e. latents: [z, T', h, w] of the video with grey holes, where the base's
+    conditioning has encoded it already; needs fill 'grey'.
 
     The VAE's tiling is off meanwhile: tiles would cut off what leaks. Raises ValueError for NaN in known
-    pixels, for a wrong size or dtype, and, for masks of the encoder, for a VAE that is not float32.
+    pixels, for a wrong size or dtype, and, for masks that compare encodings of the clip, for a VAE that is
+    not float32.
     """
     _check(vae, video, visible, kind, source, probes)
+    if latents is not None and fill != "grey":
+        raise ValueError(f"inverse: latents of a clip with grey holes were given, and the fill is {fill!r}")
     video, visible = video.to(vae.device, torch.float32), visible.to(vae.device)
     filled = fill_holes(video, visible, fill)
     generator = torch.Generator().manual_seed(seed)
@@ -98,14 +104,15 @@ def build_measurement(
             variance, latents = latent_masks.fill_variance(encode, filled, visible, generator, fills=probes)
             weights = latent_masks.certainty(variance, tau)
         else:
-            latents = encode(filled)
+            latents = encode(filled) if latents is None else latents
             if kind == "two_fill":
                 weights = latent_masks.two_fill(encode, video, visible)
             elif kind == "source_probe":
                 assert source is not None
                 weights = latent_masks.source_probe(encode, source.to(video), visible)
             elif kind == "mask_encode":
-                weights = latent_masks.mask_encode(encode, visible, **sizes)
+                ends = _black_and_white(vae, encode, video)
+                weights = latent_masks.mask_encode(encode, visible, **sizes, ends=ends)
             else:
                 weights = getattr(latent_masks, kind)(visible, **sizes)
     if channel_mean and weights.ndim == 4:
@@ -158,6 +165,18 @@ class _Encoder:
         return encode_video(self.vae, video)
 
 
+# The last size's encodings of black and white by each VAE: every clip of a job asks for the same
+_ENDS: WeakKeyDictionary[Any, tuple[tuple[Any, ...], tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
+def _black_and_white(vae: Any, encode: _Encoder, video: Tensor) -> tuple[Tensor, Tensor]:
+    size = (*video.shape, vae.dtype, vae.device)
+    known = _ENDS.get(vae)
+    if known is None or known[0] != size:
+        known = _ENDS[vae] = (size, latent_masks.black_and_white(encode, video))
+    return known[1]
+
+
 def _check(vae: Any, video: Tensor, visible: Tensor, kind: str, source: Tensor | None, probes: int) -> None:
     if kind not in get_args(MaskKind):
         raise ValueError(f"inverse: no latent mask {kind!r}; use one of {', '.join(get_args(MaskKind))}")
@@ -171,10 +190,10 @@ def _check(vae: Any, video: Tensor, visible: Tensor, kind: str, source: Tensor |
     if spoilt.any():
         frames = spoilt.nonzero().flatten().tolist()
         raise ValueError(f"inverse: visible pixels of frames {frames} are not finite; render the clip again")
-    if kind in get_args(EncoderMask) and vae.dtype != torch.float32:
+    if kind in get_args(EncoderMask) and kind != "mask_encode" and vae.dtype != torch.float32:
         raise ValueError(
-            f"inverse: mask {kind!r} compares encodings, for which {vae.dtype} is too coarse;"
-            " load the base with vae_dtype=torch.float32, or use 'min_pool' or 'area'"
+            f"inverse: mask {kind!r} compares encodings of the clip, for which {vae.dtype} is too coarse;"
+            " load the base with vae_dtype=torch.float32, or use 'mask_encode', 'min_pool' or 'area'"
         )
     if kind == "source_probe":
         if source is None:

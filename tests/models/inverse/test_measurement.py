@@ -3,6 +3,7 @@ from typing import get_args
 import pytest
 import torch
 
+from recapture.models.inverse import latent_masks, measurement
 from recapture.models.inverse.measurement import (
     EncoderMask,
     Fill,
@@ -22,9 +23,35 @@ ENCODINGS = {"two_fill": 5, "source_probe": 4, "mask_encode": 4, "leak_ratio": 7
 def test_encodings_are_counted_and_few(vae, clip, kind, monkeypatch):
     calls, encode = [], vae.encode
     monkeypatch.setattr(vae, "encode", lambda video: calls.append(1) or encode(video))
+    measurement._ENDS.clear()
     found = build_measurement(vae, *clip, kind=kind, source=clip[0], probes=3)
     assert found.encodes == len(calls) == ENCODINGS.get(kind, 1)
     assert (found.variance is not None) == (kind == "fill_variance")
+
+
+def test_black_and_white_are_encoded_once_a_size(vae, clip):
+    video, visible = clip
+    measurement._ENDS.clear()
+    first = build_measurement(vae, video, visible, kind="mask_encode")
+    again = build_measurement(vae, video, visible, kind="mask_encode")
+    assert (first.encodes, again.encodes) == (4, 2)
+    assert torch.equal(first.mask, again.mask)
+    shorter = build_measurement(vae, video[:5], visible[:5], kind="mask_encode")
+    assert shorter.encodes == 4
+    with torch.no_grad():
+        expected = latent_masks.mask_encode(lambda one: encode_video(vae, one), visible[:5])
+    assert torch.equal(shorter.mask[0], expected)
+
+
+def test_latents_of_the_conditioning_are_not_encoded_again(vae, clip):
+    video, visible = clip
+    whole = build_measurement(vae, video, visible, kind="area", fill="grey")
+    with torch.no_grad():
+        latents = encode_video(vae, torch.where(visible[:, None], video, 0.0))
+    found = build_measurement(vae, video, visible, kind="area", fill="grey", latents=latents)
+    assert torch.equal(found.latents, whole.latents) and found.encodes == 0
+    with pytest.raises(ValueError, match="the fill is 'telea'"):
+        build_measurement(vae, video, visible, kind="area", latents=latents)
 
 
 @pytest.mark.parametrize("fill", get_args(Fill))
@@ -116,9 +143,12 @@ def test_wrong_clips_are_refused(vae, clip):
 
 def test_a_coarse_vae_measures_but_is_not_probed(bases, clip, tiny, tmp_path):
     vae = load_base(tiny.write_tiny_base(tmp_path / "base"), vae_dtype=torch.bfloat16).vae
-    for kind in get_args(EncoderMask):
+    for kind in set(get_args(EncoderMask)) - {"mask_encode"}:
         with pytest.raises(ValueError, match=r"vae_dtype=torch\.float32"):
             build_measurement(vae, *clip, kind=kind, source=clip[0])
+    coarse = build_measurement(vae, *clip, kind="mask_encode", channel_mean=True).mask
+    fine = build_measurement(vae.to(torch.float32), *clip, kind="mask_encode", channel_mean=True).mask
+    torch.testing.assert_close(coarse, fine, atol=0.1, rtol=0)
     assert build_measurement(vae, *clip, kind="min_pool").latents.isfinite().all()
 
 
