@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -63,6 +63,16 @@ class InverseConfig(Section):
         return (self.transition or ("velocity" if self.solver in VELOCITY_SOLVERS else "")) == "velocity"
 
 
+class PackingConfig(Section):
+    """Finished frames of a clip's earlier trajectories, shown to the base while it fills a later one."""
+
+    frames: int = Field(0, ge=0, le=16, description="At most so many a window; 0: none.")
+    spacing: int = Field(8, ge=0, description="Frames between any two of them.")
+    positions: Literal["appended", "time_aligned"] = Field(
+        "appended", description="In time: behind the window's own, or those of the same moments."
+    )
+
+
 class FillConfig(Section):
     method: Literal["base", "inverse", "classical"] = Field(
         "base",
@@ -108,9 +118,14 @@ class FillConfig(Section):
     propagate: bool = Field(
         True, description="Take what other frames saw of a static scene before anything is invented."
     )
+    packing: PackingConfig = PackingConfig()
     inpaint_radius: float = Field(
         3.0, gt=0, le=50, description="classical: radius of OpenCV's Telea inpainting."
     )
+
+    def keyed(self) -> dict[str, Any]:
+        """Return the settings as content keys hold them; of packing, an item's own key tells."""
+        return self.model_dump(mode="json", exclude={"packing"})
 
     @model_validator(mode="after")
     def _windows_fit(self) -> Self:
@@ -126,4 +141,8 @@ class FillConfig(Section):
             )
         if self.adapter is not None and self.method == "classical":
             raise ValueError("fill.adapter changes a base, and fill.method classical has none; set one back")
+        if self.packing.frames and self.method == "classical":
+            raise ValueError(
+                "fill.packing shows frames to a base, and fill.method classical has none; set one back"
+            )
         return self

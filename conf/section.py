@@ -20,6 +20,10 @@ class Section(BaseModel):
         """Return every setting as `section.key`, for MLflow's parameters and the documentation."""
         return dict(_flatten("", self.model_dump(mode="json")))
 
+    def keyed(self) -> dict[str, Any]:
+        """Return the settings as content keys hold them."""
+        return self.model_dump(mode="json")
+
 
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, dict) and value:

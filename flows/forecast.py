@@ -18,6 +18,7 @@ from recapture.datasets.store import ArtifactStore
 from recapture.tasks.job import Job, plan_job, recapture_stages
 from recapture.tasks.run import plan_stage
 from recapture.tasks.stage import Resources
+from recapture.tasks.waves import as_it_stands
 
 SHOWN_REJECTED = 20
 
@@ -40,6 +41,7 @@ class StageForecast:
 def forecast(job: Job) -> list[StageForecast]:
     """Say for each stage of a job what is new, reused and held back, and how long the new part may take."""
     store, dataset = ArtifactStore(job.config.store), job.config.dataset.name
+    job = as_it_stands(job, store)
     frames = {clip.id: clip.frames for clip in job.clips}
     never: set[str] = set()  # keys that the run will not make
     forecasts = []

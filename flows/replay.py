@@ -15,7 +15,8 @@ from recapture.tasks.credentials import without_credentials
 from recapture.tasks.job import ClipStage, plan_job, recapture_stages
 from recapture.tasks.pool import InlineExecutor
 from recapture.tasks.run import run_stage
-from recapture.tasks.stage import Item
+from recapture.tasks.stage import Item, parent_stage
+from recapture.tasks.waves import as_it_stands
 from recapture.tasks.worker import limited_threads
 
 
@@ -29,7 +30,7 @@ def replay(config: RecaptureConfig, clip: str, stage: str) -> int:
     chosen, item = _find(config, clip, stage)
     store = ArtifactStore(config.store)
     try:
-        inputs = {parent: store.open(parent, key) for parent, key in item.inputs.items()}
+        inputs = {name: store.open(parent_stage(name), key) for name, key in item.inputs.items()}
     except ArtifactError as error:
         raise UserError(f"{item.name} cannot be replayed: {error}") from None
     with tempfile.TemporaryDirectory(prefix="recapture-replay-") as scratch:
@@ -53,7 +54,7 @@ def replay(config: RecaptureConfig, clip: str, stage: str) -> int:
 
 
 def _find(config: RecaptureConfig, clip: str, stage: str) -> tuple[ClipStage, Item]:
-    job = plan_job(config, recapture_stages(config))
+    job = as_it_stands(plan_job(config, recapture_stages(config)), ArtifactStore(config.store))
     by_name = {plan.stage.name: plan for plan in job.stages}
     if stage not in by_name:
         raise UserError(f"no stage is called {stage!r}; choose one of {', '.join(by_name)}")

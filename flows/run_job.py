@@ -28,6 +28,7 @@ from recapture.tasks.publish import publish
 from recapture.tasks.report import JobSummary, markdown
 from recapture.tasks.run import run_stage
 from recapture.tasks.stage import Item, Outcome
+from recapture.tasks.waves import Shards
 
 LOGGED_FAILURES = 100
 
@@ -46,11 +47,7 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
     summary = JobSummary.of(job)
     store = ArtifactStore(config.store)
     run_id = uuid4().hex[:12]
-    shards = [
-        (plan.stage, number, items)
-        for plan in job.stages
-        for number, items in enumerate(plan.shards(config.execution.shard))
-    ]
+    shards = Shards(job, config.execution.shard)
     logger = get_run_logger()
     shown = JobArtifacts(str(flow_run.flow_name), f"{config.dataset.name}: {len(job.clips)} clips")
     with (
@@ -79,9 +76,12 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
             summary.add(stage.name, outcomes)
             memory.stage(stage, outcomes)
             logger.info("%s %d: %s", stage.name, number + 1, counted(outcomes))
+            for sentence in shards.settle(items, outcomes)[:LOGGED_FAILURES]:
+                logger.warning(sentence)
             shown.progress(100.0 * done / len(shards))
-        _publish(job, summary, store)
+        _publish(shards.job, summary, store)
         summary.seconds = time.monotonic() - started
+        memory.replan(shards.job)
         memory.job(summary, store)
     for failure in summary.failures[:LOGGED_FAILURES]:
         logger.info("missing %s at %s: %s", failure.item, failure.stage, failure.error)

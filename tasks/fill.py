@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from recapture.datasets.clips import Clip
 from recapture.datasets.store import Artifact, ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.diffusion import DiffusionFiller
+from recapture.models.fill.packed import Candidate, FinishedView, Packing
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import Filler, RenderedView, SourceView
 from recapture.models.fill.windows import WindowJoin, windows
@@ -22,6 +23,7 @@ from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.load import Base, load_base
 from recapture.tasks.adapter import Adapters, adapter_file, adapter_identity, shared_adapter
 from recapture.tasks.convert import stage_device, to_frames
+from recapture.tasks.earlier import EarlierFills
 from recapture.tasks.revision import model_path, model_revision
 from recapture.tasks.stage import Item, Resources
 from recapture.tasks.views import SceneReader
@@ -29,7 +31,10 @@ from recapture.tasks.views import SceneReader
 
 @dataclass
 class FillStage:
-    """Write the completed video as rgb uint8 [T,H,W,3]; as `unpasted`, before known pixels were put back."""
+    """Write the completed video as rgb uint8 [T,H,W,3]; as `unpasted`, before known pixels were put back.
+
+    An item with earlier fills of its clip among its inputs is shown frames of them (see `packing`).
+    """
 
     config: FillConfig
     seed: int = 0
@@ -59,30 +64,45 @@ class FillStage:
         if isinstance(self._filler, DiffusionFiller):
             self._adapters.use(adapter_file(self.config, clip.id), self.config.adapter_scale)
         scene = SceneReader(inputs, stage_device(self.resources.gpus))
+        earlier = EarlierFills(inputs, stage_device(self.resources.gpus))
         spans = windows(scene.frames, self.config.window, self.config.overlap)
+        packed: list[list[int]] = []  # of each window, the frames whose moments are shown beside it
         joins: dict[str, WindowJoin] = {}
         with output.frames() as writer:
             for span in spans:
                 view, source = scene.read(np.array(span.indices()))
-                filled = self._fill(view, source, clip.caption)
+                filled = self._fill(view, source, clip.caption, earlier.read(span))
+                packed.append([span.start + candidate.time for candidate in filled.packed])
                 writer.append(
                     **{
                         name: to_frames(joins.setdefault(name, WindowJoin(spans)).add(video))
-                        for name, video in filled.items()
+                        for name, video in filled.videos.items()
                     }
                 )
         output.meta.update(frames=scene.frames, windows=len(spans), method=self.config.method)
-        return {"windows": float(len(spans))}
+        if not earlier:
+            return {"windows": float(len(spans))}
+        output.meta.update(packed=packed)
+        return {"windows": float(len(spans)), "packed_frames": float(sum(map(len, packed)))}
 
-    def _fill(self, view: RenderedView, source: SourceView, caption: str) -> dict[str, Tensor]:
+    def _fill(
+        self, view: RenderedView, source: SourceView, caption: str, earlier: Sequence[FinishedView]
+    ) -> _FilledWindow:
         if not isinstance(self._filler, DiffusionFiller):
-            return {"rgb": self._filler.fill(view, source, caption=caption, seed=self.seed)}
+            return _FilledWindow({"rgb": self._filler.fill(view, source, caption=caption, seed=self.seed)})
         if self.config.propagate:
             view = propagate_static(view, source)
-        filled = self._filler.fill_both(view, caption=caption, seed=self.seed)
+        filled = self._filler.fill_both(view, caption=caption, seed=self.seed, packed=earlier)
+        packed = tuple(candidate for window in filled.packed for candidate in window)
         if not self.config.feather:
-            return {"rgb": filled.unpasted}
-        return {"rgb": filled.video, "unpasted": filled.unpasted}
+            return _FilledWindow({"rgb": filled.unpasted}, packed)
+        return _FilledWindow({"rgb": filled.video, "unpasted": filled.unpasted}, packed)
+
+
+@dataclass(frozen=True)
+class _FilledWindow:
+    videos: dict[str, Tensor]  # what is written -> [T, 3, H, W]
+    packed: tuple[Candidate, ...] = ()  # what was shown beside it
 
 
 def open_filler(config: FillConfig, device: torch.device, seed: int = 0) -> Filler:
@@ -103,6 +123,7 @@ def open_filler(config: FillConfig, device: torch.device, seed: int = 0) -> Fill
         shift=config.shift,
         noise_scale=config.noise_scale,
         feather=max(1, config.feather),
+        packing=Packing(**config.packing.model_dump()),
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import Any, Protocol
+
+from pydantic import BaseModel
 
 from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
+from recapture.conf.section import Section
 from recapture.datasets.clips import Clip, Rejected, scan
 from recapture.datasets.keys import content_key
 from recapture.tasks.behind_mask import StillCameraStage, behind_mask
@@ -19,6 +23,7 @@ from recapture.tasks.fill import FillStage
 from recapture.tasks.ingest import IngestStage
 from recapture.tasks.mask import MaskStage
 from recapture.tasks.measure import MeasureStage
+from recapture.tasks.packing import FILL, filling_order, pack_earlier
 from recapture.tasks.preview import PreviewStage
 from recapture.tasks.prompts import with_prompts
 from recapture.tasks.render import RenderStage
@@ -47,9 +52,15 @@ class StagePlan:
     items: tuple[Item, ...]
 
     def shards(self, size: int) -> Iterator[tuple[Item, ...]]:
-        """Cut the items into runs of at most `size`; keys do not depend on it."""
-        for start in range(0, len(self.items), size):
-            yield self.items[start : start + size]
+        """Cut the items into runs of at most `size`; keys do not depend on it.
+
+        Where fills are packed, those that come first in their clips run before those that are shown them.
+        """
+        ranked = sorted(self.items, key=rank_of)
+        for _, wave in groupby(ranked, key=rank_of):
+            items = tuple(wave)
+            for start in range(0, len(items), size):
+                yield items[start : start + size]
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ def source_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages that every job begins with: frames and depth."""
     return [
         IngestStage(config.ingest, _resources(config, "ingest")),
-        DepthStage(config.depth, _resources(config, "depth")),
+        DepthStage(config.depth, _resources(config, "depth"), seed=config.seed),
     ]
 
 
@@ -140,30 +151,54 @@ def _resources(config: RecaptureConfig, stage: str) -> Resources:
 
 
 def plan_stages(
-    stages: Sequence[ClipStage], clips: Sequence[Clip], config: RecaptureConfig
+    stages: Sequence[ClipStage],
+    clips: Sequence[Clip],
+    config: RecaptureConfig,
+    lost: Collection[str] = (),
 ) -> Iterator[StagePlan]:
-    """Chain the keys: a key holds its parents' keys, so a change redoes what follows it and no more."""
+    """Chain the keys: a key holds its parents' keys, so a change redoes what follows it and no more.
+
+    lost: names of fills that there are none of, which later ones are not shown (see `packing`).
+    """
     keys: dict[tuple[str, str], str] = {}
+    in_order = filling_order(config)
     for stage in stages:
+        trajectories = in_order if stage.name == FILL else config.trajectories
         items = []
         for clip in clips:
-            for trajectory in config.trajectories if stage.per_trajectory else (None,):
+            for place, trajectory in enumerate(trajectories if stage.per_trajectory else (None,)):
                 name = item_name(clip, trajectory)
                 inputs = {
                     parent: keys.get((parent, name)) or keys[parent, clip.id] for parent in stage.parents
                 }
                 identity = stage.identity(clip, trajectory)
-                key = content_key(
-                    stage.name, stage.version, stage.config.model_dump(mode="json"), inputs, identity
-                )
+                rank = {}
+                if stage.name == FILL:
+                    earlier = [item_name(clip, before) for before in in_order[:place]]
+                    packed = pack_earlier(config, earlier, keys, lost)
+                    inputs, identity = {**inputs, **packed.inputs}, {**identity, **packed.identity}
+                    rank = {"rank": packed.rank} if packed.rank else {}
+                key = content_key(stage.name, stage.version, keyed(stage.config), inputs, identity)
                 params = {
                     "clip": asdict(clip),
                     "trajectory": trajectory.model_dump(mode="json") if trajectory else None,
                     "label": trajectory.label if trajectory else "",
+                    **rank,
                 }
                 keys[stage.name, name] = key
                 items.append(Item(clip.id, name, key, inputs, params))
         yield StagePlan(stage, tuple(items))
+
+
+def keyed(config: BaseModel) -> dict[str, Any]:
+    """Return a stage's settings as its content keys hold them."""
+    return config.keyed() if isinstance(config, Section) else config.model_dump(mode="json")
+
+
+def rank_of(item: Item) -> int:
+    """Return how many items of its stage and clip are worked on before it."""
+    rank: int = item.params.get("rank", 0)
+    return rank
 
 
 def item_name(clip: Clip, trajectory: TrajectoryConfig | None) -> str:

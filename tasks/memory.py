@@ -94,6 +94,10 @@ class JobMemory:
             }
         child.metrics({**counts, **costs}, step=len(seen))
 
+    def replan(self, job: Job) -> None:
+        """Take the job with the keys that its artifacts have in the end."""
+        self._job = job
+
     def job(self, summary: JobSummary, store: ArtifactStore) -> None:
         """Remember the end of the job: measurements, tables, contact sheets and videos."""
         summary.mlflow_run = self.mlflow_run

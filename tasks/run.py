@@ -13,7 +13,7 @@ from recapture.datasets.storage import StoreBusy, StoreFailed
 from recapture.datasets.store import Artifact, ArtifactStore
 from recapture.tasks.credentials import without_credentials
 from recapture.tasks.pool import Executor, RetryPolicy, StageSick, sick_message
-from recapture.tasks.stage import Item, Outcome, Stage, Status
+from recapture.tasks.stage import Item, Outcome, Stage, Status, parent_stage
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def plan_stage(
             reused.append(item)
         elif item.key in quarantined:
             held.append((item, quarantined[item.key]))
-        elif not expected and (gone := [p for p, key in item.inputs.items() if key not in parents[p]]):
+        elif not expected and (gone := _gone(item, parents)):
             blocked.append((item, gone[0]))
         else:
             todo[item.key] = item
@@ -140,8 +140,14 @@ def _parents(items: Sequence[Item], store: ArtifactStore) -> dict[str, Collectio
     wanted: dict[str, set[str]] = {}
     for item in items:
         for parent, key in item.inputs.items():
-            wanted.setdefault(parent, set()).add(key)
+            wanted.setdefault(parent_stage(parent), set()).add(key)
     return {parent: store.whole(parent, keys) for parent, keys in wanted.items()}
+
+
+def _gone(item: Item, parents: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the stages of the inputs that are not there."""
+    stages = ((parent_stage(name), key) for name, key in item.inputs.items())
+    return [stage for stage, key in stages if key not in parents[stage]]
 
 
 def _adopted(

@@ -29,8 +29,13 @@ class Item:
     clip_id: str
     name: str  # unique in its stage: "bmx/003" or "bmx/003@orbit_right_20"
     key: str
-    inputs: Mapping[str, str] = field(default_factory=dict)  # parent stage -> parent key
+    inputs: Mapping[str, str] = field(default_factory=dict)  # parent stage, or stage/number -> parent key
     params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parent_stage(name: str) -> str:
+    """Return the stage of an input: of `fill/1`, the second of several from one stage, it is `fill`."""
+    return name.partition("/")[0]
 
 
 class Stage(Protocol):

@@ -22,9 +22,7 @@ class SceneReader:
         self._source = {
             name: torch.from_numpy(array) for name, array in inputs["ingest"].read_npz("cameras.npz").items()
         }
-        self._path = {
-            name: torch.from_numpy(array) for name, array in inputs["render"].read_npz("cameras.npz").items()
-        }
+        self._path = path_of(inputs["render"])
         self._content = torch.from_numpy(content_known(inputs["ingest"]))
 
     @property
@@ -34,17 +32,8 @@ class SceneReader:
 
     def read(self, frames: np.ndarray) -> tuple[RenderedView, SourceView]:
         """Return the rendered view at the frames [t], and the stretch of the source that they show."""
-        picked = torch.from_numpy(frames)
-        render = read_frames(self._inputs["render"], frames)
-        view = RenderedView(
-            to_video(render["rgb"], self._device),
-            self._tensor(render["visible"]),
-            self._tensor(render["depth"]),
-            self._tensor(render["stretch"]).float(),
-            self._path["intrinsics"][picked].to(self._device),
-            self._path["world_to_camera"][picked].to(self._device),
-        )
-        shown = self._path["source_frame"][picked]
+        view = read_view(self._inputs["render"], self._path, frames, self._device)
+        shown = self._path["source_frame"][torch.from_numpy(frames)]
         stretch = np.arange(int(shown.min()), int(shown.max()) + 1)
         source = read_frames(self._inputs["ingest"], stretch)
         depth = read_frames(self._inputs["depth"], stretch)
@@ -60,6 +49,27 @@ class SceneReader:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def path_of(render: Artifact) -> dict[str, Tensor]:
+    """Return the cameras of a rendered view and the source frames that it shows."""
+    return {name: torch.from_numpy(array) for name, array in render.read_npz("cameras.npz").items()}
+
+
+def read_view(
+    render: Artifact, path: Mapping[str, Tensor], frames: np.ndarray, device: torch.device
+) -> RenderedView:
+    """Return a rendered view at the frames [t] of its path."""
+    picked = torch.from_numpy(frames)
+    read = read_frames(render, frames)
+    return RenderedView(
+        to_video(read["rgb"], device),
+        torch.from_numpy(read["visible"]).to(device),
+        torch.from_numpy(read["depth"]).to(device),
+        torch.from_numpy(read["stretch"]).to(device).float(),
+        path["intrinsics"][picked].to(device),
+        path["world_to_camera"][picked].to(device),
+    )
 
 
 def read_frames(artifact: Artifact, frames: np.ndarray) -> dict[str, np.ndarray]:

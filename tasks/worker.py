@@ -14,7 +14,7 @@ from typing import Any
 from recapture.conf.load import UserError
 from recapture.datasets.store import Artifact, ArtifactDamaged, ArtifactError, ArtifactStore
 from recapture.tasks.credentials import without_credentials
-from recapture.tasks.stage import Item, Outcome, Resources, Stage
+from recapture.tasks.stage import Item, Outcome, Resources, Stage, parent_stage
 
 TRACEBACK_CHARACTERS = 4000
 OUT_OF_MEMORY, DEVICE_LOST = "OutOfMemoryError", "DeviceLost"
@@ -33,7 +33,9 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcom
         "attempts": attempt,
     }
     try:
-        inputs: dict[str, Artifact] = {parent: store.open(parent, key) for parent, key in item.inputs.items()}
+        inputs: dict[str, Artifact] = {
+            name: store.open(parent_stage(name), key) for name, key in item.inputs.items()
+        }
         with store.create(stage.name, item.key) as output:
             metrics = stage.run(item, inputs, output)
             output.metrics = dict(metrics)

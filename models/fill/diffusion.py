@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from recapture.models.fill.packed import FinishedView, Packing, packed_frames, packing_candidates
+from recapture.models.fill.packed import (
+    Candidate,
+    FinishedView,
+    Packing,
+    packed_frames,
+    packed_in,
+    packing_candidates,
+)
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.fill.windows import join_windows, windows
 from recapture.models.wan.conditioning import condition, grey_holes
@@ -28,6 +35,7 @@ class Filled:
 
     video: Tensor  # [T, 3, H, W] in [-1, 1]
     unpasted: Tensor  # [T, 3, H, W] in [-1, 1], as the base decodes it
+    packed: tuple[tuple[Candidate, ...], ...] = ()  # of each window, what was shown beside it
 
 
 @dataclass(frozen=True)
@@ -80,18 +88,20 @@ class DiffusionFiller:
         whole = frames + (1 - frames) % 4
         spans = windows(frames, self.window or whole, self.overlap if self.window else 0)
         candidates = packing_candidates(packed, view) if self.packing.frames else []
+        chosen = tuple(packed_in(candidates, self.packing, span) for span in spans)
         filled = (
             self._fill_window(
                 view.video[span.indices()],
                 view.visible[span.indices()],
                 text,
                 seed,
-                *packed_frames(packed, candidates, self.packing, span),
+                packed_frames(packed, beside),
+                [candidate.time - span.start for candidate in beside],
             )
-            for span in spans
+            for span, beside in zip(spans, chosen)
         )
         unpasted = torch.cat(list(join_windows(spans, filled)))
-        return Filled(paste_known(unpasted, view.video, view.visible, self.feather), unpasted)
+        return Filled(paste_known(unpasted, view.video, view.visible, self.feather), unpasted, chosen)
 
     def _fill_window(
         self,

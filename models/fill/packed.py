@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recapture.models.fill.inpaint import background_depth
 from recapture.models.fill.view import RenderedView
 from recapture.models.fill.windows import Window
 from recapture.models.geometry.rasterize import render
@@ -40,6 +41,42 @@ class FinishedView:
             )
         if not 0 <= self.quality <= 1:
             raise ValueError(f"packing: a quality of {self.quality:g}; use 0...1")
+
+
+def finished_view(
+    view: RenderedView,
+    video: Tensor,  # [T, 3, H, W] in [-1, 1], the view filled
+    times: Tensor,  # [T] int64, the frame of the new view that shows the same moment
+    unpasted: Tensor | None = None,  # [T, 3, H, W] in [-1, 1], before known pixels were put back
+) -> FinishedView:
+    """A filled view as it may be packed, its depth completed by that of the background beside a hole.
+
+    Its quality is 1 - e, where e is the root mean square error, as a share of the range, of what the base
+    made of pixels that it was shown; 1 where it was shown none.
+    """
+    made = video if unpasted is None else unpasted
+    error = (made - view.video).square().mean(1)[view.visible]
+    quality = 1 - float(error.mean().sqrt()) / 2 if len(error) else 1.0
+    depth = torch.stack([background_depth(*pair) for pair in zip(view.depth, view.visible)])
+    geometry = Geometry(depth, view.intrinsics, view.world_to_camera)
+    return FinishedView(video, view.visible, times, max(0.0, min(1.0, quality)), geometry)
+
+
+def same_moments(earlier: Tensor, new: Tensor) -> Tensor:
+    """The frame of the new view that shows the moment of each earlier frame, [S] int64; -1 where none does.
+
+    earlier [S], new [T]: int64 moments, in source frames. Where a view holds a moment, as in bullet time, the
+    frame of the same number goes before, then the first.
+    """
+    moments = new.tolist()
+    first = {moment: len(moments) - 1 - n for n, moment in enumerate(reversed(moments))}
+    return torch.tensor(
+        [
+            n if n < len(moments) and moments[n] == moment else first.get(moment, -1)
+            for n, moment in enumerate(earlier.tolist())
+        ],
+        dtype=torch.int64,
+    )
 
 
 @dataclass(frozen=True)
@@ -126,24 +163,12 @@ def covered_area(geometry: Geometry, frames: Tensor, view: RenderedView, times: 
     return (seen.visible & ~view.visible[times]).float().mean((1, 2))
 
 
-def packed_frames(
-    earlier: Sequence[FinishedView], candidates: Sequence[Candidate], packing: Packing, window: Window
-) -> tuple[Tensor | None, list[int]]:
-    """The frames [K, 3, H, W] packed beside a window, of the candidates in it, and their frames in it [K].
-
-    None for no frame at all.
-    """
+def packed_in(candidates: Sequence[Candidate], packing: Packing, window: Window) -> tuple[Candidate, ...]:
+    """Those of the candidates that are packed beside a window, in order of time."""
     inside = [c for c in candidates if window.start <= c.time < window.stop]
-    chosen = [inside[n] for n in choose_frames(inside, packing.frames, packing.spacing)]
-    if not chosen:
-        return None, []
-    return (
-        torch.stack([earlier[c.view].video[c.frame] for c in chosen]),
-        [c.time - window.start for c in chosen],
-    )
+    return tuple(inside[n] for n in choose_frames(inside, packing.frames, packing.spacing))
 
 
-def packing_order(views: Sequence[RenderedView]) -> list[int]:
-    """In what order to fill a clip's trajectories, each packing those before: fewest holes first."""
-    holes = [float((~view.visible).float().mean()) for view in views]
-    return sorted(range(len(views)), key=lambda n: holes[n])
+def packed_frames(earlier: Sequence[FinishedView], chosen: Sequence[Candidate]) -> Tensor | None:
+    """The frames [K, 3, H, W] that were chosen; None for no frame at all."""
+    return torch.stack([earlier[c.view].video[c.frame] for c in chosen]) if chosen else None

@@ -13,7 +13,6 @@ from recapture.models.fill.packed import (
     Packing,
     choose_frames,
     packing_candidates,
-    packing_order,
 )
 from recapture.models.fill.view import RenderedView
 from recapture.models.wan.conditioning import condition
@@ -125,13 +124,6 @@ def test_with_geometry_only_what_covers_the_new_views_holes_counts():
     assert areas(0.0, y=14 / 20) == pytest.approx([hole / 2] * 3, abs=18 / (32 * 48))
     # and, 24 pixels to the left, covers none of the hole's columns
     assert areas(-24 / 20) == [0.0] * 3
-
-
-def test_trajectories_are_ordered_by_their_holes():
-    views = [make_view(3) for _ in range(3)]
-    views[0].visible[:, 0] = False
-    views[2].visible[:, 8:20, 30:] = True
-    assert packing_order(views) == [2, 1, 0]
 
 
 def fill(base, view, packed=(), steps=2, seed=1, **settings):
