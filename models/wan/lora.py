@@ -40,19 +40,28 @@ def add_lora(
     rank: int = 128,
     alpha: int | None = None,  # None: the rank, so that a scale of 1 adds B A
     targets: Sequence[str] = TARGETS,
+    first_block: int = 0,
     seed: int = 0,
     name: str = "default",
 ) -> None:
     """Add an adapter that changes nothing yet (B = 0); A is uniform in +-1/sqrt(fan in), drawn from `seed`.
 
     It becomes the only active adapter and its weights, in the base's dtype, the only ones with gradients.
+    first_block: blocks before it stay as they are, so no gradient goes through them, which saves time.
     Raises ValueError where no layer is called by one of `targets`, or an adapter has the name already.
     """
     if rank < 1:
         raise ValueError(f"lora: rank {rank}; use 1 or more")
     if name in getattr(transformer, "peft_config", {}):
         raise ValueError(f"lora: the base has an adapter {name!r} already; remove it first")
-    found = [t for t in targets if any(_called(path, t) for path, _ in transformer.named_modules())]
+    blocks = len(transformer.blocks)
+    if not 0 <= first_block < blocks:
+        raise ValueError(f"lora: the base has {blocks} blocks, none of them is the {first_block}th, from 0")
+    paths = [path for path, _ in transformer.named_modules()]
+    found = [target for target in targets if any(_called(path, target) for path in paths)]
+    if first_block:
+        upper = tuple(f"blocks.{number}." for number in range(first_block, blocks))
+        found = [p for p in paths if p.startswith(upper) and any(_called(p, target) for target in found)]
     if not found:
         raise ValueError(f"lora: no layer of the base is called {', '.join(targets)}")
     config = LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=found)

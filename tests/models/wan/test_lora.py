@@ -42,10 +42,10 @@ def run(transformer, seed=5):
     return output.sample
 
 
-def tuned(folder, *, rank=4, alpha=None, seed=1):
+def tuned(folder, *, rank=4, alpha=None, first_block=0, seed=1):
     """A base with an adapter whose weights are all random."""
     base = load_base(folder)
-    add_lora(base.transformer, rank=rank, alpha=alpha)
+    add_lora(base.transformer, rank=rank, alpha=alpha, first_block=first_block)
     random = torch.Generator().manual_seed(seed)
     drawn = {k: torch.randn(p.shape, generator=random) * 0.3 for k, p in parameters(base).items()}
     set_weights(base.transformer, drawn)
@@ -79,6 +79,21 @@ def test_all_attention_and_feed_forward_layers_are_adapted_and_nothing_else_is_t
     trained = {key for key, p in base.transformer.named_parameters() if p.requires_grad}
     assert trained and all(".lora_" in key for key in trained)
     assert len(trained) == len(parameters(base)) == len(train_only(base.transformer))
+
+
+def test_blocks_below_the_first_one_are_left_alone_and_need_no_gradient(folders):
+    base = tuned(folders["t2v"], first_block=1)
+    assert {key.split(".")[1] for key in parameters(base)} == {"1"}
+    needs = []
+    for block in base.transformer.blocks:
+        block.register_forward_hook(lambda module, given, output: needs.append(output.requires_grad))
+    train_only(base.transformer)
+    config = base.transformer.config
+    inputs, text = torch.randn(1, config.in_channels, 3, 4, 6), torch.randn(1, 16, config.text_dim)
+    base.transformer(inputs, torch.tensor([300.0]), text)
+    assert needs == [False, True]
+    with pytest.raises(ValueError, match="has 2 blocks"):
+        add_lora(load_base(folders["t2v"]).transformer, first_block=2)
 
 
 def test_the_start_is_drawn_from_the_seed_alone(folders):
@@ -140,9 +155,9 @@ def test_the_average_has_its_closed_form():
     torch.testing.assert_close(average["a"], expected)
 
 
-@pytest.mark.parametrize("kind", ["t2v", "i2v"])
-def test_the_stock_pipeline_loads_the_file_and_makes_the_same_video(folders, tmp_path, kind):
-    base = tuned(folders[kind], rank=4, alpha=6)
+@pytest.mark.parametrize(("kind", "first_block"), [("t2v", 0), ("i2v", 0), ("t2v", 1)])
+def test_the_stock_pipeline_loads_the_file_and_makes_the_same_video(folders, tmp_path, kind, first_block):
+    base = tuned(folders[kind], rank=4, alpha=6, first_block=first_block)
     save_adapter(tmp_path, base.transformer, notes={"round": "2"})
     videos = []
     for ours in (True, False):
