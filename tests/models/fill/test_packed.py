@@ -12,7 +12,9 @@ from recapture.models.fill.packed import (
     Geometry,
     Packing,
     choose_frames,
+    finished_view,
     packing_candidates,
+    same_moments,
 )
 from recapture.models.fill.view import RenderedView
 from recapture.models.wan.conditioning import condition
@@ -124,6 +126,43 @@ def test_with_geometry_only_what_covers_the_new_views_holes_counts():
     assert areas(0.0, y=14 / 20) == pytest.approx([hole / 2] * 3, abs=18 / (32 * 48))
     # and, 24 pixels to the left, covers none of the hole's columns
     assert areas(-24 / 20) == [0.0] * 3
+
+
+def test_a_filled_view_is_trusted_as_far_as_the_base_kept_what_it_was_shown():
+    view = make_view(3)
+    video = torch.where(view.visible[:, None], view.video, torch.full((), 0.3))
+    times = torch.arange(3)
+    assert finished_view(view, video, times).quality == 1.0
+    wrong = video.clone()
+    wrong[:, :, :, :15] += 0.4  # half of the columns that are known throughout, a fifth of the range
+    share = float(view.visible[:, :, :15].float().sum() / view.visible.float().sum())
+    found = finished_view(view, video, times, unpasted=wrong)
+    assert found.quality == pytest.approx(1 - 0.2 * share**0.5, abs=1e-6)
+    hidden = replace(view, visible=torch.zeros_like(view.visible))
+    assert finished_view(hidden, video, times).quality == 1.0
+    assert torch.equal(found.video, video) and torch.equal(found.visible, view.visible)
+
+
+def test_holes_of_a_filled_view_lie_in_the_background_beside_them():
+    view = make_view(2)
+    depth = view.depth.clone()
+    depth[:, :, :40] = 1.0  # left of the hole's right part, something near hides a wall at 2
+    depth[~view.visible] = torch.inf
+    found = finished_view(replace(view, depth=depth), view.video, torch.arange(2)).geometry
+    assert torch.equal(found.depth[view.visible], depth[view.visible])
+    assert (found.depth[:, 8:20, 30:] <= 2.0).all() and torch.isfinite(found.depth).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_moments_are_found_at_the_same_place_then_at_the_first(seed):
+    random = Random(seed)
+    earlier = [random.randrange(5) for _ in range(random.randrange(1, 9))]
+    new = [random.randrange(5) for _ in range(random.randrange(1, 9))]
+    expected = []
+    for n, moment in enumerate(earlier):
+        places = [place for place, other in enumerate(new) if other == moment]
+        expected.append(n if n in places else min(places, default=-1))
+    assert same_moments(torch.tensor(earlier), torch.tensor(new)).tolist() == expected
 
 
 def fill(base, view, packed=(), steps=2, seed=1, **settings):
