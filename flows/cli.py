@@ -14,7 +14,7 @@ from recapture.flows.cli_settings import SETTINGS, SETTINGS_HELP, Dataset, Json,
 
 if TYPE_CHECKING:
     from recapture.conf.schema import RecaptureConfig
-    from recapture.flows.environment import Tracked
+    from recapture.flows.environment import Settings
 
 app = typer.Typer(
     name="recapture",
@@ -96,7 +96,7 @@ def train(context: typer.Context, profile: Profile = None, dataset: Dataset = No
     settings = config_of(context, profile, dataset)
     # What the user can mend is one line here; Prefect's UI keeps the traceback.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    _prepare(settings)
+    settings = _prepare(settings)
     from recapture.flows.train_iterative import train_iterative
     from recapture.flows.tune_summary import print_tuned
 
@@ -118,7 +118,7 @@ def pretrain(context: typer.Context, config: PretrainFile = None, print_config: 
         return
     # A failed gate is one line here; Prefect's UI keeps the traceback.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    _prepare(settings)
+    settings = _prepare(settings)
     from recapture.flows.pretrain import pretrain as flow
     from recapture.tasks.pretrain_gates import GateFailed
 
@@ -139,8 +139,7 @@ def ui(
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's dashboard.")] = 5000,
 ) -> None:
     """Serve Prefect's and MLflow's dashboards on loopback until interrupted."""
-    settings = config_of(context, profile, dataset)
-    _prepare(settings)
+    settings = _prepare(config_of(context, profile, dataset))
     from recapture.flows.dashboards import serve_dashboards
 
     sys.exit(serve_dashboards(settings, prefect_port, mlflow_port))
@@ -182,14 +181,15 @@ def main() -> None:
         sys.exit(1)
 
 
-def _prepare(config: Tracked) -> None:
-    from recapture.flows.environment import prepare_environment
+def _prepare(config: Settings) -> Settings:
+    from recapture.flows.environment import prepare_environment, without_database_password
 
     prepare_environment(config)
+    return without_database_password(config)
 
 
 def _run_flow(config: RecaptureConfig, name: str) -> None:
-    _prepare(config)
+    config = _prepare(config)
     from recapture.flows import inpaint as inpaint_flow
     from recapture.flows import preview as preview_flow
     from recapture.flows import recapture as recapture_flow

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from recapture.conf.schema import TrackingConfig
+from recapture.conf.load import UserError
+from recapture.conf.pretrain import PretrainConfig
+from recapture.conf.schema import RecaptureConfig, TrackingConfig
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -18,6 +20,10 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_OFFLINE": "1",  # models are directories; nothing is fetched behind the user's back
 }
+
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # what MLflow writes to itself, without a server
+Settings = TypeVar("Settings", RecaptureConfig, PretrainConfig)
 
 
 class Tracked(Protocol):
@@ -38,6 +44,38 @@ def prepare_environment(config: Tracked) -> None:
         os.environ.setdefault(variable, value)
 
 
+def without_database_password(config: Settings) -> Settings:
+    """Move the password of a PostgreSQL tracking.uri to PGPASSWORD, where its client library looks.
+
+    Prefect keeps a flow's parameters as they are given, and a command line can be read by others. Raises
+    UserError where PGPASSWORD holds another one.
+    """
+    uri = config.tracking.uri
+    if uri is None or not uri.startswith("postgresql"):
+        return config
+    from sqlalchemy import URL, make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        raise UserError(
+            "tracking.uri is no database URI; write postgresql://USER@HOST:5432/DATABASE, with whatever is "
+            "not a letter or a digit in USER percent-encoded, and the password in PGPASSWORD"
+        ) from None
+    if url.password is None:
+        return config
+    if os.environ.setdefault("PGPASSWORD", str(url.password)) != url.password:
+        raise UserError(
+            "tracking.uri and PGPASSWORD hold different passwords; leave it out of tracking.uri and write "
+            "both into ~/.pgpass"
+        )
+    plain = URL.create(
+        url.drivername, url.username, host=url.host, port=url.port, database=url.database, query=url.query
+    ).render_as_string()
+    return config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": plain})})
+
+
 def tracking_uri(config: Tracked) -> str:
     """Return the MLflow tracking URI: the configured one, or sqlite in the state folder."""
     if config.tracking.uri is not None:
@@ -51,7 +89,8 @@ def tracking_destination(config: Tracked) -> tuple[str | None, str | None]:
     """Return MLflow's tracking URI and, where that is a database here, the root of its artifacts."""
     if not config.tracking.enabled:
         return None, None
-    return tracking_uri(config), None if config.tracking.uri else artifact_root(config)
+    uri = tracking_uri(config)
+    return uri, artifact_root(config) if uri.startswith(DATABASES) else None
 
 
 def artifact_root(config: Tracked) -> str:

@@ -56,6 +56,8 @@ class _Link:
                 return None
             if not self._away:
                 kind = type(error).__name__
+                if isinstance(error, ImportError):
+                    kind += f": {error}; for PostgreSQL: pip install 'recapture[postgres]'"
                 logger.warning(
                     "MLflow at %s is away (%s: %s); the job goes on and is not remembered there",
                     *(where, what, kind),
