@@ -61,7 +61,7 @@ def load_cameras(uri: str, dialect: str = "auto", camera: str | None = None) -> 
     if dialect == "auto":
         dialect = recognised_format(uri)
     if camera is not None and dialect not in ("multicamvideo", "dycheck"):
-        raise CameraFileError(f"cameras {uri!r}: a {dialect} file holds one camera; leave out {camera!r}")
+        raise CameraFileError(f"cameras {uri!r}: files of {dialect} hold one camera; leave out {camera!r}")
     if dialect == "opencv":
         return read_opencv(uri)
     if dialect == "realestate10k":
@@ -153,6 +153,13 @@ def convert_cameras(
     of three lines become one another only: they turn about a pivot whose depth no file holds.
     Raises: CameraFileError.
     """
+    places = ((source, source_format, get_args(CameraFormat)), (target, target_format, WRITABLE))
+    for uri, dialect, formats in places:
+        known = (*formats, *ANGLE_FORMATS)
+        if dialect not in known:
+            raise CameraFileError(
+                f"cameras {uri!r}: format {dialect!r} is unknown here; use {', '.join(known)}"
+            )
     if source_format in ANGLE_FORMATS and target_format in ANGLE_FORMATS:
         write_angles(target, read_angles(source, source_format), target_format)
         return

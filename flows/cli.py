@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recapture.flows import cli_operating
+from recapture.flows import cli_cameras, cli_operating
 from recapture.flows.cli_settings import SETTINGS, SETTINGS_HELP, Dataset, Json, Method, Profile, config_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_operating.quarantine_app, name="quarantine")
 app.add_typer(cli_operating.manifest_app, name="manifest")
+app.add_typer(cli_cameras.cameras_app, name="cameras")
 app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)(cli_operating.replay)
 app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)(cli_operating.gc)
 

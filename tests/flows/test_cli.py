@@ -29,7 +29,18 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    for command in ("run", "inpaint", "preview", "plan", "status", "quarantine", "doctor", "config", "ui"):
+    for command in (
+        "run",
+        "inpaint",
+        "preview",
+        "plan",
+        "status",
+        "quarantine",
+        "doctor",
+        "config",
+        "ui",
+        "cameras",
+    ):
         assert command in done.stdout
     assert "heavy: []" in done.stdout
 
