@@ -57,6 +57,26 @@ class IngestConfig(Section):
     )
 
 
+class VideoDepthConfig(Section):
+    """How a depth model of whole videos (a diffusers directory of the DepthCrafter kind) is applied."""
+
+    window: int = Field(110, ge=1, le=4096, description="Frames denoised at once; bounds memory.")
+    overlap: int = Field(25, ge=0, description="Frames that neighbouring windows share.")
+    steps: int = Field(5, ge=1, le=1000)
+    max_side: int = Field(
+        1024, ge=64, le=8192, description="Longer sides are scaled down to it; smaller frames stay."
+    )
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _windows_advance(self) -> Self:
+        if self.overlap >= self.window:
+            raise ValueError(
+                f"windows of {self.window} frames cannot overlap by {self.overlap}; set overlap below window"
+            )
+        return self
+
+
 class DepthConfig(Section):
     source: Literal["auto", "given", "model"] = Field(
         "auto", description="auto: the clip's own depth, else the model's."
@@ -64,14 +84,18 @@ class DepthConfig(Section):
     model: str = Field(
         EMBEDDED,
         min_length=1,
-        description="Directory of a transformers depth-estimation model; embedded: the package's own.",
+        description="Directory of a transformers depth-estimation model, or of a diffusers pipeline of the "
+        "DepthCrafter kind; embedded: the package's own.",
     )
     prediction: Literal["auto", "inverse", "metric"] = Field(
         "auto",
         description="What the model predicts: affine-invariant inverse depth, or depth in scene units; "
         "auto reads it from the model's own configuration.",
     )
-    batch: int = Field(8, ge=1, le=256, description="Frames in one forward pass.")
+    batch: int = Field(
+        8, ge=1, le=256, description="Frames in one forward pass; of a video model, in its VAE's."
+    )
+    video: VideoDepthConfig = VideoDepthConfig()
     median_depth: float = Field(
         4.0,
         gt=0,

@@ -15,7 +15,9 @@ from recapture.conf.schema import DepthConfig, TrajectoryConfig
 from recapture.datasets.clips import Clip, open_clip
 from recapture.datasets.store import Artifact, ArtifactWriter
 from recapture.models.depth.alignment import Scale, align_depth, check_depth
-from recapture.models.depth.estimator import DepthEstimator
+from recapture.models.depth.load import open_depth_model
+from recapture.models.depth.video import VideoSettings
+from recapture.models.depth.video_load import is_pipeline_directory
 from recapture.tasks.convert import stage_device, to_video
 from recapture.tasks.ingest import WorkingSize, to_working_size
 from recapture.tasks.revision import model_path, model_revision
@@ -37,20 +39,33 @@ class DepthStage:
     version: str = "1"
     parents: tuple[str, ...] = ("ingest",)
     per_trajectory: bool = False
+    seed: int = 0  # of a video model's noise
 
     def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
         source = depth_source(self.config, clip)
-        revision = model_revision("depth.model", self.config.model) if source == "model" else None
-        return {"source": source, "model": revision}
+        if source != "model":
+            return {"source": source, "model": None}
+        identity = {"source": source, "model": model_revision("depth.model", self.config.model)}
+        sampled = is_pipeline_directory(model_path("depth.model", self.config.model))
+        return identity | {"seed": self.seed} if sampled else identity
 
     def setup(self) -> None:
-        self._estimator = None
+        self._model = None
         if self.config.source != "given":
-            self._estimator = DepthEstimator(
+            video = self.config.video
+            self._model = open_depth_model(
                 model_path("depth.model", self.config.model),
                 str(stage_device(self.resources.gpus)),
                 kind=None if self.config.prediction == "auto" else self.config.prediction,
                 batch=self.config.batch,
+                dtype=getattr(torch, video.precision),
+                video=VideoSettings(
+                    window=video.window,
+                    overlap=video.overlap,
+                    steps=video.steps,
+                    max_side=video.max_side,
+                    seed=self.seed,
+                ),
             )
 
     def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
@@ -111,14 +126,19 @@ class DepthStage:
             yield torch.from_numpy(np.stack(resized))
 
     def _estimated(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
-        assert self._estimator is not None
+        model = self._model
+        assert model is not None
         height, width = ingest.meta["content"]
         reader, state = ingest.frames(), None
         scale = Scale(median_depth=self.config.median_depth)
-        for start in range(0, reader.frames, CHUNK):
-            rgb = reader.read(start, min(start + CHUNK, reader.frames), ["rgb"])["rgb"][:, :height, :width]
-            prediction = self._estimator.estimate(to_video(rgb, stage_device(self.resources.gpus))).cpu()
-            depth, state = align_depth(prediction, self._estimator.kind, state, scale=scale)
+        device = stage_device(self.resources.gpus)
+        starts = range(0, reader.frames, CHUNK)
+        read = (reader.read(start, min(start + CHUNK, reader.frames), ["rgb"])["rgb"] for start in starts)
+        videos = (to_video(rgb[:, :height, :width], device) for rgb in read)
+        for prediction in model.predict(videos):
+            depth, state = align_depth(
+                prediction.cpu(), model.kind, state, scale=scale, consistent=model.consistent
+            )
             yield depth
 
 

@@ -9,8 +9,18 @@ import pytest
 @pytest.fixture(scope="session")
 def tiny():
     """The module tests/models/wan/tiny.py: tiny random bases on disk, for any test that needs a base."""
-    path = Path(__file__).parent / "models" / "wan" / "tiny.py"
-    spec = importlib.util.spec_from_file_location("recapture_tests_tiny", path)
+    return _load("models/wan/tiny.py")
+
+
+@pytest.fixture(scope="session")
+def tiny_video_depth():
+    """The module tests/models/depth/tiny_video.py: a tiny random video depth model on disk."""
+    return _load("models/depth/tiny_video.py")
+
+
+def _load(name):
+    path = Path(__file__).parent / name
+    spec = importlib.util.spec_from_file_location(f"recapture_tests_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

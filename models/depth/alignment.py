@@ -19,9 +19,11 @@ a wall changes disparity by a scale too, and is undone.
 Metric depth (scale flickers about the truth). Each frame's scale follows the frame before it (median
 ratio), but leaks 10 % a frame back to the model's own: flicker shrinks to about a quarter, and true motion
 is followed with a lag of at most ten frames.
+
+A model of whole videos is consistent by itself: the first frame's scale and shift hold for the whole clip,
+and nothing is fitted.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,7 +60,8 @@ class AlignmentState:
 
     key: Tensor  # [H, W] disparity of the key frame, NaN where unknown
     last: Tensor  # [H, W] disparity of the frame last aligned
-    first_gain: float  # metric: what turns a prediction into scene units by itself
+    first_gain: float  # what turns a prediction into disparity by itself: gain * prediction + shift
+    first_shift: float
     mean: float  # of the first frame's disparity
     spread: float  # its standard deviation
     least: float  # disparity floor: 1 / the deepest depth
@@ -72,10 +75,12 @@ def align_depth(
     state: AlignmentState | None = None,
     *,
     scale: Scale = Scale(),
+    consistent: bool = False,
 ) -> tuple[Tensor, AlignmentState]:
     """Consistent z-depth [T, H, W] in scene units (NaN where unknown), and the state for the next chunk.
 
-    kind 'inverse' fits scale and shift of disparity, 'metric' the scale alone.
+    kind 'inverse' fits scale and shift of disparity, 'metric' the scale alone. consistent: the predictions of
+    all frames share one scale and shift already, and keep it.
     Cutting a clip into chunks changes nothing: the same frames in the same order give the same bytes.
     Raises ValueError when a frame has no known pixel.
     """
@@ -93,6 +98,8 @@ def align_depth(
         if state is None:
             state = _first_frame(raw, kind, scale)
             aligned = state.last
+        elif consistent:
+            aligned, state = _same_scale(raw, kind, state, scale)
         else:
             aligned, state = _next_frame(raw, kind, state)
         # the state keeps what was fitted, not the floored values, or the floor would bias every later fit
@@ -105,22 +112,28 @@ def align_depth(
 def _first_frame(raw: Tensor, kind: Kind, scale: Scale) -> AlignmentState:
     known = raw[~raw.isnan()]
     if kind == "metric":
-        disparity = raw / scale.factor
-        least = 1 / (scale.limit * float(1 / (known / scale.factor).median()))
+        gain, shift = 1 / scale.factor, 0.0
+        least = 1 / (scale.limit * float(1 / (known * gain).median()))
     else:
         far, near = quantile(known, 0.01), quantile(known, 0.99)
         # near + b = far_ratio * (far + b); the median then fixes the factor
+        offset = (near - far) / (scale.far_ratio - 1) - far
+        middle = float((known + offset).median()) * scale.median_depth
         # a flat frame has no range to stretch
-        disparity = (
-            raw - far + (near - far) / (scale.far_ratio - 1)
-            if near > far
-            else torch.where(raw.isnan(), raw, 1)
-        )
+        gain, shift = (1 / middle, float(offset) / middle) if near > far else (0.0, 1 / scale.median_depth)
         least = 1 / (scale.limit * scale.median_depth)
-        disparity = disparity / (disparity[~disparity.isnan()].median() * scale.median_depth)
+    disparity = gain * raw + shift
     mean, spread = _moments(disparity)
-    gain = 1 / scale.factor if kind == "metric" else 1.0
-    return AlignmentState(disparity, disparity, gain, mean, spread, least, 1, 1)
+    return AlignmentState(disparity, disparity, gain, shift, mean, spread, least, 1, 1)
+
+
+def _same_scale(
+    raw: Tensor, kind: Kind, state: AlignmentState, scale: Scale
+) -> tuple[Tensor, AlignmentState]:
+    if state.first_gain == 0:  # flat so far: this frame says what the scale is
+        state = replace(_first_frame(raw, kind, scale), frames=state.frames, keys=state.keys)
+    aligned = state.first_gain * raw + state.first_shift
+    return aligned, replace(state, last=aligned, frames=state.frames + 1)
 
 
 def _next_frame(raw: Tensor, kind: Kind, state: AlignmentState) -> tuple[Tensor, AlignmentState]:
@@ -191,33 +204,6 @@ def quantile(values: Tensor, share: float) -> Tensor:
     """The quantile of any number of values (torch.quantile stops at 16 million)."""
     count = values.numel()
     return values.flatten().kthvalue(1 + round(share * (count - 1))).values
-
-
-def cross_fade_windows(predictions: Iterable[Tensor], overlap: int) -> Iterator[Tensor]:
-    """Join the windows [L, H, W] of a model that predicts inverse depth for several frames at once; streams.
-
-    Each window is fitted as a whole (one scale, one shift, `fit_disparity`) to what it shares with the one
-    before, the `overlap` last frames of it; these are cross-faded linearly, (k + 1) / (overlap + 1) for the
-    later window at shared frame k, so that the two weights sum to 1. Yields the frames that are final after
-    each window.
-    """
-    tail: Tensor | None = None
-    for prediction in predictions:
-        if len(prediction) <= overlap:
-            raise ValueError(
-                f"depth: a window of {len(prediction)} frames cannot overlap its neighbours by {overlap}"
-            )
-        window = prediction
-        if tail is not None and overlap:
-            a, b, _ = fit_disparity(window[:overlap].flatten().double(), tail.flatten().double())
-            window = a * window + b
-            later = torch.arange(1, overlap + 1, dtype=window.dtype, device=window.device) / (overlap + 1)
-            faded = tail + later[:, None, None] * (window[:overlap] - tail)
-            window = torch.cat([faded, window[overlap:]])
-        final, tail = window[: len(window) - overlap], window[len(window) - overlap :]
-        yield final
-    if tail is not None and overlap:
-        yield tail
 
 
 def check_depth(

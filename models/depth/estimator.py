@@ -1,6 +1,7 @@
 """Depth of single frames by any transformers depth-estimation model in a local directory."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class DepthEstimator:
     Depth Pro, GLPN metric), and refuses where neither says it.
     """
 
+    consistent = False
+
     def __init__(
         self, model_dir: str, device: str = "cpu", *, kind: Kind | None = None, batch: int = 8
     ) -> None:
@@ -32,8 +35,8 @@ class DepthEstimator:
         folder = Path(model_dir)
         if not (folder / "config.json").is_file():
             raise ValueError(
-                f"depth: {model_dir!r} is no transformers model directory (no config.json);"
-                " set depth.model to one, or depth.source to 'given'"
+                f"depth: {model_dir!r} is neither a transformers model directory (no config.json) nor a"
+                " diffusers one (no model_index.json); set depth.model to one, or depth.source to 'given'"
             )
         model = AutoModelForDepthEstimation.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
@@ -59,6 +62,10 @@ class DepthEstimator:
         factor = self._side / min(height, width)
         multiple = self._multiple
         return tuple(max(multiple, round(side * factor / multiple) * multiple) for side in (height, width))  # type: ignore[return-value]
+
+    def predict(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """`estimate` of each chunk [t, 3, H, W] of a clip."""
+        return map(self.estimate, chunks)
 
     @torch.inference_mode()
     def estimate(self, video: Tensor) -> Tensor:

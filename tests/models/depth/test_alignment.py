@@ -7,7 +7,6 @@ from recapture.models.depth.alignment import (
     Scale,
     align_depth,
     check_depth,
-    cross_fade_windows,
     fit_disparity,
     quantile,
 )
@@ -146,11 +145,32 @@ def test_fit_recovers_the_affine_map_though_a_third_of_the_pixels_moved():
     assert 0.6 < agreement < 0.8
 
 
-def test_windows_of_a_video_model_join_without_a_jump():
-    truth = random(1, 12, 12) + 0.02 * torch.arange(30).double()[:, None, None]
-    windows = [2 * truth[0:12] + 1, 5 * truth[8:20] - 3, 0.5 * truth[16:30]]
-    joined = torch.cat(list(cross_fade_windows(windows, overlap=4)))
-    torch.testing.assert_close(joined, 2 * truth + 1, rtol=1e-9, atol=1e-9)
+@pytest.mark.parametrize("kind", ["inverse", "metric"])
+def test_a_consistent_clip_keeps_the_first_frames_scale_and_shift(clip, kind):
+    nearing = clip * torch.linspace(1, 2, len(clip)).double()[:, None, None]
+    prediction = 3 * nearing - 0.4 if kind == "inverse" else 1 / nearing
+    scale = Scale(median_depth=4, far_ratio=10)
+    depth, _ = align_depth(prediction, kind, scale=scale, consistent=True)
+    first, _ = align_depth(prediction[:1], kind, scale=scale)
+    x, y = prediction[0].flatten(), 1 / first.flatten()
+    x = 1 / x if kind == "metric" else x
+    a, b = torch.linalg.lstsq(torch.stack([x, torch.ones_like(x)], 1), y[:, None]).solution.flatten()
+    expected = a * (prediction if kind == "inverse" else 1 / prediction) + b
+    torch.testing.assert_close(1 / depth, expected, rtol=1e-9, atol=1e-9)
+    fitted, _ = align_depth(prediction, kind, scale=scale)
+    assert float((depth[-1] / fitted[-1] - 1).abs().max()) > 0.1  # without it the approach is undone or lags
+    state, parts = None, []
+    for part in prediction.split(5):
+        aligned, state = align_depth(part, kind, state, scale=scale, consistent=True)
+        parts.append(aligned)
+    assert torch.equal(torch.cat(parts), depth) and state.frames == len(clip)
+
+
+def test_a_consistent_clip_that_begins_flat_takes_its_scale_from_the_first_frame_that_is_not(clip):
+    prediction = torch.cat([torch.full_like(clip[:2], 0.3), 3 * clip - 0.4])
+    depth, _ = align_depth(prediction, "inverse", consistent=True)
+    expected, _ = align_depth(prediction[2:], "inverse", consistent=True)
+    assert torch.equal(depth[2:], expected) and (depth[:2] == 4).all()
 
 
 def test_unusable_pixels_become_unknown_up_to_the_stated_share():

@@ -1,0 +1,53 @@
+"""Which kind of depth model a directory holds, and that model."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from recapture.models.depth.alignment import Kind
+from recapture.models.depth.estimator import DepthEstimator
+from recapture.models.depth.video import DEPTH_CRAFTER, VideoDepthEstimator, VideoSettings
+from recapture.models.depth.video_load import is_pipeline_directory
+
+
+class DepthModel(Protocol):
+    """What every depth model offers; its predictions go to `align_depth`."""
+
+    @property
+    def kind(self) -> Kind:
+        """What is predicted."""
+        ...
+
+    @property
+    def consistent(self) -> bool:
+        """Whether all frames of a clip share one scale and shift."""
+        ...
+
+    def predict(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Predictions [t', H, W] of a clip that comes in chunks [t, 3, H, W] in [-1, 1], in order."""
+        ...
+
+    def estimate(self, video: Tensor) -> Tensor:
+        """The prediction [T, H, W] for one clip [T, 3, H, W] in [-1, 1]."""
+        ...
+
+
+def open_depth_model(
+    model_dir: str,
+    device: str = "cpu",
+    *,
+    kind: Kind | None = None,
+    batch: int = 8,
+    dtype: torch.dtype = torch.float32,
+    video: VideoSettings = DEPTH_CRAFTER,
+) -> DepthModel:
+    """The depth model in a local directory.
+
+    A directory with a model_index.json is a diffusers pipeline, applied to whole videos (`dtype` and `video`
+    are for it alone); any other is a transformers model, applied frame by frame.
+    """
+    if is_pipeline_directory(model_dir):
+        return VideoDepthEstimator(model_dir, device, kind=kind, batch=batch, dtype=dtype, settings=video)
+    return DepthEstimator(model_dir, device, kind=kind, batch=batch)
