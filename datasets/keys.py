@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import fsspec
 
 KEY_LENGTH = 32
 _BLOCK = 1 << 20
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def content_key(
@@ -23,14 +24,28 @@ def content_key(
 
     inputs: parent stage -> parent key. Raises ValueError for what JSON cannot say exactly (NaN, objects).
     """
-    described = {"stage": stage, "version": version, "config": config, "inputs": inputs, "params": params}
-    return hashlib.sha256(canonical_json(described).encode()).hexdigest()[:KEY_LENGTH]
+    return content_keys(stage, version, config)(inputs, params)
+
+
+def content_keys(
+    stage: str, version: str, config: Mapping[str, Any]
+) -> Callable[[Mapping[str, str], Mapping[str, Any]], str]:
+    """Return content_key of one stage as a function of inputs and params: the rest is written down once."""
+    settings = canonical_json(config)
+    ending = f'"stage":{canonical_json(stage)},"version":{canonical_json(version)}}}'
+
+    def key(inputs: Mapping[str, str], params: Mapping[str, Any]) -> str:
+        own = f'"inputs":{canonical_json(inputs)},"params":{canonical_json(params)}'
+        described = f'{{"config":{settings},{own},{ending}'  # the canonical JSON of all five, names sorted
+        return hashlib.sha256(described.encode()).hexdigest()[:KEY_LENGTH]
+
+    return key
 
 
 def canonical_json(value: Any) -> str:
     """Return JSON with sorted keys and no spaces; equal values give equal text."""
     try:
-        return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _CANONICAL.encode(_plain(value))
     except TypeError as error:
         raise ValueError(f"a key cannot be made of {value!r}: {error}") from None
 
@@ -67,6 +82,8 @@ def _directory_hash(folder: str, state: tuple[tuple[str, int, int], ...]) -> str
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

@@ -10,6 +10,7 @@ import io
 import logging
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain, count
@@ -19,7 +20,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recapture.datasets.storage import open_filesystem, put_file
+from recapture.datasets.storage import list_files, open_filesystem, put_file
 
 logger = logging.getLogger(__name__)
 
@@ -87,17 +88,18 @@ def read_manifest(root: str, dataset: str, stage: str, *, lenient: bool = True) 
 
 def named_keys(root: str, dataset: str, stage: str, keys: Collection[str]) -> set[str]:
     """Return those of the keys that a stage's manifest names."""
+    if not keys:
+        return set()
     filesystem, _ = open_filesystem(root)
-    wanted = set(keys)
-    found: set[str] = set()
-    for path in _paths(root, dataset, stage):
-        if not wanted - found:
-            break
-        try:
-            found |= (wanted - found) & _keys_of_part(filesystem, path)
-        except (pa.ArrowInvalid, OSError):
-            continue
-    return found
+    paths = tuple(_paths(root, dataset, stage))
+    try:
+        return _keys_of_parts(filesystem, paths).intersection(keys)
+    except (pa.ArrowInvalid, OSError):  # one of them; what the others name still counts
+        found: set[str] = set()
+        for path in paths:
+            with suppress(pa.ArrowInvalid, OSError):
+                found |= _keys_of_part(filesystem, path).intersection(keys)
+        return found
 
 
 def compact(root: str, dataset: str, stage: str) -> int:
@@ -165,8 +167,12 @@ def _paths(root: str, dataset: str, stage: str) -> list[str]:
     filesystem, base = open_filesystem(root)
     folder = f"{base}/manifests/{dataset}/{stage}"
     filesystem.invalidate_cache()
-    found = filesystem.find(folder) if filesystem.exists(folder) else []
-    return sorted(path for path in found if path.endswith(".parquet"))
+    return sorted(path for path in list_files(filesystem, folder) if path.endswith(".parquet"))
+
+
+@lru_cache(maxsize=2)
+def _keys_of_parts(filesystem: fsspec.AbstractFileSystem, paths: tuple[str, ...]) -> set[str]:
+    return set[str]().union(*(_keys_of_part(filesystem, path) for path in paths))
 
 
 @lru_cache(maxsize=4096)

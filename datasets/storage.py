@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+BLOCK = 2**20  # bytes held of a file that is copied
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 BUSY = frozenset({errno.EBUSY, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ESTALE})
@@ -41,9 +45,28 @@ def put_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -
     """Write a file so that readers see all of it or nothing: rename on local disks, else a single put."""
     with telling_storage_faults(path, writing=True):
         if isinstance(filesystem, LocalFileSystem):
-            _replace_file(Path(path), content)
+            _replace_file(Path(path), io.BytesIO(content))
         else:
             filesystem.pipe_file(path, content)
+
+
+def put_path(filesystem: fsspec.AbstractFileSystem, path: str, source: Path) -> None:
+    """Write what a local file holds as `put_file` does, a block at a time."""
+    with telling_storage_faults(path, writing=True):
+        if isinstance(filesystem, LocalFileSystem):
+            with source.open("rb") as content:
+                _replace_file(Path(path), content)
+        else:
+            filesystem.put_file(str(source), path)
+
+
+def list_files(filesystem: fsspec.AbstractFileSystem, folder: str) -> list[str]:
+    """Return the paths of the files in a folder without folders; none when it does not exist."""
+    if isinstance(filesystem, LocalFileSystem):
+        with suppress(FileNotFoundError):
+            return [f"{folder}/{name}" for name in os.listdir(folder)]  # noqa: PTH208 - ten times as fast
+        return []
+    return list(filesystem.find(folder)) if filesystem.exists(folder) else []
 
 
 def remove_tree(filesystem: fsspec.AbstractFileSystem, folder: str) -> None:
@@ -94,12 +117,12 @@ def _blame(error: Exception, writing: bool) -> tuple[type[StoreFailed] | None, s
     return None, ""
 
 
-def _replace_file(target: Path, content: bytes) -> None:
+def _replace_file(target: Path, content: BinaryIO) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as stream:
-            stream.write(content)
+            shutil.copyfileobj(content, stream, BLOCK)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(target)

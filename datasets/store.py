@@ -25,10 +25,12 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
 from recapture.datasets.frames import DEFAULT_CHUNK, FrameReader, FrameWriter
+from recapture.datasets.keys import file_hash
 from recapture.datasets.storage import (
     check_plain,
     open_filesystem,
     put_file,
+    put_path,
     remove_tree,
     telling_storage_faults,
 )
@@ -160,7 +162,9 @@ class ArtifactWriter:
         with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
             path = Path(folder) / name
             yield str(path)
-            self.write_bytes(name, path.read_bytes())
+            self._check_name(name)
+            put_path(self._filesystem, f"{self._folder}/{name}", path)
+            self._files[name] = {"bytes": path.stat().st_size, "sha256": file_hash(str(path))}
 
     def frames(self, chunk: int = DEFAULT_CHUNK) -> FrameWriter:
         """Return a writer of per-frame arrays that holds one chunk in memory."""
@@ -213,11 +217,7 @@ class Artifact:
 
     def read_bytes(self, name: str) -> bytes:
         """Read one file and check it against the commit marker; raises ArtifactError when it is damaged."""
-        promised = self._files.get(name)
-        if promised is None:
-            raise ArtifactError(
-                f"artifact {self.key} of stage {self.stage!r} has no file {name!r}; it has {self.names()}"
-            )
+        promised = self._promised(name)
         try:
             content = self._content(name)
         except FileNotFoundError:
@@ -225,6 +225,24 @@ class Artifact:
         if hashlib.sha256(content).hexdigest() != promised["sha256"]:
             raise self._damaged(name, f"{len(content)} bytes with another sha256 than when it was written")
         return content
+
+    @contextmanager
+    def local_path(self, name: str) -> Iterator[str]:
+        """Give a path to read one file at, checked as `read_bytes` does, without holding it in memory."""
+        promised, path = self._promised(name), f"{self._folder}/{name}"
+        with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
+            try:
+                with telling_storage_faults(path, writing=False):
+                    if not isinstance(self._filesystem, LocalFileSystem):
+                        self._filesystem.get_file(path, f"{folder}/{name}")
+                        path = f"{folder}/{name}"
+                    found = file_hash(path)
+            except FileNotFoundError:
+                raise self._damaged(name, "the file is gone") from None
+            if found != promised["sha256"]:
+                size = Path(path).stat().st_size
+                raise self._damaged(name, f"{size} bytes with another sha256 than when it was written")
+            yield path
 
     def read_npz(self, name: str) -> dict[str, np.ndarray]:
         """Read all arrays of an npz; nothing in it is ever executed."""
@@ -245,11 +263,19 @@ class Artifact:
             if present.get(name) != promised["bytes"]:
                 raise self._damaged(name, f"{present.get(name, 'no')} bytes instead of {promised['bytes']}")
 
+    def _promised(self, name: str) -> dict[str, Any]:
+        if name not in self._files:
+            raise ArtifactError(
+                f"artifact {self.key} of stage {self.stage!r} has no file {name!r}; it has {self.names()}"
+            )
+        return self._files[name]
+
     def _content(self, name: str) -> bytes:
         path = f"{self._folder}/{name}"
         with telling_storage_faults(path, writing=False):
-            if isinstance(self._filesystem, LocalFileSystem):
-                return Path(path).read_bytes()  # fsspec takes longer to look at the path than to read
+            if isinstance(self._filesystem, LocalFileSystem):  # fsspec takes longer to look at the path
+                with open(path, "rb", buffering=0) as stream:
+                    return stream.read()
             return bytes(self._filesystem.cat_file(path))
 
     def _present(self) -> dict[str, int]:

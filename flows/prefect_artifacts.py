@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, cast
 from uuid import UUID
@@ -12,20 +13,27 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from recapture.tasks.credentials import without_credentials
 
 logger = logging.getLogger(__name__)
+PAUSE_SECONDS = 1.0
 
 
 class JobArtifacts:
     """A Prefect server that is away is said once, and asked again only for the summary: the job goes on."""
 
     def __init__(self, flow: str, description: str) -> None:
-        self._flow, self._away = flow, False
+        self._flow, self._away, self._moved = flow, False, 0.0
         self._bar = self._ask(
             lambda: create_progress_artifact(0.0, key=f"{flow}-progress", description=description)
         )
 
     def progress(self, percent: float) -> None:
-        """Move the bar."""
-        if self._bar is not None and not self._away:
+        """Move the bar, once a second at the most; its end is always shown."""
+        now = time.monotonic()
+        if (
+            self._bar is not None
+            and not self._away
+            and (now - self._moved >= PAUSE_SECONDS or percent >= 100)
+        ):
+            self._moved = now
             self._ask(lambda: update_progress_artifact(artifact_id=cast(UUID, self._bar), progress=percent))
 
     def summary(self, markdown: str) -> None:

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
+from prefect.utilities.annotations import quote
 
 from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig
@@ -61,15 +62,15 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
                 shard: Callable[..., Any] = run_shard.with_options(
                     name=stage.name, task_run_name=f"{stage.name} {number + 1}: {len(items)} items"
                 )
-                state = shard(
-                    stage=stage,
-                    items=items,
+                state = shard(  # quoted: Prefect would look for futures in every clip of every item
+                    stage=quote(stage),
+                    items=quote(items),
                     number=number,
                     run_id=run_id,
-                    config=config,
-                    store=store,
-                    executor=executor,
-                    on_outcome=progress.advance,
+                    config=quote(config),
+                    store=quote(store),
+                    executor=quote(executor),
+                    on_outcome=quote(progress.advance),
                     return_state=True,
                 )
             outcomes: list[Outcome] = state.result()

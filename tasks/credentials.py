@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 
 USER_AND_PASSWORD = re.compile(r"://[^/\s\"'<>?#]*@")
 SECRET_PARAMETER = re.compile(
@@ -21,7 +22,20 @@ def without_credentials(text: str) -> str:
     That is the users, passwords and signatures of the URIs in it, and the values of environment variables
     that are named as secrets are.
     """
-    for name, value in os.environ.items():
-        if len(value) >= SHORTEST_SECRET and value in text and SECRET_VARIABLE.search(name):
+    return credentials_remover()(text)
+
+
+def credentials_remover() -> Callable[[str], str]:
+    """Return without_credentials for many texts: the environment is read once."""
+    secrets = [
+        value
+        for name, value in os.environ.items()
+        if len(value) >= SHORTEST_SECRET and SECRET_VARIABLE.search(name)
+    ]
+
+    def removed(text: str) -> str:
+        for value in secrets:
             text = text.replace(value, "***")
-    return SECRET_PARAMETER.sub(r"\1***", USER_AND_PASSWORD.sub("://", text))
+        return SECRET_PARAMETER.sub(r"\1***", USER_AND_PASSWORD.sub("://", text))
+
+    return removed

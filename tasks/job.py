@@ -14,7 +14,7 @@ from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
 from recapture.conf.section import Section
 from recapture.datasets.clips import Clip, Rejected, scan
-from recapture.datasets.keys import content_key
+from recapture.datasets.keys import content_keys
 from recapture.tasks.behind_mask import StillCameraStage, behind_mask
 from recapture.tasks.credentials import without_credentials
 from recapture.tasks.deliver import DeliverStage
@@ -27,6 +27,7 @@ from recapture.tasks.packing import FILL, filling_order, pack_earlier
 from recapture.tasks.preview import PreviewStage
 from recapture.tasks.prompts import with_prompts
 from recapture.tasks.render import RenderStage
+from recapture.tasks.revision import models_looked_at_once
 from recapture.tasks.stage import Item, Resources, Stage
 
 
@@ -162,31 +163,35 @@ def plan_stages(
     """
     keys: dict[tuple[str, str], str] = {}
     in_order = filling_order(config)
+    described = {clip.id: asdict(clip) for clip in clips}
     for stage in stages:
-        trajectories = in_order if stage.name == FILL else config.trajectories
+        along = in_order if stage.name == FILL else config.trajectories
+        trajectories = along if stage.per_trajectory else (None,)
+        dumped = [one.model_dump(mode="json") if one else None for one in trajectories]
+        key_of = content_keys(stage.name, stage.version, keyed(stage.config))
         items = []
-        for clip in clips:
-            for place, trajectory in enumerate(trajectories if stage.per_trajectory else (None,)):
-                name = item_name(clip, trajectory)
-                inputs = {
-                    parent: keys.get((parent, name)) or keys[parent, clip.id] for parent in stage.parents
-                }
-                identity = stage.identity(clip, trajectory)
-                rank = {}
-                if stage.name == FILL:
-                    earlier = [item_name(clip, before) for before in in_order[:place]]
-                    packed = pack_earlier(config, earlier, keys, lost)
-                    inputs, identity = {**inputs, **packed.inputs}, {**identity, **packed.identity}
-                    rank = {"rank": packed.rank} if packed.rank else {}
-                key = content_key(stage.name, stage.version, keyed(stage.config), inputs, identity)
-                params = {
-                    "clip": asdict(clip),
-                    "trajectory": trajectory.model_dump(mode="json") if trajectory else None,
-                    "label": trajectory.label if trajectory else "",
-                    **rank,
-                }
-                keys[stage.name, name] = key
-                items.append(Item(clip.id, name, key, inputs, params))
+        with models_looked_at_once():
+            for clip in clips:
+                for place, trajectory in enumerate(trajectories):
+                    name = item_name(clip, trajectory)
+                    inputs = {
+                        parent: keys.get((parent, name)) or keys[parent, clip.id] for parent in stage.parents
+                    }
+                    identity = stage.identity(clip, trajectory)
+                    rank = {}
+                    if stage.name == FILL:
+                        earlier = [item_name(clip, before) for before in in_order[:place]]
+                        packed = pack_earlier(config, earlier, keys, lost)
+                        inputs, identity = {**inputs, **packed.inputs}, {**identity, **packed.identity}
+                        rank = {"rank": packed.rank} if packed.rank else {}
+                    params = {
+                        "clip": described[clip.id],
+                        "trajectory": dumped[place],
+                        "label": trajectory.label if trajectory else "",
+                        **rank,
+                    }
+                    key = keys[stage.name, name] = key_of(inputs, identity)
+                    items.append(Item(clip.id, name, key, inputs, params))
         yield StagePlan(stage, tuple(items))
 
 

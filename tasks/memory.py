@@ -7,6 +7,8 @@ import logging
 import statistics
 import subprocess
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +27,40 @@ from recapture.tasks.tracking import Tracker, start_run
 logger = logging.getLogger(__name__)
 
 TABLE_ROWS = 2000
+PAUSE_SECONDS = 1.0
 PARAMETERS = ("dataset.name", "dataset.uri", "depth.source", "fill.method", "ingest.short_side", "seed")
+
+
+class _StageRun:
+    """A stage's run: every shard that made something is told at once, others once a second at the most."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker, self.seen = tracker, list[Outcome]()
+        self._statuses, self._made = Counter[str](), list[Outcome]()
+        self._told, self._moment = 0, 0.0
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        self.seen.extend(outcomes)
+        self._statuses.update(outcome.status for outcome in outcomes)
+        self._made += [outcome for outcome in outcomes if outcome.status == "ok"]
+        idle = all(outcome.status == "reused" for outcome in outcomes)
+        if not idle or time.monotonic() - self._moment >= PAUSE_SECONDS:
+            self.tell()
+
+    def tell(self) -> None:
+        """Log the counts and costs so far, unless they are logged already."""
+        if self._told == len(self.seen):
+            return
+        self._told, self._moment = len(self.seen), time.monotonic()
+        numbers = {f"items_{status}": float(number) for status, number in self._statuses.items()}
+        if self._made:
+            numbers |= {
+                "seconds_median": statistics.median(outcome.seconds for outcome in self._made),
+                "seconds_total": sum(outcome.seconds for outcome in self._made),
+                "bytes_total": sum(outcome.bytes for outcome in self._made),
+                "vram_peak_mb": max(outcome.vram_peak_mb for outcome in self._made),
+            }
+        self.tracker.metrics(numbers, step=self._told)
 
 
 class JobMemory:
@@ -34,7 +69,7 @@ class JobMemory:
     def __init__(
         self, job: Job, run_id: str, uri: str | None, artifact_root: str | None, *, name: str = "recapture"
     ) -> None:
-        self._job, self._children = job, dict[str, tuple[Tracker, list[Outcome]]]()
+        self._job, self._children = job, dict[str, _StageRun]()
         self._tags = {"dataset": job.config.dataset.name, "recapture_run": run_id, **code_version()}
         self._run = start_run(
             uri,
@@ -68,31 +103,18 @@ class JobMemory:
         if stage.name not in self._children:
             self._finish_stage(failed=False)
             tags = {**self._tags, "stage": stage.name, "stage_version": stage.version}
-            self._children[stage.name] = (self._run.child(stage.name, tags), [])
+            self._children[stage.name] = _StageRun(self._run.child(stage.name, tags))
 
     def _finish_stage(self, failed: bool) -> None:
         if self._children:
-            last, _ = list(self._children.values())[-1]
-            last.finish(failed)
+            last = list(self._children.values())[-1]
+            last.tell()
+            last.tracker.finish(failed)
 
     def stage(self, stage: Stage, outcomes: Sequence[Outcome]) -> None:
         """Remember what came of one shard of a stage."""
         self.begin(stage)
-        child, seen = self._children[stage.name]
-        seen.extend(outcomes)
-        counts = {
-            f"items_{status}": sum(o.status == status for o in seen) for status in {o.status for o in seen}
-        }
-        made = [outcome for outcome in seen if outcome.status == "ok"]
-        costs = {}
-        if made:
-            costs = {
-                "seconds_median": statistics.median(outcome.seconds for outcome in made),
-                "seconds_total": sum(outcome.seconds for outcome in made),
-                "bytes_total": sum(outcome.bytes for outcome in made),
-                "vram_peak_mb": max(outcome.vram_peak_mb for outcome in made),
-            }
-        child.metrics({**counts, **costs}, step=len(seen))
+        self._children[stage.name].add(outcomes)
 
     def replan(self, job: Job) -> None:
         """Take the job with the keys that its artifacts have in the end."""
@@ -103,8 +125,9 @@ class JobMemory:
         summary.mlflow_run = self.mlflow_run
         if self.mlflow_run is None:
             return
-        for name, (child, outcomes) in self._children.items():
-            child.table([_table_row(outcome) for outcome in outcomes[:TABLE_ROWS]], f"{name}.json")
+        for name, child in self._children.items():
+            child.tell()
+            child.tracker.table([_table_row(outcome) for outcome in child.seen[:TABLE_ROWS]], f"{name}.json")
         means = method_table(summary.metrics)
         self._run.metrics(
             {

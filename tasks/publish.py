@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import fsspec
 
@@ -37,12 +38,14 @@ def publish(
         }
         text = json.dumps(record, indent=2, sort_keys=True, allow_nan=True)
         record_file = f"{folder}/{RECORD}"
-        if filesystem.exists(record_file) and filesystem.cat_file(record_file) == text.encode():
-            continue
+        with suppress(FileNotFoundError):
+            if filesystem.cat_file(record_file) == text.encode():
+                continue
         artifact = store.open(stage, item.key)
         filesystem.makedirs(folder, exist_ok=True)
         for file in artifact.names():
-            filesystem.pipe_file(f"{folder}/{file}", artifact.read_bytes(file))
+            with artifact.local_path(file) as path:
+                filesystem.put_file(path, f"{folder}/{file}")
         filesystem.pipe_file(record_file, text.encode())
         copied += 1
     return copied

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import recapture
@@ -11,6 +14,7 @@ from recapture.datasets.keys import directory_hash, file_hash
 
 WEIGHTS = Path(recapture.__file__).parent / "weights"
 _EMBEDDED = {"fill.base": "base", "depth.model": "depth"}
+_seen: ContextVar[dict[str, str] | None] = ContextVar("seen", default=None)
 
 
 def model_path(setting: str, value: str) -> str:
@@ -18,10 +22,29 @@ def model_path(setting: str, value: str) -> str:
     return str(WEIGHTS / _EMBEDDED[setting]) if value == EMBEDDED and setting in _EMBEDDED else value
 
 
+@contextmanager
+def models_looked_at_once() -> Iterator[None]:
+    """Within it, model_revision looks at a model the first time only: a plan asks once a clip."""
+    token = _seen.set({})
+    try:
+        yield
+    finally:
+        _seen.reset(token)
+
+
 def model_revision(setting: str, value: str) -> str:
     """Return the hash of a model directory or file; raise UserError naming the setting when there is none."""
+    seen = _seen.get()
+    path = model_path(setting, value)
+    if seen is None:
+        return _revision(setting, path)
+    if path not in seen:
+        seen[path] = _revision(setting, path)
+    return seen[path]
+
+
+def _revision(setting: str, path: str) -> str:
     try:
-        path = model_path(setting, value)
         return file_hash(path) if Path(path).is_file() else directory_hash(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{setting}: {error}; name a local model") from error

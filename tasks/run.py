@@ -131,7 +131,7 @@ def _run_stage(
         else:
             there = plan.committed.get(item.key)
             metrics = twins[item.key] if there is None else there.metrics
-            settle(replace(_outcome(stage, item, "reused"), metrics=metrics))
+            settle(_outcome(stage, item, "reused", metrics=metrics))
     return [settled[item.name] for item in items]
 
 
@@ -157,8 +157,8 @@ def _adopted(
 
     Another dataset has made them, or a run that was killed before it could say so.
     """
-    named = named_keys(store.root, dataset, stage.name, plan.committed.keys())
-    unnamed = {item.key: item for item in plan.reused if item.key in plan.committed.keys() - named}
+    unnamed_keys = plan.committed.keys() - named_keys(store.root, dataset, stage.name, plan.committed.keys())
+    unnamed = {item.key: item for item in plan.reused if item.key in unnamed_keys}
     return [
         _row(
             stage,
@@ -174,8 +174,16 @@ def _adopted(
     ]
 
 
-def _outcome(stage: Stage, item: Item, status: Status, error_type: str = "", error: str = "") -> Outcome:
-    return Outcome(item.name, item.clip_id, item.key, stage.name, status, error_type, error, attempts=0)
+def _outcome(
+    stage: Stage,
+    item: Item,
+    status: Status,
+    error_type: str = "",
+    error: str = "",
+    metrics: Mapping[str, float] | None = None,
+) -> Outcome:
+    name, clip, key = item.name, item.clip_id, item.key
+    return Outcome(name, clip, key, stage.name, status, error_type, error, attempts=0, metrics=metrics or {})
 
 
 def _quarantine(store: ArtifactStore, dataset: str, run_id: str, outcome: Outcome) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from recapture.tasks.credentials import without_credentials
+from recapture.tasks.credentials import credentials_remover, without_credentials
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,7 +128,12 @@ class Tracker:
     def table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
         """Log a table, one mapping a row."""
         names = dict.fromkeys(name for row in rows for name in row)
-        columns = {name: [_shown(row.get(name)) for row in rows] for name in names}
+        remove = credentials_remover()
+        shown = ({name: remove(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
+        columns: dict[str, list[Any]] = {name: [] for name in names}
+        for row in shown:
+            for name, column in columns.items():
+                column.append(row.get(name))
         if columns:
             self._call(file, lambda client: client.log_table(self.run_id, columns, file))
 
@@ -207,10 +212,6 @@ def resume_run(uri: str | None, run_id: str | None) -> Tracker:
 def metric_name(name: str) -> str:
     """Return a name that MLflow accepts."""
     return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
-
-
-def _shown(value: Any) -> Any:
-    return without_credentials(value) if isinstance(value, str) else value
 
 
 def _is_refusal(error: Exception) -> bool:
