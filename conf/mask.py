@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,11 @@ class MaskConfig(Section):
     dilate: int = Field(
         2, ge=0, le=256, description="Pixels of the working size by which masks and objects grow."
     )
+    replace: bool | None = Field(
+        None,
+        description="Something new stands where the mask is: it hides what is behind it from a new camera, "
+        "and nothing that other frames saw takes its place. null: where a prompt or a first frame is given.",
+    )
     outpaint: OutpaintConfig = OutpaintConfig()
     keep_first_frame: bool = Field(False, description="The first frame is known; only later ones are masked.")
     first_frame: str | None = Field(
@@ -58,6 +63,17 @@ class MaskConfig(Section):
     def given(self) -> bool:
         """Return whether anything is to be redrawn."""
         return self.uri is not None or bool(self.objects) or self.outpaint.any
+
+    @property
+    def replaces(self) -> bool:
+        """Return whether something new stands where the mask is, rather than nothing any more."""
+        if self.replace is not None:
+            return self.replace
+        return any(given is not None for given in (self.prompt, self.prompts, self.first_frame))
+
+    def keyed(self) -> dict[str, Any]:
+        """Return the settings as content keys hold them; `replaces` is up to whoever reads it."""
+        return self.model_dump(mode="json", exclude={"replace"})
 
     @model_validator(mode="after")
     def _something_is_redrawn(self) -> Self:

@@ -100,8 +100,10 @@ class StillCameraStage:
             for start in range(0, masked.meta["frames"], CHUNK):
                 source = masked.frames().read(start, min(start + CHUNK, masked.meta["frames"]))
                 visible = ~source["edit"]
+                edit = {"edit": ~visible & source["replaced"]} if "replaced" in source else {}
                 holes.append(1.0 - visible[:, :height, :width].mean(axis=(1, 2)))
                 writer.append(
+                    **edit,
                     rgb=np.where(visible[..., None], source["rgb"], np.uint8(GREY)),
                     visible=visible,
                     depth=np.where(visible & source["known"], source["depth"], np.float32(np.inf)),
@@ -112,4 +114,6 @@ class StillCameraStage:
         output.write_npz("cameras.npz", **cameras, source_frame=np.arange(len(hole_share)))
         output.write_npz("per_frame.npz", hole_share=hole_share)
         output.meta.update(pivot_depth=masked.meta["pivot_depth"], frames=len(hole_share))
+        if edit:
+            output.meta.update(edited=True)
         return {"hole_share": float(hole_share.mean()), "hole_share_max": float(hole_share.max())}

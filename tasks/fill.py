@@ -15,6 +15,7 @@ from recapture.datasets.clips import Clip
 from recapture.datasets.store import Artifact, ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.diffusion import DiffusionFiller
+from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.packed import Candidate, FinishedView, Packing
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import Filler, RenderedView, SourceView
@@ -70,8 +71,9 @@ class FillStage:
         joins: dict[str, WindowJoin] = {}
         with output.frames() as writer:
             for span in spans:
-                view, source = scene.read(np.array(span.indices()))
-                filled = self._fill(view, source, clip.caption, earlier.read(span))
+                frames = np.array(span.indices())
+                view, source = scene.read(frames)
+                filled = self._fill(view, source, scene.edit(frames), clip.caption, earlier.read(span))
                 packed.append([span.start + candidate.time for candidate in filled.packed])
                 writer.append(
                     **{
@@ -86,13 +88,22 @@ class FillStage:
         return {"windows": float(len(spans)), "packed_frames": float(sum(map(len, packed)))}
 
     def _fill(
-        self, view: RenderedView, source: SourceView, caption: str, earlier: Sequence[FinishedView]
+        self,
+        view: RenderedView,
+        source: SourceView,
+        edit: Tensor | None,
+        caption: str,
+        earlier: Sequence[FinishedView],
     ) -> _FilledWindow:
         if not isinstance(self._filler, DiffusionFiller):
             return _FilledWindow({"rgb": self._filler.fill(view, source, caption=caption, seed=self.seed)})
         if self.config.propagate:
             view = propagate_static(view, source)
-        filled = self._filler.fill_both(view, caption=caption, seed=self.seed, packed=earlier)
+        given: dict[str, Any] = {"caption": caption, "seed": self.seed, "packed": earlier}
+        if edit is None:
+            filled = self._filler.fill_both(view, **given)
+        else:
+            filled = fill_edited(self._filler, view, edit, **given)
         packed = tuple(candidate for window in filled.packed for candidate in window)
         if not self.config.feather:
             return _FilledWindow({"rgb": filled.unpasted}, packed)

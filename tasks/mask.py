@@ -77,7 +77,10 @@ class MaskStage:
 
     Per frame: rgb uint8 [T,H,W,3] (the source; grey in margins), edit bool [T,H,W] (True: to be redrawn),
     depth float32 [T,H,W], known bool [T,H,W]. known leaves a ring of one pixel about the edit: a renderer
-    samples up to half a pixel beyond what is known. cameras.npz: the source's, shifted by the margins.
+    samples up to half a pixel beyond what is known. Where something new is to stand in the edit, also
+    replaced bool [T,H,W], the edit without margins, and lifted bool [T,H,W], what of it was there before it
+    was grown: that is what stands in the way of a new camera. depth is 0 then where it was not known.
+    cameras.npz: the source's, shifted by the margins.
     """
 
     settings: MaskConfig
@@ -95,10 +98,11 @@ class MaskStage:
 
     def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
         finders = {"uri": find_mask, "first_frame": find_first_frame}
-        return {
+        files = {
             setting: _hash_or_none(finder, getattr(self.settings, setting), clip)
             for setting, finder in finders.items()
         }
+        return {**files, "replaces": True} if self.settings.replaces else files
 
     def setup(self) -> None:
         """Nothing to load."""
@@ -108,20 +112,29 @@ class MaskStage:
         ingest, depth = inputs["ingest"], inputs["depth"]
         canvas = Canvas.of(ingest.meta["content"], self.settings.outpaint)
         edits = self._edits(clip, ingest)
+        side = 2 * self.settings.dilate + 1
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
         shares = []
         with output.frames() as writer:
             for start in range(0, ingest.meta["frames"], CHUNK):
                 frames = np.arange(start, min(start + CHUNK, ingest.meta["frames"]))
                 source = read_frames(ingest, frames) | read_frames(depth, frames)
-                edit = np.stack([_next(edits, clip) for _ in frames])
+                core = np.stack([_next(edits, clip) for _ in frames])
+                edit = _grown(core, disc)
                 if start == 0 and self._first_frame_is_known:
-                    edit[0] = False
+                    edit[0] = core[0] = False
                 if start == 0 and self.settings.first_frame is not None:
                     source["rgb"][0] = self._first_frame(clip, ingest)
                 placed = canvas.place(edit, True)
                 content = placed[:, : canvas.size.content_height, : canvas.size.content_width]
                 shares.append(content.mean(axis=(1, 2)))
+                replaced = {}
+                if self.settings.replaces:
+                    replaced["replaced"] = canvas.place(edit, False, False)
+                    replaced["lifted"] = canvas.place(core, False, False)
+                    source["depth"] = np.where(source["known"], source["depth"], np.float32(0.0))
                 writer.append(
+                    **replaced,
                     rgb=canvas.place(source["rgb"], GREY),
                     edit=placed,
                     depth=canvas.place(source["depth"], 0.0, 0.0),
@@ -141,7 +154,7 @@ class MaskStage:
         return self.settings.keep_first_frame or self.settings.first_frame is not None
 
     def _edits(self, clip: Clip, ingest: Artifact) -> Iterator[np.ndarray]:
-        """Yield [height,width] bool of each ingested frame: mask and objects together, grown."""
+        """Yield [height,width] bool of each ingested frame: mask and objects together."""
         height, width = ingest.meta["content"]
         first, count = ingest.meta["first_frame"], ingest.meta["frames"]
         wanted = range(first, first + count)
@@ -156,10 +169,8 @@ class MaskStage:
             sources.append(_objects(self.settings.objects, clip, wanted, height, width))
         if not sources:
             yield from (np.zeros((height, width), dtype=bool) for _ in wanted)
-        side = 2 * self.settings.dilate + 1
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
         for parts in zip(*sources):
-            yield _grown(np.logical_or.reduce(parts)[None], disc)[0]
+            yield np.logical_or.reduce(parts)
 
     def _first_frame(self, clip: Clip, ingest: Artifact) -> np.ndarray:
         assert self.settings.first_frame is not None

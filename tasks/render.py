@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from recapture.conf.schema import RenderConfig, TrajectoryConfig
 from recapture.datasets.clips import Clip
 from recapture.datasets.store import Artifact, ArtifactWriter
+from recapture.models.fill.edited import replaced_in
 from recapture.models.geometry.rasterize import render
 from recapture.tasks.convert import stage_device, to_frames, to_video
 from recapture.tasks.ingest import content_known
@@ -27,6 +29,9 @@ class RenderStage:
     Per frame: rgb uint8 [T,H,W,3] (grey in holes), visible bool [T,H,W], depth float32 [T,H,W] (inf where
     nothing is), stretch float16 [T,H,W]. cameras.npz: intrinsics, world_to_camera, source_frame of the path,
     size (width, height) of the clip's picture in these pixels.
+
+    Of a masked clip in which something new is to stand, also edit bool [T,H,W]: where the new camera sees
+    what is to be replaced. That is a hole, and hides what is behind it.
     """
 
     config: RenderConfig
@@ -57,22 +62,31 @@ class RenderStage:
                 part = slice(start, start + self.config.chunk)
                 shown = path.source_frame[part]
                 source = read_frames(ingest, shown.numpy()) | read_frames(depth, shown.numpy())
+                known, video = source["known"] & content, to_video(source["rgb"], device)
+                if "lifted" in source:
+                    known |= source["lifted"] & content
+                    video = torch.cat([video, _mark(source["lifted"], device)], dim=1)
                 rendered = render(
-                    to_video(source["rgb"], device),
+                    video,
                     torch.from_numpy(source["depth"]).to(device),
                     cameras.intrinsics[shown].float().to(device),
                     cameras.world_to_camera[shown].double().to(device),
                     path.intrinsics[part].float().to(device),
                     path.world_to_camera[part].double().to(device),
                     size=size,
-                    known=torch.from_numpy(source["known"] & content).to(device),
+                    known=torch.from_numpy(known).to(device),
                     break_ratio=self.config.break_ratio,
                     shell=self.config.shell,
                     max_stretch=self.config.max_stretch,
                 )
+                edit = {}
+                if "lifted" in source:
+                    rendered, replaced = replaced_in(rendered)
+                    edit["edit"] = replaced.cpu().numpy()
                 visible = rendered.visible.cpu().numpy()
                 hole_share.append(1.0 - visible[:, content].mean(axis=1))
                 writer.append(
+                    **edit,
                     rgb=to_frames(rendered.video),
                     visible=visible,
                     depth=rendered.depth.float().cpu().numpy(),
@@ -88,4 +102,11 @@ class RenderStage:
         )
         output.write_npz("per_frame.npz", hole_share=holes)
         output.meta.update(pivot_depth=depth.meta["pivot_depth"], frames=len(holes))
+        if edit:
+            output.meta.update(edited=True)
         return {"hole_share": float(holes.mean()), "hole_share_max": float(holes.max())}
+
+
+def _mark(lifted: np.ndarray, device: torch.device) -> Tensor:
+    """[T,H,W] bool as a channel [T,1,H,W] that is rendered along."""
+    return torch.from_numpy(lifted).to(device)[:, None].float()

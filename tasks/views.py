@@ -47,6 +47,11 @@ class SceneReader:
             (shown - int(stretch[0])).to(self._device),
         )
 
+    def edit(self, frames: np.ndarray) -> Tensor | None:
+        """Return where the view at the frames [t] shows what is to be replaced, [t,H,W]; None for no edit."""
+        render = self._inputs["render"]
+        return self._tensor(read_frames(render, frames)["edit"]) if "edited" in render.meta else None
+
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
 

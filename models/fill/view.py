@@ -1,8 +1,9 @@
 """What a filler is given: the source clip, and the clip rendered along a new trajectory, with holes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -16,6 +17,17 @@ class RenderedView:
     stretch: Tensor  # [T, H, W] >= 1, how much a source pixel is magnified there (area ratio)
     intrinsics: Tensor  # [T, 3, 3] pixels
     world_to_camera: Tensor  # [T, 4, 4] OpenCV
+
+
+def hide(view: RenderedView, hole: Tensor) -> RenderedView:
+    """The view with holes where hole [T, H, W] is True, too."""
+    visible = view.visible & ~hole
+    return replace(
+        view,
+        video=torch.where(visible[:, None], view.video, torch.zeros_like(view.video)),
+        visible=visible,
+        depth=torch.where(visible, view.depth, torch.full_like(view.depth, torch.inf)),
+    )
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,18 @@ from recapture.datasets.clips import open_clip
 from recapture.datasets.store import ArtifactStore
 from recapture.models.fill.classical import fill_classical
 from recapture.models.fill.propagate import propagate_static
+from recapture.models.geometry.rasterize import render
 from recapture.tasks.behind_mask import with_still_camera
 from recapture.tasks.convert import to_frames
 from recapture.tasks.job import inpaint_stages, plan_job, recapture_stages
-from recapture.tasks.views import SceneReader
+from recapture.tasks.views import SceneReader, path_of, read_frames
 from recapture.tasks.worker import work
 
 FRAMES, HEIGHT, WIDTH = 17, 48, 64
 SCENE = f"scenes://?count=1&seed=3&frames=5&height={HEIGHT}&width={WIDTH}"
 INPAINT = ("ingest", "depth", "mask", "render")
+CAMERAS = ("intrinsics", "world_to_camera")
+PROMPT = ("--mask.prompt", "a blue box")
 MOVES = "[{preset: orbit_right, angle_degrees: 12, mode: direct}, {preset: dolly_in, distance: 0.3}]"
 
 
@@ -102,11 +105,11 @@ def frames_of(artifact):
 
 def views(artifacts, masked=True):
     """Yield the rendered view and the source view of each rendered item."""
-    for (stage, item), render in artifacts.items():
+    for (stage, item), rendered in artifacts.items():
         if stage == "render":
             clip = item.partition("@")[0]
             source = {name: artifacts["mask" if masked else name, clip] for name in ("ingest", "depth")}
-            reader = SceneReader(source | {"render": render}, torch.device("cpu"))
+            reader = SceneReader(source | {"render": rendered}, torch.device("cpu"))
             yield reader.read(np.arange(reader.frames))
 
 
@@ -117,8 +120,9 @@ def reddest(video, where):
 
 @pytest.mark.parametrize("margins", ["{}", "{left: 0.2, bottom: 0.3}"])  # they are grey, so partly red
 @pytest.mark.parametrize("stages", [inpaint_stages, recapture_stages])
-def test_nothing_under_the_mask_ever_comes_back(config, stages, margins):
-    artifacts = made(config("--mask.outpaint", margins), stages, INPAINT)
+@pytest.mark.parametrize("more", [(), PROMPT])
+def test_nothing_under_the_mask_ever_comes_back(config, stages, margins, more):
+    artifacts = made(config("--mask.outpaint", margins, *more), stages, INPAINT)
     for view, source in views(artifacts):
         gathered = propagate_static(view, source)
         assert reddest(view.video, view.visible) == 0
@@ -164,6 +168,52 @@ def test_the_mask_grows_by_so_many_pixels(config):
         grid = np.mgrid[:HEIGHT, :WIDTH]
         near = ((grid[0][..., None] - rows) ** 2 + (grid[1][..., None] - columns) ** 2).min(-1)
         assert edit[t][near <= 8].all() and not edit[t][near > 3**2 + 1].any()
+
+
+@pytest.mark.parametrize("margins", ["{}", "{left: 0.2, bottom: 0.3}"])
+def test_what_is_replaced_hides_what_is_behind_it_from_a_new_camera(config, margins):
+    words = ("--mask.outpaint", margins)
+    removed, replaced = (made(config(*words, *more), recapture_stages, INPAINT) for more in ((), PROMPT))
+    for (stage, item), artifact in replaced.items():
+        if stage != "render":
+            continue
+        found, before = frames_of(artifact), frames_of(removed[stage, item])
+        mask = replaced["mask", "thing"]
+        source = read_frames(mask, path_of(artifact)["source_frame"].numpy())
+        cameras = [torch.from_numpy(mask.read_npz("cameras.npz")[name]) for name in CAMERAS]
+        shown = path_of(artifact)["source_frame"]
+        thing = render(  # the thing alone, among everything that may stand before it
+            torch.from_numpy(source["lifted"])[:, None].float().expand(-1, 3, -1, -1),
+            torch.from_numpy(source["depth"]),
+            *(camera[shown] for camera in cameras),
+            *(path_of(artifact)[name] for name in CAMERAS),
+            known=torch.from_numpy(source["known"] | source["lifted"]),
+        )
+        seen = (thing.visible & (thing.video[:, 0] > 0)).numpy()
+        assert seen.any() and not (found["visible"] & seen).any() and found["edit"][seen].all()
+        assert not (found["edit"] & found["visible"]).any()
+        assert (before["visible"] & seen).any()  # removed, it would let the wall behind it through
+        assert (found["rgb"][~found["visible"]] == 128).all()
+        assert np.isinf(found["depth"][~found["visible"]]).all()
+        both = found["visible"] & before["visible"]
+        assert both.mean() > 0.3 and (found["rgb"][both] == before["rgb"][both]).mean() > 0.99
+
+
+def test_with_still_cameras_what_is_replaced_is_the_mask_without_the_margins(config):
+    words = ("--mask.outpaint", "{left: 0.25}", "--mask.dilate", "2", *PROMPT)
+    artifacts = made(config(*words), inpaint_stages, INPAINT)
+    edit, mask = (
+        frames_of(artifacts["render", "thing@inpaint"])["edit"],
+        frames_of(artifacts["mask", "thing"]),
+    )
+    margin = round(0.25 * WIDTH)
+    assert not edit[:, :, :margin].any() and mask["edit"][:, :HEIGHT, :margin].all()
+    inside = np.s_[:, :HEIGHT, margin : margin + WIDTH]
+    assert (edit[inside] == mask["edit"][inside]).all() and edit.sum() > things().sum()
+    assert (mask["lifted"][inside] == things()).all()
+    plain = made(config(*words[:4]), inpaint_stages, INPAINT)
+    assert set(frames_of(plain["mask", "thing"])) == {"rgb", "edit", "depth", "known"}
+    assert "edit" not in frames_of(plain["render", "thing@inpaint"])
 
 
 def test_known_pixels_never_touch_the_edit(config):
@@ -242,7 +292,12 @@ def test_objects_of_the_clip_itself_are_redrawn(tmp_path):
 def test_keys_follow_the_pixels_of_the_mask_and_the_words_of_the_prompt(config, tmp_path):
     plain = keys(config())
     prompted = keys(config("--mask.prompt", "a blue sphere"))
-    assert {name for name in plain if plain[name] != prompted[name]} == {"fill", "measure", "deliver"}
+    assert {name for name in plain if plain[name] == prompted[name]} == {"ingest", "depth"}
+    other = keys(config("--mask.prompt", "a red sphere"))
+    assert {name for name in plain if other[name] != prompted[name]} == {"fill", "measure", "deliver"}
+    removed = keys(config("--mask.prompt", "a blue sphere", "--mask.replace", "false"))
+    assert {name for name in plain if plain[name] != removed[name]} == {"fill", "measure", "deliver"}
+    assert keys(config("--mask.replace", "false")) == plain
     np.savez(tmp_path / "elsewhere.npz", mask=things())
     assert keys(config("--mask.uri", str(tmp_path / "elsewhere.npz"))) == plain
     np.savez(tmp_path / "elsewhere.npz", mask=~things())
