@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from recapture.datasets.storage import open_filesystem, put_file
-from recapture.datasets.store import META, ArtifactError, ArtifactStore, dump_npz
+from recapture.datasets.store import META, ArtifactDamaged, ArtifactError, ArtifactStore, dump_npz
 
 KEY = "0123456789abcdef" * 2
 OTHER = "fedcba9876543210" * 2
@@ -207,6 +208,37 @@ def test_a_library_that_writes_files_gets_a_local_path(store):
     with store.create("deliver", KEY) as output, output.local_file("v.mp4") as path:
         Path(path).write_bytes(b"video")
     assert store.open("deliver", KEY).read_bytes("v.mp4") == b"video"
+
+
+def test_a_file_can_be_read_at_a_local_path_wherever_it_is_stored(store):
+    with store.create("deliver", KEY) as output:
+        output.write_bytes("v.mp4", b"video")
+    artifact = store.open("deliver", KEY)
+    with artifact.local_path("v.mp4") as path:
+        assert Path(path).read_bytes() == b"video"
+    with pytest.raises(ArtifactError, match=r"no file 'w\.mp4'"), artifact.local_path("w.mp4"):
+        pass
+    filesystem, damaged = path_of(store, "v.mp4", stage="deliver")
+    filesystem.pipe_file(damaged, b"vidEo")
+    with pytest.raises(ArtifactDamaged, match="5 bytes with another sha256"), artifact.local_path("v.mp4"):
+        pass
+    filesystem.rm_file(damaged)
+    with pytest.raises(ArtifactDamaged, match="the file is gone"), artifact.local_path("v.mp4"):
+        pass
+
+
+def test_a_large_file_is_stored_and_read_in_blocks(tmp_path):
+    store, size = ArtifactStore(str(tmp_path)), 40 * 2**20
+    tracemalloc.start()
+    try:
+        with store.create("deliver", KEY) as output, output.local_file("v.mp4") as path:
+            Path(path).touch()
+            os.truncate(path, size)
+        with store.open("deliver", KEY).local_path("v.mp4") as path:
+            assert Path(path).stat().st_size == size
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_same_arrays_are_the_same_bytes_at_any_time():
