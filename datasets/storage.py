@@ -60,6 +60,15 @@ def put_path(filesystem: fsspec.AbstractFileSystem, path: str, source: Path) -> 
             filesystem.put_file(str(source), path)
 
 
+def list_files(filesystem: fsspec.AbstractFileSystem, folder: str) -> list[str]:
+    """Return the paths of the files in a folder without folders; none when it does not exist."""
+    if isinstance(filesystem, LocalFileSystem):
+        with suppress(FileNotFoundError):
+            return [f"{folder}/{name}" for name in os.listdir(folder)]  # noqa: PTH208 - ten times as fast
+        return []
+    return list(filesystem.find(folder)) if filesystem.exists(folder) else []
+
+
 def remove_tree(filesystem: fsspec.AbstractFileSystem, folder: str) -> None:
     """Remove a folder and what is in it, if it is there."""
     filesystem.invalidate_cache()

@@ -273,8 +273,9 @@ class Artifact:
     def _content(self, name: str) -> bytes:
         path = f"{self._folder}/{name}"
         with telling_storage_faults(path, writing=False):
-            if isinstance(self._filesystem, LocalFileSystem):
-                return Path(path).read_bytes()  # fsspec takes longer to look at the path than to read
+            if isinstance(self._filesystem, LocalFileSystem):  # fsspec takes longer to look at the path
+                with open(path, "rb", buffering=0) as stream:
+                    return stream.read()
             return bytes(self._filesystem.cat_file(path))
 
     def _present(self) -> dict[str, int]:
