@@ -1,0 +1,136 @@
+"""The memory that each stage needs for a long clip: real stages on a real file, a process for each.
+
+    python benchmarks/long_clip.py                                  # 500, 2000 and 10,000 frames
+    python benchmarks/long_clip.py --classical-above 2000           # the diffusion fill only up to there
+    python benchmarks/long_clip.py --stages ingest depth --depth-model DIR
+
+Prints the rows of long_clip.md. Every process runs one stage on one clip and reports its resident size once
+the stage is set up, and the peak (VmHWM) at its end; what lies between is what the clip costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from recapture.conf.load import load_config
+from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.store import ArtifactStore
+from recapture.datasets.video import write_video
+from recapture.tasks.job import plan_job, recapture_stages
+from recapture.tasks.worker import limited_threads, work
+
+HEIGHT, WIDTH = 32, 48
+STAGES = ("ingest", "depth", "render", "fill", "measure", "deliver")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--frames", type=int, nargs="+", default=[500, 2000, 10_000])
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument(
+        "--classical-above", type=int, default=None, help="Fill classically where frames are more."
+    )
+    parser.add_argument("--depth-model", default="embedded")
+    parser.add_argument("--fill-window", type=int, default=17)
+    parser.add_argument("--one", nargs=2, metavar=("STAGE", "SETTINGS"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(run_one(options.one[0], load_config(arguments=json.loads(options.one[1])))))
+        return
+    load = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    date = datetime.now(UTC).date()
+    print(f"{date}, {os.cpu_count()} cores, Python {platform.python_version()}, load {load}\n")
+    print("| frames | stage | seconds | set up, MiB | peak, MiB | for the clip, MiB |")
+    print("|---:|---|---:|---:|---:|---:|", flush=True)
+    for frames in options.frames:
+        with tempfile.TemporaryDirectory(prefix="recapture-long-") as folder:
+            Path(folder, "clips").mkdir()
+            write_video(f"{folder}/clips/long.mp4", pictures(frames), Fraction(24))
+            limit = options.classical_above
+            method = "base" if limit is None or frames <= limit else "classical"
+            settings = settings_of(folder, method, options.depth_model, options.fill_window)
+            for stage in options.stages:
+                found = measured(stage, settings)
+                base, peak = found["set_up"], found["peak"]
+                name = f"{stage}, {method}" if stage == "fill" else stage
+                print(
+                    f"| {frames} | {name} | {found['seconds']:.0f} | {base:.0f} | {peak:.0f} "
+                    f"| {peak - base:.0f} |",
+                    flush=True,
+                )
+
+
+def pictures(frames: int) -> Iterator[np.ndarray]:
+    """Smooth noise that slides, uint8 [32,48,3] a frame."""
+    rng = np.random.default_rng(0)
+    coarse = rng.random((HEIGHT // 16 + 2, 2 * WIDTH // 16 + 2, 3))
+    fine = np.kron(coarse, np.ones((16, 16, 1)))
+    for _ in range(2):
+        fine = sum(np.roll(fine, shift, axis) for shift in (-6, -3, 0, 3, 6) for axis in (0, 1)) / 10
+    wall = (255 * fine).clip(0, 255).astype(np.uint8)
+    for t in range(frames):
+        left = round(WIDTH * (1 - np.cos(t / 40)) / 2)
+        yield wall[:HEIGHT, left : left + WIDTH]
+
+
+def settings_of(folder: str, method: str, depth_model: str, window: int) -> list[str]:
+    """Settings of a job over the one clip in `folder`, as cheap as the real stages go."""
+    words = {
+        "dataset.uri": f"{folder}/clips",
+        "store": f"{folder}/artifacts",
+        "outputs": f"{folder}/outputs",
+        "state": f"{folder}/state",
+        "depth.source": "model",
+        "depth.model": depth_model,
+        "depth.video.steps": "1",
+        "ingest.short_side": str(HEIGHT),
+        "trajectories": "[{preset: orbit_right, angle_degrees: 10}]",
+        "measure.baselines": "false",
+        "fill.method": method,
+        "fill.steps": "1",
+        "fill.window": str(window),
+        "fill.overlap": "4",
+    }
+    return [word for name, value in words.items() for word in (f"--{name}", value)]
+
+
+def measured(stage: str, settings: list[str]) -> dict[str, float]:
+    """Run one stage in a process of its own; return seconds, set_up and peak (MiB)."""
+    command = [sys.executable, __file__, "--one", stage, json.dumps(settings)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def run_one(name: str, config: RecaptureConfig) -> dict[str, float]:
+    """Run the stage on its item in this process; its parents are there."""
+    stages = plan_job(config, recapture_stages(config)).stages
+    plan = next(plan for plan in stages if plan.stage.name == name)
+    with limited_threads(plan.stage.resources):
+        plan.stage.setup()
+        set_up = status("VmRSS")
+        outcome = work(plan.stage, plan.items[0], ArtifactStore(config.store), 1)
+    if outcome.status != "ok":
+        raise SystemExit(f"stage {name!r} failed, there is nothing to measure: {outcome.traceback}")
+    return {"seconds": outcome.seconds, "set_up": set_up, "peak": status("VmHWM")}
+
+
+def status(field: str) -> float:
+    """Return a field of this process's status in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()
