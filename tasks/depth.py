@@ -15,7 +15,7 @@ from recapture.conf.schema import DepthConfig, TrajectoryConfig
 from recapture.datasets.clips import Clip, open_clip
 from recapture.datasets.store import Artifact, ArtifactWriter
 from recapture.models.depth.alignment import Scale, align_depth, check_depth
-from recapture.models.depth.load import open_depth_model
+from recapture.models.depth.load import DepthModel, open_depth_model
 from recapture.models.depth.video import VideoSettings
 from recapture.models.depth.video_load import is_pipeline_directory
 from recapture.tasks.convert import stage_device, to_video
@@ -52,21 +52,7 @@ class DepthStage:
     def setup(self) -> None:
         self._model = None
         if self.config.source != "given":
-            video = self.config.video
-            self._model = open_depth_model(
-                model_path("depth.model", self.config.model),
-                str(stage_device(self.resources.gpus)),
-                kind=None if self.config.prediction == "auto" else self.config.prediction,
-                batch=self.config.batch,
-                dtype=getattr(torch, video.precision),
-                video=VideoSettings(
-                    window=video.window,
-                    overlap=video.overlap,
-                    steps=video.steps,
-                    max_side=video.max_side,
-                    seed=self.seed,
-                ),
-            )
+            self._model = depth_model(self.config, stage_device(self.resources.gpus), self.seed)
 
     def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
         clip = Clip(**item.params["clip"])
@@ -140,6 +126,18 @@ class DepthStage:
                 prediction.cpu(), model.kind, state, scale=scale, consistent=model.consistent
             )
             yield depth
+
+
+def depth_model(config: DepthConfig, device: torch.device, seed: int = 0) -> DepthModel:
+    """Return the depth model that the configuration names; seed: of a video model's noise."""
+    return open_depth_model(
+        model_path("depth.model", config.model),
+        str(device),
+        kind=None if config.prediction == "auto" else config.prediction,
+        batch=config.batch,
+        dtype=getattr(torch, config.video.precision),
+        video=VideoSettings(seed=seed, **config.video.model_dump(exclude={"precision"})),
+    )
 
 
 def depth_source(config: DepthConfig, clip: Clip) -> str:

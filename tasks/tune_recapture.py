@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recapture.conf.schema import DepthConfig, FillConfig
 from recapture.datasets.store import Artifact
-from recapture.models.depth.estimator import DepthEstimator
+from recapture.models.depth.load import DepthModel
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
@@ -18,8 +18,8 @@ from recapture.models.tuning.examples import check_trainable
 from recapture.models.tuning.pairs import Move
 from recapture.models.wan.load import Base
 from recapture.tasks.adapter import Adapters
+from recapture.tasks.depth import depth_model
 from recapture.tasks.fill import open_filler
-from recapture.tasks.revision import model_path
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,9 @@ class Recapturer:
         assert isinstance(filler, DiffusionFiller)
         check_trainable(filler.base)
         self._filler, self._adapters, self._settings = filler, Adapters(filler.base), settings
-        self._estimator: DepthEstimator | None = None
+        self._estimator: DepthModel | None = None
         if settings.estimate_depth:
-            depth = settings.depth
-            kind = None if depth.prediction == "auto" else depth.prediction
-            model = model_path("depth.model", depth.model)
-            self._estimator = DepthEstimator(model, str(device), kind=kind, batch=depth.batch)
+            self._estimator = depth_model(settings.depth, device)
 
     @property
     def base(self) -> Base:

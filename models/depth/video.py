@@ -92,19 +92,11 @@ class VideoDepthEstimator:
         How the clip is cut changes nothing. Frames lag by up to a window; a window's latents are held, never
         the clip. Raises ValueError when the model gives values that are not finite.
         """
-        height = width = 0
-        device = torch.device("cpu")
-
-        def noticed() -> Iterator[Tensor]:
-            nonlocal height, width, device
-            for chunk in chunks:
-                height, width, device = *chunk.shape[2:], chunk.device
-                yield chunk
-
-        frames = in_batches(noticed(), self._batch)
+        frames = in_batches(chunks, self._batch)
         first = next(frames, None)
         if first is None:
             return
+        height, width = first.shape[2:]
         size = self.input_size(height, width)
         generator = torch.Generator().manual_seed(self._settings.seed)
         other = torch.Generator().manual_seed(int(torch.randint(2**31, (), generator=generator)))
@@ -114,7 +106,7 @@ class VideoDepthEstimator:
         ]
         latents = denoise_clip(
             self._model,
-            self._conditions(first, frames, size, other),
+            self._conditions(chain([first], frames), size, other),
             torch.stack(noise).to(self._model.device),
             overlap=self._settings.overlap,
             steps=self._settings.steps,
@@ -123,12 +115,12 @@ class VideoDepthEstimator:
         for batch in in_batches(latents, self._batch):
             depth = decode_depth(self._model, batch)
             full = interpolate(depth[:, None], (height, width), mode="bilinear", align_corners=False)
-            yield full[:, 0].to(device)
+            yield full[:, 0].to(first.device)
 
     def _conditions(
-        self, first: Tensor, others: Iterable[Tensor], size: tuple[int, int], generator: torch.Generator
+        self, batches: Iterable[Tensor], size: tuple[int, int], generator: torch.Generator
     ) -> Iterator[FrameCondition]:
-        for batch in chain([first], others):
+        for batch in batches:
             frames = batch.to(self._model.device, torch.float32)
             if frames.shape[2:] != size:
                 frames = interpolate(frames, size, mode="bicubic", antialias=True, align_corners=False)
