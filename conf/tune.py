@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -76,6 +76,17 @@ class PairsConfig(Section):
     pitch_share: float = Field(0.5, ge=0, le=1, description="Largest pitch as a share of the yaw.")
     radius: float = Field(0.1, ge=0, lt=1, description="Largest approach as a share of the pivot's depth.")
     direct_share: float = Field(0.1, ge=0, le=1, description="Of moves that do not start at the source.")
+    packed_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Of training steps with frames from another camera packed beside the clips, as "
+        "fill.packing does it.",
+    )
+
+    def keyed(self) -> dict[str, Any]:
+        """Return the settings as content keys hold them; what packs frames says so itself."""
+        return self.model_dump(mode="json", exclude={"packed_share"})
 
     @model_validator(mode="after")
     def _whole_latents(self) -> Self:

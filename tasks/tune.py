@@ -93,7 +93,7 @@ class TuneStage:
             return train_adapter(
                 self._base,
                 read_pairs(store, item.params["pairs"]),
-                settings_of(self.config.training, item.params["steps"], seed),
+                settings_of(self.config.training, item.params["steps"], seed, self.config.pairs.packed_share),
                 empty_text=self._empty_text,
                 source_share=self.config.cycle.source_share,
                 checkpoint=Checkpoint(self.store, self.name, item.key),

@@ -33,6 +33,8 @@ def pack_pairs(pairs: Sequence[EncodedPair]) -> bytes:
     notes = []
     for p, pair in enumerate(pairs):
         tensors[f"{p}/clean"] = pair.examples[0].clean.contiguous()
+        if pair.examples[0].packed is not None:
+            tensors[f"{p}/packed"] = pair.examples[0].packed.contiguous()
         for m, example in enumerate(pair.examples):
             tensors[f"{p}/{m}/channels"] = example.channels.contiguous()
             if example.image is not None:
@@ -61,6 +63,7 @@ def unpack_pairs(content: bytes) -> list[EncodedPair]:
                 tensors[f"{p}/{m}/channels"],
                 tensors["text"],
                 tensors.get(f"{p}/{m}/image"),
+                packed=tensors.get(f"{p}/packed"),
             )
             for m in range(note["masks"])
         )

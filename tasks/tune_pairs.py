@@ -12,10 +12,12 @@ from torch import Tensor
 from recapture.conf.tune import CycleConfig, PairsConfig
 from recapture.datasets.clips import Clip
 from recapture.datasets.store import Artifact, ArtifactWriter
+from recapture.models.fill.packed import Packing
 from recapture.models.fill.view import SourceView
 from recapture.models.tuning.cycle import RoundTrip, cycle_pair, pseudo_pair, quality_weight
 from recapture.models.tuning.examples import encode_pair
 from recapture.models.tuning.masks import draw_composite
+from recapture.models.tuning.other_view import frames_beside, other_view
 from recapture.models.tuning.pairs import Move, Pair, check_source, draw_moves, source_pairs
 from recapture.models.wan.text import encode_text
 from recapture.tasks.convert import stage_device, to_frames
@@ -32,6 +34,7 @@ class PairsStage:
 
     Windows, moves and masks are drawn from seed, clip and round. An item with an adapter among its inputs
     recaptures the clip under it too, and adds the cycle pair where the cycle PSNR reaches the threshold.
+    With `packing`, a pair of the source brings frames of the clip seen by another move of the same angles.
     """
 
     config: PairsConfig
@@ -42,6 +45,7 @@ class PairsStage:
     resources: Resources = Resources()
     name: str = "pairs"
     version: str = "1"
+    packing: Packing | None = None  # of frames from another camera beside pairs of the source
 
     def setup(self) -> None:
         self._device = stage_device(self.resources.gpus)
@@ -54,7 +58,8 @@ class PairsStage:
         pairs: list[EncodedPair] = []
         pictures: dict[str, Tensor] = {}
         for pair, source, masks, held_out in work.source_pairs():
-            pairs.append(self._encoded(pair, masks, text, held_out=held_out))
+            beside = None if held_out or self.packing is None else work.frames_beside(source, pair)
+            pairs.append(self._encoded(pair, masks, text, held_out=held_out, packed=beside))
             pictures = pictures or {"source": source.video, "degraded": pair.degraded}
         metrics = {"pairs": float(len(pairs))}
         if "tune" in inputs:
@@ -76,9 +81,17 @@ class PairsStage:
         output.meta.update({name: item.params[name] for name in ("round", "low", "high")})
         return metrics
 
-    def _encoded(self, pair: Pair, masks: Tensor, text: Tensor, *, held_out: bool = False) -> EncodedPair:
+    def _encoded(
+        self,
+        pair: Pair,
+        masks: Tensor,
+        text: Tensor,
+        *,
+        held_out: bool = False,
+        packed: Tensor | None = None,  # [K, 3, H, W]
+    ) -> EncodedPair:
         dtype = getattr(torch, self.recapture.fill.precision)
-        examples = encode_pair(self._recapturer.base, pair, masks, text, dtype=dtype)
+        examples = encode_pair(self._recapturer.base, pair, masks, text, dtype=dtype, packed=packed)
         return EncodedPair(tuple(examples), pair.kind, pair.angle, pair.weight, held_out)
 
 
@@ -88,6 +101,7 @@ class _Work:
     def __init__(self, stage: PairsStage, item: Item, clip: Clip, inputs: Mapping[str, Artifact]) -> None:
         self._stage, self._item, self._clip, self._inputs = stage, item, clip, inputs
         self._pivot_depth: float = inputs["depth"].meta["pivot_depth"]
+        self._other_moves = self._random("packed")
 
     def source_pairs(self) -> Iterator[tuple[Pair, SourceView, Tensor, bool]]:
         """Give the pairs of double reprojection with their masks [M,T,H,W], those that only judge last."""
@@ -99,6 +113,13 @@ class _Work:
             source = self._window(start)
             pair = next(source_pairs(source, self._pivot_depth, [move]))
             yield pair, source, pair.visible[None] if held_out else self._masks(pair, start, random), held_out
+
+    def frames_beside(self, source: SourceView, pair: Pair) -> Tensor | None:
+        """Return frames [K,3,H,W] of the clip from another camera, drawn apart from everything else."""
+        assert self._stage.packing is not None
+        (move,) = self._moves(1, self._other_moves)
+        other = other_view(source, self._pivot_depth, move)
+        return frames_beside(source, pair, other, self._stage.packing)
 
     def recaptures(self, recapturer: Recapturer) -> Iterator[tuple[list[tuple[Pair, Tensor]], RoundTrip]]:
         """Give each recapture and the pairs made of it: none where it came back too poor to learn from."""

@@ -9,6 +9,7 @@ from typing import Any
 from recapture.conf.schema import RecaptureConfig, StageResources
 from recapture.datasets.clips import Clip
 from recapture.datasets.keys import content_key
+from recapture.models.fill.packed import Packing
 from recapture.models.tuning.curriculum import Round
 from recapture.tasks.revision import model_revision
 from recapture.tasks.stage import Item, Resources
@@ -50,6 +51,7 @@ class TunePlan:
             tune.curriculum.threshold,
             self.config.seed,
             self._resources("pairs"),
+            packing=self._packing(),
         )
 
     def tune_stage(self, live: Live) -> TuneStage:
@@ -72,7 +74,9 @@ class TunePlan:
         items = []
         for clip in self.clips:
             inputs = self._inputs(clip, adapters if tune.cycle.moves else {})
-            settings: dict[str, Any] = {"pairs": tune.pairs.model_dump(mode="json"), **self._models(clip)}
+            settings: dict[str, Any] = {"pairs": tune.pairs.keyed(), **self._models(clip)}
+            if stage.packing is not None:
+                settings["packing"] = {"frames": stage.packing.frames, "spacing": stage.packing.spacing}
             if "tune" in inputs:
                 settings["cycle"] = tune.cycle.model_dump(mode="json", exclude={"source_share"})
                 settings |= self._sampling(tune.cycle.steps)
@@ -130,6 +134,8 @@ class TunePlan:
             "seed": self.config.seed,
             **self._base(),
         }
+        if tune.pairs.packed_share:
+            settings["packed_share"] = tune.pairs.packed_share
         if not inputs and tune.start is not None:
             settings["start"] = model_revision("tune.start", tune.start)
         key = content_key("tune", TuneStage.version, settings, inputs, {"pairs": wanted, "steps": steps})
@@ -162,6 +168,13 @@ class TunePlan:
     def _recapture(self, steps: int) -> Recapture:
         tune = self.config.tune
         return Recapture(self._fill(steps), self.config.depth, tune.cycle.depth == "model", tune.scale)
+
+    def _packing(self) -> Packing | None:
+        """What is packed beside pairs: as a fill would pack it, or two frames where fills pack none."""
+        packing = self.config.fill.packing
+        if not self.config.tune.pairs.packed_share:
+            return None
+        return Packing(packing.frames or Packing().frames, packing.spacing)
 
     def _resources(self, stage: str) -> Resources:
         wanted = self.config.execution.resources.get(stage, StageResources())

@@ -33,7 +33,7 @@ class Trained:
     seconds_per_step: float
 
 
-def settings_of(config: TrainingConfig, steps: int, seed: int) -> Settings:
+def settings_of(config: TrainingConfig, steps: int, seed: int, packed_share: float = 0.0) -> Settings:
     """Return a configuration as the trainer's settings."""
     return Settings(
         steps=steps,
@@ -50,6 +50,7 @@ def settings_of(config: TrainingConfig, steps: int, seed: int) -> Settings:
         log_every=config.log_every,
         validate_every=config.validate_every,
         patience=config.patience,
+        packed_share=packed_share,
     )
 
 

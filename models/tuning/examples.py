@@ -23,6 +23,7 @@ class Example:
     text: Tensor  # [L, text_dim]
     image: Tensor | None = None  # [257, image_dim]
     share: float = 1.0  # how often it is drawn, relative to others
+    packed: Tensor | None = None  # [z, K, h, w] clean latents of frames that may be packed beside it
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Batch:
     channels: Tensor  # [B, 4 + z, t, h, w] float32
     text: Tensor  # [B, L, text_dim]
     image: Tensor | None  # [B, 257, image_dim]
+    packed: Tensor | None = None  # [B, z, K, h, w] clean latents, where frames are packed
 
 
 def check_trainable(base: Base) -> None:
@@ -54,14 +56,19 @@ def encode_pair(
     *,
     share: float = 1.0,
     dtype: torch.dtype = torch.float32,
+    packed: Tensor | None = None,  # [K, 3, H, W] in [-1, 1], finished frames from other cameras
 ) -> list[Example]:
     """An example for each mask of a pair, on the CPU; they divide `share` among them.
 
+    Packed frames are encoded one by one, as `packing.pack` does it.
     Raises ValueError for a base that cannot be tuned, a clip of another size than 4n+1 frames and whole
     patches, or latents that are not finite.
     """
     check_trainable(base)
     clean = encode_video(base.vae, pair.target)
+    beside = None
+    if packed is not None and len(packed):
+        beside = encode_video(base.vae, packed[:, None])[:, :, 0].transpose(0, 1).to("cpu", dtype)
     examples = []
     for visible in masks:
         given = condition(base, pair.shown(visible), visible)
@@ -76,13 +83,14 @@ def encode_pair(
                 text[0].cpu(),
                 None if given.image is None else given.image[0].cpu(),
                 share / len(masks),
+                beside,
             )
         )
     return examples
 
 
-def stack(examples: Sequence[Example], device: torch.device) -> Batch:
-    """Examples of one size as a batch on a device."""
+def stack(examples: Sequence[Example], device: torch.device, packed: int = 0) -> Batch:
+    """Examples of one size as a batch on a device; packed: so many frames beside each, its first ones."""
 
     def joined(tensors: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(tensors)).to(device, torch.float32)
@@ -93,7 +101,13 @@ def stack(examples: Sequence[Example], device: torch.device) -> Batch:
         joined([e.channels for e in examples]),
         joined([e.text for e in examples]),
         joined(images) if images else None,
+        joined([e.packed[:, :packed] for e in examples if e.packed is not None]) if packed else None,
     )
+
+
+def packable(examples: Sequence[Example]) -> int:
+    """How many frames every one of the examples can have packed beside it."""
+    return min(0 if example.packed is None else example.packed.shape[1] for example in examples)
 
 
 def draw_rows(examples: Sequence[Example], count: int, random: torch.Generator) -> list[int]:

@@ -59,9 +59,21 @@ def velocity_of(
     channels: Tensor,  # [B, 4 + z, t, h, w]
     text: Tensor,  # [B, L, text_dim]
     image: Tensor | None = None,  # [B, 257, image_dim]
+    packed: Tensor | None = None,  # [B, z, K, h, w] clean latents of packed frames
+    packed_noise: Tensor | None = None,  # [B, z, K, h, w]
 ) -> Tensor:
-    """The velocity [B, z, t, h, w] float32 that an inpainting base predicts, with gradients."""
-    model, dtype = base.transformer, base.dtype
+    """The velocity [B, z, t, h, w] float32 that an inpainting base predicts, with gradients.
+
+    Packed frames are appended as in sampling (`packing.pack`): noised to sigma, known by mask 1 and their
+    clean latents, at the positions behind the clip's; what is predicted for them is dropped.
+    """
+    model, dtype, length = base.transformer, base.dtype, noised.shape[2]
+    if packed is not None:
+        assert packed_noise is not None
+        count = channels.shape[1] - packed.shape[1]
+        known = torch.cat([packed.new_ones(len(packed), count, *packed.shape[2:]), packed], dim=1)
+        channels = torch.cat([channels, known.to(channels)], dim=2)
+        noised = torch.cat([noised, add_noise(packed, packed_noise, sigma).to(noised)], dim=2)
     given: dict[str, Any] = {} if image is None else {"encoder_hidden_states_image": image.to(dtype)}
     velocity: Tensor = model(
         hidden_states=torch.cat([noised, channels.to(noised.dtype)], dim=1).to(dtype),
@@ -70,7 +82,7 @@ def velocity_of(
         return_dict=False,
         **given,
     )[0]
-    return velocity.float()
+    return velocity[:, :, :length].float()
 
 
 def flow_matching_loss(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from recapture.models.pretraining.seeds import generator, uniform
-from recapture.models.tuning.examples import Batch, Example, draw_rows, stack
+from recapture.models.tuning.examples import Batch, Example, draw_rows, packable, stack
 from recapture.models.tuning.objective import (
     Objective,
     add_noise,
@@ -30,7 +30,8 @@ class Settings:
     warm_up: steps of linear warm-up, then the rate is constant. clip: largest gradient norm. ema: decay of
     the running average of the adapter, which is what a run is judged by. patience: held-out losses without
     a new best, one every `validate_every` steps, after which training stops; 0: never. micro_batch: samples
-    through the model at once; None: the worker's whole share.
+    through the model at once; None: the worker's whole share. packed_share: share of steps whose examples
+    have frames from other cameras packed beside them, as many as all of them bring.
     """
 
     steps: int = 2000
@@ -47,6 +48,7 @@ class Settings:
     log_every: int = 10
     validate_every: int = 100
     patience: int = 5
+    packed_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Drawn:
     batch: Batch
     sigma: Tensor  # [B]
     noise: Tensor  # [B, z, t, h, w]
+    packed_noise: Tensor | None = None  # [B, z, K, h, w], where frames are packed
 
 
 def draw_step(
@@ -76,18 +79,33 @@ def draw_step(
     sigma = draw_sigma(settings.batch, random, settings.objective)
     dropped = uniform(0, 1, (settings.batch,), random) < settings.objective.caption_dropout
     noise = torch.randn((settings.batch, *examples[chosen[0]].clean.shape), generator=random)
+    packed_noise, count = None, 0
+    if settings.packed_share and float(uniform(0, 1, (1,), random)) < settings.packed_share:
+        count = packable([examples[index] for index in chosen])
+        channels, _, *size = noise.shape[1:]
+        packed_noise = torch.randn((settings.batch, channels, count, *size), generator=random)
     mine = slice(worker[0], None, worker[1])
-    batch = stack([examples[index] for index in chosen[mine]], torch.device(device))
+    batch = stack([examples[index] for index in chosen[mine]], torch.device(device), count)
     text = torch.where(dropped[mine, None, None].to(device), empty_text.to(batch.text), batch.text)
-    batch = Batch(batch.clean, batch.channels, text, batch.image)
-    return Drawn(batch, sigma[mine].to(device), noise[mine].to(device))
+    batch = replace(batch, text=text)
+    beside = packed_noise[mine].to(device) if packed_noise is not None and count else None
+    return Drawn(batch, sigma[mine].to(device), noise[mine].to(device), beside)
 
 
 def losses(base: Base, drawn: Drawn, hole_weight: float) -> tuple[Tensor, Tensor]:
     """Each sample's loss [B], and its part in holes [B]."""
     batch = drawn.batch
     noised = add_noise(batch.clean, drawn.noise, drawn.sigma)
-    velocity = velocity_of(base, noised, drawn.sigma, batch.channels, batch.text, batch.image)
+    velocity = velocity_of(
+        base,
+        noised,
+        drawn.sigma,
+        batch.channels,
+        batch.text,
+        batch.image,
+        packed=batch.packed,
+        packed_noise=drawn.packed_noise,
+    )
     hole = latent_holes(batch.channels, base.vae.config.scale_factor_temporal)
     return flow_matching_loss(velocity, batch.clean, drawn.noise, hole, hole_weight)
 
@@ -134,6 +152,11 @@ def held_out_loss(base: Base, held_out: Sequence[Example], seed: int) -> float:
 
 def _rows(drawn: Drawn, rows: Tensor) -> Drawn:
     batch = drawn.batch
-    image = None if batch.image is None else batch.image[rows]
-    part = Batch(batch.clean[rows], batch.channels[rows], batch.text[rows], image)
-    return Drawn(part, drawn.sigma[rows], drawn.noise[rows])
+
+    def taken(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor[rows]
+
+    part = Batch(
+        batch.clean[rows], batch.channels[rows], batch.text[rows], taken(batch.image), taken(batch.packed)
+    )
+    return Drawn(part, drawn.sigma[rows], drawn.noise[rows], taken(drawn.packed_noise))

@@ -63,7 +63,8 @@ class LoraTrainer:
             list(self._masters.values()), lr=settings.rate, weight_decay=settings.weight_decay
         )
         self._schedule = Schedule(settings.steps, settings.rate, max(1, settings.warm_up), decay_from=1.0)
-        self._marks = {key: str(value) for key, value in asdict(settings).items() if key not in _FREE}
+        free = _FREE if settings.packed_share else {*_FREE, "packed_share"}
+        self._marks = {key: str(value) for key, value in asdict(settings).items() if key not in free}
         self._marks |= {
             "base": fingerprint(base.transformer),
             "number of examples": f"{len(examples)} and {len(held_out)} held out",

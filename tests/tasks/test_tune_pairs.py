@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.keys import content_key
 from recapture.datasets.store import ArtifactStore
 from recapture.models.tuning.curriculum import Round
 from recapture.models.wan.load import load_base
@@ -12,10 +13,11 @@ from recapture.models.wan.vae import encode_video
 from recapture.tasks.convert import to_video
 from recapture.tasks.job import plan_job, source_stages
 from recapture.tasks.pool import InlineExecutor, RetryPolicy
-from recapture.tasks.revision import WEIGHTS
+from recapture.tasks.revision import WEIGHTS, model_revision
+from recapture.tasks.tune import TuneStage
 from recapture.tasks.tune_examples import FILE, unpack_pairs
 from recapture.tasks.tune_explore import PICTURES
-from recapture.tasks.tune_plan import TunePlan
+from recapture.tasks.tune_plan import SPEED_ONLY, PairsKey, TunePlan
 from recapture.tasks.tune_source import draw_seed, draws, read_objects, read_window
 
 ADAPTER = "a" * 32
@@ -171,3 +173,52 @@ def test_every_purpose_has_random_numbers_of_its_own():
     ]
     assert len({draw_seed(0, "pairs", "key", 1), *others}) == 4
     assert all(0 <= seed < 2**31 for seed in others)
+
+
+def test_pairs_of_the_source_bring_frames_from_another_camera_and_stay_what_they_were(lifted):
+    _, plan = lifted
+    packing = changed(plan, pairs={"packed_share": 0.5})
+    plain_artifact, plain = pairs_of(plan, adapters=under_adapter(plan))
+    artifact, pairs = pairs_of(packing, adapters=under_adapter(packing))
+    assert artifact.key != plain_artifact.key and len(pairs) == len(plain)
+    for one, before in zip(pairs, plain, strict=True):
+        for example, other in zip(one.examples, before.examples, strict=True):
+            assert torch.equal(example.clean, other.clean) and other.packed is None
+            assert torch.equal(example.channels, other.channels)
+            assert (example.packed is not None) == (one.kind == "source" and not one.held_out)
+            if example.packed is not None:
+                assert example.packed.shape[0] == 16 and 1 <= example.packed.shape[1] <= 2
+                assert example.packed.shape[2:] == example.clean.shape[2:]
+    # the share is a matter of the training, the frames of the pairs
+    more = changed(plan, pairs={"packed_share": 0.25})
+    assert keys_of(more.pairs_items(0, ROUND, {})) == keys_of(packing.pairs_items(0, ROUND, {}))
+    pair_keys = [PairsKey(plan.clips[0].id, 0, artifact.key)]
+    tunes = {keys_of(one.tune_items(0, 5, pair_keys, {}, each_clip=False)) for one in (plan, packing, more)}
+    assert len(tunes) == 3
+
+
+def test_without_packing_the_keys_of_pairs_and_trainings_are_what_they_were(lifted):
+    _, plan = lifted
+    old = plan.config.tune.pairs.model_dump(mode="json")
+    del old["packed_share"]
+    clip = plan.clips[0]
+    revision = model_revision("fill.base", plan.config.fill.base)
+    models = {"base": revision, "parts": None, "precision": plan.config.fill.precision}
+    settings = {"pairs": old, **models, "caption": clip.caption, "seed": plan.config.seed}
+    where = {"round": 0, "low": ROUND.low, "high": ROUND.high}
+    (item,) = plan.pairs_items(0, ROUND, {})
+    assert item.key == content_key("pairs", "1", settings, plan.sources[clip.id], where)
+    training = plan.config.tune.training.model_dump(mode="json", exclude=SPEED_ONLY)
+    settings = {
+        "training": training,
+        "source_share": plan.config.tune.cycle.source_share,
+        "seed": 0,
+        **models,
+    }
+    (item,) = plan.tune_items(0, 5, [PairsKey(clip.id, 0, "b")], {}, each_clip=False)
+    asked = {"pairs": [{"key": "b", "judges": True}], "steps": 5}
+    assert item.key == content_key("tune", TuneStage.version, settings, {}, asked)
+
+
+def keys_of(items):
+    return tuple(item.key for item in items)
