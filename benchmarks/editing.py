@@ -11,7 +11,8 @@ with the body repainted, from the new camera. Each edit is made with the caption
 scene's own, and with the first frame repainted (known, and lifted by frame 0's depth) and without. Measured
 in frames 1 on (the first may be given), on the body's pixels: PSNR against the truth; that of the last 4
 frames alone; whether the fill is nearer to the truth of the asked colour than to those of the other colours;
-and PSNR in the other holes. Every measurement goes to --rows as a JSON line; a row that is there is not measured again.
+and PSNR in the other holes. Every measurement goes to --rows as a JSON line; a row that is there is not
+measured again.
 """
 
 from __future__ import annotations
@@ -312,7 +313,7 @@ def ask(caption: str, body: int, colour: str) -> str:
 
 
 def score(result: Tensor, edit: Edit) -> dict[str, float]:
-    """`METRICS`; asked_colour is 1 or 0."""
+    """`METRICS`; asked_colour is 1 or 0. NaN where there is nothing to measure."""
     later, end = torch.arange(FRAMES) > 0, torch.arange(FRAMES) >= FRAMES - 4
     body = edit.body & later[:, None, None]
     errors = {name: (result - truth).square().mean(1) for name, truth in edit.truths.items()}
@@ -322,7 +323,7 @@ def score(result: Tensor, edit: Edit) -> dict[str, float]:
     return {
         "psnr_edit": decibel(error[body]),
         "psnr_edit_end": decibel(error[body & end[:, None, None]]),
-        "asked_colour": float(nearest == edit.colour),
+        "asked_colour": float(nearest == edit.colour) if body.any() else float("nan"),
         "psnr_elsewhere": decibel(error[elsewhere]),
         "body_share": float(edit.body.float().mean()),
     }
@@ -331,29 +332,35 @@ def score(result: Tensor, edit: Edit) -> dict[str, float]:
 def print_table(
     angle: float, rows: list[Row], scenes: list[Key], seeds: int, measured: dict[Key, dict[str, float]]
 ) -> None:
-    """Means over scenes and seeds, and what the prompt gains over the scene's own caption."""
+    """Means over scenes and seeds; of prompts, the gain over the own caption, and over all holes at once."""
     print(f"### {angle:g}°, {len(scenes)} scenes, {seeds} seeds\n")
-    print("| | " + " | ".join(METRICS) + " | Δ psnr_edit | Δ asked_colour |")
-    print("|---|" + "---:|" * (len(METRICS) + 2))
+    compared = ("psnr_edit", "asked_colour")
+    heads = [f"Δ {metric} to {to}" for to in ("own caption", "at once") for metric in compared]
+    print("| | " + " | ".join((*METRICS, *heads)) + " |")
+    print("|---|" + "---:|" * (len(METRICS) + len(heads)))
 
-    def means(name: str, metric: str, count: int) -> np.ndarray:
+    def means(row: Row | str, metric: str) -> np.ndarray:
+        name, count = (row, 1) if isinstance(row, str) else (row.name, seeds)
         return np.array(
-            [np.nanmean([measured[(*at, seed, name)][metric] for seed in range(count)]) for at in scenes]
+            [np.mean([measured[(*at, seed, name)][metric] for seed in range(count)]) for at in scenes]
         )
 
+    def gain(row: Row, other: Row, metric: str) -> str:
+        gains = means(row, metric) - means(other, metric)
+        gains = gains[~np.isnan(gains)]
+        low, high = interval(gains)
+        return f"{gains.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+
     for row in (UNEDITED, CEILING, *rows):
-        name, count = (row, 1) if isinstance(row, str) else (row.name, seeds)
-        cells = [f"{np.nanmean(means(name, metric, count)):.3g}" for metric in METRICS]
-        for metric in ("psnr_edit", "asked_colour"):
-            if isinstance(row, str) or not row.prompt:
-                cells.append("")
-                continue
-            own = replace(row, prompt=False).name
-            gains = means(name, metric, count) - means(own, metric, count)
-            gains = gains[~np.isnan(gains)]
-            low, high = interval(gains)
-            cells.append(f"{gains.mean():+.2f} [{low:+.2f}, {high:+.2f}]")
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        values = [means(row, metric) for metric in METRICS]
+        cells = [f"{some[~np.isnan(some)].mean():.3g}" for some in values]
+        if isinstance(row, Row) and row.prompt:
+            cells += [gain(row, replace(row, prompt=False), metric) for metric in compared]
+            at_once = replace(row, edit_first=False)
+            cells += [gain(row, at_once, metric) if row.edit_first else "" for metric in compared]
+        else:
+            cells += [""] * len(heads)
+        print(f"| {row if isinstance(row, str) else row.name} | " + " | ".join(cells) + " |")
     print(flush=True)
 
 

@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from recapture.conf.load import UserError
@@ -12,6 +13,11 @@ from recapture.datasets.store import ArtifactStore
 from recapture.datasets.video import probe
 from recapture.flows.inpaint import inpaint
 from recapture.flows.recapture import recapture
+from recapture.models.fill.edited import fill_edited
+from recapture.models.fill.propagate import propagate_static
+from recapture.tasks.convert import to_frames
+from recapture.tasks.fill import open_filler
+from recapture.tasks.views import SceneReader
 
 pytestmark = pytest.mark.integration
 OBJECT = ("--mask.objects", "[1]")
@@ -125,3 +131,20 @@ def test_a_new_camera_and_an_edit_are_one_pass(job, tmp_path):
     grown = after["metrics"]["classical/hole_share"] - before["metrics"]["classical/hole_share"]
     edit = frames_of(edited, "mask")["edit"]
     assert 0.3 * edit.mean() < grown < 1.5 * edit.mean()
+
+
+def test_something_new_stands_where_the_mask_is_and_is_drawn_before_the_holes_of_the_move(job):
+    words = (*QUICK, *OBJECT, "--fill.method", "base", "--fill.steps", "1", "--mask.prompt", "a blue sphere")
+    config = job(*words)
+    assert recapture(config).failures == []
+    render, result = frames_of(config, "render"), frames_of(config, "fill")
+    edit = render["edit"]
+    assert 0.01 < edit.mean() < 0.5 and not (edit & render["visible"]).any()
+    store = ArtifactStore(config.store)
+    made = {stage: store.open(stage, next(iter(store.keys(stage)))) for stage in ("mask", "render")}
+    inputs = {"ingest": made["mask"], "depth": made["mask"], "render": made["render"]}
+    view, source = SceneReader(inputs, torch.device("cpu")).read(np.arange(5))
+    filler = open_filler(config.fill, torch.device("cpu"), config.seed)
+    view, said = propagate_static(view, source), {"caption": "a blue sphere", "seed": config.seed}
+    expected = fill_edited(filler, view, torch.from_numpy(edit), **said)
+    assert (result["rgb"] == to_frames(expected.video)).all()
