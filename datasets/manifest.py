@@ -18,6 +18,7 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recapture.datasets.storage import list_files, open_filesystem, put_file
@@ -117,14 +118,33 @@ def compact(root: str, dataset: str, stage: str) -> int:
     once = {identity: number for number, identity in reversed(list(enumerate(rows)))}
     # By time, and rows of one time as they were read: the newest stays the newest.
     table = table.take([once[identity] for identity in sorted(once, key=lambda row: (row[0], once[row]))])
-    path = f"{base}/manifests/{dataset}/{stage}/part-compact{uuid.uuid4().hex[:12]}-00000.parquet"
+    _replace_parts(filesystem, f"{base}/manifests/{dataset}/{stage}", [path for path, _ in parts], table)
+    return len(parts)
+
+
+def forget(root: str, dataset: str, stage: str, keys: Collection[str]) -> None:
+    """Take the rows of these keys out of a stage's manifest; raises ManifestDamaged like compact."""
+    filesystem, base = open_filesystem(root)
+    parts = list(_parts(root, dataset, stage, lenient=False))
+    if not parts or not keys:
+        return
+    table = pa.concat_tables(table for _, table in parts)
+    named = pc.is_in(table.column("key"), value_set=pa.array(list(keys), pa.string()))
+    table = table.filter(pc.invert(named)).combine_chunks()
+    _replace_parts(filesystem, f"{base}/manifests/{dataset}/{stage}", [path for path, _ in parts], table)
+
+
+def _replace_parts(
+    filesystem: fsspec.AbstractFileSystem, folder: str, parts: Collection[str], table: pa.Table
+) -> None:
+    """Write one part, read it back, and only then remove those that it stands for."""
+    path = f"{folder}/part-compact{uuid.uuid4().hex[:12]}-00000.parquet"
     put_file(filesystem, path, _dumped(table))
     if not _read(filesystem, path).equals(table):
         filesystem.rm_file(path)
         raise ManifestDamaged(f"{path} did not come back as it was written; the parts stay as they are")
-    for part, _ in parts:
+    for part in parts:
         filesystem.rm_file(part)
-    return len(parts)
 
 
 def datasets(root: str) -> list[str]:

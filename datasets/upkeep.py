@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from recapture.datasets.manifest import datasets, read_manifest, stages
+from recapture.datasets.manifest import datasets, forget, read_manifest, stages
 from recapture.datasets.storage import open_filesystem, telling_storage_faults
 from recapture.datasets.store import META, ArtifactDamaged, ArtifactMissing, ArtifactStore
 
@@ -23,6 +23,11 @@ class Problem:
     message: str
 
 
+Reason = Literal[
+    "named by no manifest", "never finished", "left over from a write", "made with other settings"
+]
+
+
 @dataclass(frozen=True)
 class Garbage:
     """Something below objects/ that nothing needs; stage and key are empty for a single left-over file."""
@@ -31,7 +36,8 @@ class Garbage:
     stage: str
     key: str
     bytes: int
-    why: Literal["named by no manifest", "never finished", "left over from a write"]
+    why: Reason
+    dataset: str = ""  # whose manifest names it, where one does
 
 
 def verify(root: str, dataset: str) -> Iterator[tuple[str, int, list[Problem]]]:
@@ -67,9 +73,7 @@ def garbage(root: str, older_than_hours: float) -> list[Garbage]:
         folder = files[0].path.rpartition("/")[0]
         whole = any(file.name == META for file in files)
         if max(file.changed for file in files) < limit and not (whole and (stage, key) in named):
-            why: Literal["named by no manifest", "never finished"] = (
-                "named by no manifest" if whole else "never finished"
-            )
+            why: Reason = "named by no manifest" if whole else "never finished"
             found.append(Garbage(folder, stage, key, sum(file.bytes for file in files), why))
             continue
         found += [
@@ -78,6 +82,45 @@ def garbage(root: str, older_than_hours: float) -> list[Garbage]:
             if file.name.startswith(".") and file.changed < limit
         ]
     return sorted(found, key=lambda item: item.path)
+
+
+def superseded(
+    root: str, dataset: str, needed: Mapping[str, Collection[str]], older_than_hours: float
+) -> list[Garbage]:
+    """Find what of a dataset's finished artifacts is not needed and named by no other dataset.
+
+    needed: stage -> keys; stages that it does not have are left alone. What has changed within the last
+    `older_than_hours` is kept. Raises ManifestDamaged like garbage.
+    """
+    others = {
+        (stage, key)
+        for other in datasets(root)
+        if other != dataset
+        for stage in stages(root, other)
+        for key in read_manifest(root, other, stage, lenient=False)
+    }
+    old = {
+        (stage, key)
+        for stage in set(stages(root, dataset)) & needed.keys()
+        for key in read_manifest(root, dataset, stage, lenient=False).keys() - set(needed[stage])
+    }
+    limit = datetime.now(UTC).timestamp() - older_than_hours * 3600
+    return [
+        Garbage(
+            files[0].path.rpartition("/")[0],
+            *(stage, key, sum(file.bytes for file in files), "made with other settings", dataset),
+        )
+        for (stage, key), files in sorted(_folders(root).items())
+        if (stage, key) in old - others and max(file.changed for file in files) < limit
+    ]
+
+
+def remove_superseded(root: str, found: Sequence[Garbage]) -> None:
+    """Delete what superseded found: first its manifests' rows, so that none promises what is not there."""
+    for dataset, stage in sorted({(item.dataset, item.stage) for item in found}):
+        forget(root, dataset, stage, {item.key for item in found if item.stage == stage})
+    for item in found:
+        remove(root, item)
 
 
 def remove(root: str, item: Garbage) -> None:

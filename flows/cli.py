@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recapture.flows import cli_cameras, cli_operating
-from recapture.flows.cli_settings import SETTINGS, SETTINGS_HELP, Dataset, Json, Method, Profile, config_of
+from recapture.flows.cli_settings import (
+    SETTINGS,
+    SETTINGS_HELP,
+    Dataset,
+    Job,
+    Json,
+    Method,
+    Profile,
+    config_of,
+)
 
 if TYPE_CHECKING:
     from recapture.conf.schema import RecaptureConfig
@@ -64,12 +73,16 @@ def preview(context: typer.Context, profile: Profile = None, dataset: Dataset = 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
 def plan(
-    context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
+    context: typer.Context,
+    profile: Profile = None,
+    dataset: Dataset = None,
+    job: Job = "recapture",
+    as_json: Json = False,
 ) -> None:
     """Say what a run would do: new, reused and quarantined items, and how long it may take."""
     from recapture.flows.forecast import print_plan
 
-    print_plan(config_of(context, profile, dataset), as_json)
+    print_plan(config_of(context, profile, dataset), as_json, job)
 
 
 @app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)

@@ -12,6 +12,7 @@ from recapture.flows.cli_settings import (
     SETTINGS,
     SETTINGS_HELP,
     Dataset,
+    Job,
     Json,
     Profile,
     config_of,
@@ -116,12 +117,25 @@ def gc(
     older_than_hours: Annotated[
         float, typer.Option(min=0, help="Keep what is younger: a running job may be making it.")
     ] = 24.0,
+    old_settings: Annotated[
+        bool,
+        typer.Option("--old-settings", help="And what the dataset does not need with these settings."),
+    ] = False,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="With --old-settings: a profile whose artifacts are kept too; may be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Delete artifacts that no manifest of any dataset in the store names, and left-overs of killed jobs."""
+    from recapture.conf.load import UserError
     from recapture.flows.upkeep import collect_garbage
 
-    collect_garbage(config_of(context, profile, dataset), older_than_hours, dry_run, as_json)
+    if also and not old_settings:
+        raise UserError("--also says what --old-settings keeps; give both, or neither")
+    config = config_of(context, profile, dataset)
+    kept = [config, *(config_of(context, other, dataset) for other in also or ())] if old_settings else []
+    collect_garbage(config, older_than_hours, dry_run, as_json, kept)
 
 
 def replay(
@@ -130,6 +144,7 @@ def replay(
     stage: Annotated[str, typer.Option(help="The stage to run again, such as fill.")],
     profile: Profile = None,
     dataset: Dataset = None,
+    job: Job = "recapture",
 ) -> None:
     """Run one item's stage again here, for a full traceback; the store only changes when it succeeds."""
     from recapture.flows.environment import QUIET
@@ -137,4 +152,4 @@ def replay(
 
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
-    sys.exit(run_again(config_of(context, profile, dataset), clip, stage))
+    sys.exit(run_again(config_of(context, profile, dataset), clip, stage, job))

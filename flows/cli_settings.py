@@ -19,6 +19,7 @@ Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="A YAML fil
 Method = Annotated[
     str | None, typer.Option("--method", "-m", help="Short for --fill.method: base, inverse or classical.")
 ]
+Job = Annotated[str, typer.Option("--job", help="Which job: recapture (run), inpaint or preview.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

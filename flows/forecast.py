@@ -15,7 +15,8 @@ from rich.table import Table
 from recapture.conf.schema import ExecutionConfig, RecaptureConfig
 from recapture.datasets.manifest import read_manifest
 from recapture.datasets.store import ArtifactStore
-from recapture.tasks.job import Job, plan_job, recapture_stages
+from recapture.flows.jobs import planned
+from recapture.tasks.job import Job
 from recapture.tasks.run import plan_stage
 from recapture.tasks.stage import Resources
 from recapture.tasks.waves import as_it_stands
@@ -45,9 +46,9 @@ def forecast(job: Job) -> list[StageForecast]:
     frames = {clip.id: clip.frames for clip in job.clips}
     never: set[str] = set()  # keys that the run will not make
     forecasts = []
-    for planned in job.stages:
-        stage = planned.stage
-        plan = plan_stage(stage, planned.items, store, dataset, expected=True)
+    for stage_plan in job.stages:
+        stage = stage_plan.stage
+        plan = plan_stage(stage, stage_plan.items, store, dataset, expected=True)
         todo = [item for item in plan.todo if never.isdisjoint(item.inputs.values())]
         never.update(item.key for item in plan.todo if item not in todo)
         never.update(item.key for item, _ in plan.quarantined)
@@ -71,15 +72,16 @@ def forecast(job: Job) -> list[StageForecast]:
     return forecasts
 
 
-def print_plan(config: RecaptureConfig, as_json: bool = False) -> None:
-    """Print what `recapture run` would do with these settings."""
-    job = plan_job(config, recapture_stages(config))
+def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "recapture") -> None:
+    """Print what a job of a kind would do with these settings."""
+    job = planned(config, kind)
+    trajectories = job.config.trajectories
     forecasts = forecast(job)
     if as_json:
         record = {
             "dataset": config.dataset.name,
             "clips": len(job.clips),
-            "trajectories": [trajectory.label for trajectory in config.trajectories],
+            "trajectories": [trajectory.label for trajectory in trajectories],
             "unreadable": [{"clip": clip.id, "error": clip.error} for clip in job.rejected],
             "stages": [asdict(stage) for stage in forecasts],
         }
@@ -87,7 +89,7 @@ def print_plan(config: RecaptureConfig, as_json: bool = False) -> None:
         return
     console = Console()
     console.print(
-        f"{config.dataset.name}: {len(job.clips)} clips, {len(config.trajectories)} trajectories "
+        f"{config.dataset.name}: {len(job.clips)} clips, {len(trajectories)} trajectories "
         f"from {escape(config.dataset.uri)}",
         soft_wrap=True,
     )

@@ -11,8 +11,9 @@ from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.quarantine import Quarantine
 from recapture.datasets.store import Artifact, ArtifactError, ArtifactStore
+from recapture.flows.jobs import planned
 from recapture.tasks.credentials import without_credentials
-from recapture.tasks.job import ClipStage, plan_job, recapture_stages
+from recapture.tasks.job import ClipStage
 from recapture.tasks.pool import InlineExecutor
 from recapture.tasks.run import run_stage
 from recapture.tasks.stage import Item, parent_stage
@@ -20,14 +21,14 @@ from recapture.tasks.waves import as_it_stands
 from recapture.tasks.worker import limited_threads
 
 
-def replay(config: RecaptureConfig, clip: str, stage: str) -> int:
+def replay(config: RecaptureConfig, clip: str, stage: str, kind: str = "recapture") -> int:
     """Run a stage on the one item that `clip` names (CLIP or CLIP@TRAJECTORY); return the exit code.
 
     Where it fails, its whole traceback is printed and nothing in the store changes. What succeeds is stored
     and leaves quarantine; where an artifact was there already, it is only compared with it.
     Raises UserError when no item is meant, or several, or a parent is not there.
     """
-    chosen, item = _find(config, clip, stage)
+    chosen, item = _find(config, clip, stage, kind)
     store = ArtifactStore(config.store)
     try:
         inputs = {name: store.open(parent_stage(name), key) for name, key in item.inputs.items()}
@@ -53,8 +54,8 @@ def replay(config: RecaptureConfig, clip: str, stage: str) -> int:
     return 0
 
 
-def _find(config: RecaptureConfig, clip: str, stage: str) -> tuple[ClipStage, Item]:
-    job = as_it_stands(plan_job(config, recapture_stages(config)), ArtifactStore(config.store))
+def _find(config: RecaptureConfig, clip: str, stage: str, kind: str) -> tuple[ClipStage, Item]:
+    job = as_it_stands(planned(config, kind), ArtifactStore(config.store))
     by_name = {plan.stage.name: plan for plan in job.stages}
     if stage not in by_name:
         raise UserError(f"no stage is called {stage!r}; choose one of {', '.join(by_name)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich.console import Console
@@ -12,7 +13,16 @@ from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.manifest import ManifestDamaged, compact, stages
 from recapture.datasets.store import ArtifactStore
-from recapture.datasets.upkeep import Problem, garbage, remove, verify
+from recapture.datasets.upkeep import (
+    Problem,
+    garbage,
+    remove,
+    remove_superseded,
+    superseded,
+    verify,
+)
+from recapture.flows.jobs import jobs_of
+from recapture.tasks.waves import as_it_stands
 
 MIB = 2**20
 
@@ -64,15 +74,27 @@ def compact_manifests(config: RecaptureConfig, as_json: bool = False) -> None:
 
 
 def collect_garbage(
-    config: RecaptureConfig, older_than_hours: float, dry_run: bool, as_json: bool = False
+    config: RecaptureConfig,
+    older_than_hours: float,
+    dry_run: bool,
+    as_json: bool = False,
+    kept: Sequence[RecaptureConfig] = (),
 ) -> None:
-    """Delete, or with dry_run only list, what no dataset's manifest in the store names any more."""
+    """Delete, or with dry_run only list, what no dataset's manifest in the store names any more.
+
+    kept: settings of jobs over the dataset; where there are any, what none of them needs goes too.
+    """
     try:
         found = garbage(config.store, older_than_hours)
+        needed = _needed(kept)
+        old = superseded(config.store, config.dataset.name, needed, older_than_hours) if needed else []
+        if not dry_run:
+            for item in found:
+                remove(config.store, item)
+            remove_superseded(config.store, old)
     except ManifestDamaged as error:
         raise UserError(f"nothing was deleted: {error}") from None
-    for item in () if dry_run else found:
-        remove(config.store, item)
+    found += old
     if as_json:
         print(json.dumps([asdict(item) for item in found], indent=1))
         return
@@ -80,3 +102,22 @@ def collect_garbage(
         print(f"{item.path}: {item.bytes / MIB:.1f} MiB, {item.why}")
     total = sum(item.bytes for item in found) / MIB
     print(f"{len(found)} {'would be' if dry_run else 'were'} deleted, {total:.1f} MiB")
+
+
+def _needed(kept: Sequence[RecaptureConfig]) -> dict[str, set[str]]:
+    """Return stage -> the keys that jobs with any of these settings need.
+
+    Raises UserError when a clip cannot be read: its artifacts would pass for those of old settings.
+    """
+    needed: dict[str, set[str]] = {}
+    for job in (job for config in kept for job in jobs_of(config)):
+        if job.rejected:
+            names = ", ".join(clip.id for clip in job.rejected[:5])
+            raise UserError(
+                f"nothing was deleted: {len(job.rejected)} clips of {job.config.dataset.name} cannot be read "
+                f"({names}), so what they need is not known; mend or remove them, see `recapture plan`"
+            )
+        as_planned = as_it_stands(job, ArtifactStore(job.config.store))
+        for plan in (*job.stages, *as_planned.stages):  # packed fills have other keys where one is missing
+            needed.setdefault(plan.stage.name, set()).update(item.key for item in plan.items)
+    return needed

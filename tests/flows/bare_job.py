@@ -28,9 +28,10 @@ def configure(root, *words, count=2):
     )
 
 
-def run_bare(config):
-    """Run all stages in this process; return stage -> its outcomes."""
-    job, store, run_id = plan_job(config, recapture_stages(config)), ArtifactStore(config.store), uuid4().hex
+def run_bare(config, stages=None):
+    """Run all stages, by default those of a recapture job, in this process; return stage -> its outcomes."""
+    job = plan_job(config, stages or recapture_stages(config))
+    store, run_id = ArtifactStore(config.store), uuid4().hex
     with InlineExecutor(config.store) as executor:
         return {
             plan.stage.name: run_stage(

@@ -13,6 +13,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from recapture.conf.schema import RecaptureConfig
+
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(
@@ -85,7 +87,9 @@ def test_the_nightly_deployment_is_scheduled_and_a_worker_completes_its_run(serv
         name: [(s["schedule"]["cron"], s["active"]) for s in one["schedules"]]
         for name, one in deployments.items()
     }
-    assert schedules == {"nightly": [("0 2 * * *", True)], "weekly": [("0 3 * * 6", True)]}
+    assert schedules == {"nightly": [("0 2 * * *", True)], "weekly": [("0 3 * * 6", True)], "outpaint": []}
+    assert deployments["outpaint"]["entrypoint"].endswith("inpaint")
+    assert RecaptureConfig(**deployments["outpaint"]["parameters"]["config"]).mask.given
     assert deployments["weekly"]["entrypoint"].endswith("train_iterative")
     nightly = deployments["nightly"]
     assert nightly["parameters"]["config"]["dataset"]["uri"] == "datasets/sample"

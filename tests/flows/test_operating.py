@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bare_job import artifacts, configure, counts, run_bare
 
@@ -14,10 +16,16 @@ from recapture.conf.load import UserError
 from recapture.datasets.manifest import read_manifest
 from recapture.datasets.quarantine import Quarantine
 from recapture.datasets.store import ArtifactStore
+from recapture.datasets.video import write_video
 from recapture.flows.cli import app
+from recapture.flows.forecast import print_plan
+from recapture.flows.jobs import planned
 from recapture.flows.replay import replay
 from recapture.flows.upkeep import collect_garbage, compact_manifests, verify_manifests
+from recapture.tasks.behind_mask import with_still_camera
+from recapture.tasks.job import inpaint_stages
 
+OTHER = ("--fill.inpaint_radius", "5")
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
 THROUGH = ("--trajectories", "[{preset: static, name: ok}, {preset: dolly_in, distance: 1.5, name: through}]")
 
@@ -229,6 +237,7 @@ def test_replay_names_what_can_be_meant(job, tmp_path):
         ["manifest", "verify"],
         ["manifest", "compact"],
         ["gc", "--dry-run", "--older-than-hours", "0"],
+        ["gc", "--dry-run", "--old-settings", "--also", "demo", "--dataset.uri", "scenes://?count=1"],
         ["quarantine", "ls"],
     ],
 )
@@ -238,3 +247,99 @@ def test_each_command_takes_settings_and_ends_well_on_an_empty_store(tmp_path, w
         app([*words, "--store", str(tmp_path / "none"), "--dataset.name=small", "--json"])
     assert end.value.code in (0, None)
     assert json.loads(capsys.readouterr().out) in ([], {}, {"promised": 0, "problems": []})
+
+
+def old_of(config, kept, capsys, dry_run=True):
+    """Return what `gc` finds with --old-settings, where any are kept."""
+    capsys.readouterr()
+    collect_garbage(config, 24, dry_run, as_json=True, kept=kept)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_gc_of_old_settings_keeps_what_the_given_ones_need_and_no_row_promises_the_rest(
+    job, tmp_path, capsys
+):
+    present = configure(tmp_path, *OTHER, count=1)
+    run_bare(present)
+    needed = {plan.stage.name: plan.items[0].key for plan in planned(present).stages}
+    every = {stage: ArtifactStore(job.store).keys(stage) for stage in STAGES}
+    old = {(stage, key) for stage in STAGES for key in every[stage] - {needed[stage]}}
+    assert {stage for stage, _ in old} == {"fill", "measure", "deliver"}
+    assert old_of(job, [present], capsys) == []  # younger than a day
+    age(job, 25)
+
+    assert old_of(job, [], capsys) == []
+    assert old_of(job, [job, present], capsys) == []
+    before = artifacts(tmp_path)
+    found = old_of(job, [present], capsys)
+    assert {(item["stage"], item["key"]) for item in found} == old
+    assert {item["why"] for item in found} == {"made with other settings"}
+    assert artifacts(tmp_path) == before
+
+    assert old_of(job, [present], capsys, dry_run=False) == found
+    assert {stage: ArtifactStore(job.store).keys(stage) for stage in STAGES} == {
+        stage: {key} for stage, key in needed.items()
+    }
+    assert printed(capsys, verify_manifests, job) == ({"promised": 6, "problems": []}, 0)
+    assert counts(run_bare(present)) == {stage: {"reused": 1} for stage in STAGES}
+    again = counts(run_bare(job))
+    assert {stage for stage in STAGES if again[stage].get("ok")} == {"fill", "measure", "deliver"}
+    assert artifacts(tmp_path) == before
+
+
+def test_gc_of_old_settings_keeps_what_another_dataset_names_and_clips_that_a_run_leaves_out(
+    job, tmp_path, capsys
+):
+    run_bare(configure(tmp_path, "--dataset.name", "other", count=1))
+    two = configure(tmp_path, count=2)
+    run_bare(two)
+    age(two, 25)
+    narrow = configure(tmp_path, "--dataset.limit", "1", count=2)
+    assert old_of(narrow, [narrow], capsys) == []
+    changed = configure(tmp_path, *OTHER, count=2)
+    shared = {key for stage in STAGES for key in read_manifest(two.store, "other", stage)}
+    found = {item["key"] for item in old_of(changed, [changed], capsys)}
+    assert len(found) == 3 and found.isdisjoint(shared)
+
+
+def test_gc_of_old_settings_stops_where_a_clip_cannot_be_read(job, tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/torn.mp4").write_bytes(b"no video")
+    frame = np.full((32, 48, 3), 99, np.uint8)
+    write_video(str(tmp_path / "videos/whole.mp4"), [frame] * 5, fps=Fraction(12))
+    config = configure(tmp_path, "--dataset.uri", str(tmp_path / "videos"))
+    age(job, 25)
+    before = artifacts(tmp_path)
+    with pytest.raises(UserError, match=r"nothing was deleted: 1 clips of small cannot be read \(torn\)"):
+        collect_garbage(config, 24, False, kept=[config])
+    assert artifacts(tmp_path) == before
+
+
+def test_plan_and_replay_know_inpainting_and_previews(tmp_path, capsys):
+    config = configure(tmp_path, "--mask.objects", "[1]", "--measure.baselines", "false", count=1)
+    before, _ = printed(capsys, print_plan, config, kind="inpaint")
+    assert [stage["stage"] for stage in before["stages"]] == ["ingest", "depth", "mask", *STAGES[2:]]
+    assert before["trajectories"] == ["inpaint"] and all(stage["new"] == 1 for stage in before["stages"])
+    still = with_still_camera(config)
+    run_bare(still, inpaint_stages(still))
+    after, _ = printed(capsys, print_plan, config, kind="inpaint")
+    assert [(stage["new"], stage["reused"]) for stage in after["stages"]] == [(0, 1)] * 7
+    along, _ = printed(capsys, print_plan, config)
+    assert {stage["stage"]: stage["new"] for stage in along["stages"]}["render"] == 1
+    preview, _ = printed(capsys, print_plan, config, kind="preview")
+    assert preview["stages"][-1]["stage"] == "preview"
+
+    (row,) = read_manifest(config.store, "small", "fill").values()
+    assert replay(config, row["item"], "fill", "inpaint") == 0
+    assert "has the same bytes" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no item is called"):
+        replay(config, row["item"], "fill")
+    with pytest.raises(UserError, match="no job is called 'paint'; choose one of recapture, inp"):
+        replay(config, row["item"], "fill", "paint")
+    with pytest.raises(UserError, match=r"set mask\.uri"):
+        print_plan(configure(tmp_path, count=1), kind="inpaint")
+
+
+def test_a_profile_to_keep_needs_the_option_that_deletes(tmp_path):
+    with pytest.raises(UserError, match="--also says what --old-settings keeps"):
+        app(["gc", "--also", "demo", "--store", str(tmp_path)], standalone_mode=False)
