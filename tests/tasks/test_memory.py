@@ -178,3 +178,17 @@ def test_the_code_version_names_release_and_commit():
     assert tags["recapture_version"] == recapture.__version__
     if (Path(recapture.__file__).resolve().parents[2] / ".git").exists():
         assert len(tags["mlflow.source.git.commit"].removesuffix("-dirty")) >= 7
+
+
+@pytest.mark.integration
+def test_shards_of_nothing_new_are_told_seldom_and_the_last_counts_are_whole(
+    job, todo, mlflow_home, client, store, monkeypatch
+):
+    monkeypatch.setattr("recapture.tasks.memory.PAUSE_SECONDS", 1000.0)
+    reused, made = [outcome(todo[0], "reused")], [outcome(todo[1])]
+    shards = [*[reused] * 20, made, *[reused] * 20]
+    run = client.get_run(remembered(job, mlflow_home, store, shards).mlflow_run)
+    child = children(client, run)["deliver"]
+    points = client.get_metric_history(child.info.run_id, "items_reused")
+    assert [(point.step, point.value) for point in points] == [(1, 1), (21, 20), (41, 40)]
+    assert child.data.metrics["items_ok"] == 1
