@@ -99,6 +99,7 @@ def settings_of(folder: str, method: str, depth_model: str, window: int) -> list
         "trajectories": "[{preset: orbit_right, angle_degrees: 10}]",
         "measure.baselines": "false",
         "fill.method": method,
+        "fill.propagate": str(method == "base").lower(),
         "fill.steps": "1",
         "fill.window": str(window),
         "fill.overlap": "4",
