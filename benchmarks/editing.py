@@ -197,7 +197,7 @@ def measure_scene(
             else:
                 result = filler.fill_both(view, caption=caption, seed=seed).video
         name = row if isinstance(row, str) else row.name
-        found.append(((*at, seed, name), score(result, edit)))
+        found.append(((*at, seed, name), score(result.cpu(), edit)))
     return found
 
 

@@ -8,9 +8,9 @@
 17 frames of 128 x 128 seen from an orbit to the right by the full angle in every frame, Euler, the same
 initial noise for every row. "Alone": the base is told nothing of the clip (its text-to-video input), so that
 the solver does all the work; "native": the base's own inpainting input; "native + ...": both. Holes show
-Telea's inpainting while they are encoded, unless a row names another fill. Nothing is propagated and nothing
-is pasted back. Every measurement goes to --rows as a JSON line; a row that is there is not measured again.
-Scenes are shared by --workers processes on --device.
+pull-push's continuation while they are encoded, but Telea's in the stages `masks` and `settings` unless a row
+names another. Nothing is propagated and nothing is pasted back. Every measurement goes to --rows as a JSON
+line; a row that is there is not measured again. Scenes are shared by --workers processes on --device.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Row:
     solver: str = "replacement"
     native: bool = False
     channel_mean: bool = False
-    fill: Fill = "telea"
+    fill: Fill = "pull_push"
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -76,20 +76,21 @@ def mask_rows() -> list[Row]:
                 f"{kind}{', channel mean' if mean else ''}, {label}",
                 kind,
                 channel_mean=mean,
+                fill="telea",
                 settings=settings,
             )
             for label, settings in (("velocity", {}), ("fresh noise", FRESH))
             for kind in (*PIXEL_MASKS, *ENCODER_MASKS)
             for mean in ((False, True) if kind in ENCODER_MASKS else (False,))
         ),
-        Row("fill_variance as Wiener, velocity", "fill_variance", "wiener"),
-        Row("fill_variance as Wiener, fresh noise", "fill_variance", "wiener", settings=FRESH),
+        Row("fill_variance as Wiener, velocity", "fill_variance", "wiener", fill="telea"),
+        Row("fill_variance as Wiener, fresh noise", "fill_variance", "wiener", fill="telea", settings=FRESH),
     ]
 
 
 def setting_rows() -> list[Row]:
-    ours = {"kind": CONTINUOUS, "channel_mean": True}
-    fills: tuple[Fill, ...] = ("telea", "grey", "mean")
+    ours = {"kind": CONTINUOUS, "channel_mean": True, "fill": "telea"}
+    fills: tuple[Fill, ...] = ("pull_push", "telea", "grey", "mean")
     return [
         *(
             Row(
@@ -121,7 +122,7 @@ def setting_rows() -> list[Row]:
 
 
 def solver_rows() -> list[Row]:
-    masks = ((BINARY, False, BINARY), (CONTINUOUS, True, f"{CONTINUOUS}, channel mean"))
+    masks = ((BINARY, False, BINARY), ("area", False, "area"))
     latent = [name for name, recipe in SOLVERS.items() if name != "wiener" and not recipe.pixels]
     return [
         Row("native", native=True),
@@ -132,26 +133,20 @@ def solver_rows() -> list[Row]:
         ),
         Row("vision_xl, in pixels", BINARY, "vision_xl"),
         Row("psld, in pixels", BINARY, "psld"),
-        Row("native + renoised", CONTINUOUS, "renoised", True, True),
+        Row("native + renoised, area (default)", "area", "renoised", True),
     ]
 
 
 def report_rows() -> list[Row]:
-    ours = {"kind": CONTINUOUS, "settings": FRESH}
+    ours = {"kind": CONTINUOUS, "channel_mean": True, "settings": FRESH}
     return [
         Row("native", native=True),
         Row("native, fresh noise", native=True, settings=FRESH),
         Row("alone: binary", "binary", settings=FRESH),
-        Row("alone: min_pool", "min_pool", settings=FRESH),
+        Row("native + binary", "binary", native=True, settings=FRESH),
         Row("alone: area", "area", settings=FRESH),
-        Row("alone: area, grey", "area", fill="grey", settings=FRESH),
-        Row(f"alone: {CONTINUOUS}", **ours),
-        Row(f"alone: {CONTINUOUS}, channel mean", **ours, channel_mean=True),
-        Row("native + area, grey", "area", native=True, fill="grey", settings=FRESH),
-        Row(
-            f"native + {CONTINUOUS}, channel mean, grey", **ours, channel_mean=True, native=True, fill="grey"
-        ),
-        Row(f"native + {CONTINUOUS}, channel mean", **ours, channel_mean=True, native=True),
+        Row("native + area", "area", native=True, settings=FRESH),
+        Row(f"native + {CONTINUOUS}, channel mean", **ours, native=True),
     ]
 
 
@@ -170,6 +165,8 @@ def main() -> None:
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--base", default="weights/base")
     parser.add_argument("--clips", type=int, help="Fewer scenes.")
+    parser.add_argument("--only", nargs="+", help="Rows whose names begin with one of these.")
+    parser.add_argument("--skip", nargs="+", default=[], help="No rows whose names begin with one of these.")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--angles", type=float, nargs="+")
     parser.add_argument("--steps", type=int, default=10)
@@ -180,7 +177,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e9, help="Begin no scene after so long.")
     given = parser.parse_args()
     make_rows, scenes, seeds, angles = STAGES[given.stage]
-    rows, scenes = make_rows(), scenes[: given.clips]
+    rows = [row for row in make_rows() if not row.name.startswith(tuple(given.skip))]
+    rows = [row for row in rows if not given.only or row.name.startswith(tuple(given.only))]
+    scenes = scenes[: given.clips]
     seeds, angles = given.seeds or seeds, given.angles or angles
     measured = read_rows(given.rows)
     ends = time.time() + given.seconds
@@ -265,7 +264,7 @@ def fill(
             channel_mean=row.channel_mean,
             seed=seed,
         )
-        pixels = KnownPixels(base.vae, view.video, view.visible)
+        pixels = KnownPixels(base.vae, view.video.to(base.device), view.visible.to(base.device))
         solver = make_solver(row.solver, measurement, pixels=pixels, seed=seed, **row.settings)
     latents = sample(
         base,

@@ -24,9 +24,7 @@ class InverseConfig(Section):
         "mask_encode",
         "leak_ratio",
         "fill_variance",
-    ] = Field(
-        "mask_encode", description="How far each latent is known; those from two_fill on look into the VAE."
-    )
+    ] = Field("area", description="How far each latent is known; those from two_fill on look into the VAE.")
     channel_mean: bool = Field(True, description="One weight for all channels of a latent.")
     solver: Literal[
         "renoised",
@@ -99,6 +97,15 @@ class FillConfig(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of transformer and text encoder."
     )
+    vae_precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the VAE; the encoder's masks but mask_encode need float32."
+    )
+    attention: Literal["native", "cudnn", "flash"] = Field(
+        "native", description="Attention kernel; cudnn and flash run on CUDA alone, in bfloat16."
+    )
+    compile_blocks: bool = Field(
+        False, description="torch.compile of the transformer's blocks: a minute once, then faster steps."
+    )
     steps: int = Field(10, ge=1, le=1000)
     guidance_scale: float = Field(1.0, ge=0, description="Classifier-free guidance; 1 or less: off.")
     negative_prompt: str = ""
@@ -124,8 +131,27 @@ class FillConfig(Section):
     )
 
     def keyed(self) -> dict[str, Any]:
-        """Return the settings as content keys hold them; of packing, an item's own key tells."""
-        return self.model_dump(mode="json", exclude={"packing"})
+        """Return the settings as content keys hold them: those of speed change a result by rounding at most,
+        and of packing an item's own key tells.
+        """
+        keyed = self.model_dump(mode="json", exclude={"packing", "attention", "compile_blocks"})
+        if self.vae_precision == "float32":
+            del keyed["vae_precision"]
+        return keyed
+
+    @model_validator(mode="after")
+    def _kernels_fit(self) -> Self:
+        if self.attention != "native" and self.precision != "bfloat16":
+            raise ValueError(
+                f"fill.attention {self.attention!r} takes half precision; set fill.precision bfloat16"
+            )
+        probing = ("two_fill", "leak_ratio", "fill_variance")
+        if self.method == "inverse" and self.inverse.mask in probing and self.vae_precision != "float32":
+            raise ValueError(
+                f"fill.inverse.mask {self.inverse.mask!r} compares encodings, for which "
+                f"fill.vae_precision {self.vae_precision} is too coarse; use float32, or another mask"
+            )
+        return self
 
     @model_validator(mode="after")
     def _windows_fit(self) -> Self:

@@ -205,3 +205,12 @@ class RecaptureConfig(Section):
         if twice:
             raise ValueError(f"two trajectories are called {twice[0]!r}; give each a name of its own")
         return self
+
+    @model_validator(mode="after")
+    def _budgets_are_for_compiled_blocks(self) -> Self:
+        if self.tune.training.activation_budget < 1 and not self.fill.compile_blocks:
+            raise ValueError(
+                "tune.training.activation_budget is kept by compiled blocks alone; "
+                "set fill.compile_blocks, or use tune.training.gradient_checkpointing"
+            )
+        return self

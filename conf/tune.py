@@ -124,6 +124,15 @@ class TrainingConfig(Section):
     batch: int = Field(2, ge=1)
     micro_batch: int | None = Field(None, ge=1, description="Samples through the model at once.")
     gradient_checkpointing: bool = False
+    activation_budget: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="With fill.compile_blocks: the share of activations that is kept, not computed again.",
+    )
+    first_block: int = Field(
+        0, ge=0, description="Transformer blocks before it get no adapter, which makes steps faster."
+    )
     warm_up: int = Field(10, ge=1)
     clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
     ema: float = Field(0.9, ge=0, lt=1, description="Decay of the average of the adapter that is kept.")

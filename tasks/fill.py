@@ -22,6 +22,7 @@ from recapture.models.fill.view import Filler, RenderedView, SourceView
 from recapture.models.fill.windows import WindowJoin, windows
 from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.load import Base, load_base
+from recapture.models.wan.speed import speed_up
 from recapture.tasks.adapter import Adapters, adapter_file, adapter_identity, shared_adapter
 from recapture.tasks.convert import stage_device, to_frames
 from recapture.tasks.earlier import EarlierFills
@@ -138,11 +139,20 @@ def open_filler(config: FillConfig, device: torch.device, seed: int = 0) -> Fill
     )
 
 
-def open_base(config: FillConfig, device: torch.device) -> Base:
-    """Return the base that the configuration names, without an adapter."""
-    return load_base(
+def open_base(config: FillConfig, device: torch.device, *, activation_budget: float = 1.0) -> Base:
+    """Return the base that the configuration names, without an adapter; activation_budget: see `speed_up`."""
+    base = load_base(
         model_path("fill.base", config.base),
         parts=config.base_parts,
         dtype=getattr(torch, config.precision),
+        vae_dtype=getattr(torch, config.vae_precision),
         device=device,
     )
+    for transformer in filter(None, (base.transformer, base.transformer_2)):
+        speed_up(
+            transformer,
+            attention=config.attention,
+            compile_blocks=config.compile_blocks,
+            activation_budget=activation_budget,
+        )
+    return base

@@ -61,7 +61,8 @@ class TuneStage:
 
     def load(self) -> None:
         """Load the base, in the process that trains it."""
-        base = open_base(self.fill, stage_device(self.resources.gpus))
+        budget = self.config.training.activation_budget
+        base = open_base(self.fill, stage_device(self.resources.gpus), activation_budget=budget)
         check_trainable(base)
         self._empty_text = encode_text(base, "", None).prompt[0]
         self._base = replace(base, text_encoder=None, tokenizer=None)  # the pairs bring their captions
@@ -114,7 +115,13 @@ class TuneStage:
         elif self.config.start is not None:
             load_adapter(transformer, self.config.start)
         else:
-            add_lora(transformer, rank=training.rank, alpha=training.alpha, seed=seed)
+            add_lora(
+                transformer,
+                rank=training.rank,
+                alpha=training.alpha,
+                first_block=training.first_block,
+                seed=seed,
+            )
 
 
 def read_pairs(store: ArtifactStore, wanted: Sequence[Mapping[str, object]]) -> list[EncodedPair]:

@@ -19,7 +19,8 @@ from recapture.tasks.tune_pairs import PairsStage
 from recapture.tasks.tune_recapture import Recapture
 
 SAMPLING = ("guidance_scale", "negative_prompt", "scheduler", "shift", "noise_scale", "propagate", "feather")
-SPEED_ONLY = {"micro_batch", "gradient_checkpointing", "log_every"}  # change an adapter by rounding at most
+# change an adapter by rounding at most
+SPEED_ONLY = {"micro_batch", "gradient_checkpointing", "activation_budget", "log_every"}
 
 DATASET = "dataset"  # what an adapter for all clips is called among items
 AdapterKeys = Mapping[str, str]  # clip id -> key of the tune artifact that its adapter is in; {}: the base
@@ -136,6 +137,8 @@ class TunePlan:
         }
         if tune.pairs.packed_share:
             settings["packed_share"] = tune.pairs.packed_share
+        if not tune.training.first_block:
+            del settings["training"]["first_block"]
         if not inputs and tune.start is not None:
             settings["start"] = model_revision("tune.start", tune.start)
         key = content_key("tune", TuneStage.version, settings, inputs, {"pairs": wanted, "steps": steps})
@@ -149,7 +152,8 @@ class TunePlan:
         fill = self.config.fill
         parts = None if fill.base_parts is None else model_revision("fill.base_parts", fill.base_parts)
         revision = model_revision("fill.base", fill.base)
-        return {"base": revision, "parts": parts, "precision": fill.precision}
+        vae = {} if fill.vae_precision == "float32" else {"vae_precision": fill.vae_precision}
+        return {"base": revision, "parts": parts, "precision": fill.precision, **vae}
 
     def _models(self, clip: Clip) -> dict[str, Any]:
         return {**self._base(), "caption": clip.caption, "seed": self.config.seed}

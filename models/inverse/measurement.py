@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from recapture.models.fill.inpaint import inpaint
+from recapture.models.fill.pull_push import pull_push
 from recapture.models.inverse import latent_masks
 from recapture.models.wan.vae import check_size, encode_video
 
 PixelMask = Literal["trilinear", "binary", "nearest_and", "min_pool", "area"]
 EncoderMask = Literal["two_fill", "source_probe", "mask_encode", "leak_ratio", "fill_variance"]
 MaskKind = Literal[PixelMask, EncoderMask]
-Fill = Literal["telea", "grey", "black", "mean"]
+Fill = Literal["pull_push", "telea", "grey", "black", "mean"]
 
 
 @dataclass(frozen=True)
@@ -66,30 +67,26 @@ def build_measurement(
     *,
     kind: MaskKind,
     source: Tensor | None = None,
-    fill: Fill = "telea",
+    fill: Fill = "pull_push",
     channel_mean: bool = False,
     seed: int = 0,
     probes: int = 4,
     tau: float = 0.5,
-    latents: Tensor | None = None,
 ) -> LatentMeasurement:
     """Measure a warped clip: its latents, holes filled, under a mask of `latent_masks`.
 
     video: [T, 3, H, W] in [-1, 1], T = 4n+1, anything in holes; visible: [T, H, W] bool. source: a complete
-    clip of the same shape, for 'source_probe'. fill: what holes show while encoding; OpenCV's Telea, a
-    colour, or a frame's mean known colour (Telea and mean: grey where nothing of a frame is known).
-    channel_mean: each weight replaced by its mean over channels. seed: of the probes of 'leak_ratio' and the
-    fills of 'fill_variance'; probes: how many of them. tau: the standard deviation, of normalised latents, at
-    which 'fill_variance' gives 1/e. latents: [z, T', h, w] of the video with grey holes, where the base's
-    conditioning has encoded it already; needs fill 'grey'.
+    clip of the same shape, for 'source_probe'. fill: what holes show while encoding: a smooth continuation,
+    OpenCV's Telea (seconds a frame beyond small ones), a colour, or a frame's mean known colour; grey where
+    nothing of a frame is known. channel_mean: each weight replaced by its mean over channels. seed: of the
+    probes of 'leak_ratio' and the fills of 'fill_variance'; probes: how many of them. tau: the standard
+    deviation, of normalised latents, at which 'fill_variance' gives 1/e.
 
     The VAE's tiling is off meanwhile: tiles would cut off what leaks. Raises ValueError for NaN in known
     pixels, for a wrong size or dtype, and, for masks that compare encodings of the clip, for a VAE that is
     not float32.
     """
     _check(vae, video, visible, kind, source, probes)
-    if latents is not None and fill != "grey":
-        raise ValueError(f"inverse: latents of a clip with grey holes were given, and the fill is {fill!r}")
     video, visible = video.to(vae.device, torch.float32), visible.to(vae.device)
     filled = fill_holes(video, visible, fill)
     generator = torch.Generator().manual_seed(seed)
@@ -104,7 +101,7 @@ def build_measurement(
             variance, latents = latent_masks.fill_variance(encode, filled, visible, generator, fills=probes)
             weights = latent_masks.certainty(variance, tau)
         else:
-            latents = encode(filled) if latents is None else latents
+            latents = encode(filled)
             if kind == "two_fill":
                 weights = latent_masks.two_fill(encode, video, visible)
             elif kind == "source_probe":
@@ -136,6 +133,8 @@ def fill_holes(video: Tensor, visible: Tensor, fill: Fill) -> Tensor:
         return clean
     if fill == "black":
         return torch.where(seen, clean, -1.0)
+    if fill == "pull_push":
+        return pull_push(video, visible)
     if fill == "mean":
         mean = clean.sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True).clamp_min(1)
         return torch.where(seen, clean, mean)

@@ -172,7 +172,7 @@ def inverse_solver(
     kind: MaskKind,
     solver: str,
     source: Tensor | None = None,
-    fill: Fill = "telea",
+    fill: Fill = "pull_push",
     channel_mean: bool = False,
     seed: int = 0,
     probes: int = 4,

@@ -1,15 +1,16 @@
 """What of the fill's settings fits together."""
 
+from typing import get_args
+
 import pytest
 
 from recapture.conf.fill import VELOCITY_SOLVERS, FillConfig, InverseConfig
+from recapture.conf.schema import RecaptureConfig
 from recapture.models.inverse.measurement import EncoderMask, PixelMask
 from recapture.models.inverse.solvers import SOLVERS
 
 
 def test_every_solver_and_mask_of_the_library_can_be_named():
-    from typing import get_args
-
     assert set(get_args(InverseConfig.model_fields["solver"].annotation)) == set(SOLVERS)
     masks = {*get_args(PixelMask), *get_args(EncoderMask)} - {"source_probe"}
     assert set(get_args(InverseConfig.model_fields["mask"].annotation)) == masks
@@ -28,3 +29,35 @@ def test_a_solver_that_takes_eulers_steps_refuses_another_scheduler():
         else:
             with pytest.raises(ValueError, match="takes Euler's steps"):
                 FillConfig.model_validate(settings)
+
+
+def test_kernels_that_take_half_precision_ask_for_it():
+    with pytest.raises(ValueError, match="takes half precision"):
+        FillConfig(attention="cudnn")
+    assert FillConfig(attention="cudnn", precision="bfloat16").attention == "cudnn"
+
+
+def test_masks_that_compare_encodings_of_the_clip_ask_for_a_fine_vae():
+    given = {"method": "inverse", "vae_precision": "bfloat16"}
+    for mask in get_args(InverseConfig.model_fields["mask"].annotation):
+        settings = given | {"inverse": {"mask": mask}}
+        if mask in get_args(EncoderMask) and mask != "mask_encode":
+            with pytest.raises(ValueError, match="is too coarse"):
+                FillConfig.model_validate(settings)
+        else:
+            FillConfig.model_validate(settings)
+
+
+def test_content_keys_know_nothing_of_speed():
+    plain = FillConfig().keyed()
+    assert not {"attention", "compile_blocks", "vae_precision"} & set(plain)
+    fast = FillConfig(attention="cudnn", compile_blocks=True, precision="bfloat16")
+    assert fast.keyed() == plain | {"precision": "bfloat16"}
+    assert FillConfig(vae_precision="bfloat16").keyed() == plain | {"vae_precision": "bfloat16"}
+
+
+def test_a_budget_for_activations_needs_compiled_blocks():
+    tune = {"training": {"activation_budget": 0.5}}
+    with pytest.raises(ValueError, match=r"set fill\.compile_blocks"):
+        RecaptureConfig.model_validate({"tune": tune})
+    RecaptureConfig.model_validate({"tune": tune, "fill": {"compile_blocks": True}})

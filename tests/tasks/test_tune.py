@@ -130,6 +130,11 @@ def test_a_training_leaves_an_adapter_that_has_moved_and_its_curve(store):
     assert outcome.metrics["steps"] == 6 and outcome.metrics["loss"] == losses[-1][1]
 
 
+def test_blocks_before_the_first_one_get_no_adapter(store):
+    assert made(store, stage(store, first_block=5)).status == "ok"
+    assert {int(name.split(".")[2]) for name in adapter(store)} == {5, 6, 7}
+
+
 def test_a_training_goes_on_from_its_parent(store):
     made(store, stage(store))
     other = "c" * 32

@@ -43,17 +43,6 @@ def test_black_and_white_are_encoded_once_a_size(vae, clip):
     assert torch.equal(shorter.mask[0], expected)
 
 
-def test_latents_of_the_conditioning_are_not_encoded_again(vae, clip):
-    video, visible = clip
-    whole = build_measurement(vae, video, visible, kind="area", fill="grey")
-    with torch.no_grad():
-        latents = encode_video(vae, torch.where(visible[:, None], video, 0.0))
-    found = build_measurement(vae, video, visible, kind="area", fill="grey", latents=latents)
-    assert torch.equal(found.latents, whole.latents) and found.encodes == 0
-    with pytest.raises(ValueError, match="the fill is 'telea'"):
-        build_measurement(vae, video, visible, kind="area", latents=latents)
-
-
 @pytest.mark.parametrize("fill", get_args(Fill))
 def test_latents_are_those_of_the_clip_with_its_holes_filled(vae, clip, fill):
     video, visible = clip

@@ -1,0 +1,56 @@
+"""Bases of Wan2.1's real shapes with random weights: enough to measure time and memory, and nothing else."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+
+from recapture.models.wan.load import Base
+from recapture.models.wan.text import Text
+
+HEADS_LAYERS_FFN = {"1.3B": (12, 30, 8960), "14B": (40, 40, 13824)}
+
+
+def random_base(size: str, *, device: str = "cuda", vae: bool = True) -> Base:
+    """Return a Fun-InP base (36 input channels, no image branch) in bfloat16, its VAE too."""
+    heads, layers, ffn = HEADS_LAYERS_FFN[size]
+    torch.manual_seed(0)
+    with torch.device(device):
+        transformer = WanTransformer3DModel(
+            num_attention_heads=heads,
+            num_layers=layers,
+            ffn_dim=ffn,
+            in_channels=36,
+            out_channels=16,
+            attention_head_dim=128,
+        )
+        coder = AutoencoderKLWan().eval() if vae else AutoencoderKLWan(base_dim=8, num_res_blocks=1)
+    kept = tuple(transformer._keep_in_fp32_modules)
+    for name, parameter in transformer.named_parameters():
+        if not any(part in name.split(".") for part in kept):
+            parameter.data = parameter.data.to(torch.bfloat16)
+    transformer.requires_grad_(False).eval()
+    coder.requires_grad_(False).to(torch.bfloat16)
+    return Base("inpaint", transformer, coder)
+
+
+def random_text(base: Base, tokens: int = 512) -> Text:
+    """Return embeddings of a prompt and of an empty one."""
+    shape = (1, tokens, base.transformer.config.text_dim)
+    drawn = torch.randn(2, *shape, device=base.device, dtype=torch.bfloat16)
+    return Text(drawn[0], drawn[1])
+
+
+def moving_hole(
+    frames: int, height: int, width: int, share: float = 0.3
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a random video [T, 3, H, W] and visible [T, H, W] with a hole of a share of each frame."""
+    random = torch.Generator().manual_seed(1)
+    coarse = torch.rand(frames, 3, height // 16, width // 16, generator=random) * 2 - 1
+    video = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    visible = torch.ones(frames, height, width, dtype=torch.bool)
+    wide = round(width * share)
+    for frame in range(frames):
+        left = round((width - wide) * frame / max(1, frames - 1))
+        visible[frame, :, left : left + wide] = False
+    return video, visible
