@@ -97,7 +97,7 @@ ARMS = (
     Arm("iterative", iterative=True),
     Arm("single, 5-15 only", rounds=1),
     Arm("iterative, pseudo-targets", iterative=True, pseudo=0.25),
-    Arm("single, upper five blocks", first_block=3),
+    Arm("single, upper five of seven blocks", first_block=2),
     Arm("single, 168 more clips", more=168),
     Arm("a clip", scope="clip"),
     Arm("both", scope="both"),

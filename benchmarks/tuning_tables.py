@@ -47,7 +47,7 @@ def print_tables(path: Path, fills: Sequence[str], scenes: range, seeds: int) ->
         ("single", "point-cloud masks"),
         ("iterative", "single"),
         ("iterative", "rounds without cycle pairs"),
-        ("single, upper five blocks", "single"),
+        ("single, upper five of seven blocks", "single"),
         ("single, 168 more clips", "single"),
         ("both", "single"),
         ("iterative, packed", "iterative"),

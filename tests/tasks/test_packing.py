@@ -46,7 +46,11 @@ def keys(job, stage="fill", clip="scene-000000"):
     [
         ({"preset": "static"}, 0, 0),
         ({"preset": "orbit_left"}, 20, 2 * math.sin(math.radians(10))),
-        ({"preset": "orbit_up", "angle_degrees": -35, "mode": "direct"}, 35, 2 * math.sin(math.radians(17.5))),
+        (
+            {"preset": "orbit_up", "angle_degrees": -35, "mode": "direct"},
+            35,
+            2 * math.sin(math.radians(17.5)),
+        ),
         ({"preset": "pan_right", "angle_degrees": 15}, 15, 0),
         ({"preset": "right", "distance": 0.5}, math.degrees(math.atan(0.5)), 0.5),
         ({"preset": "dolly_in", "distance": 0.3}, 0, 0.3),
