@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint bench flow-recapture flow-train-iterative flow-pretrain ui clean
+.PHONY: help demo test test-full lint bench bench-gpu flow-recapture flow-train-iterative flow-pretrain ui clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -38,7 +38,18 @@ bench: $(READY) ## Make the tables of benchmarks/ again
 	$(BIN)/python benchmarks/embedded_base.py
 	$(BIN)/python benchmarks/inverse.py report
 	$(BIN)/python benchmarks/packing.py
+	$(BIN)/python benchmarks/editing.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/long_clip.py
+
+bench-gpu: $(READY) ## The tables that need a GPU: real sizes, and what takes a CPU too long
+	$(BIN)/python benchmarks/inverse_cost.py
+	$(BIN)/python benchmarks/tuning_speed.py
+	$(BIN)/python benchmarks/tuning_speed.py --size 14B
+	$(BIN)/python benchmarks/tuning_parallel.py
+	$(BIN)/python benchmarks/inverse.py settings --device cuda --workers 8
+	$(BIN)/python benchmarks/inverse.py solvers --device cuda --workers 8
+	$(BIN)/python benchmarks/tuning.py --device cuda --workers 8
 
 flow-recapture: $(READY) ## The recapture flow; settings in ARGS, as in ARGS="--dataset.uri /videos"
 	$(BIN)/recapture run $(ARGS)
