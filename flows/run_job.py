@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -17,18 +17,19 @@ from prefect.utilities.annotations import quote
 
 from recapture.conf.load import UserError
 from recapture.conf.schema import RecaptureConfig
-from recapture.datasets.store import ArtifactStore
+from recapture.datasets.store import Artifact, ArtifactStore
 from recapture.flows.environment import tracking_destination
 from recapture.flows.prefect_artifacts import JobArtifacts
 from recapture.flows.progress import StageProgress
 from recapture.tasks.job import ClipStage, Job, plan_job
 from recapture.tasks.memory import JobMemory
+from recapture.tasks.neighbours import batches
 from recapture.tasks.places import check_writable
 from recapture.tasks.pool import Executor, open_executor, retry_policy
 from recapture.tasks.publish import publish
 from recapture.tasks.report import JobSummary, markdown
 from recapture.tasks.run import run_stage
-from recapture.tasks.stage import Item, Outcome
+from recapture.tasks.stage import Item, Outcome, Stage
 from recapture.tasks.waves import Shards
 
 LOGGED_FAILURES = 100
@@ -56,30 +57,30 @@ def run_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> JobSummary:
         open_executor(config.execution, config.store) as executor,
         StageProgress(job) as progress,
     ):
-        for done, (stage, number, items) in enumerate(shards, start=1):
+        done = 0
+        for place, stage in enumerate(stages):
             memory.begin(stage)
             with progress.stage(stage.name):
-                shard: Callable[..., Any] = run_shard.with_options(
-                    name=stage.name, task_run_name=f"{stage.name} {number + 1}: {len(items)} items"
-                )
-                state = shard(  # quoted: Prefect would look for futures in every clip of every item
-                    stage=quote(stage),
-                    items=quote(items),
-                    number=number,
-                    run_id=run_id,
-                    config=quote(config),
-                    store=quote(store),
-                    executor=quote(executor),
-                    on_outcome=quote(progress.advance),
-                    return_state=True,
-                )
-            outcomes: list[Outcome] = state.result()
-            summary.add(stage.name, outcomes)
-            memory.stage(stage, outcomes)
-            logger.info("%s %d: %s", stage.name, number + 1, counted(outcomes))
-            for sentence in shards.settle(items, outcomes)[:LOGGED_FAILURES]:
-                logger.warning(sentence)
-            shown.progress(100.0 * done / len(shards))
+                for batch in batches(stage, shards.of_stage(place), store):
+                    outcomes = brought_up_to_date(
+                        stage,
+                        batch.items,
+                        f"{stage.name} {batch.title}",
+                        number=batch.number,
+                        run_id=run_id,
+                        config=config,
+                        store=store,
+                        executor=executor,
+                        on_outcome=progress.advance,
+                        there=batch.there,
+                    )
+                    summary.add(stage.name, outcomes)
+                    memory.stage(stage, outcomes)
+                    logger.info("%s %s: %s", stage.name, batch.title, counted(outcomes))
+                    for sentence in shards.settle(batch.items, outcomes)[:LOGGED_FAILURES]:
+                        logger.warning(sentence)
+                    done += batch.shards
+                    shown.progress(100.0 * done / len(shards))
         _publish(shards.job, summary, store)
         summary.seconds = time.monotonic() - started
         memory.replan(shards.job)
@@ -100,6 +101,17 @@ class TooManyMissing(RuntimeError):
     """A deployment's run has no exit code to say this with, so its state is Failed."""
 
 
+def brought_up_to_date(
+    stage: Stage, items: Sequence[Item], title: str, *, number: int, run_id: str, **given: Any
+) -> list[Outcome]:
+    """Call run_shard as the Prefect task `title` and return its outcomes."""
+    shard: Callable[..., Any] = run_shard.with_options(name=stage.name, task_run_name=title)
+    # Quoted: Prefect would look for futures in every clip of every item.
+    quoted = {name: quote(value) for name, value in {"stage": stage, "items": items, **given}.items()}
+    outcomes: list[Outcome] = shard(number=number, run_id=run_id, **quoted, return_state=True).result()
+    return outcomes
+
+
 @task(
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -108,7 +120,7 @@ class TooManyMissing(RuntimeError):
     retry_condition_fn=lambda task, run, state: _worth_retrying(state),
 )
 def run_shard(
-    stage: ClipStage,
+    stage: Stage,
     items: Sequence[Item],
     number: int,
     run_id: str,
@@ -116,8 +128,12 @@ def run_shard(
     store: ArtifactStore,
     executor: Executor,
     on_outcome: Callable[[Outcome], None],
+    there: Mapping[str, Artifact] | None = None,
 ) -> Any:
-    """Bring one shard of one stage up to date; the state is called Reused when there was nothing to do."""
+    """Bring one shard of one stage up to date, or several that are.
+
+    there: as run_stage has it. The state is called Reused when there was nothing to do.
+    """
     outcomes = run_stage(
         stage,
         items,
@@ -128,6 +144,7 @@ def run_shard(
         shard=number,
         policy=retry_policy(config.execution),
         on_outcome=on_outcome,
+        there=there,
     )
     if all(outcome.status == "reused" for outcome in outcomes):
         return Completed(name="Reused", message=f"{len(outcomes)} items were there already", data=outcomes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -19,7 +19,7 @@ from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store import ArtifactStore
 from recapture.flows.environment import tracking_destination
 from recapture.flows.prefect_artifacts import JobArtifacts
-from recapture.flows.run_job import TooManyMissing, counted, run_shard
+from recapture.flows.run_job import TooManyMissing, brought_up_to_date, counted
 from recapture.models.tuning.curriculum import Round
 from recapture.tasks.job import plan_job, source_stages
 from recapture.tasks.places import check_writable
@@ -232,21 +232,17 @@ class TuneJob:
         self._console.print(f"[dim]{title} …[/dim]")
         for start in range(0, len(items), config.execution.shard):
             part = items[start : start + config.execution.shard]
-            shard: Callable[..., Any] = run_shard.with_options(
-                name=stage.name, task_run_name=f"{title}: {len(part)} items"
-            )
-            state = shard(
-                stage=stage,
-                items=part,
+            outcomes += brought_up_to_date(
+                stage,
+                part,
+                f"{title}: {len(part)} items",
                 number=self._parts,
                 run_id=self._run_id,
                 config=config,
                 store=self._store,
                 executor=self._executor,
                 on_outcome=lambda outcome: None,
-                return_state=True,
             )
-            outcomes += state.result()
             self._parts += 1
         self.summary.add(stage.name, outcomes)
         seconds = time.monotonic() - started

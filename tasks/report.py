@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import UserDict
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from recapture.tasks.job import Job
@@ -39,14 +40,17 @@ class Failure:
 
 @dataclass
 class JobSummary:
-    """Counts a stage, failures and measurements an item; whether few enough failed."""
+    """Counts a stage, failures and measurements an item; whether few enough failed.
+
+    A UserDict where there is an entry an item: Prefect searches the dicts of what a flow returns for futures.
+    """
 
     dataset: str
     clips: int = 0
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
-    videos: dict[str, str] = field(default_factory=dict)  # wanted item -> its clip
+    metrics: MutableMapping[str, dict[str, float]] = field(default_factory=UserDict)
+    videos: Mapping[str, str] = field(default_factory=UserDict)  # wanted item -> its clip
     unreadable: int = 0
     dropped: set[str] = field(default_factory=set)
     seconds: float = 0.0
@@ -61,7 +65,7 @@ class JobSummary:
         return cls(
             job.config.dataset.name,
             clips=len(job.clips),
-            videos={item.name: item.clip_id for item in job.stages[-1].items},
+            videos=UserDict({item.name: item.clip_id for item in job.stages[-1].items}),
             unreadable=len(job.rejected) * len(job.config.trajectories),
             failures=[Failure(clip.id, clip.stage, clip.error) for clip in job.rejected],
             max_failure_share=job.config.execution.max_failure_share,

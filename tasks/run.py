@@ -64,15 +64,17 @@ def run_stage(
     shard: int = 0,
     policy: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    there: Mapping[str, Artifact] | None = None,
 ) -> list[Outcome]:
     """Bring a shard of a stage up to date; return one outcome an item, in the order of the items.
 
     Writes a manifest part for what was worked on, and for artifacts that no part names yet; quarantines what
     failed. Raises StageSick when the stage itself cannot work or the store refuses, StoreBusy when the store
     does not answer; what was finished by then stays and, where the store lets, is recorded.
+    there: the artifacts of all items, by key, where they are known to be whole; they are not looked at again.
     """
     try:
-        return _run_stage(stage, items, store, executor, dataset, run_id, shard, policy, on_outcome)
+        return _run_stage(stage, items, store, executor, dataset, run_id, shard, policy, on_outcome, there)
     except StoreBusy:
         raise
     except StoreFailed as error:
@@ -89,8 +91,11 @@ def _run_stage(
     shard: int,
     policy: RetryPolicy,
     on_outcome: Callable[[Outcome], None],
+    there: Mapping[str, Artifact] | None,
 ) -> list[Outcome]:
-    plan = plan_stage(stage, items, store, dataset)
+    plan = (
+        plan_stage(stage, items, store, dataset) if there is None else Plan((), tuple(items), (), (), there)
+    )
     settled: dict[str, Outcome] = {}
 
     def settle(outcome: Outcome) -> None:
@@ -129,8 +134,8 @@ def _run_stage(
         if twin := failed.get(item.key):  # another item of the same key, tried in this very run
             settle(_outcome(stage, item, twin.status, twin.error_type, twin.error))
         else:
-            there = plan.committed.get(item.key)
-            metrics = twins[item.key] if there is None else there.metrics
+            found = plan.committed.get(item.key)
+            metrics = twins[item.key] if found is None else found.metrics
             settle(_outcome(stage, item, "reused", metrics=metrics))
     return [settled[item.name] for item in items]
 

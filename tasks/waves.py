@@ -26,9 +26,14 @@ class Shards:
         return sum(len(shards) for shards in self._cut)
 
     def __iter__(self) -> Iterator[tuple[ClipStage, int, tuple[Item, ...]]]:
-        for place, shards in enumerate(self._cut):
-            for number in range(len(shards)):
-                yield self.job.stages[place].stage, number, self._cut[place][number]
+        for place, plan in enumerate(self.job.stages):
+            for number, items in self.of_stage(place):
+                yield plan.stage, number, items
+
+    def of_stage(self, place: int) -> Iterator[tuple[int, tuple[Item, ...]]]:
+        """Give the shards of the stage at a place, each with its number, as they are planned by then."""
+        for number in range(len(self._cut[place])):
+            yield number, self._cut[place][number]
 
     def settle(self, items: Sequence[Item], outcomes: Sequence[Outcome]) -> list[str]:
         """Take note of what came of a shard; return one sentence for each fill that was shown less."""

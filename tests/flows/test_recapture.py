@@ -11,9 +11,11 @@ import pytest
 from recapture.conf.load import UserError
 from recapture.datasets.store import ArtifactStore
 from recapture.datasets.video import iterate_frames, probe, write_video
+from recapture.flows import run_job
 from recapture.flows.preview import preview
 from recapture.flows.recapture import recapture
 from recapture.flows.run_job import TooManyMissing
+from recapture.tasks.job import plan_job, recapture_stages
 
 pytestmark = pytest.mark.integration
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
@@ -262,3 +264,44 @@ def test_a_deployments_run_fails_when_too_much_is_missing(job, monkeypatch):
     with pytest.raises(TooManyMissing, match="50% of 2 videos are missing"):
         recapture(job(*words))
     assert recapture(job(*words, "--execution.max_failure_share", "0.5")).delivered == 1
+
+
+def test_neighbouring_shards_that_are_finished_share_a_task_and_one_with_work_has_its_own(job, monkeypatch):
+    titles, real = [], run_job.brought_up_to_date
+
+    def noted(stage, items, title, **more):
+        titles.append(title)
+        return real(stage, items, title, **more)
+
+    monkeypatch.setattr(run_job, "brought_up_to_date", noted)
+    config = job("--execution.shard", "1", count=4)
+    made = recapture(config)
+    assert titles == [f"{stage} {number}: 1 items" for stage in STAGES for number in range(1, 5)]
+    titles.clear()
+    again = recapture(config)
+    assert again.reused_everything and again.counts == {stage: {"reused": 4} for stage in STAGES}
+    assert (again.metrics, again.ready) == (made.metrics, made.ready)
+    assert titles == [f"{stage} 1-4: 4 items, all there" for stage in STAGES]
+    titles.clear()
+    store = ArtifactStore(config.store)
+    store.delete("fill", plan_job(config, recapture_stages(config)).stage("fill").items[2].key)
+    mended = recapture(config)
+    assert mended.counts["fill"] == {"ok": 1, "reused": 3} and mended.delivered == 4
+    assert [title for title in titles if title.startswith("fill")] == [
+        "fill 1-2: 2 items, all there",
+        "fill 3: 1 items",
+        "fill 4: 1 items, all there",
+    ]
+
+
+def test_prefect_does_not_walk_through_what_a_summary_holds_of_each_item(job):
+    from prefect.utilities.collections import visit_collection
+
+    config = job(count=2)
+    recapture(config)
+    summary, seen = recapture(config), []
+    assert len(summary.metrics) == len(summary.videos) == 2
+    visit_collection(summary, visit_fn=seen.append, return_data=False)
+    assert summary in seen and summary.counts in seen
+    each = [*summary.metrics.values(), *summary.videos.values()]
+    assert not [value for value in seen if any(value is one for one in each)]
