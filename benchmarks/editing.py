@@ -24,6 +24,7 @@ import platform
 import re
 import shlex
 import sys
+import time
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache, partial
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--variety", choices=("classic", "wide"), default="wide")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=1e9, help="Begin no scene after so long.")
     parser.add_argument("--rows", type=Path, default=Path("outputs/benchmarks/editing.jsonl"))
     given = parser.parse_args()
     rows = [
@@ -115,9 +117,10 @@ def main() -> None:
     measured = read_rows(given.rows)
     setting = (given.variety, given.mask, given.steps, given.noise_scale)
     scenes = editable(given.variety, given.scenes)
+    ends = time.time() + given.seconds
     jobs = []
-    for angle in given.angles:
-        for number in scenes:
+    for number in scenes:
+        for angle in given.angles:
             at = (*setting, angle, number)
             wanted = [(name, 0) for name in (UNEDITED, CEILING) if (*at, 0, name) not in measured]
             wanted += [
@@ -127,7 +130,7 @@ def main() -> None:
                 if (*at, seed, row.name) not in measured
             ]
             if wanted:
-                jobs.append((at, wanted))
+                jobs.append((at, wanted, ends))
     work = partial(measure_scene, given.base)
     given.rows.parent.mkdir(parents=True, exist_ok=True)
     for found in share(work, jobs, workers=given.workers, device=given.device):
@@ -137,7 +140,10 @@ def main() -> None:
     print(f"`python benchmarks/editing.py {shlex.join(sys.argv[1:])}`,", end=" ")
     print(f"{platform.machine()}, {given.device}, {date.today()}\n")
     for angle in given.angles:
-        print_table(angle, rows, [(*setting, angle, number) for number in scenes], given.seeds, measured)
+        last = given.seeds - 1, rows[-1].name
+        whole = [(*setting, angle, n) for n in scenes if (*setting, angle, n, *last) in measured]
+        if whole:
+            print_table(angle, rows, whole, given.seeds, measured)
 
 
 def editable(variety: str, count: int) -> list[int]:
@@ -166,10 +172,12 @@ def largest_body(number: int, variety: str) -> int | None:
 
 
 def measure_scene(
-    path: str, job: tuple[Key, list[tuple[Row | str, int]]]
+    path: str, job: tuple[Key, list[tuple[Row | str, int]], float]
 ) -> list[tuple[Key, dict[str, float]]]:
     """Return (key, scores) of everything that is wanted of one scene at one angle."""
-    at, wanted = job
+    at, wanted, ends = job
+    if time.time() > ends:
+        return []
     variety, mask, steps, noise_scale, angle, number = at
     base, settings = open_base(path), FillConfig()
     edit = make_edit(number, variety, mask, angle)

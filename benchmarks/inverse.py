@@ -1,6 +1,6 @@
 """Latent masks and solvers for training-free inpainting, on held-out scenes with the embedded base.
 
-    python benchmarks/inverse.py masks      # masks x transitions, to choose from; scenes 200...
+    python benchmarks/inverse.py masks      # masks x solvers x transitions, to choose from; scenes 200...
     python benchmarks/inverse.py settings   # fills and settings of our solver, to choose from; scenes 200...
     python benchmarks/inverse.py solvers    # every solver under a binary and a continuous mask; scenes 0...
     python benchmarks/inverse.py report     # what was chosen against the rest; scenes 0...
@@ -8,8 +8,8 @@
 17 frames of 128 x 128 seen from an orbit to the right by the full angle in every frame, Euler, the same
 initial noise for every row. "Alone": the base is told nothing of the clip (its text-to-video input), so that
 the solver does all the work; "native": the base's own inpainting input; "native + ...": both. Holes show
-pull-push's continuation while they are encoded, but Telea's in the stages `masks` and `settings` unless a row
-names another. Nothing is propagated and nothing is pasted back. Every measurement goes to --rows as a JSON
+pull-push's continuation while they are encoded; in the stage `settings` Telea's, unless a row names another
+or a solver. Nothing is propagated and nothing is pasted back. Every measurement goes to --rows as a JSON
 line; a row that is there is not measured again. Scenes are shared by --workers processes on --device.
 """
 
@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from parallel import device, share
 from torch import Tensor
 
 from recapture.models.fill.view import RenderedView
-from recapture.models.inverse.measurement import build_measurement
+from recapture.models.inverse.measurement import LatentMeasurement, build_measurement
 from recapture.models.inverse.pixel_space import KnownPixels
 from recapture.models.inverse.solvers import TransitionSolver, make_solver
 from recapture.models.inverse.transitions import ddim
@@ -75,16 +76,11 @@ def main() -> None:
     measured = read_rows(given.rows)
     ends = time.time() + given.seconds
     jobs = []
-    for clip in scenes:
-        for angle in angles:
-            wanted = [
-                (row, seed)
-                for row in [Row(CEILING), *rows]
-                for seed in range(seeds if row.name != CEILING else 1)
-                if (given.steps, angle, clip, seed, row.name) not in measured
-            ]
-            if wanted:
-                jobs.append((given.base, angle, clip, given.steps, wanted, ends))
+    for angle, clip, seed in product(angles, scenes, range(seeds)):
+        named = [*rows, Row(CEILING)] if seed == 0 else rows
+        wanted = [row for row in named if (given.steps, angle, clip, seed, row.name) not in measured]
+        if wanted:
+            jobs.append((given.base, angle, clip, seed, given.steps, wanted, ends))
     for found in share(measure_scene, jobs, workers=given.workers, device=given.device):
         with given.rows.open("a") as file:
             for *key, scores in found:
@@ -111,50 +107,68 @@ def loaded(path: str) -> Base:
     return load_base(path, device=device())
 
 
-def measure_scene(job: tuple[str, float, int, int, list[tuple[Row, int]], float]) -> list[list[Any]]:
-    """Return [steps, angle, scene, seed, row, scores] of the rows and seeds of a job."""
-    path, angle, clip, steps, wanted, ends = job
+def measure_scene(job: tuple[str, float, int, int, int, list[Row], float]) -> list[list[Any]]:
+    """Return [steps, angle, scene, seed, row, scores] of the rows of a job."""
+    path, angle, clip, seed, steps, wanted, ends = job
     if time.time() > ends:
         return []
     base = loaded(path)
     view, source, truth, inside, caption = held_out(clip, "wide", angle)
     found: list[list[Any]] = []
-    for row, seed in wanted:
+    measurements: dict[tuple, tuple[LatentMeasurement, float]] = {}  # rows share what they measure alike
+    for row in wanted:
+        if row.kind is not None and row.held_to not in measurements:
+            begun = time.perf_counter()
+            held_to = build(base, row, view, source.video, seed)
+            measurements[row.held_to] = held_to, time.perf_counter() - begun
+        measurement, measuring = measurements.get(row.held_to, (None, 0.0))
         begun = time.perf_counter()
         if row.name == CEILING:
             result = decode_latents(base.vae, encode_video(base.vae, truth)).clamp(-1, 1)
         else:
-            result = fill(base, row, view, source.video, caption, seed, steps)
-        took = time.perf_counter() - begun
-        scores = measure(result.detach().cpu(), truth, view, inside) | {"seconds": took}
+            result = fill(base, row, view, measurement, caption, seed, steps)
+        result = result.detach().cpu()
+        took = time.perf_counter() - begun + measuring
+        scores = measure(result, truth, view, inside) | {"seconds": took}
         found.append([steps, angle, clip, seed, row.name, scores])
     return found
 
 
+def build(base: Base, row: Row, view: RenderedView, source: Tensor, seed: int) -> LatentMeasurement:
+    """What the row's solver is held to."""
+    assert row.kind is not None
+    return build_measurement(
+        base.vae,
+        view.video,
+        view.visible,
+        kind=row.kind,
+        fill=row.fill,
+        source=source if row.kind == "source_probe" else None,
+        channel_mean=row.channel_mean,
+        seed=seed,
+    )
+
+
 def fill(
-    base: Base, row: Row, view: RenderedView, source: Tensor, caption: str, seed: int, steps: int
+    base: Base,
+    row: Row,
+    view: RenderedView,
+    measurement: LatentMeasurement | None,
+    caption: str,
+    seed: int,
+    steps: int,
 ) -> Tensor:
     """The view [T, 3, H, W] in [-1, 1] as the row samples it, nothing pasted back."""
     known = view.visible if row.native else torch.zeros_like(view.visible)
     solver: Solver | None = None
-    if row.kind is None and row.settings:
+    if measurement is None and row.settings:
         generator = torch.Generator().manual_seed(seed)
         solver = TransitionSolver(
             lambda clean, step: torch.zeros_like(clean),
             transition=partial(ddim, eta=1.0),
             generator=generator,
         )
-    elif row.kind is not None:
-        measurement = build_measurement(
-            base.vae,
-            view.video,
-            view.visible,
-            kind=row.kind,
-            fill=row.fill,
-            source=source if row.kind == "source_probe" else None,
-            channel_mean=row.channel_mean,
-            seed=seed,
-        )
+    elif measurement is not None:
         pixels = KnownPixels(base.vae, view.video.to(base.device), view.visible.to(base.device))
         solver = make_solver(row.solver, measurement, pixels=pixels, seed=seed, **row.settings)
     latents = sample(

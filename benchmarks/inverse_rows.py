@@ -13,6 +13,7 @@ PIXEL_MASKS = ("trilinear", "binary", "nearest_and", "min_pool", "area")
 ENCODER_MASKS = ("two_fill", "source_probe", "mask_encode", "leak_ratio", "fill_variance")
 BINARY, CONTINUOUS = "binary", "mask_encode"
 FRESH: dict[str, Any] = {"transition": "ddim", "eta": 1.0}
+LATENT = [name for name, recipe in SOLVERS.items() if name != "wiener" and not recipe.pixels]
 
 
 @dataclass(frozen=True)
@@ -27,25 +28,27 @@ class Row:
     fill: Fill = "pull_push"
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def held_to(self) -> tuple[str | None, bool, str]:
+        """Return what the measurement depends on; rows of equal ones share it."""
+        return self.kind, self.channel_mean, self.fill
+
 
 def mask_rows() -> list[Row]:
+    """Every mask under three consistencies, with the base's noise and with fresh noise."""
+    masks = [(kind, kind, False) for kind in (*PIXEL_MASKS, *ENCODER_MASKS)]
+    masks += [(f"{kind}, channel mean", kind, True) for kind in ENCODER_MASKS]
     return [
         Row("native", native=True),
         Row("native, fresh noise", native=True, settings=FRESH),
         *(
-            Row(
-                f"{kind}{', channel mean' if mean else ''}, {label}",
-                kind,
-                channel_mean=mean,
-                fill="telea",
-                settings=settings,
-            )
+            Row(f"{name}, {solver}, {label}", kind, solver, channel_mean=mean, settings=settings)
+            for solver in ("replacement", "proximal", "cg")
             for label, settings in (("velocity", {}), ("fresh noise", FRESH))
-            for kind in (*PIXEL_MASKS, *ENCODER_MASKS)
-            for mean in ((False, True) if kind in ENCODER_MASKS else (False,))
+            for name, kind, mean in masks
         ),
-        Row("fill_variance as Wiener, velocity", "fill_variance", "wiener", fill="telea"),
-        Row("fill_variance as Wiener, fresh noise", "fill_variance", "wiener", fill="telea", settings=FRESH),
+        Row("fill_variance, wiener, velocity", "fill_variance", "wiener"),
+        Row("fill_variance, wiener, fresh noise", "fill_variance", "wiener", settings=FRESH),
     ]
 
 
@@ -77,24 +80,43 @@ def setting_rows() -> list[Row]:
         Row("native + velocity", **ours, native=True),
         Row("native + eta 1", **ours, native=True, settings=FRESH),
         Row("native + eta 1, stop 0.8", **ours, native=True, settings=FRESH | {"stop": 0.8}),
+        *(Row(f"native + {solver}, area", "area", solver, True) for solver in LATENT),
+        *(
+            Row(f"native + langevin, area, noise {level:g}", "area", "langevin", True, settings=settings)
+            for level in (0.01, 0.02, 0.05, 0.2, 0.4)
+            for settings in ({"noise_level": level},)
+        ),
+        Row("native + langevin, binary", "binary", "langevin", True),
+        *(
+            Row(f"native + cg {steps}, {kind}, fresh noise", kind, "cg", True, mean, settings=settings)
+            for kind, mean, counts in (
+                ("binary", False, (5,)),
+                ("area", False, (1, 2, 3, 5, 10)),
+                (CONTINUOUS, True, (2, 5)),
+                ("leak_ratio", True, (5,)),
+            )
+            for steps in counts
+            for settings in (FRESH | {"iterations": steps},)
+        ),
+        Row("cg 5, area, fresh noise", "area", "cg", settings=FRESH),
         Row("native", native=True),
         Row("native, fresh noise", native=True, settings=FRESH),
     ]
 
 
 def solver_rows() -> list[Row]:
-    masks = ((BINARY, False, BINARY), ("area", False, "area"))
-    latent = [name for name, recipe in SOLVERS.items() if name != "wiener" and not recipe.pixels]
     return [
         Row("native", native=True),
+        Row("native, fresh noise", native=True, settings=FRESH),
         *(
-            Row(f"{solver}, {label}", kind, solver, False, mean)
-            for kind, mean, label in masks
-            for solver in latent
+            Row(f"{'native + ' if native else ''}{solver}, {kind}", kind, solver, native)
+            for native in (False, True)
+            for kind in (BINARY, "area")
+            for solver in LATENT
         ),
         Row("vision_xl, in pixels", BINARY, "vision_xl"),
+        Row("native + vision_xl, in pixels", BINARY, "vision_xl", True),
         Row("psld, in pixels", BINARY, "psld"),
-        Row("native + renoised, area (default)", "area", "renoised", True),
     ]
 
 
@@ -106,13 +128,15 @@ def report_rows() -> list[Row]:
         Row("alone: binary", "binary", settings=FRESH),
         Row("native + binary", "binary", native=True, settings=FRESH),
         Row("alone: area", "area", settings=FRESH),
+        Row("native + langevin, binary", "binary", "langevin", True),
+        Row("native + langevin, area", "area", "langevin", True),
         Row("native + area", "area", native=True, settings=FRESH),
         Row(f"native + {CONTINUOUS}, channel mean", **ours, native=True),
     ]
 
 
 STAGES = {
-    "masks": (mask_rows, range(200, 208), 1, (30.0,)),
+    "masks": (mask_rows, range(200, 224), 3, (30.0,)),
     "settings": (setting_rows, range(200, 224), 3, (30.0,)),
     "solvers": (solver_rows, range(24), 3, (30.0,)),
     "report": (report_rows, range(24), 3, (10.0, 20.0, 30.0, 45.0)),

@@ -19,6 +19,7 @@ from recapture.models.fill.view import SourceView
 from recapture.models.wan.load import load_base
 
 ROUNDS = ((5.0, 15.0), (15.0, 30.0), (30.0, 45.0))
+PACKING = Packing(2, 8)
 MASKS = {"point cloud": {"point_cloud": 1.0}, "composite": MaskSharesConfig().model_dump()}
 
 
@@ -34,6 +35,7 @@ class Arm:
     rounds: int = len(ROUNDS)  # trained on the pairs of so many
     first_block: int = 0
     more: int = 0  # further clips that are trained on and not measured
+    packed_share: float = 0.0  # of the steps that show frames of another camera
     scope: str = "dataset"  # or a clip: an adapter for each; both: the same, from the dataset's own
 
 
@@ -57,6 +59,7 @@ ARMS = (
     Arm("iterative, pseudo-targets", iterative=True, pseudo=0.25),
     Arm("single, upper five of seven blocks", first_block=2),
     Arm("single, 168 more clips", more=168),
+    Arm("single, packed in training", packed_share=0.3),
     Arm("a clip", scope="clip"),
     Arm("both", scope="both"),
 )
@@ -68,6 +71,8 @@ FILLS = (
     Fill("inverse", inverse=True),
     Fill("iterative, inverse", "iterative", inverse=True),
     Fill("iterative, packed", "iterative", packed=True),
+    Fill("single, packed", "single", packed=True),
+    Fill("single, packed in training and fill", "single, packed in training", packed=True),
 )
 
 
@@ -125,7 +130,7 @@ def filler(base: str) -> DiffusionFiller:
         shift=settings.shift,
         noise_scale=settings.noise_scale,
         feather=settings.feather,
-        packing=Packing(2, 8),
+        packing=PACKING,
     )
 
 

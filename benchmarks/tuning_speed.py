@@ -59,6 +59,7 @@ WAYS = {
         Way("compiled, budget .2", compiled=True, budget=0.2),
         Way("compiled, budget .4", compiled=True, budget=0.4),
         Way("compiled, upper two thirds, budget .4", compiled=True, budget=0.4, share=1 / 3),
+        Way("compiled, upper two thirds, budget .6", compiled=True, budget=0.6, share=1 / 3),
     ),
 }
 

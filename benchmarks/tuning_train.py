@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from tuning_plan import ARMS, MASKS, ROUNDS, Arm, Plan, filler, source_of
+from tuning_plan import ARMS, MASKS, PACKING, ROUNDS, Arm, Plan, filler, source_of
 
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
@@ -16,6 +16,7 @@ from recapture.models.tuning.cycle import cycle_pair, round_trip
 from recapture.models.tuning.examples import encode_pair
 from recapture.models.tuning.masks import draw_composite
 from recapture.models.tuning.objective import Objective
+from recapture.models.tuning.other_view import frames_beside, other_view
 from recapture.models.tuning.pairs import Pair, draw_moves, source_pairs
 from recapture.models.tuning.step import Settings
 from recapture.models.tuning.trainer import LoraTrainer
@@ -31,25 +32,31 @@ def make_pairs(job: tuple[Plan, int, int]) -> None:
         return
     source, pivot, caption = source_of(clip)
     text = encode_text(filler(plan.base).base, caption, None).prompt
-    random = torch.Generator().manual_seed(1000 * seed + clip)
+    random, others = (torch.Generator().manual_seed(1000 * seed + clip + more) for more in (0, 500))
     for number, (low, high) in enumerate(ROUNDS):
         count = plan.moves if clip in plan.scenes else max(1, plan.moves // 3)
         moves = draw_moves(count, low, high, random, direct_share=1.0)
         pairs = list(source_pairs(source, pivot, moves))
+        beside = [
+            frames_beside(source, pair, other_view(source, pivot, move), PACKING)
+            for pair, move in zip(pairs, draw_moves(count, low, high, others, direct_share=1.0))
+        ]
         for kind in MASKS:
-            found = [encoded(plan, pair, kind, text, random) for pair in pairs]
+            found = [encoded(plan, *both, kind, text, random) for both in zip(pairs, beside)]
             partial = plan.pairs(clip, seed, kind, number).with_suffix(".partial")
             partial.write_bytes(pack_pairs(found))
             partial.rename(plan.pairs(clip, seed, kind, number))
 
 
-def encoded(plan: Plan, pair: Pair, kind: str, text: Tensor, random: torch.Generator) -> EncodedPair:
+def encoded(
+    plan: Plan, pair: Pair, beside: Tensor | None, kind: str, text: Tensor, random: torch.Generator
+) -> EncodedPair:
     """Return a pair under two masks of a kind; the first frame is never made free, as nothing shows it."""
     count = 1 if kind == "point cloud" else 2
     masks = draw_composite(
         pair.visible.expand(count, *pair.visible.shape), random, shares=MASKS[kind], free_first_frame=0.0
     )
-    examples = encode_pair(filler(plan.base).base, pair, masks.visible, text)
+    examples = encode_pair(filler(plan.base).base, pair, masks.visible, text, packed=beside)
     return EncodedPair(tuple(examples), pair.kind, pair.angle, pair.weight)
 
 
@@ -88,6 +95,7 @@ def train_arm(job: tuple[Plan, Arm, int, int]) -> str:
             seed=1000 * seed + number,
             objective=Objective("mixed", 2.0, 1.0, 0.1),
             log_every=50,
+            packed_share=arm.packed_share,
         )
         trainer = LoraTrainer(base, training_examples(pairs, 0.4), settings, empty_text=empty)
         trainer.run(lambda step, values: losses.append(values["hole_loss"]))
@@ -116,8 +124,8 @@ def recaptured(plan: Plan, arm: Arm, number: int, seed: int) -> Iterator[Encoded
 
         for move in draw_moves(arm.cycles, *ROUNDS[number], random, direct_share=1.0):
             trip = round_trip(source, pivot, move, fill)
-            yield encoded(plan, cycle_pair(source, trip.returned, move.angle), arm.masks, text, random)
+            yield encoded(plan, cycle_pair(source, trip.returned, move.angle), None, arm.masks, text, random)
             if arm.pseudo:
                 target = torch.where(trip.view.visible[:, None], trip.view.video, trip.video)
                 pseudo = Pair(*(trip.view.video, trip.view.visible, target, "pseudo", move.angle, arm.pseudo))
-                yield encoded(plan, pseudo, "point cloud", text, random)
+                yield encoded(plan, pseudo, None, "point cloud", text, random)
