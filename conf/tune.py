@@ -168,6 +168,10 @@ class TuneConfig(Section):
     workers: int = Field(
         1, ge=1, le=64, description="Processes that share each batch of a training; with GPUs one for each."
     )
+    placement: Literal["node", "cluster"] = Field(
+        "node",
+        description="Where these processes lie: on one node, or on several of a Ray cluster.",
+    )
     checkpoint_seconds: float = Field(60.0, ge=0, description="A run that is killed loses at most so much.")
     timeout_seconds: float = Field(172_800.0, gt=0, description="A training that takes longer is stopped.")
     register_model: bool = Field(

@@ -17,9 +17,11 @@ from typing import Any, Self
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from recapture.tasks.credentials import without_credentials
 from recapture.tasks.pool import RetryPolicy, StageSick, percentile_95, settle, sick_message
+from recapture.tasks.ray_bundles import inside, reserve, room, too_large
 from recapture.tasks.stage import Item, Outcome, Resources, Stage
 from recapture.tasks.worker import DEVICE_LOST, Worker, reason
 
@@ -54,6 +56,7 @@ class RayExecutor:
     def __init__(self, store_root: str, *, workers: int | None = None, address: str | None = None) -> None:
         self.store_root, self._workers, self._address = store_root, workers, address
         self._actors: list[Any] = []
+        self._groups: dict[Any, PlacementGroup] = {}  # worker -> its bundles, where it has several
         self._resources: Resources | None = None
         self._started = False
 
@@ -82,11 +85,20 @@ class RayExecutor:
             raise
 
     def start_worker(self, resources: Resources) -> Any:
-        """Start one worker process; Ray places it where its resources are free."""
-        actor = ray.remote(Worker).options(
-            num_cpus=resources.cpus, num_gpus=resources.gpus, max_restarts=0, max_task_retries=0
+        """Start one worker process; Ray places it where its resources are free.
+
+        Of several bundles it takes none itself: they are for the processes that its stage starts.
+        """
+        group = None if resources.bundles == 1 else reserve(resources)
+        own = resources if group is None else Resources(cpus=0.0)
+        place = {"scheduling_strategy": "DEFAULT" if group is None else inside(group, 0)}
+        options = ray.remote(Worker).options(
+            num_cpus=own.cpus, num_gpus=own.gpus, max_restarts=0, max_task_retries=0, **place
         )
-        return actor.remote(self.store_root, resources)
+        actor = options.remote(self.store_root, own)
+        if group is not None:
+            self._groups[actor] = group
+        return actor
 
     def replace(self, dead: Any, stage: Stage) -> Any:
         """Put a new worker in a dead one's place."""
@@ -98,6 +110,8 @@ class RayExecutor:
         """End one worker for good."""
         ray.kill(actor)
         self._actors.remove(actor)
+        if (group := self._groups.pop(actor, None)) is not None:
+            remove_placement_group(group)
 
     @property
     def actors(self) -> list[Any]:
@@ -106,9 +120,8 @@ class RayExecutor:
 
     def release(self) -> None:
         """End all workers."""
-        for actor in self._actors:
-            ray.kill(actor)
-        self._actors.clear()
+        for actor in self.actors:
+            self.dismiss(actor)
 
     def _connect(self) -> None:
         if ray.is_initialized():
@@ -132,17 +145,10 @@ class RayExecutor:
             self._actors.append(self.start_worker(stage.resources))
 
     def _room(self, resources: Resources, stage: str) -> int:
-        cluster = ray.cluster_resources()
-        room = int(cluster.get("CPU", 0) / resources.cpus)
-        if resources.gpus > 0:
-            room = min(room, int(cluster.get("GPU", 0) / resources.gpus))
-        if room < 1:
-            raise StageSick(
-                f"stage {stage!r} asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs a worker; the "
-                f"cluster has {cluster.get('CPU', 0):g} and {cluster.get('GPU', 0):g}: lower "
-                f"execution.resources.{stage}, or add nodes"
-            )
-        return room
+        found = room(resources)
+        if found < 1:
+            raise StageSick(too_large(resources, stage))
+        return found
 
 
 class _Run:

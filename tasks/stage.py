@@ -20,6 +20,7 @@ class Resources:
 
     cpus: float = 1.0
     gpus: float = 0.0
+    bundles: int = 1  # more: in so many equal parts, each on one node, for processes that the stage starts
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class Stage(Protocol):
 
 class TransientError(RuntimeError):
     """A failure that trying again may mend, such as throttled storage."""
+
+
+class WorkerLost(RuntimeError):
+    """A process that works on an item has died; trying again may mend it."""
 
 
 @dataclass(frozen=True)

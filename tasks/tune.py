@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from recapture.conf.schema import FillConfig
@@ -16,9 +17,10 @@ from recapture.models.wan.text import encode_text
 from recapture.tasks.adapter import local_adapter
 from recapture.tasks.convert import stage_device
 from recapture.tasks.fill import open_base
-from recapture.tasks.stage import Item, Resources
+from recapture.tasks.stage import Item, Resources, WorkerLost
 from recapture.tasks.tracking import Tracker, resume_run
 from recapture.tasks.tune_checkpoint import Checkpoint, Point
+from recapture.tasks.tune_cluster import Ranks
 from recapture.tasks.tune_examples import FILE, EncodedPair, unpack_pairs
 from recapture.tasks.tune_parallel import train_together
 from recapture.tasks.tune_source import draw_seed
@@ -56,7 +58,11 @@ class TuneStage:
     version: str = "1"
 
     def setup(self) -> None:
-        if self.config.workers == 1:
+        if self.resources.bundles > 1:
+            self._ranks = Ranks(self)
+            with suppress(WorkerLost):  # the training starts them again
+                self._ranks.start()
+        elif self.config.workers == 1:
             self.load()
 
     def load(self) -> None:
@@ -69,7 +75,10 @@ class TuneStage:
 
     def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
         workers = self.config.workers
-        trained = self.train(item) if workers == 1 else train_together(self, item, workers)
+        if self.resources.bundles > 1:
+            trained = self._ranks.train(item)
+        else:
+            trained = self.train(item) if workers == 1 else train_together(self, item, workers)
         output.write_bytes(FILE_NAME, trained.adapter)
         output.write_json("curve.json", trained.curve)
         output.meta.update(steps=trained.steps, stopped_early=trained.stopped_early)

@@ -42,7 +42,7 @@ def train_together(stage: TuneStage, item: Item, workers: int) -> Trained:
         shares = [pool.submit(_share, light, item, rank, workers, folder) for rank in range(workers)]
         errors = [error for share in shares if (error := share.exception()) is not None]
         if errors:
-            raise min(errors, key=_is_consequence)
+            raise min(errors, key=is_consequence)
         return shares[0].result()
 
 
@@ -62,8 +62,8 @@ def _share(stage: TuneStage, item: Item, rank: int, workers: int, folder: str) -
         torch.distributed.destroy_process_group()  # the others, who wait for this one, fail at once
 
 
-def _is_consequence(error: BaseException) -> bool:
-    """Whether it may only say that another process has left."""
+def is_consequence(error: BaseException) -> bool:
+    """Return whether it may only say that another process has left."""
     return type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
 
 

@@ -14,6 +14,7 @@ from recapture.models.tuning.curriculum import Round
 from recapture.tasks.revision import model_revision
 from recapture.tasks.stage import Item, Resources
 from recapture.tasks.tune import Live, TuneStage
+from recapture.tasks.tune_cluster import spread
 from recapture.tasks.tune_explore import ExploreStage
 from recapture.tasks.tune_pairs import PairsStage
 from recapture.tasks.tune_recapture import Recapture
@@ -57,7 +58,8 @@ class TunePlan:
 
     def tune_stage(self, live: Live) -> TuneStage:
         config = self.config
-        return TuneStage(config.tune, self._fill(1), config.store, config.seed, live, self._resources("tune"))
+        resources = spread(self._resources("tune"), config.tune)
+        return TuneStage(config.tune, self._fill(1), config.store, config.seed, live, resources)
 
     def explore_stage(self) -> ExploreStage:
         tune = self.config.tune
