@@ -103,9 +103,9 @@ class Gang:
         return self._results([getattr(self._actors[0], method).remote(*arguments)], None)[0]
 
     def all(self, method: str, *arguments: Any, seconds: float | None = None) -> list[Any]:
-        """Return what a method returns in each; it may take so many seconds until one has a result.
+        """Return what a method returns in each; it may take so many seconds until one more has a result.
 
-        Raises what the first that fails raises; WorkerLost for one that dies, or that is not placed in time.
+        Raises what the first that fails raises; WorkerLost where one dies, TimeoutError.
         """
         return self._results([getattr(actor, method).remote(*arguments) for actor in self._actors], seconds)
 
@@ -115,7 +115,10 @@ class Gang:
             while waiting:
                 ready, waiting = ray.wait(waiting, timeout=seconds)
                 if not ready:
-                    raise WorkerLost(f"{len(waiting)} of {len(references)} gave no result in {seconds:g} s")
+                    raise TimeoutError(
+                        f"{len(waiting)} of {len(references)} processes gave no result in {seconds:g} s: no "
+                        "node has room, or their set-up hangs"
+                    )
                 ray.get(ready)
             return list(ray.get(list(references)))
         except BaseException as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from recapture.conf.schema import FillConfig
@@ -17,7 +16,7 @@ from recapture.models.wan.text import encode_text
 from recapture.tasks.adapter import local_adapter
 from recapture.tasks.convert import stage_device
 from recapture.tasks.fill import open_base
-from recapture.tasks.stage import Item, Resources, WorkerLost
+from recapture.tasks.stage import Item, Resources
 from recapture.tasks.tracking import Tracker, resume_run
 from recapture.tasks.tune_checkpoint import Checkpoint, Point
 from recapture.tasks.tune_cluster import Ranks
@@ -60,8 +59,7 @@ class TuneStage:
     def setup(self) -> None:
         if self.resources.bundles > 1:
             self._ranks = Ranks(self)
-            with suppress(WorkerLost):  # the training starts them again
-                self._ranks.start()
+            self._ranks.start()
         elif self.config.workers == 1:
             self.load()
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from recapture.tasks.tune import TuneStage
 
 
+SETUPS = 3  # tries at starting the processes of one training
+
+
 def spread(resources: Resources, tune: TuneConfig) -> Resources:
     """Return a training's resources, in a bundle for each of its processes where it may lie on several nodes.
 
@@ -55,29 +58,36 @@ class Ranks:
         self._stage = replace(stage)  # without what a set-up has loaded
         self._gang: Gang | None = None
 
-    def start(self) -> Gang:
+    def start(self, tries: int = SETUPS) -> Gang:
         """Return the processes; where there are none, start them and have each load the base.
 
         Raises UserError where this is no worker of the Ray executor, or a node does not see what it needs;
-        WorkerLost.
+        WorkerLost where they die at every try, TimeoutError.
         """
+        if self._gang is None or not self._gang.alive:
+            try:
+                self._gang = self._loaded()
+            except WorkerLost:
+                if tries == 1:
+                    raise
+                return self.start(tries - 1)  # Ray takes a while to notice that a node is gone
+        return self._gang
+
+    def _loaded(self) -> Gang:
         from recapture.tasks.ray_bundles import Gang, own_bundles
 
-        if self._gang is not None and self._gang.alive:
-            return self._gang
         if (group := own_bundles()) is None:
             raise UserError(
                 "tune.placement cluster needs Ray; set execution.executor ray, or tune.placement node"
             )
-        gang = Gang(Rank, group, self._stage.resources, self._stage)
         key = f"seen-{uuid4().hex}"
         proof = Checkpoint(self._stage.store, self._stage.name, key)
         try:
             proof.save(b"", [])
+            gang = Gang(Rank, group, self._stage.resources, self._stage)
             gang.all("load", key, seconds=RetryPolicy.setup_seconds)
         finally:
             proof.forget()
-        self._gang = gang
         return gang
 
     def train(self, item: Item) -> Trained:

@@ -16,7 +16,6 @@ from trainings import KEY, PAIRS, adapter, difference, item, made, stage, store_
 from recapture.conf.load import UserError
 from recapture.conf.schema import FillConfig, RecaptureConfig
 from recapture.conf.tune import TuneConfig
-from recapture.datasets.keys import content_key
 from recapture.tasks.pool import RetryPolicy, StageSick
 from recapture.tasks.stage import Outcome, Resources
 from recapture.tasks.tune import Live, TuneStage
@@ -29,25 +28,26 @@ TWO_BUNDLES = Resources(cpus=2, bundles=2)
 
 
 @pytest.fixture(scope="module")
-def two_nodes():
-    """A Ray of two nodes with one CPU each, with folders of its own: other Rays may run beside it."""
+def cluster():
+    """A Ray of two nodes with one CPU each and a head, with folders of its own: others may run beside it."""
     import ray
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray-")  # short, as paths of sockets have to be
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        cluster.add_node(num_cpus=1)
-        ray.init(address=cluster.address, log_to_driver=False)
-        yield ray
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        for _ in range(2):
+            nodes.add_node(num_cpus=1)
+        ray.init(address=nodes.address, log_to_driver=False)
+        yield nodes
         ray.shutdown()
-        cluster.shutdown()
+        nodes.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def pool(two_nodes, tmp_path_factory):
+def pool(cluster, tmp_path_factory):
     """A pool that tests share: a worker takes seconds to start."""
     from recapture.tasks.ray_pool import RayExecutor
 
@@ -112,9 +112,12 @@ def watched(store, log, script, **settings):
             def counted(gradients):
                 calls.append(1)
                 note("calls", len(calls))
-                if script == "dies once" and worker[0] == 1 and len(calls) == 4 and first_to_die():
+                if script.endswith("dies once") and worker[0] == 1 and len(calls) == 4 and first_to_die():
                     while Checkpoint(self.store, "tune", item.key).load() is None:
                         time.sleep(0.05)
+                    if script == "its node dies once":
+                        note("doomed", "")
+                        time.sleep(600)
                     die()
                 reduce(gradients)
 
@@ -178,12 +181,14 @@ def test_after_a_process_has_died_the_training_goes_on_from_its_checkpoint(distu
 
 
 @pytest.mark.integration
-def test_no_process_is_left_and_the_cpus_are_free(two_nodes, pool, disturbed):
+def test_no_process_is_left_and_the_cpus_are_free(pool, disturbed):
+    import ray
+
     pool.release()
     pids = disturbed.wrote("rank")
     assert len(pids) == 4
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
-    wait_until(lambda: two_nodes.available_resources().get("CPU") == 2)
+    wait_until(lambda: ray.available_resources().get("CPU") == 2)
 
 
 @pytest.mark.full
@@ -198,7 +203,27 @@ def test_no_process_outlives_a_worker_that_died(pool, store, tmp_path):
 
 @pytest.mark.full
 @pytest.mark.integration
-def test_what_goes_wrong_on_a_node_is_said(pool, store):
+def test_a_training_goes_on_without_the_node_that_it_has_lost(cluster, pool, store, tmp_path):
+    def lose_node():
+        wait_until(lambda: list(tmp_path.glob("*.doomed")), seconds=100)
+        (doomed,) = tmp_path.glob("*.doomed")
+        lost = doomed.with_suffix(".node").read_text()
+        cluster.remove_node(
+            next(node for node in cluster.worker_nodes if node.node_id == lost), allow_graceful=False
+        )
+
+    cluster.add_node(num_cpus=1)
+    threading.Thread(target=lose_node, daemon=True).start()
+    outcome = run(pool, watched(store, tmp_path, "its node dies once", checkpoint_seconds=0))
+    assert (outcome.status, outcome.attempts) == ("ok", 2), outcome.error
+    nodes = {path.stem: path.read_text() for path in tmp_path.glob("*.node")}
+    assert len(nodes) == 4 and len(set(nodes.values())) == 3
+
+
+@pytest.mark.full
+@pytest.mark.integration
+def test_what_goes_wrong_on_a_node_is_said_and_the_next_stage_has_the_bundles(pool, store):
+    assert run(pool, replace(stage(store, workers=2), resources=TWO_BUNDLES)).status == "ok"
     sick = replace(stage(store, workers=2, rate=1e30, warm_up=1, clip=1e30), resources=TWO_BUNDLES)
     outcome = run(pool, sick)
     assert (outcome.status, outcome.error_type) == ("quarantined", "Diverged")
@@ -208,10 +233,25 @@ def test_what_goes_wrong_on_a_node_is_said(pool, store):
 
 
 @pytest.mark.integration
+def test_a_cluster_that_may_grow_is_waited_for(cluster, store):
+    from recapture.tasks.ray_pool import RayExecutor
+
+    large = replace(stage(store, workers=2), resources=Resources(cpus=4, bundles=2))
+    with (
+        RayExecutor(store.root, workers=1) as patient,
+        pytest.raises(StageSick, match=r"not ready after 2 s: .* no node has room"),
+    ):
+        run(patient, large, RetryPolicy(setup_seconds=2))
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
-        (Resources(cpus=3, bundles=3), r"3 times 1 CPUs and 0 GPUs.*have 2 x \(1 CPUs, 0 GPUs\), room for 2"),
+        (
+            Resources(cpus=3, bundles=3),
+            r"3 times 1 CPUs and 0 GPUs.*2 x \(1 CPUs, 0 GPUs\).*room for 2: lower",
+        ),
         (Resources(cpus=2, gpus=2, bundles=2), r"2 times 1 CPUs and 1 GPUs.*room for 0: lower tune\.workers"),
         (Resources(cpus=2), r"2 CPUs and 0 GPUs a worker, on one node; .*: lower execution\.resources\.tune"),
     ],
@@ -282,4 +322,4 @@ def test_where_a_training_lies_is_no_part_of_its_key():
         (found,) = plan(2, 2, placement).tune_items(0, 5, [PairsKey("a", 0, PAIRS)], {}, each_clip=False)
         return found.key
 
-    assert key("node") == key("cluster") != content_key("tune", "1", {}, {}, {})
+    assert key("node") == key("cluster")
