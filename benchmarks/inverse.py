@@ -19,17 +19,16 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Sequence
 from datetime import date
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from embedded_base import decibel, held_out, interval, score
+from embedded_base import decibel, held_out, score
 from inverse_rows import BINARY, CEILING, STAGES, Row
+from inverse_tables import Measured, print_crossed, print_table
 from parallel import device, share
 from torch import Tensor
 
@@ -46,7 +45,6 @@ from recapture.models.wan.schedulers import make_scheduler
 from recapture.models.wan.text import encode_text
 from recapture.models.wan.vae import decode_latents, encode_video
 
-COLUMNS = ("psnr_hole", "ssim_hole", "temporal_hole", "sharpness_hole", "psnr_seam", "consistency", "seconds")
 REFERENCES = ("native", f"replacement, {BINARY}")
 
 
@@ -98,7 +96,11 @@ def main() -> None:
             if all((given.steps, angle, clip, seeds - 1, row.name) in measured for row in rows)
         ]
         if whole:
-            print_table(angle, [Row(CEILING), *rows], whole, seeds, given.steps, measured, reference)
+            found = Measured(measured, given.steps, angle, whole, seeds, reference)
+            print_table(found, [row.name for row in rows])
+            if given.stage == "masks":
+                for metric in ("psnr_hole", "consistency"):
+                    print_crossed(found, [row.name for row in rows], metric)
 
 
 @cache
@@ -190,40 +192,6 @@ def measure(result: Tensor, truth: Tensor, view: RenderedView, inside: Tensor) -
     scores["psnr_seam"] = decibel(error[seam_ring(view.visible) & inside])
     scores["consistency"] = decibel((result - view.video).square().mean(1)[view.visible])
     return scores
-
-
-def print_table(
-    angle: float,
-    rows: list[Row],
-    scenes: Sequence[int],
-    seeds: int,
-    steps: int,
-    measured: dict[tuple, dict],
-    reference: str,
-) -> None:
-    """Means over scenes and seeds (of seconds the median), and differences to the reference."""
-    print(f"### {angle:g}°, {len(scenes)} scenes, {seeds} seeds (differences to {reference})\n")
-    print("| | " + " | ".join(COLUMNS) + " | Δ psnr_hole | Δ consistency |")
-    print("|---|" + "---:|" * (len(COLUMNS) + 2))
-
-    def values(name: str, metric: str) -> np.ndarray:
-        count = 1 if name == CEILING else seeds
-        return np.array(
-            [
-                np.mean([measured[steps, angle, clip, seed, name][metric] for seed in range(count)])
-                for clip in scenes
-            ]
-        )
-
-    for row in rows:
-        cells = [f"{values(row.name, column).mean():.3g}" for column in COLUMNS[:-1]]
-        cells.append(f"{np.median(values(row.name, 'seconds')):.1f}")
-        for metric in ("psnr_hole", "consistency"):
-            gains = values(row.name, metric) - values(reference, metric)
-            low, high = interval(gains)
-            cells.append(f"{gains.mean():+.2f} [{low:+.2f}, {high:+.2f}]")
-        print(f"| {row.name} | " + " | ".join(cells) + " |")
-    print(flush=True)
 
 
 def read_rows(path: Path) -> dict[tuple, dict]:

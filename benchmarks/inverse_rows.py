@@ -130,6 +130,8 @@ def report_rows() -> list[Row]:
         Row("alone: area", "area", settings=FRESH),
         Row("native + langevin, binary", "binary", "langevin", True),
         Row("native + langevin, area", "area", "langevin", True),
+        Row("alone: cg, area", "area", "cg", settings=FRESH),
+        Row("native + cg, area", "area", "cg", native=True, settings=FRESH),
         Row("native + area", "area", native=True, settings=FRESH),
         Row(f"native + {CONTINUOUS}, channel mean", **ours, native=True),
     ]

@@ -18,7 +18,7 @@ Values = dict[
 
 
 def print_tables(path: Path, fills: Sequence[str], scenes: range, seeds: int) -> None:
-    """Print a table for each angle with differences to the base, and the angle-quality curve."""
+    """Print a table for each angle with differences to the base, curves over angles, and rows against rows."""
     values: Values = defaultdict(lambda: defaultdict(list))
     for line in path.read_text().splitlines():
         fill, scene, seed, angle, scores = json.loads(line)
@@ -38,11 +38,17 @@ def print_tables(path: Path, fills: Sequence[str], scenes: range, seeds: int) ->
             cells += [gain(values, fill, fills[0], angle, metric) for metric in COMPARED]
             print(f"| {fill} | " + " | ".join(cells) + " |")
         print()
-    print("### Hole PSNR by angle\n")
-    print("| | " + " | ".join(f"{angle:g}°" for angle in angles) + " |")
-    print("|---|" + "---:|" * len(angles))
-    for fill in fills:
-        print(f"| {fill} | " + " | ".join(cell(values, fill, a, "psnr_hole") for a in angles) + " |")
+    for metric in ("psnr_hole", "ssim_hole", "agreement", "returned_hole"):
+        print(f"### {metric} by angle, differences to {fills[0]}\n")
+        print("| | " + " | ".join(f"{angle:g}°" for angle in angles) + " |")
+        print("|---|" + "---:|" * len(angles))
+        for fill in fills:
+            cells = [
+                gain(values, fill, fills[0], angle, metric) or cell(values, fill, angle, metric)
+                for angle in angles
+            ]
+            print(f"| {fill} | " + " | ".join(cells) + " |")
+        print()
     for one, other in (
         ("single", "point-cloud masks"),
         ("iterative", "single"),
@@ -51,13 +57,16 @@ def print_tables(path: Path, fills: Sequence[str], scenes: range, seeds: int) ->
         ("single, 168 more clips", "single"),
         ("both", "single"),
         ("iterative, packed", "iterative"),
+        ("single, packed", "single"),
+        ("single, packed in training and fill", "single"),
+        ("single, packed in training and fill", "single, packed"),
         ("iterative, inverse", "iterative"),
         ("iterative, inverse", "inverse"),
         ("single, one step", "base, one step"),
     ):
         if one in fills and other in fills:
             print(f"\n{one}, against {other}:\n")
-            for metric in ("psnr_hole", "returned_hole", "agreement"):
+            for metric in ("psnr_hole", "ssim_hole", "returned_hole", "agreement"):
                 found = [(angle, gain(values, one, other, angle, metric)) for angle in angles]
                 print(f"- {metric}: " + "; ".join(f"{angle:g}° {text}" for angle, text in found if text))
 
