@@ -37,8 +37,6 @@ bench: $(READY) ## Make the tables of benchmarks/ again
 	$(BIN)/python benchmarks/pool_overhead.py
 	$(BIN)/python benchmarks/embedded_base.py
 	$(BIN)/python benchmarks/inverse.py report
-	$(BIN)/python benchmarks/packing.py
-	$(BIN)/python benchmarks/editing.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/long_clip.py
 
@@ -47,9 +45,12 @@ bench-gpu: $(READY) ## The tables that need a GPU: real sizes, and what takes a 
 	$(BIN)/python benchmarks/tuning_speed.py
 	$(BIN)/python benchmarks/tuning_speed.py --size 14B
 	$(BIN)/python benchmarks/tuning_parallel.py
-	$(BIN)/python benchmarks/inverse.py settings --device cuda --workers 8
-	$(BIN)/python benchmarks/inverse.py solvers --device cuda --workers 8
+	for stage in masks settings solvers report; do \
+	  $(BIN)/python benchmarks/inverse.py $$stage --device cuda --workers 8 || exit 1; done
 	$(BIN)/python benchmarks/tuning.py --device cuda --workers 8
+	$(BIN)/python benchmarks/packing.py --device cuda --workers 8
+	$(BIN)/python benchmarks/editing.py --device cuda --workers 8
+	$(BIN)/python benchmarks/editing.py --device cuda --workers 8 --mask box
 
 flow-recapture: $(READY) ## The recapture flow; settings in ARGS, as in ARGS="--dataset.uri /videos"
 	$(BIN)/recapture run $(ARGS)

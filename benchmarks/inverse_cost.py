@@ -14,7 +14,7 @@ import argparse
 import gc
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -144,11 +144,12 @@ def in_pixels(base: Base, text: Text, name: str, steps: int) -> None:
             measurement = build_measurement(base.vae, video, visible, kind="binary")
             return make_solver(name, measurement, pixels=KnownPixels(base.vae, video, visible), start=0.0)
 
-        try:
-            plain = run(base, text, video, visible, steps, None)
+        found = None
+        plain = run(base, text, video, visible, steps, None)
+        with suppress(torch.OutOfMemoryError):
             found = run(base, text, video, visible, steps, make)
-        except torch.OutOfMemoryError:
-            gc.collect()
+        if found is None:
+            gc.collect()  # what the failed run held, now that its error is gone
             torch.cuda.empty_cache()
             print(f"{name}: {size} does not fit", flush=True)
             continue

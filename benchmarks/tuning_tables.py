@@ -18,7 +18,7 @@ Values = dict[
 
 
 def print_tables(path: Path, fills: Sequence[str], scenes: range, seeds: int) -> None:
-    """Print a table for each angle with differences to the base, curves over angles, and rows against rows."""
+    """Print a table for each angle with differences to the base, one for each metric, rows against rows."""
     values: Values = defaultdict(lambda: defaultdict(list))
     for line in path.read_text().splitlines():
         fill, scene, seed, angle, scores = json.loads(line)
