@@ -76,12 +76,12 @@ class PairsConfig(Section):
     pitch_share: float = Field(0.5, ge=0, le=1, description="Largest pitch as a share of the yaw.")
     radius: float = Field(0.1, ge=0, lt=1, description="Largest approach as a share of the pivot's depth.")
     direct_share: float = Field(0.1, ge=0, le=1, description="Of moves that do not start at the source.")
-    packed_share: float = Field(
-        0.0,
+    packed_share: float | None = Field(
+        None,
         ge=0,
         le=1,
         description="Of training steps with frames from another camera packed beside the clips, as "
-        "fill.packing does it.",
+        "fill.packing does it. None: 0.3 where fill.packing packs frames, else 0.",
     )
 
     def keyed(self) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class TuneStage:
     resources: Resources = Resources()
     name: str = "tune"
     version: str = "1"
+    packed_share: float = 0.0  # of the steps that show frames from another camera
 
     def setup(self) -> None:
         if self.resources.bundles > 1:
@@ -101,7 +102,7 @@ class TuneStage:
             return train_adapter(
                 self._base,
                 read_pairs(store, item.params["pairs"]),
-                settings_of(self.config.training, item.params["steps"], seed, self.config.pairs.packed_share),
+                settings_of(self.config.training, item.params["steps"], seed, self.packed_share),
                 empty_text=self._empty_text,
                 source_share=self.config.cycle.source_share,
                 checkpoint=Checkpoint(self.store, self.name, item.key),

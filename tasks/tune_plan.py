@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from recapture.conf.schema import RecaptureConfig, StageResources
@@ -23,6 +23,7 @@ SAMPLING = ("guidance_scale", "negative_prompt", "scheduler", "shift", "noise_sc
 # change an adapter by rounding at most
 SPEED_ONLY = {"micro_batch", "gradient_checkpointing", "activation_budget", "log_every"}
 
+PACKED_SHARE = 0.3  # benchmarks/tuning.md
 DATASET = "dataset"  # what an adapter for all clips is called among items
 AdapterKeys = Mapping[str, str]  # clip id -> key of the tune artifact that its adapter is in; {}: the base
 
@@ -59,7 +60,8 @@ class TunePlan:
     def tune_stage(self, live: Live) -> TuneStage:
         config = self.config
         resources = spread(self._resources("tune"), config.tune)
-        return TuneStage(config.tune, self._fill(1), config.store, config.seed, live, resources)
+        stage = TuneStage(config.tune, self._fill(1), config.store, config.seed, live, resources)
+        return replace(stage, packed_share=self._packed_share)
 
     def explore_stage(self) -> ExploreStage:
         tune = self.config.tune
@@ -137,8 +139,8 @@ class TunePlan:
             "seed": self.config.seed,
             **self._base(),
         }
-        if tune.pairs.packed_share:
-            settings["packed_share"] = tune.pairs.packed_share
+        if self._packed_share:
+            settings["packed_share"] = self._packed_share
         if not tune.training.first_block:
             del settings["training"]["first_block"]
         if not inputs and tune.start is not None:
@@ -175,10 +177,17 @@ class TunePlan:
         tune = self.config.tune
         return Recapture(self._fill(steps), self.config.depth, tune.cycle.depth == "model", tune.scale)
 
+    @property
+    def _packed_share(self) -> float:
+        given = self.config.tune.pairs.packed_share
+        if given is None:
+            return PACKED_SHARE if self.config.fill.packing.frames else 0.0
+        return given
+
     def _packing(self) -> Packing | None:
         """What is packed beside pairs: as a fill would pack it, or two frames where fills pack none."""
         packing = self.config.fill.packing
-        if not self.config.tune.pairs.packed_share:
+        if not self._packed_share:
             return None
         return Packing(packing.frames or Packing().frames, packing.spacing)
 

@@ -1,11 +1,15 @@
 """A clip's pairs: drawn from seed, clip and round alone; a poor recapture is not learned from."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from recapture.conf.fill import PackingConfig
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.keys import content_key
 from recapture.datasets.store import ArtifactStore
+from recapture.models.fill.packed import Packing
 from recapture.models.tuning.curriculum import Round
 from recapture.models.wan.load import load_base
 from recapture.models.wan.lora import FILE_NAME, adapter_weights, add_lora, pack_adapter
@@ -14,7 +18,7 @@ from recapture.tasks.convert import to_video
 from recapture.tasks.job import plan_job, source_stages
 from recapture.tasks.pool import InlineExecutor, RetryPolicy
 from recapture.tasks.revision import WEIGHTS, model_revision
-from recapture.tasks.tune import TuneStage
+from recapture.tasks.tune import Live, TuneStage
 from recapture.tasks.tune_examples import FILE, unpack_pairs
 from recapture.tasks.tune_explore import PICTURES
 from recapture.tasks.tune_plan import SPEED_ONLY, PairsKey, TunePlan
@@ -195,6 +199,21 @@ def test_pairs_of_the_source_bring_frames_from_another_camera_and_stay_what_they
     pair_keys = [PairsKey(plan.clips[0].id, 0, artifact.key)]
     tunes = {keys_of(one.tune_items(0, 5, pair_keys, {}, each_clip=False)) for one in (plan, packing, more)}
     assert len(tunes) == 3
+
+
+def test_pairs_bring_frames_where_fills_pack_them_unless_the_share_says_otherwise(lifted):
+    _, plan = lifted
+
+    def filled_with(frames: int, share: float | None) -> TunePlan:
+        fill = plan.config.fill.model_copy(update={"packing": PackingConfig(frames=frames, spacing=2)})
+        config = changed(plan, pairs={"packed_share": share}).config.model_copy(update={"fill": fill})
+        return replace(plan, config=config)
+
+    for frames, share, expected in ((0, None, 0.0), (3, None, 0.3), (3, 0.0, 0.0), (0, 0.5, 0.5)):
+        found = filled_with(frames, share)
+        assert found.tune_stage(Live()).packed_share == expected
+        packing = found.pairs_stage().packing
+        assert packing == (Packing(frames or 2, 2) if expected else None)
 
 
 def test_without_packing_the_keys_of_pairs_and_trainings_are_what_they_were(lifted):
