@@ -6,7 +6,6 @@ import io
 import logging
 import statistics
 import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -162,10 +161,8 @@ class JobMemory:
                 sheet = Image.open(io.BytesIO(artifact.read_bytes(file)))
                 self._run.image(sheet, f"contact_sheets/{label}")
             if file.endswith((".mp4", ".png")):
-                with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
-                    path = Path(folder) / file
-                    path.write_bytes(artifact.read_bytes(file))
-                    self._run.artifact(str(path), f"videos/{label}")
+                with artifact.local_path(file) as path:
+                    self._run.artifact(path, f"videos/{label}")
 
 
 def code_version() -> dict[str, str]:
