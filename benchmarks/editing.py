@@ -34,7 +34,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from embedded_base import FRAMES, SIDE, decibel, interval, round_trip
+from embedded_base import FRAMES, SIDE, decibel, default_filler, interval, round_trip
 from parallel import device, share
 from torch import Tensor
 
@@ -42,7 +42,6 @@ from recapture.conf.schema import FillConfig
 from recapture.datasets.scene_layout import PATTERNS, ROOM_FACES, Scene
 from recapture.datasets.scene_words import COLOURS, NOUNS
 from recapture.datasets.scenes import SceneFrames, render_scene, sample_scene, source_cameras
-from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.edited import fill_edited, replaced_in
 from recapture.models.fill.view import RenderedView
 from recapture.models.geometry.rasterize import render
@@ -179,7 +178,7 @@ def measure_scene(
     if time.time() > ends:
         return []
     variety, mask, steps, noise_scale, angle, number = at
-    base, settings = open_base(path), FillConfig()
+    base = open_base(path)
     edit = make_edit(number, variety, mask, angle)
     found = []
     for row, seed in wanted:
@@ -189,15 +188,7 @@ def measure_scene(
             result = round_trip(base, edit.truths[edit.colour])
         else:
             assert isinstance(row, Row)
-            filler = DiffusionFiller(
-                base,
-                steps=steps,
-                guidance_scale=row.guidance,
-                scheduler=settings.scheduler,
-                shift=settings.shift,
-                noise_scale=noise_scale,
-                feather=settings.feather,
-            )
+            filler = default_filler(base, steps=steps, guidance_scale=row.guidance, noise_scale=noise_scale)
             view, replaced = edit.views[row.first_frame]
             caption = edit.prompt if row.prompt else edit.caption
             if row.edit_first:

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,16 +78,7 @@ def results(
     begun = time.perf_counter()
     gathered = propagate_static(view, source)
     gathering = time.perf_counter() - begun
-    settings = FillConfig()
-    default = DiffusionFiller(
-        base,
-        steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
-        scheduler=settings.scheduler,
-        shift=settings.shift,
-        noise_scale=settings.noise_scale,
-        feather=settings.feather,
-    )
+    default = default_filler(base)
     for name, filler, given, before in (
         ("base (default)", default, gathered, gathering),
         ("base, nothing propagated", default, view, 0.0),
@@ -101,6 +93,21 @@ def results(
             yield name, filled.video, took
             if name.endswith("(default)"):
                 yield "base, nothing pasted", filled.unpasted.clamp(-1, 1), took
+
+
+def default_filler(base: Base, **changes: Any) -> DiffusionFiller:
+    """Return what fills as a job's defaults do, but for the changes."""
+    settings = FillConfig()
+    filler = DiffusionFiller(
+        base,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        scheduler=settings.scheduler,
+        shift=settings.shift,
+        noise_scale=settings.noise_scale,
+        feather=settings.feather,
+    )
+    return replace(filler, **changes)
 
 
 def round_trip(base: Base, video: Tensor) -> Tensor:

@@ -30,17 +30,16 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from embedded_base import FRAMES, SIDE, decibel, held_out, interval
+from agreement import looked_up
+from embedded_base import FRAMES, SIDE, decibel, default_filler, held_out, interval
 from parallel import device, share
 from torch import Tensor
 
-from recapture.conf.schema import FillConfig
 from recapture.datasets.scenes import render_scene, sample_scene
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.packed import Packing, finished_view
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView
-from recapture.models.metrics.backwarp import back_warp
 from recapture.models.wan.load import load_base
 from recapture.models.wan.lora import load_adapter
 
@@ -132,20 +131,10 @@ def measure(setting: Setting, job: tuple[int, int]) -> tuple[int, int, dict[str,
 @cache
 def open_filler(setting: Setting) -> DiffusionFiller:
     """Return the filler on this process's device."""
-    settings = FillConfig()
     base = load_base(setting.base, device=device())
     if setting.adapter is not None:
         load_adapter(base.transformer, setting.adapter, scale=setting.adapter_scale)
-    return DiffusionFiller(
-        base,
-        steps=setting.steps,
-        guidance_scale=settings.guidance_scale,
-        scheduler=settings.scheduler,
-        shift=settings.shift,
-        noise_scale=settings.noise_scale,
-        feather=settings.feather,
-        packing=Packing(setting.frames, setting.spacing),
-    )
+    return default_filler(base, steps=setting.steps, packing=Packing(setting.frames, setting.spacing))
 
 
 def read_rows(path: Path) -> dict[tuple[Any, ...], dict[str, dict[str, float]]]:
@@ -187,24 +176,10 @@ def results(
 def score(result: Tensor, earlier: Tensor, first: Shot, second: Shot) -> dict[str, float]:
     """PSNR of the second shot's fill where it was invented, and its agreement with the first's."""
     invented = ~second.view.visible & torch.isfinite(second.depth)
-    before = torch.where(first.view.visible, 0.0, 1.0)[:, None].expand_as(earlier)
-    there, new = (
-        back_warp(
-            video,
-            first.depth,
-            torch.isfinite(first.depth),
-            first.view.intrinsics,
-            first.view.world_to_camera,
-            second.depth,
-            second.view.intrinsics,
-            second.view.world_to_camera,
-        )
-        for video in (earlier, before)
-    )
-    both = invented & there.co_visible & (new.video[:, 0] > 0.999)
+    there, both = looked_up(earlier, first.view, first.depth, second.view, second.depth)
     return {
         "psnr_invented": decibel((result - second.truth).square().mean(1)[invented]),
-        "agreement": decibel((result - there.video).square().mean(1)[both]),
+        "agreement": decibel((result - there).square().mean(1)[both]),
         "both": float(both.float().mean()),
     }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from agreement import looked_up
 from embedded_base import FRAMES, SIDE, decibel, held_out, score
 from parallel import device
 from torch import Tensor
@@ -20,7 +21,6 @@ from recapture.models.fill.packed import FinishedView
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView
 from recapture.models.inverse.solvers import inverse_solver
-from recapture.models.metrics.backwarp import back_warp
 from recapture.models.tuning.pairs import Move, source_pairs
 from recapture.models.wan.conditioning import condition, grey_holes
 from recapture.models.wan.lora import load_adapter, remove_lora
@@ -162,22 +162,7 @@ def returned(clip: int, angle: float) -> tuple[Shot, Tensor]:
 
 def agreement(result: Tensor, earlier: Tensor, first: Shot, second: Shot) -> float | None:
     """PSNR of a fill against the earlier one, looked up through true depth, where both were invented."""
-    new = torch.where(first.view.visible, 0.0, 1.0)[:, None].expand_as(earlier)
-    there, invented = (
-        back_warp(
-            video,
-            first.depth,
-            torch.isfinite(first.depth),
-            first.view.intrinsics,
-            first.view.world_to_camera,
-            second.depth,
-            second.view.intrinsics,
-            second.view.world_to_camera,
-        )
-        for video in (earlier, new)
-    )
-    both = ~second.view.visible & there.co_visible & (invented.video[:, 0] > 0.999)
+    there, both = looked_up(earlier, first.view, first.depth, second.view, second.depth)
     if not both.any():
         return None
-    error = (result - there.video).square().mean(1)[both]
-    return decibel(error)
+    return decibel((result - there).square().mean(1)[both])

@@ -7,11 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from embedded_base import held_out
+from embedded_base import default_filler, held_out
 from parallel import device
 from torch import Tensor
 
-from recapture.conf.schema import FillConfig
 from recapture.conf.tune import MaskSharesConfig
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.packed import Packing
@@ -121,17 +120,7 @@ class Plan:
 @cache
 def filler(base: str) -> DiffusionFiller:
     """Return what fills as a job's defaults do, on this process's device."""
-    settings = FillConfig()
-    return DiffusionFiller(
-        load_base(base, device=device()),
-        steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
-        scheduler=settings.scheduler,
-        shift=settings.shift,
-        noise_scale=settings.noise_scale,
-        feather=settings.feather,
-        packing=PACKING,
-    )
+    return default_filler(load_base(base, device=device()), packing=PACKING)
 
 
 def source_of(clip: int) -> tuple[SourceView, float, str]:
