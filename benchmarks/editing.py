@@ -18,10 +18,8 @@ measured again.
 from __future__ import annotations
 
 import argparse
-import colorsys
 import json
 import platform
-import re
 import shlex
 import sys
 import time
@@ -31,28 +29,19 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from embedded_base import FRAMES, SIDE, decibel, default_filler, interval, round_trip
+from editing_scenes import Edit, editable, make_edit
+from embedded_base import FRAMES, decibel, default_filler, interval, round_trip
 from parallel import device, share
 from torch import Tensor
 
 from recapture.conf.schema import FillConfig
-from recapture.datasets.scene_layout import PATTERNS, ROOM_FACES, Scene
-from recapture.datasets.scene_words import COLOURS, NOUNS
-from recapture.datasets.scenes import SceneFrames, render_scene, sample_scene, source_cameras
-from recapture.models.fill.edited import fill_edited, replaced_in
-from recapture.models.fill.view import RenderedView
-from recapture.models.geometry.rasterize import render
-from recapture.models.geometry.trajectories import preset_path
+from recapture.models.fill.edited import fill_edited
 from recapture.models.wan.load import Base, load_base
 
-ASKED = ("red", "yellow", "green", "blue", "pink", "white", "black")
 METRICS = ("psnr_edit", "psnr_edit_end", "asked_colour", "psnr_elsewhere")
 UNEDITED, CEILING = "the scene unedited", "truth through the VAE (ceiling)"
-BODY_SHARE = (0.01, 0.25)  # of the picture, from the source and from the new cameras
-DILATE = 2
 
 Key = tuple[Any, ...]
 
@@ -71,21 +60,6 @@ class Row:
         words = "prompt" if self.prompt else "own caption"
         words += ", first frame" if self.first_frame else ""
         return f"{words}, {'edit first' if self.edit_first else 'at once'}, guidance {self.guidance:g}"
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A scene with one body to be repainted, and everything that is known of it."""
-
-    caption: str
-    prompt: str
-    colour: str
-    views: dict[bool, tuple[RenderedView, Tensor]]  # the masked clip along the new path, and where it shows
-    # what is replaced [T, H, W]; True: with frame 0 repainted and known
-    truths: dict[str, Tensor]  # colour -> [T, 3, H, W] along the new path
-    unedited: Tensor  # [T, 3, H, W] along the new path
-    body: Tensor  # [T, H, W] bool, along the new path
-    inside: Tensor  # [T, H, W] bool, where the new path shows the room
 
 
 def main() -> None:
@@ -145,31 +119,6 @@ def main() -> None:
             print_table(angle, rows, whole, given.seeds, measured)
 
 
-def editable(variety: str, count: int) -> list[int]:
-    """Return the first `count` scenes with a body of a usable size in every view."""
-    found = []
-    for number in range(10 * count):
-        if len(found) == count:
-            break
-        if largest_body(number, variety) is not None:
-            found.append(number)
-    return found
-
-
-@cache
-def largest_body(number: int, variety: str) -> int | None:
-    """Return the id of the body that covers most of the source; None where it is too small or too large."""
-    scene = sample_scene(number, variety=variety)
-    some = slice(None, None, 8)
-    times = torch.arange(FRAMES, dtype=torch.float32)[some]
-    intrinsics, pose = source_cameras(scene, FRAMES, SIDE, SIDE)
-    ids = render_scene(scene, intrinsics[some], pose[some], times, SIDE, SIDE, antialias=1).object_id
-    shares = {label: (ids == label).float().mean((1, 2)) for label in range(1, len(scene.kinds) + 1)}
-    best = max(shares, key=lambda label: float(shares[label].mean()))
-    low, high = float(shares[best].min()), float(shares[best].max())
-    return best if BODY_SHARE[0] <= low and high <= BODY_SHARE[1] else None
-
-
 def measure_scene(
     path: str, job: tuple[Key, list[tuple[Row | str, int]], float]
 ) -> list[tuple[Key, dict[str, float]]]:
@@ -203,112 +152,6 @@ def measure_scene(
 @cache
 def open_base(path: str) -> Base:
     return load_base(path, device=device())
-
-
-def make_edit(number: int, variety: str, mask: str, angle: float) -> Edit:
-    """Mask the largest body of a scene and render what is left of it along the orbit."""
-    scene = sample_scene(number, variety=variety)
-    body = largest_body(number, variety)
-    assert body is not None
-    caption = scene.captions[0]
-    others = [colour for colour in ASKED if colour not in body_phrases(caption)[body - 1].group()]
-    colour = others[number % len(others)]
-    times = torch.arange(FRAMES, dtype=torch.float32)
-    cameras = source_cameras(scene, FRAMES, SIDE, SIDE)
-    source = render_scene(scene, *cameras, times, SIDE, SIDE)
-    third = slice(SIDE // 3, SIDE - SIDE // 3)
-    pivot = float(source.depth[0, third, third].median())
-    path = preset_path("orbit_right", *cameras, pivot, angle_degrees=angle)
-    target = path.intrinsics.float(), path.world_to_camera.float()
-
-    def seen(one: Scene) -> SceneFrames:
-        return render_scene(one, *target, times, SIDE, SIDE)
-
-    unedited = seen(scene)
-    repainted = {name: repaint(scene, body, name) for name in ASKED}
-    hidden = covered(source.object_id == body, mask)
-    first = hidden.clone()
-    first[0] = False
-    repainted_first = source.video.clone()
-    repainted_first[0] = render_scene(
-        repainted[colour], *(camera[:1] for camera in cameras), times[:1], SIDE, SIDE
-    ).video[0]
-    return Edit(
-        caption,
-        ask(caption, body, colour),
-        colour,
-        {
-            False: masked_view(source.video, source.depth, hidden, cameras, target),
-            True: masked_view(repainted_first, source.depth, first, cameras, target),
-        },
-        {name: seen(one).video for name, one in repainted.items()},
-        unedited.video,
-        unedited.object_id == body,
-        torch.isfinite(unedited.depth),
-    )
-
-
-def masked_view(
-    video: Tensor,  # [T, 3, H, W]
-    depth: Tensor,  # [T, H, W]
-    body: Tensor,  # [T, H, W] bool, to be redrawn
-    cameras: tuple[Tensor, Tensor],
-    target: tuple[Tensor, Tensor],
-) -> tuple[RenderedView, Tensor]:
-    """The masked clip seen by the target cameras as mask and render stage do it, and where it is redrawn."""
-    known = torch.isfinite(depth) & ~grown(grown(body, DILATE), 1, cv2.MORPH_RECT)
-    marked = torch.cat([video, body[:, None].float()], 1)
-    at, replaced = replaced_in(render(marked, depth, *cameras, *target, known=known | body))
-    return RenderedView(at.video, at.visible, at.depth, at.stretch, *target), replaced
-
-
-def covered(body: Tensor, mask: str) -> Tensor:
-    """The body [T, H, W] bool itself, or the box about it in each frame."""
-    if mask == "objects":
-        return body
-    boxes = torch.zeros_like(body)
-    for one, box in zip(body, boxes):
-        rows, columns = one.any(1).nonzero().flatten(), one.any(0).nonzero().flatten()
-        if len(rows):
-            box[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1] = True
-    return boxes
-
-
-def grown(hidden: Tensor, pixels: int, shape: int = cv2.MORPH_ELLIPSE) -> Tensor:
-    """[T, H, W] bool, each frame dilated."""
-    side = 2 * pixels + 1
-    kernel = cv2.getStructuringElement(shape, (side, side))
-    frames = [cv2.dilate(one.astype(np.uint8), kernel) > 0 for one in hidden.numpy()]
-    return torch.from_numpy(np.stack(frames))
-
-
-def repaint(scene: Scene, body: int, colour: str) -> Scene:
-    """The scene with one body plain and of this colour."""
-    rgb = torch.tensor(rgb_of(colour)).to(scene.colours)
-    skin = torch.nn.functional.pad(scene.label == body, (ROOM_FACES, 0))
-    return replace(
-        scene,
-        patterns=scene.patterns | {"plain"},
-        pattern=torch.where(skin, PATTERNS.index("plain"), scene.pattern),
-        colours=torch.where(skin[:, None, None], rgb, scene.colours),
-    )
-
-
-def rgb_of(colour: str) -> tuple[float, float, float]:
-    hue, saturation, value = COLOURS[colour]
-    return colorsys.hsv_to_rgb(hue / 360, saturation, value)
-
-
-def body_phrases(caption: str) -> list[re.Match[str]]:
-    """What a caption says of each body, up to its noun, in the order of their ids."""
-    return list(re.finditer(rf"\ban? (?P<looks>.+?) (?P<noun>{'|'.join(NOUNS)})\b", caption))
-
-
-def ask(caption: str, body: int, colour: str) -> str:
-    """The caption with one body plain and of this colour."""
-    phrase = body_phrases(caption)[body - 1]
-    article = "an" if colour[0] in "aeiou" else "a"
-    return f"{caption[: phrase.start()]}{article} {colour} {phrase['noun']}{caption[phrase.end() :]}"
 
 
 def score(result: Tensor, edit: Edit) -> dict[str, float]:
