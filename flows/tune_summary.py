@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -11,6 +13,16 @@ from recapture.tasks.report import format_value
 from recapture.tasks.tune_report import BASE, METRICS, TUNED, TuneSummary
 
 SHOWN_FAILURES = 20
+
+
+def recapture_with(adapter: str, config: RecaptureConfig) -> str:
+    """Return the command that recaptures the dataset under its adapter, packed as it was trained to be."""
+    packing = config.fill.packing.model_dump(exclude_defaults=True)
+    words = {"dataset.uri": config.dataset.uri, "fill.adapter": adapter}
+    words |= {f"fill.packing.{name}": str(value) for name, value in packing.items()}
+    return shlex.join(
+        ["recapture", "run", *(word for one in words.items() for word in (f"--{one[0]}", one[1]))]
+    )
 
 
 def print_tuned(summary: TuneSummary, config: RecaptureConfig, console: Console | None = None) -> None:
@@ -45,8 +57,5 @@ def print_tuned(summary: TuneSummary, config: RecaptureConfig, console: Console 
         console.print(
             f"curve and sheets: {outputs}/tuning/curve.png, {outputs}/tuning/CLIP.png", soft_wrap=True
         )
-        console.print(
-            f"to use it: recapture run --dataset.uri {config.dataset.uri} --fill.adapter {summary.adapter}",
-            soft_wrap=True,
-        )
+        console.print(f"to use it: {escape(recapture_with(summary.adapter, config))}", soft_wrap=True)
     console.print("dashboards: [bold]make ui[/bold]")
