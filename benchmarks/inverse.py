@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shlex
+import sys
 import time
 from datetime import date
 from functools import cache, partial
@@ -84,17 +86,14 @@ def main() -> None:
             for *key, scores in found:
                 measured[tuple(key)] = scores
                 file.write(json.dumps([*key, scores]) + "\n")
-    words = f"python benchmarks/inverse.py {given.stage} --clips {len(scenes)} --seeds {seeds}"
+    words = f"python benchmarks/inverse.py {shlex.join(sys.argv[1:])}"
     where = torch.cuda.get_device_name() if given.device == "cuda" else platform.machine()
     print(f"`{words}`, {given.steps} steps, {given.workers} processes on {where}, {date.today()}\n")
     default = next((row.name for row in rows if row.name in REFERENCES), rows[0].name)
     reference = given.reference or default
+    wanted = [(0, CEILING), *((seed, row.name) for seed in range(seeds) for row in rows)]
     for angle in angles:
-        whole = [
-            clip
-            for clip in scenes
-            if all((given.steps, angle, clip, seeds - 1, row.name) in measured for row in rows)
-        ]
+        whole = [clip for clip in scenes if all((given.steps, angle, clip, *at) in measured for at in wanted)]
         if whole:
             found = Measured(measured, given.steps, angle, whole, seeds, reference)
             print_table(found, [row.name for row in rows])
