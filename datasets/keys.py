@@ -14,6 +14,7 @@ import fsspec
 
 KEY_LENGTH = 32
 _BLOCK = 1 << 20
+_ATOMS = frozenset({str, int, bool, type(None)})  # what JSON says exactly; asked first, plans make many keys
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -35,7 +36,7 @@ def content_keys(
     ending = f'"stage":{canonical_json(stage)},"version":{canonical_json(version)}}}'
 
     def key(inputs: Mapping[str, str], params: Mapping[str, Any]) -> str:
-        own = f'"inputs":{canonical_json(inputs)},"params":{canonical_json(params)}'
+        own = canonical_json({"inputs": inputs, "params": params})[1:-1]
         described = f'{{"config":{settings},{own},{ending}'  # the canonical JSON of all five, names sorted
         return hashlib.sha256(described.encode()).hexdigest()[:KEY_LENGTH]
 
@@ -82,13 +83,15 @@ def _directory_hash(folder: str, state: tuple[tuple[str, int, int], ...]) -> str
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, str):
+    if type(value) in _ATOMS:
         return value
     if isinstance(value, Mapping):
-        for key in value:
+        plain = {}
+        for key, inner in value.items():
             if not isinstance(key, str):
                 raise ValueError(f"a key cannot be made of a mapping with the name {key!r}; names are text")
-        return {key: _plain(inner) for key, inner in value.items()}
+            plain[key] = inner if type(inner) in _ATOMS else _plain(inner)
+        return plain
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +21,16 @@ from recapture.tasks.report import JobSummary, format_value, method_table, table
 from recapture.tasks.stage import Outcome
 
 SHOWN_FAILURES = 20
+MOVE_SECONDS = 0.1
+
+
+@dataclass
+class _Count:
+    """What a bar shows, or is yet to show."""
+
+    untold: int = 0  # items since it was last moved
+    failed: int = 0
+    reused: bool = False  # the last item was
 
 
 class StageProgress:
@@ -38,7 +51,8 @@ class StageProgress:
             )
             for plan in job.stages
         }
-        self._failed = dict.fromkeys(self._bars, 0)
+        self._counts = {stage: _Count() for stage in self._bars}
+        self._lock, self._moved = threading.Lock(), 0.0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -54,17 +68,25 @@ class StageProgress:
         """Run the stage's clock."""
         self._progress.start_task(self._bars[stage])
         yield
+        with self._lock:
+            self._move(stage)
         self._progress.stop_task(self._bars[stage])
 
     def advance(self, outcome: Outcome) -> None:
-        """Count one finished item."""
-        stage = outcome.stage
-        if outcome.status not in ("ok", "reused"):
-            self._failed[stage] += 1
-        note = f"[red]{self._failed[stage]} failed[/red]" if self._failed[stage] else ""
-        if outcome.status == "reused":
-            note = note or "reused"
-        self._progress.update(self._bars[stage], advance=1, note=note)
+        """Count one finished item; the bars move every MOVE_SECONDS at the most."""
+        count = self._counts[outcome.stage]
+        with self._lock:
+            count.untold += 1
+            count.failed += outcome.status not in ("ok", "reused")
+            count.reused = outcome.status == "reused"
+            if time.monotonic() - self._moved >= MOVE_SECONDS:
+                self._move(outcome.stage)
+
+    def _move(self, stage: str) -> None:
+        count = self._counts[stage]
+        note = f"[red]{count.failed} failed[/red]" if count.failed else "reused" if count.reused else ""
+        self._progress.update(self._bars[stage], advance=count.untold, note=note)
+        count.untold, self._moved = 0, time.monotonic()
 
 
 def print_summary(summary: JobSummary, config: RecaptureConfig) -> None:

@@ -20,7 +20,7 @@ from recapture.models.depth.video import VideoSettings
 from recapture.models.depth.video_load import is_pipeline_directory
 from recapture.tasks.convert import stage_device, to_video
 from recapture.tasks.ingest import WorkingSize, to_working_size
-from recapture.tasks.revision import model_path, model_revision
+from recapture.tasks.revision import model_path, model_revision, once
 from recapture.tasks.stage import Item, Resources
 
 CHUNK = 16
@@ -46,7 +46,10 @@ class DepthStage:
         if source != "model":
             return {"source": source, "model": None}
         identity = {"source": source, "model": model_revision("depth.model", self.config.model)}
-        sampled = is_pipeline_directory(model_path("depth.model", self.config.model))
+        sampled = once(
+            ("pipeline", self.config.model),
+            lambda: is_pipeline_directory(model_path("depth.model", self.config.model)),
+        )
         return identity | {"seed": self.seed} if sampled else identity
 
     def setup(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -163,7 +163,7 @@ def plan_stages(
     """
     keys: dict[tuple[str, str], str] = {}
     in_order = filling_order(config)
-    described = {clip.id: asdict(clip) for clip in clips}
+    described = {clip.id: dict(vars(clip)) for clip in clips}
     for stage in stages:
         along = in_order if stage.name == FILL else config.trajectories
         trajectories = along if stage.per_trajectory else (None,)

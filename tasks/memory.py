@@ -141,8 +141,9 @@ class JobMemory:
             }
         )
         self._run.table([{"method": method, **row} for method, row in means.items()], "measurements.json")
-        self._run.text(markdown(summary), "summary.md")
-        self._run.tags({"mlflow.note.content": markdown(summary)[:5000]})
+        written = markdown(summary)
+        self._run.text(written, "summary.md")
+        self._run.tags({"mlflow.note.content": written[:5000]})
         self._pictures(summary, store)
 
     def _pictures(self, summary: JobSummary, store: ArtifactStore) -> None:

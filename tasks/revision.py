@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any, TypeVar
 
 import recapture
 from recapture.conf.load import UserError
@@ -14,7 +15,8 @@ from recapture.datasets.keys import directory_hash, file_hash
 
 WEIGHTS = Path(recapture.__file__).parent / "weights"
 _EMBEDDED = {"fill.base": "base", "depth.model": "depth"}
-_seen: ContextVar[dict[str, str] | None] = ContextVar("seen", default=None)
+_seen: ContextVar[dict[Hashable, Any] | None] = ContextVar("seen", default=None)
+Found = TypeVar("Found")
 
 
 def model_path(setting: str, value: str) -> str:
@@ -24,7 +26,7 @@ def model_path(setting: str, value: str) -> str:
 
 @contextmanager
 def models_looked_at_once() -> Iterator[None]:
-    """Within it, model_revision looks at a model the first time only: a plan asks once a clip."""
+    """Within it, `once` looks the first time only: a plan asks once a clip."""
     token = _seen.set({})
     try:
         yield
@@ -32,15 +34,20 @@ def models_looked_at_once() -> Iterator[None]:
         _seen.reset(token)
 
 
+def once(question: Hashable, look: Callable[[], Found]) -> Found:
+    """Return what look() finds; within `models_looked_at_once` what it found when asked the same before."""
+    seen = _seen.get()
+    if seen is None:
+        return look()
+    if question not in seen:
+        seen[question] = look()
+    found: Found = seen[question]
+    return found
+
+
 def model_revision(setting: str, value: str) -> str:
     """Return the hash of a model directory or file; raise UserError naming the setting when there is none."""
-    seen = _seen.get()
-    path = model_path(setting, value)
-    if seen is None:
-        return _revision(setting, path)
-    if path not in seen:
-        seen[path] = _revision(setting, path)
-    return seen[path]
+    return once(("revision", setting, value), lambda: _revision(setting, model_path(setting, value)))
 
 
 def _revision(setting: str, path: str) -> str:
