@@ -174,7 +174,7 @@ def score(result: Tensor, edit: Edit) -> dict[str, float]:
 def print_table(
     angle: float, rows: list[Row], scenes: list[Key], seeds: int, measured: dict[Key, dict[str, float]]
 ) -> None:
-    """Means over scenes and seeds; of prompts, the gain over the own caption, and over all holes at once."""
+    """Means over scenes and seeds; the gain of a prompt over the own caption, of edit first over at once."""
     print(f"### {angle:g}°, {len(scenes)} scenes, {seeds} seeds\n")
     compared = ("psnr_edit", "asked_colour")
     heads = [f"Δ {metric} to {to}" for to in ("own caption", "at once") for metric in compared]
@@ -196,12 +196,9 @@ def print_table(
     for row in (UNEDITED, CEILING, *rows):
         values = [means(row, metric) for metric in METRICS]
         cells = [f"{some[~np.isnan(some)].mean():.3g}" for some in values]
-        if isinstance(row, Row) and row.prompt:
-            cells += [gain(row, replace(row, prompt=False), metric) for metric in compared]
-            at_once = replace(row, edit_first=False)
-            cells += [gain(row, at_once, metric) if row.edit_first else "" for metric in compared]
-        else:
-            cells += [""] * len(heads)
+        for wanted, change in (("prompt", {"prompt": False}), ("edit_first", {"edit_first": False})):
+            compare = isinstance(row, Row) and getattr(row, wanted)
+            cells += [gain(row, replace(row, **change), metric) if compare else "" for metric in compared]
         print(f"| {row if isinstance(row, str) else row.name} | " + " | ".join(cells) + " |")
     print(flush=True)
 
