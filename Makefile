@@ -26,10 +26,11 @@ test: $(READY) ## Set up, then run the tests
 test-full: $(READY) ## The tests, with those that take long
 	$(BIN)/python -m pytest
 
-lint: $(READY) ## Style and types
+lint: $(READY) ## Style, types, and which folder may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(READY) ## Make the tables of benchmarks/ again
 	$(BIN)/python benchmarks/render_quality.py

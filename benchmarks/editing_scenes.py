@@ -13,9 +13,9 @@ import torch
 from embedded_base import FRAMES, SIDE
 from torch import Tensor
 
-from recapture.datasets.scene_layout import PATTERNS, ROOM_FACES, Scene
-from recapture.datasets.scene_words import COLOURS, NOUNS
-from recapture.datasets.scenes import SceneFrames, render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.layout import PATTERNS, ROOM_FACES, Scene
+from recapture.datasets.scenes.render import SceneFrames, render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.words import COLOURS, NOUNS
 from recapture.models.fill.edited import replaced_in
 from recapture.models.fill.view import RenderedView
 from recapture.models.geometry.rasterize import render

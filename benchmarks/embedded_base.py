@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from recapture.conf.schema import FillConfig
-from recapture.datasets.scenes import render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.render import render_scene, sample_scene, source_cameras
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.propagate import propagate_static

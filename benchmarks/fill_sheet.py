@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recapture.datasets.video import iterate_frames
-from recapture.tasks.pictures import contact_sheet, spread
+from recapture.datasets.media.video import iterate_frames
+from recapture.tasks.clip.sheets import contact_sheet, spread
 
 METHODS = ("classical", "base", "inverse")
 TRAJECTORY = "orbit_right_20"

@@ -26,10 +26,10 @@ import numpy as np
 
 from recapture.conf.load import load_config
 from recapture.conf.schema import RecaptureConfig
-from recapture.datasets.store import ArtifactStore
-from recapture.datasets.video import write_video
-from recapture.tasks.job import plan_job, recapture_stages
-from recapture.tasks.worker import limited_threads, work
+from recapture.datasets.media.video import write_video
+from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.worker import limited_threads, work
+from recapture.tasks.jobs.job import plan_job, recapture_stages
 
 HEIGHT, WIDTH = 32, 48
 STAGES = ("ingest", "depth", "render", "fill", "measure", "deliver")

@@ -27,12 +27,13 @@ from typing import Any
 import ray
 from pydantic import BaseModel
 
-from recapture.datasets.keys import content_key
-from recapture.datasets.store import Artifact, ArtifactStore, ArtifactWriter
-from recapture.tasks.pool import Executor, InlineExecutor, RetryPolicy
-from recapture.tasks.ray_pool import RayExecutor
-from recapture.tasks.stage import Item, Outcome, Resources
-from recapture.tasks.worker import work
+from recapture.datasets.store.keys import content_key
+from recapture.datasets.store.store import Artifact, ArtifactStore, ArtifactWriter
+from recapture.tasks.engine.executor import Executor, InlineExecutor
+from recapture.tasks.engine.ray_executor import RayExecutor
+from recapture.tasks.engine.retry import RetryPolicy
+from recapture.tasks.engine.stage import Item, Outcome, Resources
+from recapture.tasks.engine.worker import work
 
 
 class NoConfig(BaseModel):

@@ -18,8 +18,8 @@ from skimage.data import stereo_motorcycle
 from splat import splat
 from torch import Tensor
 
-from recapture.datasets.scene_layout import Room, Scene, SceneObject, SourceCamera, make_scene
-from recapture.datasets.scenes import co_visible, render_scene
+from recapture.datasets.scenes.layout import Room, Scene, SceneObject, SourceCamera, make_scene
+from recapture.datasets.scenes.render import co_visible, render_scene
 from recapture.models.geometry.cameras import default_intrinsics, invert_rigid
 from recapture.models.geometry.rasterize import Rendered, render
 from recapture.models.geometry.reproject import source_visibility

@@ -27,15 +27,17 @@ from pool_overhead import SmallFile
 
 from recapture.conf.load import load_config
 from recapture.conf.schema import ExecutionConfig
-from recapture.datasets.clips import Clip, write_index
-from recapture.datasets.keys import content_key
-from recapture.datasets.manifest import compact, read_manifest
-from recapture.datasets.store import ArtifactStore
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.readers.index import write_index
+from recapture.datasets.store.keys import content_key
+from recapture.datasets.store.manifest import compact, read_manifest
+from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.environment import QUIET
-from recapture.tasks.job import Job, StagePlan, plan_job, recapture_stages
-from recapture.tasks.pool import Executor, RetryPolicy, open_executor
-from recapture.tasks.run import run_stage
-from recapture.tasks.stage import Item
+from recapture.tasks.engine.executor import Executor, open_executor
+from recapture.tasks.engine.retry import RetryPolicy
+from recapture.tasks.engine.run_stage import run_stage
+from recapture.tasks.engine.stage import Item
+from recapture.tasks.jobs.job import Job, StagePlan, plan_job, recapture_stages
 
 SAMPLE = 2000
 MIB = 2**20

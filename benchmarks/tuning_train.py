@@ -22,7 +22,7 @@ from recapture.models.tuning.step import Settings
 from recapture.models.tuning.trainer import LoraTrainer
 from recapture.models.wan.lora import add_lora, load_adapter, remove_lora, save_adapter
 from recapture.models.wan.text import encode_text
-from recapture.tasks.tune_examples import EncodedPair, pack_pairs, training_examples, unpack_pairs
+from recapture.tasks.tune.encoded_pairs import EncodedPair, pack_pairs, training_examples, unpack_pairs
 
 
 def make_pairs(job: tuple[Plan, int, int]) -> None:

@@ -11,19 +11,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from recapture.conf.errors import ConfigError
 from recapture.conf.pretrain import PretrainConfig
 from recapture.conf.schema import RecaptureConfig
 
 ENVIRONMENT_PREFIX = "RECAPTURE_"
 Config = TypeVar("Config", bound=BaseModel)
-
-
-class UserError(ValueError):
-    """Something that the user can mend; the message says what and how, and no traceback is shown."""
-
-
-class ConfigError(UserError):
-    """The configuration cannot be used; the message says where and what to do."""
 
 
 def load_config(

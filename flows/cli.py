@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recapture.flows import cli_cameras, cli_operating
-from recapture.flows.cli_settings import (
+from recapture.flows.commands import cameras as cli_cameras
+from recapture.flows.commands import operating as cli_operating
+from recapture.flows.commands.settings import (
     SETTINGS,
     SETTINGS_HELP,
     Dataset,
@@ -58,7 +59,7 @@ def inpaint(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, method: Method = None
 ) -> None:
     """Redraw what a mask shows, under the clip's own cameras: removal, outpainting, editing by prompt."""
-    from recapture.tasks.job import inpaint_stages
+    from recapture.tasks.jobs.job import inpaint_stages
 
     settings = config_of(context, profile, dataset, method)
     inpaint_stages(settings)  # says that no mask is set before Prefect makes a traceback of it
@@ -80,7 +81,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what a run would do: new, reused and quarantined items, and how long it may take."""
-    from recapture.flows.forecast import print_plan
+    from recapture.flows.commands.plan import print_plan
 
     print_plan(config_of(context, profile, dataset), as_json, job)
 
@@ -90,7 +91,7 @@ def status(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
 ) -> None:
     """Say how the last jobs ended, what they made, the last measurements, and where everything is."""
-    from recapture.flows.history import print_status
+    from recapture.flows.commands.status import print_status
 
     print_status(config_of(context, profile, dataset), as_json)
 
@@ -111,8 +112,8 @@ def train(context: typer.Context, profile: Profile = None, dataset: Dataset = No
     # What the user can mend is one line here; Prefect's UI keeps the traceback.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     settings = _prepare(settings)
+    from recapture.flows.commands.tuned import print_tuned
     from recapture.flows.train_iterative import train_iterative
-    from recapture.flows.tune_summary import print_tuned
 
     summary = train_iterative(settings)
     print_tuned(summary, settings)
@@ -134,7 +135,7 @@ def pretrain(context: typer.Context, config: PretrainFile = None, print_config: 
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     settings = _prepare(settings)
     from recapture.flows.pretrain import pretrain as flow
-    from recapture.tasks.pretrain_gates import GateFailed
+    from recapture.tasks.pretrain.gates import GateFailed
 
     try:
         result = flow(settings)
@@ -154,7 +155,7 @@ def ui(
 ) -> None:
     """Serve Prefect's and MLflow's dashboards on loopback until interrupted."""
     settings = _prepare(config_of(context, profile, dataset))
-    from recapture.flows.dashboards import serve_dashboards
+    from recapture.flows.commands.ui import serve_dashboards
 
     sys.exit(serve_dashboards(settings, prefect_port, mlflow_port))
 
@@ -164,8 +165,8 @@ def doctor(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
 ) -> None:
     """Check versions, devices, the store, the dataset and the servers that a job would use."""
-    from recapture.conf.load import UserError
-    from recapture.flows.doctor import run_checks
+    from recapture.conf.errors import UserError
+    from recapture.flows.commands.doctor import run_checks
 
     try:
         settings = config_of(context, profile, dataset)
@@ -176,7 +177,7 @@ def doctor(
 
 def main() -> None:
     """Run the command line; what the user can mend is one message on standard error and exit code 2."""
-    from recapture.conf.load import UserError
+    from recapture.conf.errors import UserError
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # else what a job has started would outlive it
@@ -187,7 +188,7 @@ def main() -> None:
         typer.secho(f"recapture: {error}", fg="red", err=True)
         sys.exit(2)
     except OSError as error:
-        from recapture.datasets.storage import StoreFailed
+        from recapture.datasets.store.storage import StoreFailed
 
         if not isinstance(error, StoreFailed):
             raise
@@ -207,7 +208,7 @@ def _run_flow(config: RecaptureConfig, name: str) -> None:
     from recapture.flows import inpaint as inpaint_flow
     from recapture.flows import preview as preview_flow
     from recapture.flows import recapture as recapture_flow
-    from recapture.flows.progress import print_summary
+    from recapture.flows.commands.progress import print_summary
 
     flow = {
         "recapture": recapture_flow.recapture,

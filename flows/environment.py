@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from recapture.conf.load import UserError
+from recapture.conf.errors import UserError
 from recapture.conf.pretrain import PretrainConfig
 from recapture.conf.schema import RecaptureConfig, TrackingConfig
 

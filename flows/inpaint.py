@@ -7,9 +7,9 @@ from prefect.logging import get_run_logger
 
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.run_job import run_job
-from recapture.tasks.behind_mask import with_still_camera
-from recapture.tasks.job import inpaint_stages
-from recapture.tasks.report import JobSummary
+from recapture.tasks.jobs.behind_mask import with_still_camera
+from recapture.tasks.jobs.job import inpaint_stages
+from recapture.tasks.jobs.summary import JobSummary
 
 
 @flow(name="inpaint", flow_run_name="{config.dataset.name}", persist_result=False)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recapture.conf.load import UserError
+from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
-from recapture.tasks.behind_mask import with_still_camera
-from recapture.tasks.job import Job, inpaint_stages, plan_job, preview_stages, recapture_stages
+from recapture.tasks.jobs.behind_mask import with_still_camera
+from recapture.tasks.jobs.job import Job, inpaint_stages, plan_job, preview_stages, recapture_stages
 
 STAGES = {"recapture": recapture_stages, "inpaint": inpaint_stages, "preview": preview_stages}
 

@@ -12,14 +12,13 @@ from prefect.cache_policies import NO_CACHE
 
 from recapture.conf.pretrain import PARTS, PretrainConfig
 from recapture.flows.environment import tracking_destination
-from recapture.tasks.memory import code_version
-from recapture.tasks.pretrain import Pretraining
-from recapture.tasks.pretrain_export import export_parts
-from recapture.tasks.pretrain_gates import GateFailed, check
-from recapture.tasks.pretrain_judge import judge, sample_grid
-from recapture.tasks.pretrain_log import curve, file_log
-from recapture.tasks.pretrain_summary import Pretrained
-from recapture.tasks.tracking import Tracker, start_run
+from recapture.tasks.engine.mlflow_link import Tracker, code_version, start_run
+from recapture.tasks.pretrain.curves import curve, file_log
+from recapture.tasks.pretrain.export import export_parts
+from recapture.tasks.pretrain.gates import GateFailed, check
+from recapture.tasks.pretrain.judge import judge, sample_grid
+from recapture.tasks.pretrain.parts import Pretraining
+from recapture.tasks.pretrain.summary import Pretrained
 
 
 @flow(name="pretrain", flow_run_name="seed {config.seed}", persist_result=False)

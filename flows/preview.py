@@ -6,8 +6,8 @@ from prefect import flow
 
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.run_job import run_job
-from recapture.tasks.job import preview_stages
-from recapture.tasks.report import JobSummary
+from recapture.tasks.jobs.job import preview_stages
+from recapture.tasks.jobs.summary import JobSummary
 
 
 @flow(name="preview", flow_run_name="{config.dataset.name}", persist_result=False)

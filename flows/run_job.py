@@ -15,22 +15,23 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
-from recapture.conf.load import UserError
+from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
-from recapture.datasets.store import Artifact, ArtifactStore
+from recapture.datasets.store.store import Artifact, ArtifactStore
+from recapture.flows.commands.progress import StageProgress
 from recapture.flows.environment import tracking_destination
 from recapture.flows.prefect_artifacts import JobArtifacts
-from recapture.flows.progress import StageProgress
-from recapture.tasks.job import ClipStage, Job, plan_job
-from recapture.tasks.memory import JobMemory
-from recapture.tasks.neighbours import batches
-from recapture.tasks.places import check_writable
-from recapture.tasks.pool import Executor, open_executor, retry_policy
-from recapture.tasks.publish import publish
-from recapture.tasks.report import JobSummary, markdown
-from recapture.tasks.run import run_stage
-from recapture.tasks.stage import Item, Outcome, Stage
-from recapture.tasks.waves import Shards
+from recapture.tasks.engine.batches import batches
+from recapture.tasks.engine.check_writable import check_writable
+from recapture.tasks.engine.executor import Executor, open_executor
+from recapture.tasks.engine.retry import retry_policy
+from recapture.tasks.engine.run_stage import run_stage
+from recapture.tasks.engine.stage import ClipStage, Item, Outcome, Stage
+from recapture.tasks.jobs.job import Job, plan_job
+from recapture.tasks.jobs.mlflow_record import JobMemory
+from recapture.tasks.jobs.publish import publish
+from recapture.tasks.jobs.shards import Shards
+from recapture.tasks.jobs.summary import JobSummary, markdown
 
 LOGGED_FAILURES = 100
 

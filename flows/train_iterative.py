@@ -7,8 +7,8 @@ from prefect import flow
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.tune_job import TuneJob
 from recapture.models.tuning.curriculum import Round
-from recapture.tasks.tune_report import BASE, TUNED, TuneSummary
-from recapture.tasks.tune_rounds import first_round
+from recapture.tasks.tune.rounds import first_round
+from recapture.tasks.tune.summary import BASE, TUNED, TuneSummary
 
 
 @flow(name="train-iterative", flow_run_name="{config.dataset.name}", persist_result=False)

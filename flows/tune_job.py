@@ -14,24 +14,24 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 from rich.console import Console
 
-from recapture.conf.load import UserError
+from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
-from recapture.datasets.store import ArtifactStore
+from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.environment import tracking_destination
 from recapture.flows.prefect_artifacts import JobArtifacts
 from recapture.flows.run_job import TooManyMissing, brought_up_to_date, counted
 from recapture.models.tuning.curriculum import Round
-from recapture.tasks.job import plan_job, source_stages
-from recapture.tasks.places import check_writable
-from recapture.tasks.pool import open_executor
-from recapture.tasks.report import Failure
-from recapture.tasks.stage import Item, Outcome, Stage
-from recapture.tasks.tune_checkpoint import Checkpoint
-from recapture.tasks.tune_deliver import deliver_adapters, deliver_report
-from recapture.tasks.tune_memory import TuneMemory
-from recapture.tasks.tune_plan import PairsKey, TunePlan
-from recapture.tasks.tune_report import BASE, TUNED, Explored, TuneSummary, before_after
-from recapture.tasks.tune_rounds import following_round
+from recapture.tasks.engine.check_writable import check_writable
+from recapture.tasks.engine.executor import open_executor
+from recapture.tasks.engine.stage import Item, Outcome, Stage
+from recapture.tasks.jobs.job import plan_job, source_stages
+from recapture.tasks.jobs.summary import Failure
+from recapture.tasks.tune.checkpoint import Checkpoint
+from recapture.tasks.tune.deliver import deliver_adapters, deliver_report
+from recapture.tasks.tune.mlflow_record import TuneMemory
+from recapture.tasks.tune.plan import PairsKey, TunePlan
+from recapture.tasks.tune.rounds import following_round
+from recapture.tasks.tune.summary import BASE, TUNED, Explored, TuneSummary, before_after
 
 LOGGED_FAILURES = 100
 

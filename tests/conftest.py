@@ -8,14 +8,14 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny():
-    """The module tests/models/wan/tiny.py: tiny random bases on disk, for any test that needs a base."""
-    return _load("models/wan/tiny.py")
+    """The module tests/support/tiny_base.py: tiny random bases on disk, for any test that needs a base."""
+    return _load("support/tiny_base.py")
 
 
 @pytest.fixture(scope="session")
 def tiny_video_depth():
-    """The module tests/models/depth/tiny_video.py: a tiny random video depth model on disk."""
-    return _load("models/depth/tiny_video.py")
+    """The module tests/support/tiny_video_depth.py: a tiny random video depth model on disk."""
+    return _load("support/tiny_video_depth.py")
 
 
 def _load(name):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import fsspec
 
-from recapture.datasets.camera_formats.colmap import model_files, read_colmap
-from recapture.datasets.clip_record import ClipError
-from recapture.datasets.pictures import frame_rate
+from recapture.datasets.cameras.colmap import model_files, read_colmap
+from recapture.datasets.clips.clip import ClipError
+from recapture.datasets.media.pictures import frame_rate
 from recapture.datasets.readers.layout_files import folders_below, name_of
 from recapture.datasets.readers.views import Layout, View
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import fsspec
 
-from recapture.datasets.clip_record import ClipError
+from recapture.datasets.clips.clip import ClipError
 from recapture.datasets.readers.layout_files import (
     listed,
     maps_of,

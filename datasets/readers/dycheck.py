@@ -13,9 +13,9 @@ from fractions import Fraction
 import fsspec
 import numpy as np
 
-from recapture.datasets.camera_formats.dycheck import read_dycheck_frames
-from recapture.datasets.clip_record import ClipError
-from recapture.datasets.natural_order import natural
+from recapture.datasets.cameras.dycheck import read_dycheck_frames
+from recapture.datasets.clips.clip import ClipError
+from recapture.datasets.media.natural_order import natural
 from recapture.datasets.readers.layout_files import (
     folders_below,
     joined,

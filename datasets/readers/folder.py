@@ -17,13 +17,13 @@ import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
-from recapture.datasets.camera_files import read_cameras
-from recapture.datasets.clip_record import Clip, ClipError, ClipKind, Rejected, validate_clip_id
-from recapture.datasets.keys import canonical_json, file_hash
-from recapture.datasets.npz_rows import array_shape, read_rows
-from recapture.datasets.pictures import FRAME_SUFFIXES, iterate_pictures, probe_pictures
+from recapture.datasets.cameras.files import read_cameras
+from recapture.datasets.clips.clip import Clip, ClipError, ClipKind, Rejected, validate_clip_id
+from recapture.datasets.media.npz_rows import array_shape, read_rows
+from recapture.datasets.media.pictures import FRAME_SUFFIXES, iterate_pictures, probe_pictures
+from recapture.datasets.media.video import VIDEO_SUFFIXES, iterate_frames, probe
 from recapture.datasets.readers import scenes
-from recapture.datasets.video import VIDEO_SUFFIXES, iterate_frames, probe
+from recapture.datasets.store.keys import canonical_json, file_hash
 
 SCENES_FILES = ("scenes.yaml", "scenes.yml", "scenes.json")
 MAX_CAPTION = 4000

@@ -11,8 +11,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from recapture.datasets.camera_formats.kubric import ray_to_z_depth, read_kubric
-from recapture.datasets.clip_record import ClipError
+from recapture.datasets.cameras.kubric import ray_to_z_depth, read_kubric
+from recapture.datasets.clips.clip import ClipError
 from recapture.datasets.readers.layout_files import (
     folders_below,
     joined,

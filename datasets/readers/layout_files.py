@@ -8,9 +8,9 @@ from io import BytesIO
 import fsspec
 import numpy as np
 
-from recapture.datasets.clip_record import ClipError
-from recapture.datasets.natural_order import natural
-from recapture.datasets.pictures import FRAME_SUFFIXES, read_map
+from recapture.datasets.clips.clip import ClipError
+from recapture.datasets.media.natural_order import natural
+from recapture.datasets.media.pictures import FRAME_SUFFIXES, read_map
 from recapture.datasets.readers.views import Maps
 
 

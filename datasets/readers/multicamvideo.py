@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from recapture.datasets.camera_formats.cameras import pinhole
-from recapture.datasets.camera_formats.multicamvideo import focal_pixels, read_multicamvideo
-from recapture.datasets.clip_record import ClipError
+from recapture.datasets.cameras.cameras import pinhole
+from recapture.datasets.cameras.multicamvideo import focal_pixels, read_multicamvideo
+from recapture.datasets.clips.clip import ClipError
 from recapture.datasets.readers.layout_files import folders_below, joined, listed, parent_of, stem_of
 from recapture.datasets.readers.views import Layout, View
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import fsspec
 import numpy as np
 
-from recapture.datasets.camera_formats.cameras import read_bytes
-from recapture.datasets.camera_formats.nerfstudio import FILE, read_nerfstudio, sorted_frames
-from recapture.datasets.clip_record import ClipError
-from recapture.datasets.pictures import FRAME_SUFFIXES, frame_rate
+from recapture.datasets.cameras.cameras import read_bytes
+from recapture.datasets.cameras.nerfstudio import FILE, read_nerfstudio, sorted_frames
+from recapture.datasets.clips.clip import ClipError
+from recapture.datasets.media.pictures import FRAME_SUFFIXES, frame_rate
 from recapture.datasets.readers.layout_files import (
     folders_below,
     joined,

@@ -13,10 +13,11 @@ from fractions import Fraction
 import fsspec
 import numpy as np
 
-from recapture.datasets.camera_formats.cameras import Cameras
-from recapture.datasets.camera_formats.realestate10k import read_realestate10k
-from recapture.datasets.clip_record import ClipError
-from recapture.datasets.pictures import frame_rate
+from recapture.datasets.cameras.cameras import Cameras
+from recapture.datasets.cameras.realestate10k import read_realestate10k
+from recapture.datasets.clips.clip import ClipError
+from recapture.datasets.media.pictures import frame_rate
+from recapture.datasets.media.video import VIDEO_SUFFIXES
 from recapture.datasets.readers.layout_files import (
     folders_below,
     joined,
@@ -27,7 +28,6 @@ from recapture.datasets.readers.layout_files import (
     stem_of,
 )
 from recapture.datasets.readers.views import Layout, View
-from recapture.datasets.video import VIDEO_SUFFIXES
 
 _BESIDE = ("", "../video_clips", "../videos", "../frames")
 

@@ -21,8 +21,8 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from recapture.datasets.clip_record import Clip, ClipError, Rejected, validate_clip_id
-from recapture.datasets.scenes import (
+from recapture.datasets.clips.clip import Clip, ClipError, Rejected, validate_clip_id
+from recapture.datasets.scenes.render import (
     Scene,
     SceneFrames,
     caption,

@@ -12,12 +12,12 @@ import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
-from recapture.datasets.camera_formats.cameras import Cameras, intrinsics_for
-from recapture.datasets.clip_record import Clip, ClipError, LayoutKind, Rejected, validate_clip_id
-from recapture.datasets.keys import file_hash
-from recapture.datasets.lens import Undistortion
-from recapture.datasets.pictures import probe_files, read_picture
-from recapture.datasets.video import iterate_frames, probe
+from recapture.datasets.cameras.cameras import Cameras, intrinsics_for
+from recapture.datasets.clips.clip import Clip, ClipError, LayoutKind, Rejected, validate_clip_id
+from recapture.datasets.media.pictures import probe_files, read_picture
+from recapture.datasets.media.undistort import Undistortion
+from recapture.datasets.media.video import iterate_frames, probe
+from recapture.datasets.store.keys import file_hash
 
 _ASPECT_TOLERANCE = 0.02
 

@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from recapture.conf.load import ConfigError, from_arguments, load_config, merge, profiles
+from recapture.conf.errors import ConfigError
+from recapture.conf.load import from_arguments, load_config, merge, profiles
 from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
 
 

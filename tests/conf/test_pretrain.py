@@ -2,7 +2,8 @@
 
 import pytest
 
-from recapture.conf.load import ConfigError, load_pretrain_config
+from recapture.conf.errors import ConfigError
+from recapture.conf.load import load_pretrain_config
 from recapture.conf.pretrain import PretrainConfig
 
 

@@ -1,14 +1,10 @@
 """One Prefect server for all tests of flows, and small jobs that finish in seconds."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
 from recapture.conf.load import load_config
-
-sys.path.insert(0, str(Path(__file__).parent))  # for `bare_job`
 
 SCENE = "scenes://?count={count}&seed=3&frames=5&height=48&width=64"
 

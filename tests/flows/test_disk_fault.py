@@ -4,13 +4,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bare_job import artifacts, configure, counts, run_bare
+from support.bare_job import artifacts, configure, counts, run_bare
 
-from recapture.conf.load import UserError
-from recapture.datasets.quarantine import Quarantine
-from recapture.datasets.upkeep import verify
-from recapture.tasks.places import check_writable
-from recapture.tasks.pool import StageSick
+from recapture.conf.errors import UserError
+from recapture.datasets.store.quarantine import Quarantine
+from recapture.datasets.store.upkeep import verify
+from recapture.tasks.engine.check_writable import check_writable
+from recapture.tasks.engine.retry import StageSick
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
-from bare_job import artifacts, configure, counts, run_bare
+from support.bare_job import artifacts, configure, counts, run_bare
 
 pytestmark = pytest.mark.integration
 

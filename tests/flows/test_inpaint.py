@@ -8,16 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from recapture.conf.load import UserError
-from recapture.datasets.store import ArtifactStore
-from recapture.datasets.video import probe
+from recapture.conf.errors import UserError
+from recapture.datasets.media.video import probe
+from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.inpaint import inpaint
 from recapture.flows.recapture import recapture
 from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.propagate import propagate_static
-from recapture.tasks.convert import to_frames
-from recapture.tasks.fill import open_filler
-from recapture.tasks.views import SceneReader
+from recapture.tasks.clip.frames_to_video import to_frames
+from recapture.tasks.clip.scene_reader import SceneReader
+from recapture.tasks.jobs.fill import open_filler
 
 pytestmark = pytest.mark.integration
 OBJECT = ("--mask.objects", "[1]")

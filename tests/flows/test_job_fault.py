@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bare_job import artifacts, configure, counts, run_bare
+from support.bare_job import artifacts, configure, counts, run_bare
 
-from recapture.datasets import manifest
-from recapture.datasets.quarantine import Quarantine
-from recapture.datasets.store import ArtifactStore
-from recapture.datasets.upkeep import verify
-from recapture.datasets.video import write_video
-from recapture.tasks.job import plan_job, recapture_stages
+from recapture.datasets.media.video import write_video
+from recapture.datasets.store.quarantine import Quarantine
+from recapture.datasets.store.store import ArtifactStore, manifest
+from recapture.datasets.store.upkeep import verify
+from recapture.tasks.jobs.job import plan_job, recapture_stages
 
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
 
@@ -60,7 +59,7 @@ def test_a_parent_deleted_between_the_plan_and_the_work_blocks_its_item_and_is_m
     before = artifacts(root)
     store = ArtifactStore(config.store)
     store.delete("fill", *store.keys("fill"))
-    from recapture.tasks import run
+    from recapture.tasks.engine import run_stage as run
 
     plan_stage = run.plan_stage
 
@@ -82,7 +81,7 @@ def test_a_parent_deleted_between_the_plan_and_the_work_blocks_its_item_and_is_m
 def test_two_jobs_on_one_dataset_at_once_leave_what_one_leaves(finished, tmp_path):
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from bare_job import configure, run_bare\n"
+        "from support.bare_job import configure, run_bare\n"
         "jobs = []\n"
         "for _ in range(2):\n"
         "    if not (job := os.fork()):\n"
@@ -91,7 +90,7 @@ def test_two_jobs_on_one_dataset_at_once_leave_what_one_leaves(finished, tmp_pat
         "    jobs.append(job)\n"
         "sys.exit(any([os.waitpid(job, 0)[1] for job in jobs]))\n"
     )
-    words = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)]
+    words = [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert artifacts(tmp_path) == artifacts(finished)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("kill_points.py")
+SCRIPT = Path(__file__).parents[1] / "support/kill_points.py"
 
 
 @pytest.mark.parametrize(

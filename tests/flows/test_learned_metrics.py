@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import Dinov2Config, Dinov2Model
 
-from recapture.conf.load import UserError
+from recapture.conf.errors import UserError
 from recapture.flows.recapture import recapture
 
 pytestmark = pytest.mark.integration

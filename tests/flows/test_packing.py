@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from recapture.datasets.store import ArtifactStore
-from recapture.flows.forecast import forecast
+from recapture.datasets.store.store import ArtifactStore
+from recapture.flows.commands.plan import forecast
+from recapture.flows.commands.replay import replay
 from recapture.flows.recapture import recapture
-from recapture.flows.replay import replay
 from recapture.models.fill.packed import finished_view
 from recapture.models.fill.propagate import propagate_static
-from recapture.tasks.convert import to_frames, to_video
-from recapture.tasks.fill import FillStage, open_filler
-from recapture.tasks.job import plan_job, recapture_stages
-from recapture.tasks.views import SceneReader, path_of, read_frames, read_view
-from recapture.tasks.waves import as_it_stands
+from recapture.tasks.clip.frames_to_video import to_frames, to_video
+from recapture.tasks.clip.scene_reader import SceneReader, path_of, read_frames, read_view
+from recapture.tasks.jobs.fill import FillStage, open_filler
+from recapture.tasks.jobs.job import plan_job, recapture_stages
+from recapture.tasks.jobs.shards import as_it_stands
 
 pytestmark = pytest.mark.integration
 IN_ORDER = ["dolly_in_0.1", "orbit_right_10", "orbit_left_30"]

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from recapture.conf.load import UserError, load_config
+from recapture.conf.errors import UserError
+from recapture.conf.load import load_config
 from recapture.flows.environment import tracking_destination, without_database_password
 
-postgres = pytest.importorskip("postgres_server", reason="pip install 'recapture[postgres]'")
+postgres = pytest.importorskip("support.postgres_server", reason="pip install 'recapture[postgres]'")
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
 
 

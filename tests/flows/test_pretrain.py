@@ -21,12 +21,12 @@ from recapture.models.depth.estimator import DepthEstimator
 from recapture.models.pretraining.depth import predict_depth
 from recapture.models.wan.load import load_base
 from recapture.models.wan.parallel_vae import encode_moments
-from recapture.tasks.pretrain import Pretraining
-from recapture.tasks.pretrain_gates import GateFailed
-from recapture.tasks.pretrain_log import curve, file_log
+from recapture.tasks.pretrain.curves import curve, file_log
+from recapture.tasks.pretrain.gates import GateFailed
+from recapture.tasks.pretrain.parts import Pretraining
 
 pytestmark = pytest.mark.integration
-SMOKE = str(Path(__file__).parents[1] / "pretrain_smoke.yaml")
+SMOKE = str(Path(__file__).parents[1] / "support/pretrain_smoke.yaml")
 STEPS = {"vae": [2, 4, 6], "refine": [2, 4], "inpainter": [2, 4], "depth": [2, 4]}
 
 

@@ -8,14 +8,14 @@ from functools import partial
 import numpy as np
 import pytest
 
-from recapture.conf.load import UserError
-from recapture.datasets.store import ArtifactStore
-from recapture.datasets.video import iterate_frames, probe, write_video
+from recapture.conf.errors import UserError
+from recapture.datasets.media.video import iterate_frames, probe, write_video
+from recapture.datasets.store.store import ArtifactStore
 from recapture.flows import run_job
 from recapture.flows.preview import preview
 from recapture.flows.recapture import recapture
 from recapture.flows.run_job import TooManyMissing
-from recapture.tasks.job import plan_job, recapture_stages
+from recapture.tasks.jobs.job import plan_job, recapture_stages
 
 pytestmark = pytest.mark.integration
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]

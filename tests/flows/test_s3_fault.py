@@ -4,13 +4,13 @@ import uuid
 
 import fsspec
 import pytest
-from bare_job import artifacts, configure, counts, run_bare
-from faulty_proxy import faulty_proxy
+from support.bare_job import artifacts, configure, counts, run_bare
+from support.faulty_proxy import faulty_proxy
 
-from recapture.datasets.manifest import read_manifest
-from recapture.datasets.quarantine import Quarantine
-from recapture.datasets.storage import StoreBusy, open_filesystem
-from recapture.tasks.pool import StageSick
+from recapture.datasets.store.manifest import read_manifest
+from recapture.datasets.store.quarantine import Quarantine
+from recapture.datasets.store.storage import StoreBusy, open_filesystem
+from recapture.tasks.engine.retry import StageSick
 
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
 CHEAP = ("--measure.chunk", "9", "--deliver.crf", "30")

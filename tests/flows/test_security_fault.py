@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from bare_job import configure, run_bare
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
+from support.bare_job import configure, run_bare
 
-from recapture.datasets.quarantine import Quarantine, Quarantined
-from recapture.datasets.store import ArtifactError, ArtifactStore
-from recapture.datasets.video import write_video
-from recapture.flows import dashboards
+from recapture.datasets.media.video import write_video
+from recapture.datasets.store.quarantine import Quarantine, Quarantined
+from recapture.datasets.store.store import ArtifactError, ArtifactStore
+from recapture.flows.commands import ui as dashboards
 from recapture.flows.recapture import recapture
-from recapture.tasks.fill import FillStage
-from recapture.tasks.pool import StageSick
+from recapture.tasks.engine.retry import StageSick
+from recapture.tasks.jobs.fill import FillStage
 
 SECRET = "hunter2-6f1c9e52d7"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -194,11 +194,12 @@ def test_a_jobs_own_ray_and_the_dashboards_listen_on_loopback_only(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from recapture.conf.schema import ExecutionConfig\n"
-        "from recapture.tasks.pool import RetryPolicy, open_executor\n"
+        "from recapture.tasks.engine.executor import open_executor\n"
+        "from recapture.tasks.engine.stage import Resources\n"
         "import psutil\n"
         "with open_executor(ExecutionConfig(workers=1), sys.argv[2]) as pool:\n"
         "    pool._connect()\n"
-        "    pool.start_worker(__import__('recapture.tasks.stage', fromlist=['x']).Resources(cpus=0))\n"
+        "    pool.start_worker(Resources(cpus=0))\n"
         "    me = psutil.Process()\n"
         "    for process in [me, *me.children(recursive=True)]:\n"
         "        try: connections = process.net_connections('inet')\n"
@@ -221,7 +222,7 @@ def test_a_jobs_own_ray_and_the_dashboards_listen_on_loopback_only(tmp_path):
 
 
 def test_the_settings_of_a_job_cannot_lead_out_of_its_folders(tmp_path):
-    from recapture.conf.load import UserError
+    from recapture.conf.errors import UserError
 
     with pytest.raises(UserError, match=r"dataset\.name"):
         configure(tmp_path, "--dataset.name", "../other")

@@ -15,17 +15,18 @@ from prefect.settings import PREFECT_API_URL
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from recapture.conf.load import UserError, load_config
-from recapture.datasets.store import ArtifactStore
-from recapture.datasets.video import write_video
+from recapture.conf.errors import UserError
+from recapture.conf.load import load_config
+from recapture.datasets.media.video import write_video
+from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.environment import tracking_uri
 from recapture.flows.recapture import recapture
 from recapture.flows.train_iterative import train_iterative
 from recapture.flows.tune_job import TuneJob
 from recapture.models.wan.load import load_base
 from recapture.models.wan.lora import FILE_NAME, load_adapter
-from recapture.tasks.pool import StageSick
-from recapture.tasks.revision import WEIGHTS
+from recapture.tasks.engine.model_revision import WEIGHTS
+from recapture.tasks.engine.retry import StageSick
 
 pytestmark = pytest.mark.integration
 SCENES = "scenes://?count=2&seed=3&frames=5&height=48&width=64"

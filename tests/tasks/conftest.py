@@ -1,20 +1,16 @@
 """One small Ray for all tests of a module, and both executors under one name."""
 
 import shutil
-import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # for `scripted`
 
 
 @pytest.fixture(scope="module")
 def ray_cluster():
     """A Ray of two CPUs that executors join."""
     import ray
-    import scripted
+    from support import scripted
 
     ray.cloudpickle.register_pickle_by_value(scripted)  # workers have another path
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -26,7 +22,7 @@ def ray_cluster():
 @pytest.fixture(scope="module")
 def warm_pool(ray_cluster, tmp_path_factory):
     """A pool that tests share: a worker takes seconds to start."""
-    from recapture.tasks.ray_pool import RayExecutor
+    from recapture.tasks.engine.ray_executor import RayExecutor
 
     with RayExecutor(str(tmp_path_factory.mktemp("pool") / "store")) as pool:
         yield pool
@@ -74,7 +70,7 @@ def _kind(request):
 
 
 def _opener(request, kind, root):
-    from recapture.tasks.pool import InlineExecutor
+    from recapture.tasks.engine.executor import InlineExecutor
 
     @contextmanager
     def opened(**settings):
@@ -84,7 +80,7 @@ def _opener(request, kind, root):
         elif not settings:
             yield request.getfixturevalue("warm_pool")
         else:
-            from recapture.tasks.ray_pool import RayExecutor
+            from recapture.tasks.engine.ray_executor import RayExecutor
 
             request.getfixturevalue("warm_pool").release()  # its workers hold the CPUs
             with RayExecutor(root, **settings) as pool:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recapture.datasets.clips import open_clip, scan
-from recapture.datasets.video import write_video
+from recapture.datasets.media.video import write_video
+from recapture.datasets.readers.scan import open_clip, scan
 
 
 def frames(folder: Path, count: int = 3, size: tuple[int, int] = (12, 8), suffix: str = "png") -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from spots import brightest, opened, pixel, save, spot
+from support.spots import brightest, opened, pixel, save, spot
 
-from recapture.datasets.clips import ClipError, groups, open_clip, paired_frames, scan
+from recapture.datasets.clips.clip import ClipError
+from recapture.datasets.media.video import write_video
+from recapture.datasets.readers.scan import groups, open_clip, paired_frames, scan
 from recapture.datasets.readers.views import ViewSource
-from recapture.datasets.video import write_video
 
 FRAMES = 3
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from recapture.datasets.clips import Clip, ClipError, open_clip, scan
-from recapture.datasets.scenes import render_scene, sample_scene, source_cameras
+from recapture.datasets.clips.clip import Clip, ClipError
+from recapture.datasets.readers.scan import open_clip, scan
+from recapture.datasets.scenes.render import render_scene, sample_scene, source_cameras
 
 
 def one(uri: str) -> Clip:

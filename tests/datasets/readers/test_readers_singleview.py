@@ -9,10 +9,12 @@ import fsspec
 import numpy as np
 import pytest
 from PIL import Image
-from spots import brightest, opened, pixel, save, spot
+from support.spots import brightest, opened, pixel, save, spot
 
-from recapture.datasets.clips import ClipError, open_clip, read_index, scan, write_index
-from recapture.datasets.video import write_video
+from recapture.datasets.clips.clip import ClipError
+from recapture.datasets.media.video import write_video
+from recapture.datasets.readers.index import read_index, write_index
+from recapture.datasets.readers.scan import open_clip, scan
 
 FRAMES = 3
 SIZE = (48, 32)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from recapture.datasets.scenes import (
+from recapture.datasets.scenes.render import (
     Room,
     SceneObject,
     SourceCamera,

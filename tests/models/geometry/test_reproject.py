@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from recapture.datasets.scene_layout import Room, SceneObject, SourceCamera, make_scene
-from recapture.datasets.scenes import co_visible, render_scene
+from recapture.datasets.scenes.layout import Room, SceneObject, SourceCamera, make_scene
+from recapture.datasets.scenes.render import co_visible, render_scene
 from recapture.models.geometry.cameras import default_intrinsics, rigid
 from recapture.models.geometry.reproject import double_reprojection, source_visibility
 from recapture.models.geometry.trajectories import preset_path

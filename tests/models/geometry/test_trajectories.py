@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 
-from recapture.datasets.camera_files import read_cameras, write_cameras
+from recapture.datasets.cameras.files import read_cameras, write_cameras
 from recapture.models.geometry.cameras import camera_centres, default_intrinsics, rigid, rotation_degrees
 from recapture.models.geometry.trajectories import PRESETS, explicit_path, keyframe_path, preset_path
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from recapture.datasets.scenes import render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.render import render_scene, sample_scene, source_cameras
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import render
 from recapture.models.tuning.cycle import (

@@ -1,0 +1,104 @@
+"""4x4 matrices in npz or JSON.
+
+npz: world_to_camera or camera_to_world [T,4,4], perhaps intrinsics [T,3,3] or [3,3], size (width, height),
+convention. JSON: the same names. Without a convention the axes are OpenCV's; `opengl` (y up, z backward) is
+converted. Without a size the intrinsics are in the pixels of the clip that the path is used with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from recapture.datasets.cameras.cameras import (
+    CameraFileError,
+    Cameras,
+    inverse,
+    need_pinhole,
+    opengl_to_opencv,
+    parsed,
+    write_bytes,
+)
+
+CONVENTIONS = ("opencv", "opengl")
+SUFFIXES = (".npz", ".json")
+
+
+def read_opencv(uri: str) -> Cameras:
+    """Read matrices; raises CameraFileError. npz files are read without pickle."""
+    suffix = PurePosixPath(uri).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise CameraFileError(f"cameras {uri!r}: unknown suffix {suffix!r}; use {' or '.join(SUFFIXES)}")
+    return parsed(uri, suffix[1:], _from_npz if suffix == ".npz" else _from_json)
+
+
+def write_opencv(uri: str, cameras: Cameras) -> None:
+    """Write world_to_camera, intrinsics and size as npz or JSON, by the suffix of uri."""
+    need_pinhole(cameras, uri, "a file of matrices")
+    suffix = PurePosixPath(uri).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise CameraFileError(f"cameras {uri!r}: unknown suffix {suffix!r}; use {' or '.join(SUFFIXES)}")
+    arrays = {"world_to_camera": cameras.world_to_camera}
+    if cameras.intrinsics is not None:
+        arrays["intrinsics"] = cameras.intrinsics
+        if cameras.size is not None:
+            arrays["size"] = np.array(cameras.size)
+    if suffix == ".npz":
+        buffer = BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        write_bytes(uri, buffer.getvalue())
+    else:
+        lists = {name: array.tolist() for name, array in arrays.items()}
+        write_bytes(uri, json.dumps({"convention": "opencv"} | lists).encode())
+
+
+def _from_npz(content: bytes) -> Cameras:
+    with np.load(BytesIO(content), allow_pickle=False) as arrays:
+        return _from_fields({name: arrays[name] for name in arrays.files})
+
+
+def _from_json(content: bytes) -> Cameras:
+    fields = json.loads(content)
+    if not isinstance(fields, dict):
+        raise ValueError("it is not a JSON object")
+    return _from_fields(fields)
+
+
+def _from_fields(fields: Mapping[str, Any]) -> Cameras:
+    convention = str(fields.get("convention", "opencv"))
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention is {convention!r}, convert it to one of {', '.join(CONVENTIONS)}")
+    given = [name for name in ("world_to_camera", "camera_to_world") if name in fields]
+    if len(given) != 1:
+        raise ValueError(
+            f"it has {', '.join(sorted(fields)) or 'nothing'}, and must have exactly one of world_to_camera "
+            "and camera_to_world [T,4,4]"
+        )
+    pose = _array(given[0], fields[given[0]])
+    if pose.ndim != 3 or pose.shape[1:] != (4, 4) or not len(pose):
+        raise ValueError(f"{given[0]} is {list(pose.shape)}, it must be [T,4,4]")
+    if given[0] == "camera_to_world" or convention == "opengl":
+        to_world = pose if given[0] == "camera_to_world" else inverse(pose)
+        pose = inverse(opengl_to_opencv(to_world) if convention == "opengl" else to_world)
+    intrinsics = None if fields.get("intrinsics") is None else _array("intrinsics", fields["intrinsics"])
+    if intrinsics is not None and intrinsics.shape == (3, 3):
+        intrinsics = np.broadcast_to(intrinsics, (len(pose), 3, 3)).copy()
+    size = None
+    if fields.get("size") is not None:
+        width, height = (int(side) for side in np.asarray(fields["size"]).tolist())
+        if min(width, height) < 1:
+            raise ValueError(f"size is {width}x{height}, it must be positive")
+        size = (width, height)
+    return Cameras(pose, intrinsics, size)
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is not a regular array of numbers: {error}") from error

@@ -1,0 +1,137 @@
+"""A folder of pictures as a video: frames in natural order, at the rate that fps.txt says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from io import BytesIO
+
+import fsspec
+import numpy as np
+from PIL import Image, ImageOps
+
+from recapture.datasets.clips.clip import ClipError
+from recapture.datasets.media.natural_order import natural
+from recapture.datasets.media.video import VideoInfo
+
+FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+FRAMES_PER_SECOND = Fraction(24)  # of a folder of frames without fps.txt
+
+
+def _name(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def list_pictures(uri: str) -> list[str]:
+    """The pictures in a folder, in natural order."""
+    fs, path = fsspec.core.url_to_fs(uri)
+    names = [_name(entry) for entry in fs.ls(path, detail=False)]
+    chosen = [name for name in names if name.lower().endswith(FRAME_SUFFIXES) and not name.startswith(".")]
+    return [f"{uri}/{name}" for name in sorted(chosen, key=natural)]
+
+
+def _picture_bytes(uri: str) -> bytes:
+    with fsspec.open(uri, "rb") as stream:
+        return bytes(stream.read())
+
+
+def _open_picture(uri: str, content: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(content))
+    except OSError as error:
+        raise ClipError(
+            f"frame {uri!r} ({len(content)} bytes) is no picture; replace or remove it"
+        ) from error
+
+
+def probe_pictures(uri: str) -> tuple[VideoInfo, str]:
+    """What a folder of frames holds, and the sha256 over the bytes of all of them and the frame rate.
+
+    Raises: ClipError for a file that is no picture, sizes that differ, or a rate that is none.
+    """
+    return probe_files(list_pictures(uri), frame_rate(uri))
+
+
+def probe_files(pictures: Sequence[str], fps: Fraction) -> tuple[VideoInfo, str]:
+    """As probe_pictures, of these files in this order, at this rate."""
+    digest, size = hashlib.sha256(), (0, 0)
+    for index, picture_uri in enumerate(pictures):
+        content = _picture_bytes(picture_uri)
+        digest.update(hashlib.sha256(content).digest())
+        with _open_picture(picture_uri, content) as picture:
+            # 5 to 8 are the EXIF orientations that swap the sides.
+            turned = picture.getexif().get(0x0112, 1) >= 5
+            shape = picture.size[::-1] if turned else picture.size
+        if index and shape != size:
+            raise ClipError(
+                f"frame {picture_uri!r} is {shape[0]}x{shape[1]}, the first one is {size[0]}x{size[1]}; "
+                "give all frames one size"
+            )
+        size = shape
+    digest.update(str(fps).encode())
+    frames = len(pictures)
+    found = VideoInfo(fps, frames, size[0], size[1], float(frames / fps), audio=False)
+    return found, digest.hexdigest()
+
+
+def frame_rate(uri: str) -> Fraction:
+    """The rate that fps.txt in a folder states, 24 without it; raises ClipError for what is no rate."""
+    fs, path = fsspec.core.url_to_fs(f"{uri}/fps.txt")
+    if not fs.exists(path):
+        return FRAMES_PER_SECOND
+    text = fs.cat_file(path).decode(errors="replace").strip()
+    try:
+        fps = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        fps = Fraction(0)
+    if not 0 < fps <= 1000:
+        raise ClipError(f"fps.txt says {text[:40]!r}; write a rate such as 24 or 30000/1001")
+    return fps
+
+
+def iterate_pictures(uri: str, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+    """Frames start..stop-1 of a folder, in natural order, as uint8 RGB [H, W, 3], one at a time.
+
+    Raises: ClipError for a picture that cannot be decoded.
+    """
+    for picture_uri in list_pictures(uri)[start:stop]:
+        yield read_picture(picture_uri)
+
+
+def read_picture(uri: str) -> np.ndarray:
+    """A picture as uint8 RGB [H, W, 3], turned as it says, over black where it is transparent.
+
+    Raises: ClipError for a picture that cannot be decoded.
+    """
+    content = _picture_bytes(uri)
+    try:
+        with _open_picture(uri, content) as picture:
+            return _rgb(ImageOps.exif_transpose(picture))
+    except (OSError, SyntaxError) as error:
+        raise ClipError(f"frame {uri!r} cannot be decoded ({error}); replace it") from error
+
+
+def read_map(uri: str) -> np.ndarray:
+    """A picture of numbers (depth, ids, a mask) as it is stored: [H, W], or [H, W, C] where it has channels.
+
+    A palette gives its indices. Raises: ClipError for a picture that cannot be decoded.
+    """
+    content = _picture_bytes(uri)
+    try:
+        with _open_picture(uri, content) as picture:
+            return np.array(picture)
+    except (OSError, SyntaxError) as error:
+        raise ClipError(f"map {uri!r} cannot be decoded ({error}); replace it") from error
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    if (
+        picture.mode.startswith("I;16") or picture.mode == "I"
+    ):  # 16-bit greys, which Pillow would cut off at 255
+        grey = np.array(picture).astype(np.float64) / 257
+        return np.repeat(grey.round().clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+        return np.array(Image.alpha_composite(black, picture.convert("RGBA")).convert("RGB"))
+    return np.array(picture.convert("RGB"))

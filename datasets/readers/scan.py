@@ -1,0 +1,151 @@
+"""A dataset as clips: scan it, open a clip, pair the views of a group."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Literal
+
+import fsspec
+import numpy as np
+
+from recapture.datasets.clips.clip import (
+    Clip,
+    ClipError,
+    ClipSource,
+    LayoutKind,
+    Rejected,
+    validate_clip_id,
+)
+from recapture.datasets.media.video import VIDEO_SUFFIXES
+from recapture.datasets.readers import folder, scenes
+from recapture.datasets.readers.index import INDEX_SCHEMA, SUFFIXES, read_index, scan_index, write_index
+from recapture.datasets.readers.layouts import LAYOUTS, recognised
+from recapture.datasets.readers.views import ViewSource, read_layout
+
+__all__ = [
+    "INDEX_SCHEMA",
+    "Clip",
+    "ClipError",
+    "ClipSource",
+    "Rejected",
+    "groups",
+    "open_clip",
+    "paired_frames",
+    "read_index",
+    "scan",
+    "validate_clip_id",
+    "write_index",
+]
+
+DatasetKind = Literal["folder", "scenes", "index", "auto"] | LayoutKind
+
+_SOURCES: dict[str, Callable[[Clip], ClipSource]] = {
+    "video": folder.FileSource,
+    "frames": folder.FileSource,
+    "scene": scenes.SceneSource,
+    **{kind: partial(ViewSource, load=layout.load) for kind, layout in LAYOUTS.items()},
+}
+
+
+def scan(dataset_uri: str, kind: DatasetKind = "auto") -> tuple[list[Clip], list[Rejected]]:
+    """Find every clip of a dataset, sorted by id, and everything that is none, with the reason.
+
+    kind: folder (a tree, or one video file), scenes (a scenes:// URI, a YAML or JSON file), index (Parquet or
+    CSV), or a published layout; auto decides by the URI and by the names in a folder. One bad file never
+    stops a scan. Of clips whose ids are equal, or would be on a disk that does not tell upper from lower
+    case, the first one by id and uri stays.
+    Raises: OSError when there is nothing at dataset_uri, ClipError when it is not what `kind` says.
+    """
+    found = list(_reader(dataset_uri, kind)(dataset_uri))
+    rejected = [item for item in found if isinstance(item, Rejected)]
+    clips: dict[str, Clip] = {}
+    for clip in sorted(
+        (item for item in found if isinstance(item, Clip)), key=lambda item: (item.id, item.uri)
+    ):
+        first = clips.setdefault(unicodedata.normalize("NFC", clip.id).casefold(), clip)
+        if first is not clip:
+            differs = (
+                "has the same id"
+                if first.id == clip.id
+                else f"has an id that differs by case or Unicode form only ({first.id!r})"
+            )
+            reason = ClipError(f"{first.uri!r} {differs}; rename one of them")
+            rejected.append(Rejected.because(clip.id, clip.uri, reason))
+    return list(clips.values()), sorted(rejected, key=lambda item: item.id)
+
+
+def open_clip(clip: Clip) -> ClipSource:
+    """Open a clip for reading; raises ClipError for a kind that is not known here."""
+    if clip.kind not in _SOURCES:
+        raise ClipError(f"clip {clip.id!r}: kind {clip.kind!r} is unknown; use {', '.join(_SOURCES)}")
+    return _SOURCES[clip.kind](clip)
+
+
+def groups(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
+    """Clips by their group: views of one scene from several cameras, in one world; single ones left out."""
+    together: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if clip.group is not None:
+            together.setdefault(clip.group, []).append(clip)
+    return {name: views for name, views in together.items() if len(views) > 1}
+
+
+def paired_frames(first: Clip, second: Clip) -> np.ndarray:
+    """Frame numbers [N, 2] at which two views of a group show one moment; raises ClipError for others."""
+    if first.group is None or first.group != second.group:
+        raise ClipError(
+            f"clips {first.id!r} and {second.id!r} are no views of one scene; pair views of a group"
+        )
+    _, *frames = np.intersect1d(_moments(first), _moments(second), return_indices=True)
+    return np.stack(frames, axis=1)
+
+
+def _moments(clip: Clip) -> np.ndarray:
+    source = open_clip(clip)
+    return source.moments() if isinstance(source, ViewSource) else np.arange(clip.frames)
+
+
+def _checked_index(uri: str) -> Iterator[Clip | Rejected]:
+    for clip in scan_index(uri):
+        try:
+            if isinstance(clip, Clip) and clip.kind not in LAYOUTS:
+                open_clip(clip)
+        except ValueError as error:
+            yield Rejected.because(clip.id, clip.uri, error)
+        else:
+            yield clip
+
+
+def _scenes(uri: str) -> Iterator[Clip | Rejected]:
+    return scenes.read_scenes(uri) if uri.startswith(scenes.SCHEME) else scenes.read_scenes_file(uri)
+
+
+def _reader(uri: str, kind: DatasetKind) -> Callable[[str], Iterator[Clip | Rejected]]:
+    readers = {"folder": folder.read_folder, "scenes": _scenes, "index": _checked_index}
+    readers |= {name: partial(read_layout, layout) for name, layout in LAYOUTS.items()}
+    if kind != "auto":
+        if kind not in readers:
+            raise ClipError(f"dataset kind {kind!r} is unknown; use auto, {', '.join(readers)}")
+        return readers[kind]
+    if uri.startswith(scenes.SCHEME):
+        return _scenes
+    fs, path = fsspec.core.url_to_fs(uri)
+    if fs.isdir(path):
+        layout = recognised(uri.rstrip("/"))
+        return folder.read_folder if layout is None else partial(read_layout, layout)
+    if not fs.exists(path):
+        raise FileNotFoundError(f"{uri!r} does not exist")
+    suffix = "." + path.rsplit(".", 1)[-1].lower()
+    if path.endswith("/transforms.json"):
+        return partial(read_layout, LAYOUTS["nerfstudio"])
+    if suffix in (".yaml", ".yml", ".json"):
+        return _scenes
+    if suffix in SUFFIXES:
+        return _checked_index
+    if suffix in VIDEO_SUFFIXES:
+        return folder.read_file
+    raise ClipError(
+        f"{uri!r} is no dataset: give a folder, a video, scenes.yaml, an index (.parquet, .csv) or scenes://"
+    )

@@ -1,0 +1,285 @@
+"""Procedural 4D scenes: a textured room with moving, spinning bodies, ray-cast for any camera path.
+
+Exact depth, object ids and co-visibility exist for every view and time. One scene takes cameras [T, ...];
+a batch of B scenes takes [B, T, ...] and is rendered in one go. No file system, no state: the same scene,
+cameras and times give the same tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recapture.datasets.scenes.layout import (
+    Lighting,
+    Room,
+    Scene,
+    SceneObject,
+    SourceCamera,
+    Texture,
+    make_scene,
+    stack_scenes,
+)
+from recapture.datasets.scenes.rays import (
+    Frames,
+    Rays,
+    cast,
+    components,
+    freeze,
+    per_ray,
+)
+from recapture.datasets.scenes.sampling import sample_scene, sample_scenes
+from recapture.datasets.scenes.surfaces import Surface, surface_at
+from recapture.datasets.scenes.textures import shade
+from recapture.datasets.scenes.words import caption_words
+
+__all__ = [
+    "Lighting",
+    "Room",
+    "Scene",
+    "SceneFrames",
+    "SceneObject",
+    "SourceCamera",
+    "Texture",
+    "caption",
+    "caption_words",
+    "co_visible",
+    "make_scene",
+    "render_scene",
+    "sample_scene",
+    "sample_scenes",
+    "source_cameras",
+    "stack_scenes",
+]
+
+
+@dataclass(frozen=True)
+class SceneFrames:
+    """Rendered views; every field starts with [T] for one scene, [B, T] for a batch."""
+
+    video: Tensor  # [..., 3, H, W] in [-1, 1]
+    depth: Tensor  # [..., H, W] z-depth at pixel centres; inf only where a camera looks past the whole room
+    object_id: Tensor  # [..., H, W] int64; 0 room, 1.. objects, -1 where depth is inf
+
+
+def caption(scene: Scene) -> str:
+    """What a single scene shows, in plain words."""
+    if len(scene.captions) != 1:
+        raise ValueError(
+            f"caption: takes one scene, got a batch of {len(scene.captions)}; see scene.captions"
+        )
+    return scene.captions[0]
+
+
+def render_scene(
+    scene: Scene,
+    intrinsics: Tensor,  # [T, 3, 3] or [B, T, 3, 3]
+    world_to_camera: Tensor,  # [T, 4, 4] or [B, T, 4, 4]
+    times: Tensor,  # [T] or [B, T], in frames
+    height: int,
+    width: int,
+    antialias: int = 2,
+) -> SceneFrames:
+    """Render views of a scene, each with its own camera and moment.
+
+    Depth and ids are those of the ray through the pixel centre. Colour is filtered analytically inside a
+    surface; pixels on an edge between surfaces average antialias x antialias rays (1: no edge smoothing).
+    Raises: ValueError where the numbers of cameras, times and scenes do not agree.
+    """
+    batch, intrinsics, world_to_camera, times = _as_batch(scene, intrinsics, world_to_camera, times)
+    frames = freeze(batch, times.to(batch.room_low))
+    lenses = _Lenses.of(intrinsics.flatten(0, 1).to(batch.room_low), world_to_camera.flatten(0, 1))
+    centres = _pixel_centres(height, width, lenses.origin)
+    rays = lenses.whole_views(centres)
+    depth, body = cast(frames, rays)
+    surface = surface_at(frames, rays, depth, body)
+    colour = shade(frames, rays, surface)
+    missed = torch.isinf(depth)
+    if antialias > 1:
+        _smooth_edges(colour, frames, lenses, surface, missed, centres, (height, width), antialias)
+    colour = colour.masked_fill(missed[..., None], 0.5)
+    label = frames.label.flatten(0, 1)[rays.view * frames.label.shape[1] + body].masked_fill(missed, -1)
+    leading = times.shape if scene.batched else times.shape[1:]
+    return SceneFrames(
+        video=(colour * 2 - 1)
+        .unflatten(1, (height, width))
+        .permute(0, 3, 1, 2)
+        .reshape(*leading, 3, height, width),
+        depth=depth.reshape(*leading, height, width),
+        object_id=label.reshape(*leading, height, width),
+    )
+
+
+def co_visible(
+    scene: Scene,
+    target_intrinsics: Tensor,  # [T, 3, 3] or [B, T, 3, 3]
+    target_world_to_camera: Tensor,  # [T, 4, 4] or [B, T, 4, 4]
+    source_intrinsics: Tensor,  # like the target's
+    source_world_to_camera: Tensor,
+    times: Tensor,  # [T] or [B, T], in frames
+    height: int,
+    width: int,
+    source_size: tuple[int, int] | None = None,  # (height, width) of the source view; None: the target's
+) -> Tensor:
+    """True where the surface point at the centre of a target pixel is seen by the source camera.
+
+    Exact: a ray (float64) from the source camera through the point must meet nothing before it, and the
+    point must fall inside the source's image. Returns bool [T, height, width] or [B, T, height, width].
+    """
+    exact = scene.to(dtype=torch.float64)
+    source_times = times
+    batch, intrinsics, world_to_camera, times = _as_batch(
+        exact, target_intrinsics, target_world_to_camera, times
+    )
+    _, source_k, source_w2c, _ = _as_batch(exact, source_intrinsics, source_world_to_camera, source_times)
+    frames = freeze(batch, times.to(batch.room_low))
+    lenses = _Lenses.of(intrinsics.flatten(0, 1).to(batch.room_low), world_to_camera.flatten(0, 1))
+    rays = lenses.whole_views(_pixel_centres(height, width, lenses.origin))
+    depth, _ = cast(frames, rays)
+    hit = torch.isfinite(depth)
+    reach = torch.where(hit, depth, 1.0)
+    point = torch.stack([o + reach * d for o, d in zip(rays.origin, rays.direction)], dim=-1)  # [F, P, 3]
+
+    pose = source_w2c.flatten(0, 1).to(point)
+    seen_from = point @ pose[:, :3, :3].mT + pose[:, None, :3, 3]
+    z = seen_from[..., 2]
+    in_front = z > 1e-6
+    pixel = (seen_from @ source_k.flatten(0, 1).to(point).mT)[..., :2] / torch.where(in_front, z, 1.0)[
+        ..., None
+    ]
+    source_height, source_width = source_size or (height, width)
+    inside = (pixel >= 0).all(-1) & (pixel[..., 0] < source_width) & (pixel[..., 1] < source_height)
+    source = _Lenses.of(source_k.flatten(0, 1).to(point), pose)
+    back = source.whole_views(pixel)
+    blocker, _ = cast(frames, back)
+    visible = hit & in_front & inside & (blocker >= z * (1 - 1e-7) - 1e-7)
+    leading = times.shape if scene.batched else times.shape[1:]
+    return visible.reshape(*leading, height, width)
+
+
+def source_cameras(scene: Scene, frames: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The scene's own camera over `frames` frames from time 0.
+
+    The scene's field of view is that of the longer side; pixels are square, the principal point is the
+    middle. Returns intrinsics [T, 3, 3] and world_to_camera [T, 4, 4] ([B, T, ...] for a batch).
+    """
+    batch = scene.as_batch()
+    camera, lens = batch.camera.double(), batch.lens.double()
+    time = torch.arange(frames, dtype=torch.float64, device=camera.device)
+    swing = torch.sin(2 * torch.pi * time / lens[:, 1:2])[..., None]  # [B, T, 1]
+    position = camera[:, None, 0] + swing * camera[:, None, 2]
+    target = camera[:, None, 1] + swing * camera[:, None, 3]
+    pose = look_at(position, target)
+    focal = max(height, width) / 2 / torch.tan(torch.deg2rad(lens[:, 0]) / 2)
+    intrinsics = torch.eye(3, dtype=torch.float64, device=camera.device).repeat(len(focal), frames, 1, 1)
+    intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal[:, None]
+    intrinsics[..., 0, 2], intrinsics[..., 1, 2] = width / 2, height / 2
+    intrinsics, pose = intrinsics.to(batch.room_low), pose.to(batch.room_low)
+    return (intrinsics, pose) if scene.batched else (intrinsics[0], pose[0])
+
+
+def look_at(position: Tensor, target: Tensor) -> Tensor:
+    """world_to_camera [..., 4, 4] from position to target ([..., 3]), without roll (world y is down)."""
+    forward = torch.nn.functional.normalize(target - position, dim=-1)
+    down = torch.tensor([0.0, 1.0, 0.0], dtype=forward.dtype, device=forward.device).expand_as(forward)
+    right = torch.nn.functional.normalize(torch.linalg.cross(down, forward), dim=-1)
+    rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], dim=-2)
+    pose = torch.eye(4, dtype=forward.dtype, device=forward.device).repeat(*position.shape[:-1], 1, 1)
+    pose[..., :3, :3] = rotation
+    pose[..., :3, 3] = -(rotation @ position[..., None])[..., 0]
+    return pose
+
+
+def _as_batch(
+    scene: Scene, intrinsics: Tensor, world_to_camera: Tensor, times: Tensor
+) -> tuple[Scene, Tensor, Tensor, Tensor]:
+    batch = scene.as_batch()
+    if not scene.batched and times.ndim == 1:
+        intrinsics, world_to_camera = intrinsics[None], world_to_camera[None]
+    times = times[None] if times.ndim == 1 else times
+    times = times.expand(len(batch.room_low), -1)
+    expected = tuple(times.shape)
+    shapes = tuple(intrinsics.shape), tuple(world_to_camera.shape)
+    if shapes != ((*expected, 3, 3), (*expected, 4, 4)):
+        raise ValueError(
+            f"scene: {expected[0]} scenes at {expected[1]} times need intrinsics {(*expected, 3, 3)} and "
+            f"world_to_camera {(*expected, 4, 4)}; got {shapes[0]} and {shapes[1]}"
+        )
+    return batch, intrinsics, world_to_camera, times
+
+
+@dataclass(frozen=True)
+class _Lenses:
+    """F cameras as what a ray needs: where it starts, and pixel coordinates to directions."""
+
+    origin: Tensor  # [F, 3]
+    to_direction: Tensor  # [F, 3, 3]; direction = to_direction @ (x, y, 1)
+
+    @staticmethod
+    def of(intrinsics: Tensor, world_to_camera: Tensor) -> _Lenses:
+        pose = world_to_camera.to(torch.float64)
+        back = torch.linalg.inv(pose[:, :3, :3])
+        to_direction = back @ torch.linalg.inv(intrinsics.to(torch.float64))
+        return _Lenses((-back @ pose[:, :3, 3:])[..., 0].to(intrinsics), to_direction.to(intrinsics))
+
+    def _rays(self, view: Tensor, x: Tensor, y: Tensor) -> Rays:
+        matrix = per_ray(self.to_direction, view)
+
+        def along(row: int) -> Tensor:
+            return matrix[..., row, 0] * x + matrix[..., row, 1] * y + matrix[..., row, 2]
+
+        return Rays(
+            view=view,
+            origin=components(per_ray(self.origin, view)),
+            direction=(along(0), along(1), along(2)),
+            per_column=components(matrix[..., 0]),
+            per_row=components(matrix[..., 1]),
+        )
+
+    def whole_views(self, pixel: Tensor) -> Rays:
+        """Rays [F, P] of every camera through pixels [P, 2], or through its own pixels [F, P, 2]."""
+        view = torch.arange(len(self.origin), device=pixel.device)[:, None]
+        return self._rays(view, pixel[..., 0], pixel[..., 1])
+
+    def scattered(self, view: Tensor, pixel: Tensor) -> Rays:
+        """Rays [M] of the cameras view [M] through pixels [M, 2]."""
+        return self._rays(view, pixel[..., 0], pixel[..., 1])
+
+
+def _pixel_centres(height: int, width: int, like: Tensor) -> Tensor:
+    """[height * width, 2] coordinates x, y in row order."""
+    y = torch.arange(height, dtype=like.dtype, device=like.device) + 0.5
+    x = torch.arange(width, dtype=like.dtype, device=like.device) + 0.5
+    grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([grid_x, grid_y], dim=-1).reshape(-1, 2)
+
+
+def _smooth_edges(
+    colour: Tensor,  # [F, P, 3], changed in place
+    frames: Frames,
+    lenses: _Lenses,
+    surface: Surface,
+    missed: Tensor,
+    centres: Tensor,
+    size: tuple[int, int],
+    antialias: int,
+) -> None:
+    """Average antialias² rays in the pixels whose neighbours lie on another surface."""
+    part = (surface.body * 8 + surface.face).masked_fill(missed, -1).unflatten(1, size)
+    edge = torch.zeros_like(part, dtype=torch.bool)
+    for axis in (1, 2):
+        differs = part.diff(dim=axis) != 0
+        first, second = edge.narrow(axis, 0, differs.shape[axis]), edge.narrow(axis, 1, differs.shape[axis])
+        first |= differs
+        second |= differs
+    view, pixel = edge.flatten(1).nonzero(as_tuple=True)
+    steps = [(index + 0.5) / antialias - 0.5 for index in range(antialias)]
+    shift = centres.new_tensor([(dx, dy) for dy in steps for dx in steps])  # [antialias², 2]
+    around = (centres[pixel] + shift[:, None]).reshape(-1, 2)
+    rays = lenses.scattered(view.repeat(len(shift)), around)
+    depth, body = cast(frames, rays)
+    seen = shade(frames, rays, surface_at(frames, rays, depth, body))
+    seen = seen.masked_fill(torch.isinf(depth)[:, None], 0.5)
+    colour[view, pixel] = seen.unflatten(0, (len(shift), -1)).mean(0)

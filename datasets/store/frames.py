@@ -1,0 +1,107 @@
+"""Per-frame arrays of an artifact, in chunks, so that memory stays bounded for a video of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from recapture.datasets.store.store import Artifact, ArtifactWriter
+
+DEFAULT_CHUNK = 64
+INDEX = "frames.json"
+
+
+class FrameWriter:
+    """Takes arrays with a leading time axis and writes frames-00000.npz, ... of `chunk` frames each.
+
+    How frames are handed over changes nothing: the files depend on the frames and on `chunk` alone.
+    """
+
+    def __init__(self, artifact: ArtifactWriter, chunk: int = DEFAULT_CHUNK) -> None:
+        self._artifact, self._chunk = artifact, chunk
+        self._pending: dict[str, np.ndarray] = {}
+        self._frames = self._files = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+
+    def append(self, **arrays: np.ndarray) -> None:
+        """Add frames: every array is [t, ...] with the same t; names, types and sizes never change."""
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"frames: arrays of one call differ in length: {lengths}")
+        if self._pending and self._pending.keys() != arrays.keys():
+            raise ValueError(f"frames: expected arrays {sorted(self._pending)}, got {sorted(arrays)}")
+        held = self._pending or {name: array[:0] for name, array in arrays.items()}
+        for name, array in arrays.items():
+            was, now = (held[name].dtype, held[name].shape[1:]), (array.dtype, array.shape[1:])
+            if was != now:
+                raise ValueError(f"frames: array {name!r} was {was[0]} {was[1]}, now {now[0]} {now[1]} came")
+        self._pending = {name: np.concatenate([held[name], array]) for name, array in arrays.items()}
+        while self._held >= self._chunk:
+            self._write(self._chunk)
+
+    def close(self) -> None:
+        """Write what is left and the index."""
+        if self._held:
+            self._write(self._held)
+        self._artifact.write_json(INDEX, {"frames": self._frames, "chunk": self._chunk})
+
+    @property
+    def _held(self) -> int:
+        return len(next(iter(self._pending.values()))) if self._pending else 0
+
+    def _write(self, count: int) -> None:
+        part = {name: array[:count] for name, array in self._pending.items()}
+        self._artifact.write_npz(chunk_name(self._files), **part)
+        self._pending = {name: array[count:].copy() for name, array in self._pending.items()}
+        self._files += 1
+        self._frames += count
+
+
+class FrameReader:
+    """Reads any stretch of frames; keeps the chunk last read, so that going forward reads each file once."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact = artifact
+        index = artifact.read_json(INDEX)
+        self.frames: int = index["frames"]
+        self._chunk: int = index["chunk"]
+        self._cached: tuple[int, dict[str, np.ndarray]] = (-1, {})
+
+    def read(self, start: int, stop: int, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Return name -> frames start...stop-1; raises ValueError outside of the video."""
+        if not 0 <= start < stop <= self.frames:
+            raise ValueError(
+                f"frames {start}...{stop - 1} of artifact {self._artifact.key} "
+                f"(stage {self._artifact.stage!r}) were asked for; it has {self.frames}"
+            )
+        parts = list(self._parts(start, stop))
+        wanted = parts[0].keys() if names is None else names
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+
+    def _parts(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        for number in range(start // self._chunk, (stop - 1) // self._chunk + 1):
+            first = number * self._chunk
+            window = slice(max(start - first, 0), stop - first)
+            yield {name: array[window] for name, array in self._load(number).items()}
+
+    def _load(self, number: int) -> dict[str, np.ndarray]:
+        if self._cached[0] != number:
+            self._cached = (number, self._artifact.read_npz(chunk_name(number)))
+        return self._cached[1]
+
+
+def chunk_name(number: int) -> str:
+    """Return the file name of a chunk."""
+    return f"frames-{number:05d}.npz"

@@ -1,0 +1,220 @@
+"""Manifests: one Parquet row an item and run of a stage, append-only, one writer a part.
+
+Layout: {root}/manifests/{dataset}/{stage}/part-{run}-{shard}.parquet. The newest row of a key counts. A part
+never changes; compacting replaces parts by one that holds their rows.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import chain, count
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recapture.datasets.store.storage import list_files, open_filesystem, put_file
+
+logger = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("item", pa.string()),
+        ("key", pa.string()),
+        ("stage", pa.string()),
+        ("status", pa.string()),
+        ("attempts", pa.int16()),
+        ("error_type", pa.string()),
+        ("error", pa.string()),
+        ("seconds", pa.float64()),
+        ("bytes", pa.int64()),
+        ("device", pa.string()),
+        ("vram_peak_mb", pa.float64()),
+        ("parent_keys", pa.list_(pa.string())),
+        ("code_version", pa.string()),
+        ("run_id", pa.string()),
+        ("created_at", pa.timestamp("us", tz="UTC")),
+        ("metrics", pa.map_(pa.string(), pa.float64())),
+        ("schema_version", pa.int16()),
+    ]
+)
+
+
+class ManifestDamaged(ValueError):
+    """A part of a manifest cannot be read; the message names it and the way out."""
+
+
+def write_part(
+    root: str, dataset: str, stage: str, run_id: str, shard: int, rows: Iterable[Mapping[str, Any]]
+) -> str:
+    """Write one part and return its path; created_at and schema_version are filled in.
+
+    A shard that its run tries again gets one more part: the rows of the first try stay.
+    """
+    filesystem, base = open_filesystem(root)
+    now = datetime.now(UTC)
+    complete = [{"created_at": now, "schema_version": SCHEMA_VERSION, **row} for row in rows]
+    table = pa.Table.from_pylist(complete, schema=SCHEMA)
+    part = f"{base}/manifests/{dataset}/{stage}/part-{run_id}-{shard:05d}"
+    filesystem.invalidate_cache()
+    tries = chain([""], (f"-{number}" for number in count(2)))
+    path = next(path for again in tries if not filesystem.exists(path := f"{part}{again}.parquet"))
+    put_file(filesystem, path, _dumped(table))
+    return path
+
+
+def read_manifest(root: str, dataset: str, stage: str, *, lenient: bool = True) -> dict[str, dict[str, Any]]:
+    """Return key -> its newest row of a stage; empty when the stage has never run.
+
+    lenient: leave out, with a warning, a part that cannot be read, instead of raising ManifestDamaged.
+    """
+    newest: dict[str, dict[str, Any]] = {}
+    for _, table in _parts(root, dataset, stage, lenient):
+        for row in table.to_pylist(maps_as_pydicts="strict"):
+            known = newest.get(row["key"])
+            if known is None or row["created_at"] >= known["created_at"]:
+                newest[row["key"]] = row
+    return newest
+
+
+def named_keys(root: str, dataset: str, stage: str, keys: Collection[str]) -> set[str]:
+    """Return those of the keys that a stage's manifest names."""
+    if not keys:
+        return set()
+    filesystem, _ = open_filesystem(root)
+    paths = tuple(_paths(root, dataset, stage))
+    try:
+        return _keys_of_parts(filesystem, paths).intersection(keys)
+    except (pa.ArrowInvalid, OSError):  # one of them; what the others name still counts
+        found: set[str] = set()
+        for path in paths:
+            with suppress(pa.ArrowInvalid, OSError):
+                found |= _keys_of_part(filesystem, path).intersection(keys)
+        return found
+
+
+def compact(root: str, dataset: str, stage: str) -> int:
+    """Replace the parts of a stage's manifest by one; return how many there were, 0 for nothing to do.
+
+    The new part is written and read back before the old ones go: at every moment all rows are there, and
+    rows that are there twice count once. Raises ManifestDamaged for a part that cannot be read.
+    """
+    filesystem, base = open_filesystem(root)
+    parts = list(_parts(root, dataset, stage, lenient=False))
+    if len(parts) < 2:
+        return 0
+    table = pa.concat_tables(table for _, table in parts)
+    rows = zip(*(table.column(name).to_pylist() for name in ("created_at", "key", "run_id", "status")))
+    once = {identity: number for number, identity in reversed(list(enumerate(rows)))}
+    # By time, and rows of one time as they were read: the newest stays the newest.
+    table = table.take([once[identity] for identity in sorted(once, key=lambda row: (row[0], once[row]))])
+    _replace_parts(filesystem, f"{base}/manifests/{dataset}/{stage}", [path for path, _ in parts], table)
+    return len(parts)
+
+
+def forget(root: str, dataset: str, stage: str, keys: Collection[str]) -> None:
+    """Take the rows of these keys out of a stage's manifest; raises ManifestDamaged like compact."""
+    filesystem, base = open_filesystem(root)
+    parts = list(_parts(root, dataset, stage, lenient=False))
+    if not parts or not keys:
+        return
+    table = pa.concat_tables(table for _, table in parts)
+    named = pc.is_in(table.column("key"), value_set=pa.array(list(keys), pa.string()))
+    table = table.filter(pc.invert(named)).combine_chunks()
+    _replace_parts(filesystem, f"{base}/manifests/{dataset}/{stage}", [path for path, _ in parts], table)
+
+
+def _replace_parts(
+    filesystem: fsspec.AbstractFileSystem, folder: str, parts: Collection[str], table: pa.Table
+) -> None:
+    """Write one part, read it back, and only then remove those that it stands for."""
+    path = f"{folder}/part-compact{uuid.uuid4().hex[:12]}-00000.parquet"
+    put_file(filesystem, path, _dumped(table))
+    if not _read(filesystem, path).equals(table):
+        filesystem.rm_file(path)
+        raise ManifestDamaged(f"{path} did not come back as it was written; the parts stay as they are")
+    for part in parts:
+        filesystem.rm_file(part)
+
+
+def datasets(root: str) -> list[str]:
+    """Return the datasets that have manifests."""
+    return _folders(root, "manifests")
+
+
+def stages(root: str, dataset: str) -> list[str]:
+    """Return the stages that have a manifest."""
+    return _folders(root, f"manifests/{dataset}")
+
+
+def _parts(root: str, dataset: str, stage: str, lenient: bool) -> Iterator[tuple[str, pa.Table]]:
+    """Give the path and the rows of every part, sorted by path."""
+    filesystem, _ = open_filesystem(root)
+    read: set[str] = set()
+    remaining = _paths(root, dataset, stage)
+    while remaining:
+        gone = False
+        for path in remaining:
+            read.add(path)
+            try:
+                table = _read(filesystem, path)
+            except FileNotFoundError:  # compacted since the listing: its rows are in a part that came first
+                gone = True
+                continue
+            except (pa.ArrowInvalid, OSError) as error:
+                if not lenient:
+                    raise ManifestDamaged(
+                        f"manifest part {path} cannot be read: {error}; delete it if it is torn: artifacts, "
+                        "not manifests, decide what is done"
+                    ) from error
+                logger.warning("manifest part %s cannot be read and is left out: %s", path, error)
+                continue
+            yield path, table
+        remaining = [path for path in _paths(root, dataset, stage) if path not in read] if gone else []
+
+
+def _paths(root: str, dataset: str, stage: str) -> list[str]:
+    filesystem, base = open_filesystem(root)
+    folder = f"{base}/manifests/{dataset}/{stage}"
+    filesystem.invalidate_cache()
+    return sorted(path for path in list_files(filesystem, folder) if path.endswith(".parquet"))
+
+
+@lru_cache(maxsize=2)
+def _keys_of_parts(filesystem: fsspec.AbstractFileSystem, paths: tuple[str, ...]) -> set[str]:
+    return set[str]().union(*(_keys_of_part(filesystem, path) for path in paths))
+
+
+@lru_cache(maxsize=4096)
+def _keys_of_part(filesystem: fsspec.AbstractFileSystem, path: str) -> frozenset[str]:
+    table = pq.read_table(io.BytesIO(filesystem.cat_file(path)), columns=["key"])
+    return frozenset(table.column("key").to_pylist())
+
+
+def _read(filesystem: fsspec.AbstractFileSystem, path: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(filesystem.cat_file(path)), schema=SCHEMA)
+
+
+def _dumped(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _folders(root: str, below: str) -> list[str]:
+    filesystem, base = open_filesystem(root)
+    folder = f"{base}/{below}"
+    filesystem.invalidate_cache()
+    if not filesystem.exists(folder):
+        return []
+    return sorted(entry.rstrip("/").rsplit("/", 1)[1] for entry in filesystem.ls(folder, detail=False))

@@ -1,0 +1,181 @@
+"""Is everything there that the manifests promise, and what is there that none of them names any more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from recapture.datasets.store.manifest import datasets, forget, read_manifest, stages
+from recapture.datasets.store.storage import open_filesystem, telling_storage_faults
+from recapture.datasets.store.store import META, ArtifactDamaged, ArtifactMissing, ArtifactStore
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An artifact that a manifest promises and that is not there as it was written."""
+
+    stage: str
+    key: str
+    item: str
+    what: Literal["missing", "damaged"]
+    message: str
+
+
+Reason = Literal[
+    "named by no manifest", "never finished", "left over from a write", "made with other settings"
+]
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something below objects/ that nothing needs; stage and key are empty for a single left-over file."""
+
+    path: str
+    stage: str
+    key: str
+    bytes: int
+    why: Reason
+    dataset: str = ""  # whose manifest names it, where one does
+
+
+def verify(root: str, dataset: str) -> Iterator[tuple[str, int, list[Problem]]]:
+    """Give each stage of a dataset's manifests, how many artifacts it promises, and what is wrong with them.
+
+    Reads every byte of every artifact. Raises ManifestDamaged for a manifest that cannot be read.
+    """
+    store = ArtifactStore(root)
+    for stage in stages(root, dataset):
+        rows = read_manifest(root, dataset, stage, lenient=False)
+        promised = {key: row["item"] for key, row in rows.items() if row["status"] in ("ok", "reused")}
+        found = (_examine(store, stage, key, item) for key, item in promised.items())
+        yield stage, len(promised), [problem for problem in found if problem is not None]
+
+
+def garbage(root: str, older_than_hours: float) -> list[Garbage]:
+    """Find what no dataset's manifest names, was never finished, or was left over by a killed writer.
+
+    What has changed within the last `older_than_hours` is kept: a running job names its artifacts only at the
+    end of a shard. So is whatever the storage gives no time for. Raises ManifestDamaged for a manifest that
+    cannot be read: what it names would be lost.
+    """
+    folders = _folders(root)  # before the manifests, so that what is committed and named meanwhile is kept
+    named = {
+        (stage, key)
+        for dataset in datasets(root)
+        for stage in stages(root, dataset)
+        for key in read_manifest(root, dataset, stage, lenient=False)
+    }
+    limit = datetime.now(UTC).timestamp() - older_than_hours * 3600
+    found: list[Garbage] = []
+    for (stage, key), files in folders.items():
+        folder = files[0].path.rpartition("/")[0]
+        whole = any(file.name == META for file in files)
+        if max(file.changed for file in files) < limit and not (whole and (stage, key) in named):
+            why: Reason = "named by no manifest" if whole else "never finished"
+            found.append(Garbage(folder, stage, key, sum(file.bytes for file in files), why))
+            continue
+        found += [
+            Garbage(file.path, "", "", file.bytes, "left over from a write")
+            for file in files
+            if file.name.startswith(".") and file.changed < limit
+        ]
+    return sorted(found, key=lambda item: item.path)
+
+
+def superseded(
+    root: str, dataset: str, needed: Mapping[str, Collection[str]], older_than_hours: float
+) -> list[Garbage]:
+    """Find what of a dataset's finished artifacts is not needed and named by no other dataset.
+
+    needed: stage -> keys; stages that it does not have are left alone. What has changed within the last
+    `older_than_hours` is kept. Raises ManifestDamaged like garbage.
+    """
+    others = {
+        (stage, key)
+        for other in datasets(root)
+        if other != dataset
+        for stage in stages(root, other)
+        for key in read_manifest(root, other, stage, lenient=False)
+    }
+    old = {
+        (stage, key)
+        for stage in set(stages(root, dataset)) & needed.keys()
+        for key in read_manifest(root, dataset, stage, lenient=False).keys() - set(needed[stage])
+    }
+    limit = datetime.now(UTC).timestamp() - older_than_hours * 3600
+    return [
+        Garbage(
+            files[0].path.rpartition("/")[0],
+            *(stage, key, sum(file.bytes for file in files), "made with other settings", dataset),
+        )
+        for (stage, key), files in sorted(_folders(root).items())
+        if (stage, key) in old - others and max(file.changed for file in files) < limit
+    ]
+
+
+def remove_superseded(root: str, found: Sequence[Garbage]) -> None:
+    """Delete what superseded found: first its manifests' rows, so that none promises what is not there."""
+    for dataset, stage in sorted({(item.dataset, item.stage) for item in found}):
+        forget(root, dataset, stage, {item.key for item in found if item.stage == stage})
+    for item in found:
+        remove(root, item)
+
+
+def remove(root: str, item: Garbage) -> None:
+    """Delete one piece of garbage."""
+    if item.key:
+        ArtifactStore(root).delete(item.stage, item.key)
+        return
+    filesystem, _ = open_filesystem(root)
+    if filesystem.exists(item.path):
+        filesystem.rm_file(item.path)
+
+
+@dataclass(frozen=True)
+class _File:
+    path: str
+    name: str
+    bytes: int
+    changed: float  # seconds since 1970
+
+
+def _examine(store: ArtifactStore, stage: str, key: str, item: str) -> Problem | None:
+    try:
+        artifact = store.open(stage, key)
+        for name in artifact.names():
+            artifact.read_bytes(name)
+    except ArtifactMissing as error:
+        return Problem(stage, key, item, "missing", str(error))
+    except ArtifactDamaged as error:
+        return Problem(stage, key, item, "damaged", str(error))
+    return None
+
+
+def _folders(root: str) -> dict[tuple[str, str], list[_File]]:
+    """Return (stage, key) -> the files in that artifact's folder."""
+    filesystem, base = open_filesystem(root)
+    filesystem.invalidate_cache()
+    top = f"{base}/objects"
+    if not filesystem.exists(top):
+        return {}
+    with telling_storage_faults(top, writing=False):
+        listing = filesystem.find(top, detail=True)
+    folders: dict[tuple[str, str], list[_File]] = {}
+    for path, entry in listing.items():
+        steps = path[len(top) :].strip("/").split("/")
+        if len(steps) == 4:  # stage / first letters of the key / key / file
+            file = _File(path, steps[3], int(entry["size"]), _changed(entry))
+            folders.setdefault((steps[0], steps[2]), []).append(file)
+    return folders
+
+
+def _changed(entry: dict[str, Any]) -> float:
+    for field in ("mtime", "LastModified", "modified", "updated", "created"):
+        moment = entry.get(field)
+        if isinstance(moment, datetime):
+            return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+        if isinstance(moment, int | float):
+            return float(moment)
+    return float("inf")

@@ -1,0 +1,66 @@
+"""The command for camera files: from one dialect to another."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+cameras_app = typer.Typer(help="Camera and trajectory files of every dialect.", no_args_is_help=True)
+FROM_HELP = (
+    "auto, opencv, realestate10k, multicamvideo, colmap, nerfstudio, kubric, dycheck, theta_phi_r, "
+    "phi_theta_r, viewcrafter. auto knows .npz, .json by its keys, and folders; text has to be named."
+)
+TO_HELP = (
+    "opencv, realestate10k, multicamvideo, colmap, colmap_binary, nerfstudio, theta_phi_r, phi_theta_r, "
+    "viewcrafter."
+)
+
+
+@cameras_app.callback()
+def cameras() -> None:
+    """Keep `convert` a word of its own while it is the only one."""
+
+
+@cameras_app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="A file, or a folder for colmap and dycheck; any fsspec URL.")
+    ],
+    target: Annotated[str, typer.Argument(help="The file to write, or a folder for colmap.")],
+    source_format: Annotated[str, typer.Option("--from", help=FROM_HELP)] = "auto",
+    target_format: Annotated[str, typer.Option("--to", help=TO_HELP)] = "opencv",
+    camera: Annotated[
+        str | None, typer.Option(help="Which camera of a multicamvideo or dycheck source, such as cam05.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of the pictures, where the source does not say it.")
+    ] = None,
+) -> None:
+    """Convert a camera file: axes, direction, units and intrinsics become those of the target's dialect."""
+    from recapture.conf.errors import UserError
+    from recapture.datasets.cameras.files import CameraFileError, convert_cameras
+
+    try:
+        convert_cameras(
+            source,
+            target,
+            source_format=source_format,
+            target_format=target_format,
+            camera=camera,
+            size=_size(size),
+        )
+    except (CameraFileError, OSError) as error:
+        raise UserError(str(error)) from None
+    typer.echo(f"{target}: {target_format}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    from recapture.conf.errors import UserError
+
+    if text is None:
+        return None
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UserError(f"--size {text}: write WIDTHxHEIGHT in pixels, such as 1280x720")
+    return int(width), int(height)

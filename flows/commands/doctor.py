@@ -1,0 +1,180 @@
+"""`recapture doctor`: whether a job with these settings can work here, and the way out where it cannot."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+
+from recapture.conf.errors import UserError
+from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.store.storage import open_filesystem
+from recapture.flows.commands.doctor_servers import Finding, check_mlflow, check_prefect, check_ray
+from recapture.tasks.engine.check_writable import check_writable
+from recapture.tasks.engine.model_revision import model_path
+
+GIB = 1024**3
+SCARCE_GIB, TOO_LITTLE_GIB = 10, 1
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def run_checks(config: RecaptureConfig | None, config_error: str = "", as_json: bool = False) -> int:
+    """Print one line a finding and return the exit code: 1 when something failed.
+
+    config None: the settings cannot be used, as config_error says; what does not need them is still checked.
+    """
+    findings = []
+    console = Console()
+    for finding in examine(config, config_error):
+        findings.append(finding)
+        if not as_json:
+            colour = COLOURS[finding.status]
+            line = f"[{colour}]{finding.status:<4}[/{colour}] {finding.check}: {escape(finding.message)}"
+            console.print(line, highlight=False, soft_wrap=True)
+            if finding.way_out:
+                console.print(f"     → {escape(finding.way_out)}", highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    return int(any(finding.status == "fail" for finding in findings))
+
+
+def examine(config: RecaptureConfig | None, config_error: str = "") -> Iterator[Finding]:
+    """Yield the findings of every check; a check that itself breaks is a failure."""
+    yield from _guarded("python", _python)
+    yield from _guarded("torch", _torch)
+    yield from _guarded("video", _video)
+    if config is None:
+        way_out = "mend the setting; `recapture config` prints them all"
+        yield Finding("configuration", "fail", config_error, way_out)
+        return
+    yield Finding("configuration", "ok", "valid")
+    checks: list[tuple[str, Callable[[RecaptureConfig], Iterator[Finding]]]] = [
+        *(("dataset", _dataset), ("models", _models), ("store", _storage), ("disk", _disk)),
+        *(("prefect", check_prefect), ("mlflow", check_mlflow), ("ray", check_ray)),
+    ]
+    for name, check in checks:
+        yield from _guarded(name, lambda check=check: check(config))  # type: ignore[misc]
+
+
+def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        yield Finding(name, "fail", message, "install again with the committed constraints.txt: make test")
+
+
+def _python() -> Iterator[Finding]:
+    found = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    way_out = "" if fits else "make PYTHON=python3.11 test"
+    yield Finding("python", "ok" if fits else "fail", f"{found} ({sys.executable})", way_out)
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield Finding("cpu", "ok", f"{os.cpu_count()} cores")
+    if not torch.cuda.is_available():
+        yield Finding("gpu", "ok", "none; every stage runs on CPUs")
+        return
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        name = torch.cuda.get_device_name(number)
+        yield Finding("gpu", "ok", f"{number}: {name}, {free / GIB:.0f} of {total / GIB:.0f} GiB free")
+
+
+def _video() -> Iterator[Finding]:
+    import av
+    import numpy as np
+
+    way_out = (
+        "install PyAV's own wheel, which brings them: pip install --force-reinstall --only-binary=:all: av"
+    )
+    missing = [codec for codec in ("libx264", "aac") if codec not in av.codecs_available]
+    if missing:
+        yield Finding("video", "fail", f"PyAV {av.__version__} has no encoder {missing}", way_out)
+        return
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 32
+        frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 128, np.uint8), format="rgb24")
+        container.mux([*stream.encode(frame), *stream.encode()])
+    buffer.seek(0)
+    with av.open(buffer) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    status: Literal["ok", "fail"] = "ok" if frames == 1 else "fail"
+    message = f"PyAV {av.__version__} encodes and decodes h264"
+    yield Finding("video", status, message if frames else "h264 came back empty", "" if frames else way_out)
+
+
+def _dataset(config: RecaptureConfig) -> Iterator[Finding]:
+    uri = config.dataset.uri
+    if uri.startswith("scenes://"):
+        yield Finding("dataset", "ok", uri)
+        return
+    try:
+        filesystem, path = open_filesystem(uri)
+        there, reason = filesystem.exists(path), "does not exist"
+    except Exception as error:
+        there, reason = False, f"{type(error).__name__}: {error}"
+    if there:
+        yield Finding("dataset", "ok", f"{uri} is there; `recapture plan` reads its clips")
+    else:
+        yield Finding("dataset", "fail", f"{uri} {reason}", "set dataset.uri, or the storage's credentials")
+
+
+def _models(config: RecaptureConfig) -> Iterator[Finding]:
+    models = {"depth.model": None if config.depth.source == "given" else config.depth.model}
+    if config.fill.method != "classical":
+        models |= {"fill.base": config.fill.base, "fill.base_parts": config.fill.base_parts}
+    models |= {f"measure.learned.{name}": path for name, path in config.measure.learned}
+    for setting, named in models.items():
+        if named is None:
+            continue
+        path = Path(model_path(setting, named))
+        if path.is_dir() or (setting == "fill.base" and path.is_file()):
+            yield Finding("models", "ok", f"{setting}: {named}")
+        else:
+            yield Finding(
+                "models", "fail", f"{setting}: {named} is no directory", f"download it, or unset {setting}"
+            )
+
+
+def _storage(config: RecaptureConfig) -> Iterator[Finding]:
+    for setting, url in (("store", config.store), ("outputs", config.outputs), ("state", config.state)):
+        try:
+            check_writable(setting, url)
+        except UserError as error:
+            message, _, way_out = str(error).rpartition("; ")
+            yield Finding(setting, "fail", message, way_out)
+        else:
+            yield Finding(setting, "ok", f"{url} can be written")
+
+
+def _disk(config: RecaptureConfig) -> Iterator[Finding]:
+    places: dict[int, list[str]] = {}
+    for url in (config.store, config.outputs, config.state, os.environ.get("TMPDIR", "/tmp")):
+        path = Path(url.removeprefix("file://"))
+        if "://" not in str(url).removeprefix("file://") and path.exists():
+            places.setdefault(path.stat().st_dev, []).append(str(path))
+    for names in places.values():
+        free = shutil.disk_usage(names[0]).free / GIB
+        message = f"{free:.0f} GiB free for {', '.join(names)}"
+        if free < TOO_LITTLE_GIB:
+            yield Finding("disk", "fail", message, "free space, or set store, outputs or TMPDIR elsewhere")
+        elif free < SCARCE_GIB:
+            yield Finding("disk", "warn", message, "a large dataset will not fit; set store elsewhere")
+        else:
+            yield Finding("disk", "ok", message)

@@ -1,0 +1,155 @@
+"""The commands for whoever keeps jobs running: quarantine, replay, manifest and gc."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from recapture.flows.commands.settings import (
+    SETTINGS,
+    SETTINGS_HELP,
+    Dataset,
+    Job,
+    Json,
+    Profile,
+    config_of,
+    pattern_of,
+)
+
+quarantine_app = typer.Typer(
+    help="Items that failed for good, and what to do with them.", no_args_is_help=True
+)
+manifest_app = typer.Typer(help="The tables of what jobs have made.", no_args_is_help=True)
+PATTERN_HELP = "A glob over items or clips, such as 'bmx/*', or the beginning of a key."
+Pattern = Annotated[str | None, typer.Argument(help=PATTERN_HELP)]
+All = Annotated[bool, typer.Option("--all", help="Everything that is quarantined.")]
+
+
+@quarantine_app.command("ls", context_settings=SETTINGS)
+def quarantine_ls(
+    context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
+) -> None:
+    """List quarantined and dropped items with their reasons and the way out."""
+    from recapture.flows.commands.quarantine import print_quarantine
+
+    print_quarantine(config_of(context, profile, dataset), as_json)
+
+
+@quarantine_app.command("show", context_settings=SETTINGS)
+def quarantine_show(
+    context: typer.Context,
+    pattern: Pattern = None,
+    profile: Profile = None,
+    dataset: Dataset = None,
+    as_json: Json = False,
+) -> None:
+    """Print everything that is known of a failure, with its traceback."""
+    from recapture.flows.commands.quarantine import show_quarantined
+
+    pattern, settings = pattern_of(context, pattern, profile, dataset)
+    show_quarantined(settings, pattern, as_json)
+
+
+@quarantine_app.command("retry", context_settings=SETTINGS)
+def quarantine_retry(
+    context: typer.Context,
+    pattern: Pattern = None,
+    everything: All = False,
+    profile: Profile = None,
+    dataset: Dataset = None,
+    as_json: Json = False,
+) -> None:
+    """Let the next run try again."""
+    from recapture.flows.commands.quarantine import retry_quarantined
+
+    pattern, settings = pattern_of(context, pattern, profile, dataset)
+    retry_quarantined(settings, pattern, everything, as_json)
+
+
+@quarantine_app.command("drop", context_settings=SETTINGS)
+def quarantine_drop(
+    context: typer.Context,
+    pattern: Pattern = None,
+    everything: All = False,
+    profile: Profile = None,
+    dataset: Dataset = None,
+    as_json: Json = False,
+) -> None:
+    """Leave items out of every job for good; they no longer count as missing."""
+    from recapture.flows.commands.quarantine import drop_quarantined
+
+    pattern, settings = pattern_of(context, pattern, profile, dataset)
+    drop_quarantined(settings, pattern, everything, as_json)
+
+
+@manifest_app.command("verify", context_settings=SETTINGS, epilog=SETTINGS_HELP)
+def manifest_verify(
+    context: typer.Context,
+    profile: Profile = None,
+    dataset: Dataset = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what is damaged.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check every byte of every artifact that the manifests promise; exit code 1 when one is wrong."""
+    from recapture.flows.commands.upkeep import verify_manifests
+
+    sys.exit(verify_manifests(config_of(context, profile, dataset), delete, as_json))
+
+
+@manifest_app.command("compact", context_settings=SETTINGS, epilog=SETTINGS_HELP)
+def manifest_compact(
+    context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
+) -> None:
+    """Make one Parquet file of the many small ones of each stage; no row is lost."""
+    from recapture.flows.commands.upkeep import compact_manifests
+
+    compact_manifests(config_of(context, profile, dataset), as_json)
+
+
+def gc(
+    context: typer.Context,
+    profile: Profile = None,
+    dataset: Dataset = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
+    older_than_hours: Annotated[
+        float, typer.Option(min=0, help="Keep what is younger: a running job may be making it.")
+    ] = 24.0,
+    old_settings: Annotated[
+        bool,
+        typer.Option("--old-settings", help="And what the dataset does not need with these settings."),
+    ] = False,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="With --old-settings: a profile whose artifacts are kept too; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Delete artifacts that no manifest of any dataset in the store names, and left-overs of killed jobs."""
+    from recapture.conf.errors import UserError
+    from recapture.flows.commands.upkeep import collect_garbage
+
+    if also and not old_settings:
+        raise UserError("--also says what --old-settings keeps; give both, or neither")
+    config = config_of(context, profile, dataset)
+    kept = [config, *(config_of(context, other, dataset) for other in also or ())] if old_settings else []
+    collect_garbage(config, older_than_hours, dry_run, as_json, kept)
+
+
+def replay(
+    context: typer.Context,
+    clip: Annotated[str, typer.Option(help="CLIP, or CLIP@TRAJECTORY where it has several.")],
+    stage: Annotated[str, typer.Option(help="The stage to run again, such as fill.")],
+    profile: Profile = None,
+    dataset: Dataset = None,
+    job: Job = "recapture",
+) -> None:
+    """Run one item's stage again here, for a full traceback; the store only changes when it succeeds."""
+    from recapture.flows.commands.replay import replay as run_again
+    from recapture.flows.environment import QUIET
+
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
+    sys.exit(run_again(config_of(context, profile, dataset), clip, stage, job))

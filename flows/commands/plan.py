@@ -1,0 +1,166 @@
+"""`recapture plan`: what a job would do, and how long past items say that it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from recapture.conf.schema import ExecutionConfig, RecaptureConfig
+from recapture.datasets.store.manifest import read_manifest
+from recapture.datasets.store.store import ArtifactStore
+from recapture.flows.jobs import planned
+from recapture.tasks.engine.run_stage import plan_stage
+from recapture.tasks.engine.stage import Resources
+from recapture.tasks.jobs.job import Job
+from recapture.tasks.jobs.shards import as_it_stands
+
+SHOWN_REJECTED = 20
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """What a run would do in one stage; times are None where no past item tells."""
+
+    stage: str
+    new: int
+    reused: int
+    quarantined: int
+    dropped: int
+    blocked: int  # a parent is quarantined or dropped, so there will be nothing to work on
+    work_seconds: float | None
+    seconds: float | None  # by the clock; None too where the number of workers is not known
+    gpu_hours: float | None
+
+
+def forecast(job: Job) -> list[StageForecast]:
+    """Say for each stage of a job what is new, reused and held back, and how long the new part may take."""
+    store, dataset = ArtifactStore(job.config.store), job.config.dataset.name
+    job = as_it_stands(job, store)
+    frames = {clip.id: clip.frames for clip in job.clips}
+    never: set[str] = set()  # keys that the run will not make
+    forecasts = []
+    for stage_plan in job.stages:
+        stage = stage_plan.stage
+        plan = plan_stage(stage, stage_plan.items, store, dataset, expected=True)
+        todo = [item for item in plan.todo if never.isdisjoint(item.inputs.values())]
+        never.update(item.key for item in plan.todo if item not in todo)
+        never.update(item.key for item, _ in plan.quarantined)
+        rows = read_manifest(store.root, dataset, stage.name).values()
+        work = _work_seconds(rows, [frames[item.clip_id] for item in todo], frames)
+        workers = _workers(job.config.execution, stage.resources)
+        dropped = sum(entry.state == "dropped" for _, entry in plan.quarantined)
+        forecasts.append(
+            StageForecast(
+                stage.name,
+                new=len(todo),
+                reused=len(plan.reused),
+                quarantined=len(plan.quarantined) - dropped,
+                dropped=dropped,
+                blocked=len(plan.todo) - len(todo),
+                work_seconds=work,
+                seconds=None if work is None or workers is None else work / max(1, min(workers, len(todo))),
+                gpu_hours=None if work is None else work * stage.resources.gpus / 3600,
+            )
+        )
+    return forecasts
+
+
+def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "recapture") -> None:
+    """Print what a job of a kind would do with these settings."""
+    job = planned(config, kind)
+    trajectories = job.config.trajectories
+    forecasts = forecast(job)
+    if as_json:
+        record = {
+            "dataset": config.dataset.name,
+            "clips": len(job.clips),
+            "trajectories": [trajectory.label for trajectory in trajectories],
+            "unreadable": [{"clip": clip.id, "error": clip.error} for clip in job.rejected],
+            "stages": [asdict(stage) for stage in forecasts],
+        }
+        print(json.dumps(record, indent=1))
+        return
+    console = Console()
+    console.print(
+        f"{config.dataset.name}: {len(job.clips)} clips, {len(trajectories)} trajectories "
+        f"from {escape(config.dataset.uri)}",
+        soft_wrap=True,
+    )
+    table = Table("stage")
+    for column in ("new", "reused", "quarantined", "blocked", "time"):
+        table.add_column(column, justify="right")
+    for row in forecasts:
+        held = str(row.quarantined) + (f" + {row.dropped} dropped" if row.dropped else "")
+        table.add_row(row.stage, str(row.new), str(row.reused), held, str(row.blocked), _time(row))
+    console.print(table)
+    for clip in job.rejected[:SHOWN_REJECTED]:
+        console.print(f"[red]unreadable[/red] {escape(clip.error)}", soft_wrap=True)
+    if len(job.rejected) > SHOWN_REJECTED:
+        console.print(f"… and {len(job.rejected) - SHOWN_REJECTED} more")
+    if any(row.quarantined or row.dropped for row in forecasts):
+        console.print("what is quarantined stays out; see `recapture quarantine ls`")
+    console.print(_total(forecasts), soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _work_seconds(
+    rows: Iterable[Mapping[str, Any]], todo: Sequence[int], frames: Mapping[str, int]
+) -> float | None:
+    """Estimate one worker's seconds for items of `todo` frames each from finished rows of the same stage.
+
+    By seconds a frame over the clips whose length is known, else by seconds an item; None without rows.
+    """
+    if not todo:
+        return 0.0
+    done = [(row["seconds"], frames.get(row["clip_id"])) for row in rows if row["status"] == "ok"]
+    known = [(seconds, length) for seconds, length in done if length]
+    if known:
+        return sum(todo) * sum(seconds for seconds, _ in known) / sum(length for _, length in known)
+    return len(todo) * sum(seconds for seconds, _ in done) / len(done) if done else None
+
+
+def _workers(execution: ExecutionConfig, resources: Resources) -> int | None:
+    if execution.executor == "inline":
+        return 1
+    if execution.workers is not None:
+        return execution.workers
+    if execution.ray_address is not None or "RAY_ADDRESS" in os.environ or resources.gpus > 0:
+        return None  # as many as the cluster, or the GPUs, will carry
+    return max(1, int((os.cpu_count() or 1) // resources.cpus))
+
+
+def _time(row: StageForecast) -> str:
+    if not row.new:
+        return ""
+    if row.work_seconds is None:
+        return "unknown"
+    clock = f"{duration(row.work_seconds)} of work" if row.seconds is None else duration(row.seconds)
+    return clock + (f", {row.gpu_hours:.1f} GPU h" if row.gpu_hours else "")
+
+
+def _total(forecasts: Sequence[StageForecast]) -> str:
+    busy = [row for row in forecasts if row.new]
+    if not busy:
+        return "nothing to do: every artifact that can be made is there"
+    unknown = [row.stage for row in busy if row.work_seconds is None]
+    if len(unknown) == len(busy):
+        return "no past item says how long this takes"
+    work = sum(row.work_seconds or 0.0 for row in busy)
+    clock = [row.seconds for row in busy if row.work_seconds is not None]
+    text = f"about {duration(work)} of work"
+    if None not in clock:
+        text += f", {duration(sum(seconds or 0.0 for seconds in clock))} by the clock"
+    return text + (f", without {', '.join(unknown)}: never run" if unknown else "")

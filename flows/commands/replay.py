@@ -1,0 +1,102 @@
+"""`recapture replay`: one item's stage again, in this process, with whatever traceback it ends in."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from uuid import uuid4
+
+from recapture.conf.errors import UserError
+from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.store.quarantine import Quarantine
+from recapture.datasets.store.store import Artifact, ArtifactError, ArtifactStore
+from recapture.flows.jobs import planned
+from recapture.tasks.engine.executor import InlineExecutor
+from recapture.tasks.engine.redact import without_credentials
+from recapture.tasks.engine.run_stage import run_stage
+from recapture.tasks.engine.stage import ClipStage, Item, parent_stage
+from recapture.tasks.engine.worker import limited_threads
+from recapture.tasks.jobs.shards import as_it_stands
+
+
+def replay(config: RecaptureConfig, clip: str, stage: str, kind: str = "recapture") -> int:
+    """Run a stage on the one item that `clip` names (CLIP or CLIP@TRAJECTORY); return the exit code.
+
+    Where it fails, its whole traceback is printed and nothing in the store changes. What succeeds is stored
+    and leaves quarantine; where an artifact was there already, it is only compared with it.
+    Raises UserError when no item is meant, or several, or a parent is not there.
+    """
+    chosen, item = _find(config, clip, stage, kind)
+    store = ArtifactStore(config.store)
+    try:
+        inputs = {name: store.open(parent_stage(name), key) for name, key in item.inputs.items()}
+    except ArtifactError as error:
+        raise UserError(f"{item.name} cannot be replayed: {error}") from None
+    with tempfile.TemporaryDirectory(prefix="recapture-replay-") as scratch:
+        attempt = ArtifactStore(scratch)
+        try:
+            with limited_threads(chosen.resources), attempt.create(stage, item.key) as output:
+                chosen.setup()
+                output.metrics = dict(chosen.run(item, inputs, output))
+        except Exception:
+            print(without_credentials(traceback.format_exc()), file=sys.stderr)
+            return 1
+        made = attempt.open(stage, item.key)
+        print(f"{item.name} at {stage}: made {', '.join(made.names())}, {made.total_bytes} bytes")
+        for name, value in made.metrics.items():
+            print(f"    {name}: {value:g}")
+        if store.exists(stage, item.key):
+            print(_compared(store.open(stage, item.key), made))
+        else:
+            _commit(config, chosen, item, store, made)
+    return 0
+
+
+def _find(config: RecaptureConfig, clip: str, stage: str, kind: str) -> tuple[ClipStage, Item]:
+    job = as_it_stands(planned(config, kind), ArtifactStore(config.store))
+    by_name = {plan.stage.name: plan for plan in job.stages}
+    if stage not in by_name:
+        raise UserError(f"no stage is called {stage!r}; choose one of {', '.join(by_name)}")
+    plan = by_name[stage]
+    meant = [item for item in plan.items if clip in (item.name, item.clip_id)]
+    if len(meant) != 1:
+        names = [item.name for item in meant or plan.items]
+        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        problem = f"{clip!r} means {len(meant)} items" if meant else f"no item is called {clip!r}"
+        raise UserError(f"{problem} of stage {stage!r}; choose one of {shown}")
+    return plan.stage, meant[0]
+
+
+def _compared(committed: Artifact, made: Artifact) -> str:
+    names = sorted({*committed.names(), *made.names()})
+    differ = [name for name in names if not _same(committed, made, name)]
+    if not differ:
+        return "the committed artifact has the same bytes"
+    return (
+        f"the committed artifact differs in {', '.join(differ)} and stays; where the code has changed what a "
+        "stage makes, raise the stage's version"
+    )
+
+
+def _same(committed: Artifact, made: Artifact, name: str) -> bool:
+    try:
+        return committed.read_bytes(name) == made.read_bytes(name)
+    except ArtifactError:
+        return False
+
+
+def _commit(
+    config: RecaptureConfig, stage: ClipStage, item: Item, store: ArtifactStore, made: Artifact
+) -> None:
+    with store.create(stage.name, item.key) as output:
+        for name in made.names():
+            output.write_bytes(name, made.read_bytes(name))
+        output.meta.update(made.meta)
+        output.metrics.update(made.metrics)
+    quarantine = Quarantine(config.store, config.dataset.name)
+    for entry in quarantine.held(stage.name, [item.key]).values():
+        quarantine.retry(entry)
+    with InlineExecutor(config.store) as executor:  # finds it made, and names it in the manifest
+        run_stage(stage, [item], store, executor, dataset=config.dataset.name, run_id=uuid4().hex[:12])
+    print("it is in the store now, and out of quarantine; `recapture run` goes on from here")

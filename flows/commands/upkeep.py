@@ -1,0 +1,123 @@
+"""`recapture manifest` and `recapture gc`: check, compact and clean a store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.markup import escape
+
+from recapture.conf.errors import UserError
+from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.store.manifest import ManifestDamaged, compact, stages
+from recapture.datasets.store.store import ArtifactStore
+from recapture.datasets.store.upkeep import (
+    Problem,
+    garbage,
+    remove,
+    remove_superseded,
+    superseded,
+    verify,
+)
+from recapture.flows.jobs import jobs_of
+from recapture.tasks.jobs.shards import as_it_stands
+
+MIB = 2**20
+
+
+def verify_manifests(config: RecaptureConfig, delete: bool = False, as_json: bool = False) -> int:
+    """Read every artifact that the dataset's manifests promise; return 1 when one is not as it was written.
+
+    delete: remove the damaged ones, so that the next run makes them again.
+    """
+    console, problems, promised = Console(), list[Problem](), 0
+    try:
+        for stage, count, found in verify(config.store, config.dataset.name):
+            promised += count
+            problems += found
+            if not as_json:
+                console.print(f"{stage}: {count - len(found)} of {count} whole", highlight=False)
+                for problem in found:
+                    line = f"[red]{problem.what}[/red] {escape(problem.item)}: {escape(problem.message)}"
+                    console.print(line, highlight=False, soft_wrap=True)
+    except ManifestDamaged as error:
+        raise UserError(str(error)) from None
+    store = ArtifactStore(config.store)
+    damaged = [problem for problem in problems if problem.what == "damaged"]
+    for problem in damaged if delete else ():
+        store.delete(problem.stage, problem.key)
+    if as_json:
+        record = {"promised": promised, "problems": [asdict(problem) for problem in problems]}
+        print(json.dumps(record, indent=1))
+    elif problems:
+        way_out = "the next run makes them again" if delete or not damaged else "--delete removes the damaged"
+        console.print(f"{len(problems)} of {promised} artifacts are not as they were written; {way_out}")
+    return int(bool(problems))
+
+
+def compact_manifests(config: RecaptureConfig, as_json: bool = False) -> None:
+    """Write one part for the many of each stage of the dataset."""
+    dataset = config.dataset.name
+    try:
+        merged = {stage: compact(config.store, dataset, stage) for stage in stages(config.store, dataset)}
+    except ManifestDamaged as error:
+        raise UserError(str(error)) from None
+    if as_json:
+        print(json.dumps(merged))
+        return
+    for stage, parts in merged.items():
+        print(f"{stage}: {parts} parts are one now" if parts else f"{stage}: nothing to do")
+    if not merged:
+        print(f"{dataset}: no manifest in {config.store}")
+
+
+def collect_garbage(
+    config: RecaptureConfig,
+    older_than_hours: float,
+    dry_run: bool,
+    as_json: bool = False,
+    kept: Sequence[RecaptureConfig] = (),
+) -> None:
+    """Delete, or with dry_run only list, what no dataset's manifest in the store names any more.
+
+    kept: settings of jobs over the dataset; where there are any, what none of them needs goes too.
+    """
+    try:
+        found = garbage(config.store, older_than_hours)
+        needed = _needed(kept)
+        old = superseded(config.store, config.dataset.name, needed, older_than_hours) if needed else []
+        if not dry_run:
+            for item in found:
+                remove(config.store, item)
+            remove_superseded(config.store, old)
+    except ManifestDamaged as error:
+        raise UserError(f"nothing was deleted: {error}") from None
+    found += old
+    if as_json:
+        print(json.dumps([asdict(item) for item in found], indent=1))
+        return
+    for item in found:
+        print(f"{item.path}: {item.bytes / MIB:.1f} MiB, {item.why}")
+    total = sum(item.bytes for item in found) / MIB
+    print(f"{len(found)} {'would be' if dry_run else 'were'} deleted, {total:.1f} MiB")
+
+
+def _needed(kept: Sequence[RecaptureConfig]) -> dict[str, set[str]]:
+    """Return stage -> the keys that jobs with any of these settings need.
+
+    Raises UserError when a clip cannot be read: its artifacts would pass for those of old settings.
+    """
+    needed: dict[str, set[str]] = {}
+    for job in (job for config in kept for job in jobs_of(config)):
+        if job.rejected:
+            names = ", ".join(clip.id for clip in job.rejected[:5])
+            raise UserError(
+                f"nothing was deleted: {len(job.rejected)} clips of {job.config.dataset.name} cannot be read "
+                f"({names}), so what they need is not known; mend or remove them, see `recapture plan`"
+            )
+        as_planned = as_it_stands(job, ArtifactStore(job.config.store))
+        for plan in (*job.stages, *as_planned.stages):  # packed fills have other keys where one is missing
+            needed.setdefault(plan.stage.name, set()).update(item.key for item in plan.items)
+    return needed

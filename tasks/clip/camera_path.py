@@ -1,0 +1,207 @@
+"""One configured trajectory, for one clip: presets, key frames, files of every dialect, a steadied source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recapture.conf.errors import UserError
+from recapture.conf.schema import TrajectoryConfig
+from recapture.datasets.cameras.angles import ANGLE_FORMATS, read_angles
+from recapture.datasets.cameras.files import (
+    Cameras,
+    camera_file_hash,
+    intrinsics_for,
+    load_cameras,
+    recognised_format,
+)
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.readers.scan import open_clip, scan
+from recapture.datasets.store.store import Artifact
+from recapture.models.geometry.camera_paths import resampled, restarted, scaled, smoothed
+from recapture.models.geometry.trajectories import CameraPath, explicit_path, keyframe_path, preset_path
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a trajectory has to know of the source: its cameras at the frames that are worked on."""
+
+    intrinsics: Tensor  # [T, 3, 3] in pixels of the working size
+    world_to_camera: Tensor  # [T, 4, 4]
+    cameras_known: bool  # False: the clip brings none, and these are a guess
+    content: tuple[int, int]  # width and height of the clip's picture at the working size
+    clip_size: tuple[int, int]  # width and height of the clip itself
+    clip_frames: int
+    first_frame: int  # of the clip
+    fps: Fraction
+
+    @classmethod
+    def of(cls, clip: Clip, ingest: Artifact) -> Source:
+        """Return it as the ingested clip says."""
+        cameras = {name: torch.from_numpy(array) for name, array in ingest.read_npz("cameras.npz").items()}
+        height, width = ingest.meta["content"]
+        return cls(
+            cameras["intrinsics"],
+            cameras["world_to_camera"],
+            ingest.meta["cameras_known"],
+            (width, height),
+            (clip.width, clip.height),
+            clip.frames,
+            ingest.meta["first_frame"],
+            Fraction(ingest.meta["fps"]),
+        )
+
+    @property
+    def cameras(self) -> tuple[Tensor, Tensor]:
+        """Return intrinsics and world_to_camera."""
+        return self.intrinsics, self.world_to_camera
+
+    @property
+    def frames(self) -> int:
+        """Return how many frames are worked on."""
+        return len(self.world_to_camera)
+
+
+def trajectory_identity(trajectory: TrajectoryConfig) -> dict[str, object]:
+    """Return what the path depends on beside the clip: the settings, and what the file holds.
+
+    Raises: UserError when the file, or the clip in it, is not there.
+    """
+    held = None
+    try:
+        if trajectory.file is not None and trajectory.file_format == "clip":
+            held = _other_clip(trajectory.file, trajectory.file_camera).content_hash
+        elif trajectory.file is not None:
+            held = camera_file_hash(trajectory.file)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"trajectory {trajectory.label!r}: file {trajectory.file!r} cannot be read ({error}); "
+            "check trajectories.file"
+        ) from error
+    return {"trajectory": trajectory.model_dump(mode="json", exclude={"name", "file"}), "file": held}
+
+
+def camera_path(trajectory: TrajectoryConfig, source: Source, pivot_depth: float, name: str) -> CameraPath:
+    """Return the path of one configured trajectory for one clip; errors name the item."""
+    try:
+        if trajectory.file is not None:
+            return _from_file(trajectory, trajectory.file, source, pivot_depth)
+        if trajectory.stabilise_seconds is not None:
+            return _steadied(source, trajectory.stabilise_seconds)
+        if trajectory.keyframes is not None:
+            return keyframe_path(
+                [dict(key) for key in trajectory.keyframes],
+                *source.cameras,
+                pivot_depth,
+                mode=trajectory.mode,
+                interpolation=trajectory.interpolation,
+                easing=trajectory.easing,
+                freeze_frame=trajectory.freeze_frame,
+            )
+        assert trajectory.preset is not None
+        return preset_path(
+            trajectory.preset,
+            *source.cameras,
+            pivot_depth,
+            angle_degrees=trajectory.angle_degrees,
+            distance=trajectory.distance,
+            mode=trajectory.mode,
+            easing=trajectory.easing,
+            freeze_frame=trajectory.freeze_frame,
+        )
+    except ValueError as error:
+        raise ValueError(f"{name}: the trajectory cannot be used: {error}") from error
+
+
+def _steadied(source: Source, seconds: float) -> CameraPath:
+    if not source.cameras_known:
+        raise ValueError("the clip brings no cameras, so there is no motion to steady; give it some")
+    path = smoothed(source.world_to_camera, float(seconds * source.fps))
+    return CameraPath(source.intrinsics.double(), path, torch.arange(source.frames))
+
+
+def _from_file(trajectory: TrajectoryConfig, file: str, source: Source, pivot_depth: float) -> CameraPath:
+    dialect: str = trajectory.file_format
+    if dialect in ANGLE_FORMATS:
+        return _angles_path(trajectory, file, source, pivot_depth)
+    if dialect == "clip":
+        cameras = _cameras_of(_other_clip(file, trajectory.file_camera))
+    else:
+        dialect = recognised_format(file) if dialect == "auto" else dialect
+        cameras = load_cameras(file, dialect, trajectory.file_camera)
+    relative_to = trajectory.relative_to or ("source" if dialect == "opencv" else "first")
+    lens = intrinsics_for(cameras, *source.clip_size)
+    if lens is not None:  # from the clip's own pixels to those of the working size
+        factors = [source.content[axis] / source.clip_size[axis] for axis in (0, 1)]
+        lens = lens * np.array([[factors[0]], [factors[1]], [1.0]])
+    path, intrinsics = _at_length(
+        scaled(torch.from_numpy(cameras.world_to_camera), trajectory.scale),
+        None if lens is None else torch.from_numpy(lens),
+        source,
+        file,
+        fit=trajectory.fit_length,
+    )
+    if relative_to != "first":
+        return explicit_path(path, intrinsics, *source.cameras, relative=relative_to == "source")
+    if intrinsics is not None:  # another lens: what carries over is how much it zooms
+        zoom = intrinsics.diagonal(dim1=1, dim2=2) / intrinsics[:1].diagonal(dim1=1, dim2=2)
+        intrinsics = source.intrinsics[:1].double().repeat(source.frames, 1, 1)
+        intrinsics[:, [0, 1], [0, 1]] *= zoom[:, :2]
+    return explicit_path(
+        restarted(path, source.world_to_camera[0].double()), intrinsics, *source.cameras, relative=False
+    )
+
+
+def _at_length(
+    path: Tensor, intrinsics: Tensor | None, source: Source, file: str, *, fit: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the cameras of the frames that are worked on."""
+    if len(path) == source.frames:
+        return path, intrinsics
+    if len(path) == source.clip_frames:
+        part = slice(source.first_frame, source.first_frame + source.frames)
+        return path[part], None if intrinsics is None else intrinsics[part]
+    if fit:
+        return resampled(path, intrinsics, source.frames)
+    raise ValueError(
+        f"the file {file!r} has {len(path)} cameras for {source.frames} frames; give one for each, or set "
+        "fit_length to stretch it"
+    )
+
+
+def _angles_path(trajectory: TrajectoryConfig, file: str, source: Source, pivot_depth: float) -> CameraPath:
+    parts = read_angles(file, trajectory.file_format).at_frames(source.frames)
+    keys = [
+        {"at": at / max(source.frames - 1, 1)} | {name: float(values[at]) for name, values in parts.items()}
+        for at in range(source.frames)
+    ]
+    return keyframe_path(
+        keys,
+        *source.cameras,
+        pivot_depth,
+        mode=trajectory.mode,
+        interpolation="linear",
+        easing=trajectory.easing,
+        freeze_frame=trajectory.freeze_frame,
+    )
+
+
+def _other_clip(uri: str, clip_id: str | None) -> Clip:
+    clips, rejected = scan(uri)
+    chosen = [clip for clip in clips if clip_id is None or clip.id == clip_id]
+    if len(chosen) != 1:
+        held = ", ".join(clip.id for clip in clips[:10]) or "".join(item.error for item in rejected[:1])
+        raise ValueError(f"file_camera {clip_id!r} names {len(chosen)} clips of {uri!r} ({held}); name one")
+    return chosen[0]
+
+
+def _cameras_of(clip: Clip) -> Cameras:
+    found = open_clip(clip).cameras()
+    if found is None:
+        raise ValueError(f"clip {clip.id!r} at {clip.uri!r} brings no cameras to take over; choose another")
+    intrinsics, world_to_camera = found
+    return Cameras(world_to_camera, intrinsics, (clip.width, clip.height))

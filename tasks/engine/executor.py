@@ -1,0 +1,97 @@
+"""Executors: where items are worked on. They know nothing of video; stages know nothing of them."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from recapture.conf.schema import ExecutionConfig
+from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.redact import without_credentials
+from recapture.tasks.engine.retry import (
+    RetryPolicy,
+    StageSick,
+    settle,
+    sick_message,
+)
+from recapture.tasks.engine.stage import Item, Outcome, Stage
+from recapture.tasks.engine.worker import DEVICE_LOST, limited_threads, reason, work
+
+
+class Executor(Protocol):
+    """Runs a stage over items; every item comes back as exactly one outcome."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def run(
+        self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
+    ) -> list[Outcome]:
+        """Work on all items; raises StageSick when the stage itself cannot work."""
+        ...
+
+
+class InlineExecutor:
+    """Works on one item after the other in this process: for tests, debugging and small jobs."""
+
+    def __init__(self, store_root: str) -> None:
+        self.store_root = store_root
+        self._store = ArtifactStore(store_root)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to release."""
+
+    def run(
+        self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
+    ) -> list[Outcome]:
+        if not items:
+            return []
+        with limited_threads(stage.resources):
+            return self._run(stage, items, on_outcome, policy)
+
+    def _run(
+        self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
+    ) -> list[Outcome]:
+        try:
+            stage.setup()
+        except Exception as error:
+            sick = StageSick(sick_message(stage, reason(error)))
+            sick.add_note(without_credentials(traceback.format_exc()))
+            raise sick from None
+        outcomes = []
+        for item in items:
+            outcome = self._work(stage, item, 1)
+            while outcome.status == "error" and policy.again(outcome):
+                outcome = self._work(stage, item, outcome.attempts + 1)
+            outcomes.append(settle(stage, outcome))
+            on_outcome(outcomes[-1])
+        return outcomes
+
+    def _work(self, stage: Stage, item: Item, attempt: int) -> Outcome:
+        outcome = work(stage, item, self._store, attempt)
+        if outcome.error_type == DEVICE_LOST:  # no other item would fare better here
+            raise StageSick(sick_message(stage, f"this process has lost its GPU: {outcome.error}"))
+        return outcome
+
+
+def open_executor(config: ExecutionConfig, store_root: str) -> Executor:
+    """Return the configured executor, to be used as a context manager."""
+    if config.executor == "inline":
+        return InlineExecutor(store_root)
+    if config.ray_address is None and "RAY_ADDRESS" not in os.environ:
+        # Read when Ray is imported: a Ray of this job alone then listens on loopback only.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    from recapture.tasks.engine.ray_executor import RayExecutor
+
+    return RayExecutor(store_root, workers=config.workers, address=config.ray_address)

@@ -1,0 +1,57 @@
+"""Where a model lies that a setting names, and what it holds, for the content keys that depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeVar
+
+import recapture
+from recapture.conf.errors import UserError
+from recapture.conf.section import EMBEDDED
+from recapture.datasets.store.keys import directory_hash, file_hash
+
+WEIGHTS = Path(recapture.__file__).parent / "weights"
+_EMBEDDED = {"fill.base": "base", "depth.model": "depth"}
+_seen: ContextVar[dict[Hashable, Any] | None] = ContextVar("seen", default=None)
+Found = TypeVar("Found")
+
+
+def model_path(setting: str, value: str) -> str:
+    """Return the local directory or file that a setting names; 'embedded' is the package's own model."""
+    return str(WEIGHTS / _EMBEDDED[setting]) if value == EMBEDDED and setting in _EMBEDDED else value
+
+
+@contextmanager
+def models_looked_at_once() -> Iterator[None]:
+    """Within it, `once` looks the first time only: a plan asks once a clip."""
+    token = _seen.set({})
+    try:
+        yield
+    finally:
+        _seen.reset(token)
+
+
+def once(question: Hashable, look: Callable[[], Found]) -> Found:
+    """Return what look() finds; within `models_looked_at_once` what it found when asked the same before."""
+    seen = _seen.get()
+    if seen is None:
+        return look()
+    if question not in seen:
+        seen[question] = look()
+    found: Found = seen[question]
+    return found
+
+
+def model_revision(setting: str, value: str) -> str:
+    """Return the hash of a model directory or file; raise UserError naming the setting when there is none."""
+    return once(("revision", setting, value), lambda: _revision(setting, model_path(setting, value)))
+
+
+def _revision(setting: str, path: str) -> str:
+    try:
+        return file_hash(path) if Path(path).is_file() else directory_hash(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{setting}: {error}; name a local model") from error

@@ -1,0 +1,140 @@
+"""What the nodes of a Ray cluster carry, and workers with processes on several of them.
+
+A worker with several bundles lies in the first and takes nothing of it; a gang has a process in each. Ray
+ends them with the worker that owns them, and with the bundles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.placement_group import PlacementGroup, get_current_placement_group, placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from recapture.tasks.engine.stage import Resources, WorkerLost
+
+STEPS = 10_000  # Ray counts resources in such parts of one
+
+
+def bundle_of(resources: Resources) -> dict[str, float]:
+    """Return what a worker asks of one node, under Ray's names."""
+    asked = {"CPU": resources.cpus / resources.bundles, "GPU": resources.gpus / resources.bundles}
+    return {name: math.floor(amount * STEPS + 1e-3) / STEPS for name, amount in asked.items() if amount > 0}
+
+
+def reserve(resources: Resources) -> PlacementGroup:
+    """Ask for all bundles of a worker, on as few nodes as can be; Ray reserves all of them at once."""
+    return placement_group([bundle_of(resources)] * resources.bundles, strategy="PACK")
+
+
+def inside(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingStrategy:
+    """Return the strategy that places an actor in one bundle."""
+    return PlacementGroupSchedulingStrategy(group, bundle)
+
+
+def room(resources: Resources) -> int:
+    """Return how many such workers the cluster's nodes carry when nothing else runs."""
+    asked = bundle_of(resources)
+    bundles = sum(
+        int(min(node.get(name, 0.0) / amount for name, amount in asked.items())) for node in _nodes()
+    )
+    return bundles // resources.bundles
+
+
+def too_large(resources: Resources, stage: str) -> str:
+    """Say that the cluster has no room for one worker of a stage, and what to do."""
+    asked, nodes = bundle_of(resources), _nodes()
+    have = ", ".join(
+        f"{count} x ({cpus:g} CPUs, {gpus:g} GPUs)"
+        for (cpus, gpus), count in Counter((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes).items()
+    )
+    each = f"{asked.get('CPU', 0):g} CPUs and {asked.get('GPU', 0):g} GPUs"
+    if resources.bundles == 1:
+        return (
+            f"stage {stage!r} asks for {each} a worker, on one node; the cluster's nodes have {have}: "
+            f"lower execution.resources.{stage}, or add nodes"
+        )
+    fit = room(Resources(asked.get("CPU", 0.0), asked.get("GPU", 0.0)))
+    return (
+        f"stage {stage!r} asks for {resources.bundles} times {each}, each on one node; the cluster's nodes "
+        f"have {have}, room for {fit}: lower {stage}.workers and execution.resources.{stage}, or add nodes"
+    )
+
+
+def own_bundles() -> PlacementGroup | None:
+    """Return the bundles of the worker that asks, or None where it has no more than one."""
+    return get_current_placement_group() if ray.is_initialized() else None
+
+
+def node_address() -> str:
+    """Return the address of this process's node."""
+    return str(ray.util.get_node_ip_address())
+
+
+class Gang:
+    """Processes of one class, one in each bundle; the first call that fails ends them all.
+
+    kind is called with the arguments and the number of the bundle.
+    """
+
+    def __init__(self, kind: type, group: PlacementGroup, resources: Resources, *arguments: Any) -> None:
+        asked = bundle_of(resources)
+        self.alive = True
+        self._actors = [
+            ray.remote(kind)
+            .options(
+                num_cpus=asked.get("CPU", 0),
+                num_gpus=asked.get("GPU", 0),
+                max_restarts=0,
+                max_task_retries=0,
+                scheduling_strategy=inside(group, number),
+            )
+            .remote(*arguments, number)
+            for number in range(resources.bundles)
+        ]
+
+    def first(self, method: str, *arguments: Any) -> Any:
+        """Return what a method of the first returns."""
+        return self._results([getattr(self._actors[0], method).remote(*arguments)], None)[0]
+
+    def all(self, method: str, *arguments: Any, seconds: float | None = None) -> list[Any]:
+        """Return what a method returns in each; it may take so many seconds until one more has a result.
+
+        Raises what the first that fails raises; WorkerLost where one dies, TimeoutError.
+        """
+        return self._results([getattr(actor, method).remote(*arguments) for actor in self._actors], seconds)
+
+    def _results(self, references: Sequence[Any], seconds: float | None) -> list[Any]:
+        waiting = list(references)
+        try:
+            while waiting:
+                ready, waiting = ray.wait(waiting, timeout=seconds)
+                if not ready:
+                    raise TimeoutError(
+                        f"{len(waiting)} of {len(references)} processes gave no result in {seconds:g} s: no "
+                        "node has room, or their set-up hangs"
+                    )
+                ray.get(ready)
+            return list(ray.get(list(references)))
+        except BaseException as error:
+            self._end()
+            if isinstance(error, RayActorError):
+                raise WorkerLost(f"one of {len(self._actors)} processes died: {str(error).strip()}") from None
+            if isinstance(error, RayTaskError) and error.cause is not None:
+                raise error.cause from error
+            raise
+
+    def _end(self) -> None:
+        self.alive = False
+        for actor in self._actors:
+            ray.kill(actor)  # also those that wait for the one that failed
+
+
+def _nodes() -> list[Mapping[str, Any]]:
+    """Return the resources of each node."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -1,0 +1,175 @@
+"""The work on one item, the same wherever it runs: open the parents, run the stage, commit, report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from recapture.conf.errors import UserError
+from recapture.datasets.store.store import Artifact, ArtifactDamaged, ArtifactError, ArtifactStore
+from recapture.tasks.engine.redact import without_credentials
+from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage, parent_stage
+
+TRACEBACK_CHARACTERS = 4000
+OUT_OF_MEMORY, DEVICE_LOST = "OutOfMemoryError", "DeviceLost"
+# After these a process has lost its GPU: whatever it does next fails likewise.
+DEVICE_FAULT = re.compile(r"CUDA error|cuDNN error|CUBLAS_STATUS|CUDNN_STATUS|device-side assert")
+
+
+def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcome:
+    """Make one item's artifact; whatever goes wrong comes back as an outcome, never as an exception."""
+    started = time.monotonic()
+    common: dict[str, Any] = {
+        "item": item.name,
+        "clip_id": item.clip_id,
+        "key": item.key,
+        "stage": stage.name,
+        "attempts": attempt,
+    }
+    try:
+        inputs: dict[str, Artifact] = {
+            name: store.open(parent_stage(name), key) for name, key in item.inputs.items()
+        }
+        with store.create(stage.name, item.key) as output:
+            metrics = stage.run(item, inputs, output)
+            output.metrics = dict(metrics)
+        return Outcome(
+            **common,
+            status="ok",
+            seconds=time.monotonic() - started,
+            bytes=output.total_bytes,
+            metrics=dict(metrics),
+            **_device_use(),
+        )
+    except Exception as error:
+        kind, message = error_type(error), str(error) or type(error).__name__
+        trace = traceback.format_exc()
+        if isinstance(error, ArtifactDamaged):
+            message = _remove_damaged(store, error)
+        if kind == OUT_OF_MEMORY:
+            _free_memory(error)
+        return Outcome(
+            **common,
+            status="error",
+            error_type=kind,
+            error=without_credentials(message),
+            traceback=without_credentials(trace)[-TRACEBACK_CHARACTERS:],
+            seconds=time.monotonic() - started,
+            **({} if kind == DEVICE_LOST else _device_use()),
+        )
+
+
+def error_type(error: Exception) -> str:
+    """Return the name of an error's type; what PyTorch says of its device in many ways has one name each."""
+    if isinstance(error, RuntimeError) and DEVICE_FAULT.search(str(error)):
+        full = "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
+        return OUT_OF_MEMORY if full else DEVICE_LOST
+    return OUT_OF_MEMORY if isinstance(error, MemoryError) else type(error).__name__
+
+
+class Worker:
+    """A process that hosts one stage at a time and keeps what its `setup` has loaded."""
+
+    def __init__(self, store_root: str, resources: Resources) -> None:
+        self._threads = thread_count(resources)
+        os.environ.update(OMP_NUM_THREADS=str(self._threads), MKL_NUM_THREADS=str(self._threads))
+        if resources.gpus <= 0:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a CPU stage must not open a context on GPU 0
+        self._store = ArtifactStore(store_root)
+        self._stage: Stage | None = None
+
+    def load(self, stage: Stage) -> str:
+        """Set the stage up; return what went wrong, or nothing."""
+        set_threads(self._threads)
+        self._stage = None
+        try:
+            stage.setup()
+        except Exception as error:
+            return reason(error)
+        self._stage = stage
+        return ""
+
+    def run(self, item: Item, attempt: int) -> Outcome:
+        """Work on one item with the loaded stage."""
+        assert self._stage is not None
+        return work(self._stage, item, self._store, attempt)
+
+
+def thread_count(resources: Resources) -> int:
+    """Return how many threads a worker's libraries may use."""
+    return max(1, int(resources.cpus))
+
+
+def set_threads(count: int) -> tuple[int, int]:
+    """Set the threads of torch and OpenCV; return what they were."""
+    import cv2
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+    return before
+
+
+@contextmanager
+def limited_threads(resources: Resources) -> Iterator[None]:
+    """Give torch and OpenCV a worker's threads, so that sums round alike wherever a stage runs."""
+    import cv2
+    import torch
+
+    torch_threads, cv2_threads = set_threads(thread_count(resources))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(torch_threads)
+        cv2.setNumThreads(cv2_threads)
+
+
+def reason(error: BaseException) -> str:
+    """Return why a stage cannot start: what the user can mend in its own words, the rest with its type."""
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return without_credentials(text)
+
+
+def _device_use() -> dict[str, Any]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"device": platform.machine()}
+    peak = torch.cuda.max_memory_allocated() / 2**20
+    torch.cuda.reset_peak_memory_stats()
+    return {"device": torch.cuda.get_device_name(), "vram_peak_mb": peak}
+
+
+def _free_memory(error: Exception) -> None:
+    import torch
+
+    traceback.clear_frames(error.__traceback__)  # they hold the tensors
+    torch.cuda.empty_cache()
+
+
+def _remove_damaged(store: ArtifactStore, damaged: ArtifactDamaged) -> str:
+    """Remove a parent that is damaged still when it is read once more; return what to say of it."""
+    try:
+        if _is_whole(store, damaged.stage, damaged.key):
+            return f"{damaged}; it was whole when read again"
+        store.delete(damaged.stage, damaged.key)
+    except OSError as error:
+        return f"{damaged}; it cannot be removed here: {error}"
+    return f"{str(damaged).partition('; delete')[0]}; it was removed: run the job again to make it anew"
+
+
+def _is_whole(store: ArtifactStore, stage: str, key: str) -> bool:
+    try:
+        artifact = store.open(stage, key)
+        for name in artifact.names():
+            artifact.read_bytes(name)
+    except ArtifactError:
+        return False
+    return True

@@ -1,0 +1,84 @@
+"""Deliver: the finished video at the source's rate with its sound, and pictures of how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from recapture.conf.schema import DeliverConfig, TrajectoryConfig
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.media.video import write_video
+from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.tasks.clip.picture_rows import Rows
+from recapture.tasks.clip.sheets import contact_sheet, path_plot, png_bytes, spread
+from recapture.tasks.engine.stage import Item, Resources
+
+VIDEO, SIDE_BY_SIDE, SHEET, PATH, CAMERAS = (
+    "recapture.mp4",
+    "side_by_side.mp4",
+    "contact_sheet.png",
+    "path.png",
+    "cameras.npz",
+)
+SHEET_ROWS = ("source", "render", "visible", "result", "truth")
+
+
+@dataclass(frozen=True)
+class DeliverStage:
+    """Write recapture.mp4, side_by_side.mp4, contact_sheet.png, path.png and cameras.npz, without padding."""
+
+    config: DeliverConfig
+    resources: Resources = Resources()
+    name: str = "deliver"
+    version: str = "1"
+    parents: tuple[str, ...] = ("ingest", "render", "fill")
+    per_trajectory: bool = True
+
+    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+        assert trajectory is not None
+        return {"clip": clip.id, "label": trajectory.label}
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        clip = Clip(**item.params["clip"])
+        ingest, render = inputs["ingest"], inputs["render"]
+        fps = Fraction(ingest.meta["fps"])
+        path = render.read_npz("cameras.npz")
+        rows = Rows(clip, inputs, path)
+
+        sound = clip.audio and bool((np.diff(path["source_frame"]) == 1).all())
+        with output.local_file(VIDEO) as target:
+            write_video(
+                target,
+                rows.beside("result"),
+                fps,
+                crf=self.config.crf,
+                audio_from=clip.uri if sound else None,
+                audio_start=float(ingest.meta["first_frame"] / fps),
+                audio_duration=float(rows.frames / fps),
+            )
+        if self.config.side_by_side:
+            with output.local_file(SIDE_BY_SIDE) as target:
+                write_video(target, rows.beside("source", "render", "result"), fps, crf=self.config.crf)
+
+        shown = spread(rows.frames, self.config.contact_sheet_frames)
+        sheet = contact_sheet(rows.at(shown, *SHEET_ROWS), [f"frame {t}" for t in shown])
+        output.write_bytes(SHEET, png_bytes(sheet))
+        output.write_bytes(PATH, camera_plot(item.name, ingest, render))
+        output.write_npz(CAMERAS, **path)
+        output.meta.update(label=item.params["label"], frames=rows.frames, fps=str(fps), sound=sound)
+        return {"frames": float(rows.frames)}
+
+
+def camera_plot(title: str, ingest: Artifact, render: Artifact) -> bytes:
+    """Plot the source's and the new camera path with the hole share a frame; return a PNG."""
+    path = render.read_npz("cameras.npz")
+    source = ingest.read_npz("cameras.npz")["world_to_camera"][path["source_frame"]]
+    holes = render.read_npz("per_frame.npz")["hole_share"]
+    return path_plot(source, path["world_to_camera"], holes, render.meta["pivot_depth"], title)

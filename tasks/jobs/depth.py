@@ -1,0 +1,169 @@
+"""Depth: z-depth of every frame at the working size, consistent over the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from recapture.conf.schema import DepthConfig, TrajectoryConfig
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.readers.scan import open_clip
+from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.models.depth.alignment import Scale, align_depth, check_depth
+from recapture.models.depth.load import DepthModel, open_depth_model
+from recapture.models.depth.video import VideoSettings
+from recapture.models.depth.video_load import is_pipeline_directory
+from recapture.tasks.clip.frames_to_video import stage_device, to_video
+from recapture.tasks.clip.working_size import WorkingSize, to_working_size
+from recapture.tasks.engine.model_revision import model_path, model_revision, once
+from recapture.tasks.engine.stage import Item, Resources
+
+CHUNK = 16
+
+
+@dataclass
+class DepthStage:
+    """Write depth float32 [T,H,W] and known bool [T,H,W] (False where depth is unusable).
+
+    meta.pivot_depth is the median depth of the middle of the first frame: what trajectories turn about.
+    """
+
+    config: DepthConfig
+    resources: Resources = Resources()
+    name: str = "depth"
+    version: str = "1"
+    parents: tuple[str, ...] = ("ingest",)
+    per_trajectory: bool = False
+    seed: int = 0  # of a video model's noise
+
+    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+        source = depth_source(self.config, clip)
+        if source != "model":
+            return {"source": source, "model": None}
+        identity = {"source": source, "model": model_revision("depth.model", self.config.model)}
+        sampled = once(
+            ("pipeline", self.config.model),
+            lambda: is_pipeline_directory(model_path("depth.model", self.config.model)),
+        )
+        return identity | {"seed": self.seed} if sampled else identity
+
+    def setup(self) -> None:
+        self._model = None
+        if self.config.source != "given":
+            self._model = depth_model(self.config, stage_device(self.resources.gpus), self.seed)
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        clip = Clip(**item.params["clip"])
+        ingest = inputs["ingest"]
+        height, width = ingest.meta["content"]
+        source = depth_source(self.config, clip)
+        chunks = {"given": self._given, "model": self._estimated}[source]
+        pivot_depth, unknown, frames = float("nan"), 0.0, 0
+        with output.frames() as writer:
+            for chunk in chunks(clip, ingest):
+                depth, usable = check_depth(
+                    chunk[:, :height, :width],
+                    clip.id,
+                    first_frame=frames,
+                    max_unknown_share=self.config.max_unknown_share,
+                )
+                known = usable & self._usable(clip, ingest, frames, len(chunk))
+                if frames == 0:
+                    pivot_depth = middle_depth(depth[0], known[0])
+                writer.append(
+                    depth=_pad(depth.float(), ingest.meta["size"]), known=_pad(known, ingest.meta["size"])
+                )
+                frames += len(chunk)
+                unknown += float((~known).double().mean()) * len(chunk)
+        if frames != ingest.meta["frames"]:
+            raise ValueError(
+                f"clip {clip.id!r}: depth has {frames} frames where the video has {ingest.meta['frames']}; "
+                f"give a depth file of the video's length, or set depth.source to 'model'"
+            )
+        output.meta.update(pivot_depth=pivot_depth, source=source, frames=frames)
+        return {"pivot_depth": pivot_depth, "unknown_share": unknown / frames}
+
+    def _usable(self, clip: Clip, ingest: Artifact, start: int, count: int) -> Tensor:
+        """Return [t,h,w]: what the clip itself says may be used; everything where it says nothing."""
+        height, width = ingest.meta["content"]
+        first = ingest.meta["first_frame"] + start
+        known = open_clip(clip).known(first, first + count)
+        if known is None:
+            return torch.ones(count, height, width, dtype=torch.bool)
+        size = (width, height)
+        resized = [cv2.resize(one.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) for one in known]
+        return torch.from_numpy(np.stack(resized)) > 0
+
+    def _given(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
+        (height, width), (padded_height, padded_width) = ingest.meta["content"], ingest.meta["size"]
+        size = WorkingSize(height, width, padded_height, padded_width)
+        first = ingest.meta["first_frame"]
+        source = open_clip(clip)
+        for start in range(first, first + ingest.meta["frames"], CHUNK):
+            depth = source.depth(start, min(start + CHUNK, first + ingest.meta["frames"]))
+            if depth is None:
+                raise ValueError(
+                    f"clip {clip.id!r}: it brings no depth; set depth.source to 'auto' or 'model'"
+                )
+            # nearest: a mean of depths across an edge is a surface that does not exist
+            resized = [to_working_size(frame, size, interpolation=cv2.INTER_NEAREST) for frame in depth]
+            yield torch.from_numpy(np.stack(resized))
+
+    def _estimated(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
+        model = self._model
+        assert model is not None
+        height, width = ingest.meta["content"]
+        reader, state = ingest.frames(), None
+        scale = Scale(median_depth=self.config.median_depth)
+        device = stage_device(self.resources.gpus)
+        starts = range(0, reader.frames, CHUNK)
+        read = (reader.read(start, min(start + CHUNK, reader.frames), ["rgb"])["rgb"] for start in starts)
+        videos = (to_video(rgb[:, :height, :width], device) for rgb in read)
+        for prediction in model.predict(videos):
+            depth, state = align_depth(
+                prediction.cpu(), model.kind, state, scale=scale, consistent=model.consistent
+            )
+            yield depth
+
+
+def depth_model(config: DepthConfig, device: torch.device, seed: int = 0) -> DepthModel:
+    """Return the depth model that the configuration names; seed: of a video model's noise."""
+    return open_depth_model(
+        model_path("depth.model", config.model),
+        str(device),
+        kind=None if config.prediction == "auto" else config.prediction,
+        batch=config.batch,
+        dtype=getattr(torch, config.video.precision),
+        video=VideoSettings(seed=seed, **config.video.model_dump(exclude={"precision"})),
+    )
+
+
+def depth_source(config: DepthConfig, clip: Clip) -> str:
+    """Return where a clip's depth comes from: given or model."""
+    if config.source != "auto":
+        return config.source
+    if clip.depth_uri is not None or clip.kind == "scene":
+        return "given"
+    return "model"
+
+
+def middle_depth(depth: Tensor, known: Tensor) -> float:
+    """Return the median depth of the middle ninth of a frame [H,W], or of all of it where that is unknown."""
+    height, width = depth.shape
+    middle = (slice(height // 3, height - height // 3), slice(width // 3, width - width // 3))
+    values = depth[middle][known[middle]]
+    if not values.numel():
+        values = depth[known]
+    return float(values.median())
+
+
+def _pad(array: Tensor, size: list[int]) -> np.ndarray:
+    """Pad [T,h,w] with zeros (unknown) on the right and below to [T,H,W]."""
+    padding = (0, size[1] - array.shape[2], 0, size[0] - array.shape[1])
+    return torch.nn.functional.pad(array, padding).numpy()

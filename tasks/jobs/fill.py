@@ -1,0 +1,158 @@
+"""Fill: complete the holes of a rendered video, window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recapture.conf.schema import FillConfig, TrajectoryConfig
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.models.fill.classical import ClassicalFiller
+from recapture.models.fill.diffusion import DiffusionFiller
+from recapture.models.fill.edited import fill_edited
+from recapture.models.fill.packed import Candidate, FinishedView, Packing
+from recapture.models.fill.propagate import propagate_static
+from recapture.models.fill.view import Filler, RenderedView, SourceView
+from recapture.models.fill.windows import WindowJoin, windows
+from recapture.models.inverse.solvers import inverse_solver
+from recapture.models.wan.load import Base, load_base
+from recapture.models.wan.speed import speed_up
+from recapture.tasks.clip.adapters import Adapters, adapter_file, adapter_identity, shared_adapter
+from recapture.tasks.clip.frames_to_video import stage_device, to_frames
+from recapture.tasks.clip.scene_reader import SceneReader
+from recapture.tasks.engine.model_revision import model_path, model_revision
+from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.jobs.earlier_fills import EarlierFills
+
+
+@dataclass
+class FillStage:
+    """Write the completed video as rgb uint8 [T,H,W,3]; as `unpasted`, before known pixels were put back.
+
+    An item with earlier fills of its clip among its inputs is shown frames of them (see `packing`).
+    """
+
+    config: FillConfig
+    seed: int = 0
+    resources: Resources = Resources()
+    name: str = "fill"
+    version: str = "1"
+    parents: tuple[str, ...] = ("ingest", "depth", "render")
+    per_trajectory: bool = True
+
+    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+        identity: dict[str, Any] = {"caption": clip.caption, "seed": self.seed}
+        if self.config.method != "classical":
+            identity["base"] = model_revision("fill.base", self.config.base)
+            if self.config.base_parts is not None:
+                identity["parts"] = model_revision("fill.base_parts", self.config.base_parts)
+            identity |= adapter_identity(self.config, clip.id)
+        return identity
+
+    def setup(self) -> None:
+        self._filler = open_filler(self.config, stage_device(self.resources.gpus), self.seed)
+        if isinstance(self._filler, DiffusionFiller):
+            self._adapters = Adapters(self._filler.base)
+            self._adapters.use(shared_adapter(self.config), self.config.adapter_scale)
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        clip = Clip(**item.params["clip"])
+        if isinstance(self._filler, DiffusionFiller):
+            self._adapters.use(adapter_file(self.config, clip.id), self.config.adapter_scale)
+        scene = SceneReader(inputs, stage_device(self.resources.gpus))
+        earlier = EarlierFills(inputs, stage_device(self.resources.gpus))
+        spans = windows(scene.frames, self.config.window, self.config.overlap)
+        packed: list[list[int]] = []  # of each window, the frames whose moments are shown beside it
+        joins: dict[str, WindowJoin] = {}
+        with output.frames() as writer:
+            for span in spans:
+                frames = np.array(span.indices())
+                view, source = scene.read(frames)
+                filled = self._fill(view, source, scene.edit(frames), clip.caption, earlier.read(span))
+                packed.append([span.start + candidate.time for candidate in filled.packed])
+                writer.append(
+                    **{
+                        name: to_frames(joins.setdefault(name, WindowJoin(spans)).add(video))
+                        for name, video in filled.videos.items()
+                    }
+                )
+        output.meta.update(frames=scene.frames, windows=len(spans), method=self.config.method)
+        if not earlier:
+            return {"windows": float(len(spans))}
+        output.meta.update(packed=packed)
+        return {"windows": float(len(spans)), "packed_frames": float(sum(map(len, packed)))}
+
+    def _fill(
+        self,
+        view: RenderedView,
+        source: SourceView,
+        edit: Tensor | None,
+        caption: str,
+        earlier: Sequence[FinishedView],
+    ) -> _FilledWindow:
+        if not isinstance(self._filler, DiffusionFiller):
+            return _FilledWindow({"rgb": self._filler.fill(view, source, caption=caption, seed=self.seed)})
+        if self.config.propagate:
+            view = propagate_static(view, source)
+        given: dict[str, Any] = {"caption": caption, "seed": self.seed, "packed": earlier}
+        if edit is None:
+            filled = self._filler.fill_both(view, **given)
+        else:
+            filled = fill_edited(self._filler, view, edit, **given)
+        packed = tuple(candidate for window in filled.packed for candidate in window)
+        if not self.config.feather:
+            return _FilledWindow({"rgb": filled.unpasted}, packed)
+        return _FilledWindow({"rgb": filled.video, "unpasted": filled.unpasted}, packed)
+
+
+@dataclass(frozen=True)
+class _FilledWindow:
+    videos: dict[str, Tensor]  # what is written -> [T, 3, H, W]
+    packed: tuple[Candidate, ...] = ()  # what was shown beside it
+
+
+def open_filler(config: FillConfig, device: torch.device, seed: int = 0) -> Filler:
+    """Return the filler that the configuration names, ready to use; seed: of a solver's own noise."""
+    if config.method == "classical":
+        return ClassicalFiller(propagate=config.propagate, inpaint_radius=config.inpaint_radius)
+    make_solver = None
+    if config.method == "inverse":
+        given = config.inverse.model_dump(exclude={"mask"}, exclude_none=True)
+        make_solver = inverse_solver(kind=config.inverse.mask, seed=seed, **given)
+    return DiffusionFiller(
+        open_base(config, device),
+        make_solver=make_solver,
+        steps=config.steps,
+        guidance_scale=config.guidance_scale,
+        negative_prompt=config.negative_prompt,
+        scheduler=config.scheduler,
+        shift=config.shift,
+        noise_scale=config.noise_scale,
+        feather=max(1, config.feather),
+        packing=Packing(**config.packing.model_dump()),
+    )
+
+
+def open_base(config: FillConfig, device: torch.device, *, activation_budget: float = 1.0) -> Base:
+    """Return the base that the configuration names, without an adapter; activation_budget: see `speed_up`."""
+    base = load_base(
+        model_path("fill.base", config.base),
+        parts=config.base_parts,
+        dtype=getattr(torch, config.precision),
+        vae_dtype=getattr(torch, config.vae_precision),
+        device=device,
+    )
+    for transformer in filter(None, (base.transformer, base.transformer_2)):
+        speed_up(
+            transformer,
+            attention=config.attention,
+            compile_blocks=config.compile_blocks,
+            activation_budget=activation_budget,
+        )
+    return base

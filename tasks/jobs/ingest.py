@@ -1,0 +1,113 @@
+"""Ingest: a clip as frames at the working size, with its cameras in the same pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+
+from recapture.conf.schema import IngestConfig, TrajectoryConfig
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.readers.scan import open_clip
+from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.models.geometry.cameras import check_cameras, default_intrinsics, scale_intrinsics
+from recapture.tasks.clip.working_size import (
+    WorkingSize,
+    to_working_size,
+    working_size,
+)
+from recapture.tasks.engine.stage import Item, Resources
+
+CHUNK = 32
+
+
+def frame_range(clip: Clip, config: IngestConfig) -> range:
+    """Return the source frames that the configuration asks for; raises ValueError when there is none."""
+    fps = Fraction(clip.fps)
+    start = round(config.start_seconds * fps)
+    stop = clip.frames
+    if config.max_seconds is not None:
+        stop = min(stop, start + max(1, math.ceil(config.max_seconds * fps)))
+    if start >= stop:
+        raise ValueError(
+            f"clip {clip.id!r}: ingest.start_seconds {config.start_seconds} is past its {clip.frames} frames "
+            f"at {clip.fps} fps; choose an earlier start"
+        )
+    return range(start, stop)
+
+
+@dataclass(frozen=True)
+class IngestStage:
+    """Decode, scale and pad a clip once; every later stage reads these frames.
+
+    Writes rgb uint8 [T,H,W,3] in chunks and cameras.npz with intrinsics [T,3,3], world_to_camera [T,4,4].
+    """
+
+    config: IngestConfig
+    resources: Resources = Resources()
+    name: str = "ingest"
+    version: str = "1"
+    parents: tuple[str, ...] = ()
+    per_trajectory: bool = False
+
+    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+        return {"content": clip.content_hash}
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        clip = Clip(**item.params["clip"])
+        wanted = frame_range(clip, self.config)
+        size = working_size(clip.height, clip.width, self.config.short_side)
+        source = open_clip(clip)
+        frames = 0
+        with output.frames() as writer:
+            chunk: list[np.ndarray] = []
+            for frame in source.frames(wanted.start, wanted.stop):
+                chunk.append(to_working_size(frame, size))
+                if len(chunk) == CHUNK:
+                    writer.append(rgb=np.stack(chunk))
+                    chunk.clear()
+                frames += 1
+            if chunk:
+                writer.append(rgb=np.stack(chunk))
+        if frames != len(wanted):
+            raise ValueError(
+                f"clip {clip.id!r}: {frames} frames could be decoded where the index promises {len(wanted)}; "
+                "the file is damaged or has changed: repair it, or scan the dataset again"
+            )
+        intrinsics, world_to_camera, known = self._cameras(clip, source.cameras(), wanted, size)
+        output.write_npz("cameras.npz", intrinsics=intrinsics, world_to_camera=world_to_camera)
+        output.meta.update(
+            frames=frames,
+            first_frame=wanted.start,
+            fps=clip.fps,
+            content=[size.content_height, size.content_width],
+            size=[size.height, size.width],
+            cameras_known=known,
+        )
+        return {"frames": float(frames)}
+
+    def _cameras(
+        self, clip: Clip, cameras: tuple[np.ndarray, np.ndarray] | None, wanted: range, size: WorkingSize
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        if cameras is None:
+            intrinsics = default_intrinsics(size.content_height, size.content_width, self.config.fov_degrees)
+            return (
+                intrinsics.expand(len(wanted), 3, 3).double().numpy(),
+                torch.eye(4, dtype=torch.float64).expand(len(wanted), 4, 4).numpy(),
+                False,
+            )
+        intrinsics, world_to_camera = (torch.as_tensor(np.asarray(array)).double() for array in cameras)
+        check_cameras(intrinsics, world_to_camera, clip.frames, f"clip {clip.id!r}")
+        intrinsics = scale_intrinsics(
+            intrinsics, size.content_width / clip.width, size.content_height / clip.height
+        )
+        picked = slice(wanted.start, wanted.stop)
+        return intrinsics[picked].numpy(), world_to_camera[picked].numpy(), True

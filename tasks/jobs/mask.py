@@ -1,0 +1,218 @@
+"""Mask: a clip as if what is to be redrawn had never been filmed, on the canvas of the result.
+
+Stages behind the mask read this instead of the clip and its depth, so that neither a new camera nor what
+other frames saw can bring a masked pixel back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from pydantic import BaseModel
+
+from recapture.conf.mask import MaskConfig, OutpaintConfig
+from recapture.conf.schema import TrajectoryConfig
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.clips.edit_masks import (
+    check_aspect,
+    find_first_frame,
+    find_mask,
+    mask_hash,
+    read_edit_mask,
+    shrink,
+)
+from recapture.datasets.media.pictures import read_picture
+from recapture.datasets.readers.scan import open_clip
+from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.models.geometry.cameras import shift_intrinsics
+from recapture.tasks.clip.scene_reader import read_frames
+from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size
+from recapture.tasks.engine.stage import Item, Resources
+
+CHUNK = 16
+GREY = 128
+RING = np.ones((3, 3), dtype=np.uint8)  # its corners count: sampling is bilinear
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Where a clip's content [height,width] lies in the picture that is asked for, and its padding."""
+
+    height: int
+    width: int
+    left: int
+    top: int
+    size: WorkingSize
+
+    @classmethod
+    def of(cls, content: Sequence[int], margins: OutpaintConfig) -> Canvas:
+        """Add the margins to (height, width), in whole pixels; pad right and below to multiples of 16."""
+        height, width = content
+        left, right = round(margins.left * width), round(margins.right * width)
+        top, bottom = round(margins.top * height), round(margins.bottom * height)
+        size = working_size(height + top + bottom, width + left + right, None)
+        return cls(height, width, left, top, size)
+
+    def place(self, frames: np.ndarray, margin: Any, padding: Any = None) -> np.ndarray:
+        """Put [t,h,w] or [t,h,w,C] into the canvas; `padding` of None repeats the canvas' edge."""
+        content = frames[:, : self.height, : self.width]
+        size = self.size
+        shape = (len(content), size.content_height, size.content_width, *content.shape[3:])
+        placed = np.full(shape, margin, dtype=content.dtype)
+        placed[:, self.top : self.top + self.height, self.left : self.left + self.width] = content
+        sides = [(0, 0), (0, size.height - size.content_height), (0, size.width - size.content_width)]
+        sides += [(0, 0)] * (content.ndim - 3)
+        if padding is None:
+            return np.pad(placed, sides, mode="edge")
+        return np.pad(placed, sides, constant_values=padding)
+
+
+@dataclass(frozen=True)
+class MaskStage:
+    """Write what ingest and depth write, with the edit as unknown; each array on the canvas of the result.
+
+    Per frame: rgb uint8 [T,H,W,3] (the source; grey in margins), edit bool [T,H,W] (True: to be redrawn),
+    depth float32 [T,H,W], known bool [T,H,W]. known leaves a ring of one pixel about the edit: a renderer
+    samples up to half a pixel beyond what is known. Where something new is to stand in the edit, also
+    replaced bool [T,H,W], the edit without margins, and lifted bool [T,H,W], what of it was there before it
+    was grown: that is what stands in the way of a new camera. depth is 0 then where it was not known.
+    cameras.npz: the source's, shifted by the margins.
+    """
+
+    settings: MaskConfig
+    resources: Resources = Resources()
+    name: str = "mask"
+    version: str = "1"
+    parents: tuple[str, ...] = ("ingest", "depth")
+    per_trajectory: bool = False
+
+    @property
+    def config(self) -> BaseModel:
+        """The settings that decide the pixels; of files it is their content that counts."""
+        files = {"uri": None, "first_frame": None, "prompt": None, "prompts": None}
+        return self.settings.model_copy(update=files)
+
+    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+        finders = {"uri": find_mask, "first_frame": find_first_frame}
+        files = {
+            setting: _hash_or_none(finder, getattr(self.settings, setting), clip)
+            for setting, finder in finders.items()
+        }
+        return {**files, "replaces": True} if self.settings.replaces else files
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        clip = Clip(**item.params["clip"])
+        ingest, depth = inputs["ingest"], inputs["depth"]
+        canvas = Canvas.of(ingest.meta["content"], self.settings.outpaint)
+        edits = self._edits(clip, ingest)
+        side = 2 * self.settings.dilate + 1
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        shares = []
+        with output.frames() as writer:
+            for start in range(0, ingest.meta["frames"], CHUNK):
+                frames = np.arange(start, min(start + CHUNK, ingest.meta["frames"]))
+                source = read_frames(ingest, frames) | read_frames(depth, frames)
+                core = np.stack([_next(edits, clip) for _ in frames])
+                edit = _grown(core, disc)
+                if start == 0 and self._first_frame_is_known:
+                    edit[0] = core[0] = False
+                if start == 0 and self.settings.first_frame is not None:
+                    source["rgb"][0] = self._first_frame(clip, ingest)
+                placed = canvas.place(edit, True)
+                content = placed[:, : canvas.size.content_height, : canvas.size.content_width]
+                shares.append(content.mean(axis=(1, 2)))
+                replaced = {}
+                if self.settings.replaces:
+                    replaced["replaced"] = canvas.place(edit, False, False)
+                    replaced["lifted"] = canvas.place(core, False, False)
+                    source["depth"] = np.where(source["known"], source["depth"], np.float32(0.0))
+                writer.append(
+                    **replaced,
+                    rgb=canvas.place(source["rgb"], GREY),
+                    edit=placed,
+                    depth=canvas.place(source["depth"], 0.0, 0.0),
+                    known=canvas.place(source["known"], False, False) & ~_grown(placed, RING),
+                )
+        cameras = ingest.read_npz("cameras.npz")
+        shifted = shift_intrinsics(torch.from_numpy(cameras["intrinsics"]), canvas.left, canvas.top)
+        output.write_npz("cameras.npz", **(cameras | {"intrinsics": shifted.numpy()}))
+        size = canvas.size
+        output.meta.update(ingest.meta | depth.meta)
+        output.meta.update(content=[size.content_height, size.content_width], size=[size.height, size.width])
+        share = np.concatenate(shares)
+        return {"edit_share": float(share.mean()), "edit_share_max": float(share.max())}
+
+    @property
+    def _first_frame_is_known(self) -> bool:
+        return self.settings.keep_first_frame or self.settings.first_frame is not None
+
+    def _edits(self, clip: Clip, ingest: Artifact) -> Iterator[np.ndarray]:
+        """Yield [height,width] bool of each ingested frame: mask and objects together."""
+        height, width = ingest.meta["content"]
+        first, count = ingest.meta["first_frame"], ingest.meta["frames"]
+        wanted = range(first, first + count)
+        sources = []
+        if self.settings.uri is not None:
+            stored = find_mask(self.settings.uri, clip)
+            threshold, invert = self.settings.threshold, self.settings.invert
+            sources.append(
+                read_edit_mask(stored, clip, wanted, height, width, threshold=threshold, invert=invert)
+            )
+        if self.settings.objects:
+            sources.append(_objects(self.settings.objects, clip, wanted, height, width))
+        if not sources:
+            yield from (np.zeros((height, width), dtype=bool) for _ in wanted)
+        for parts in zip(*sources):
+            yield np.logical_or.reduce(parts)
+
+    def _first_frame(self, clip: Clip, ingest: Artifact) -> np.ndarray:
+        assert self.settings.first_frame is not None
+        uri = find_first_frame(self.settings.first_frame, clip)
+        try:
+            picture = read_picture(uri)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"clip {clip.id!r}: mask.first_frame: {error}") from error
+        check_aspect(clip, picture, f"mask.first_frame {uri!r}")
+        return to_working_size(picture, WorkingSize(*ingest.meta["content"], *ingest.meta["size"]))
+
+
+def _objects(
+    ids: tuple[int, ...] | Literal["all"], clip: Clip, wanted: range, height: int, width: int
+) -> Iterator[np.ndarray]:
+    source = open_clip(clip)
+    for start in range(wanted.start, wanted.stop, CHUNK):
+        objects = source.objects(start, min(start + CHUNK, wanted.stop))
+        if objects is None:
+            raise ValueError(
+                f"clip {clip.id!r}: mask.objects is {ids}, but it brings no object maps; set mask.uri"
+            )
+        for one in objects:
+            yield shrink(one > 0 if ids == "all" else np.isin(one, ids), height, width)
+
+
+def _grown(edit: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """[t,h,w] bool, each frame dilated by a shape [n,n] uint8."""
+    return np.stack([cv2.dilate(one.astype(np.uint8), shape) > 0 for one in edit])
+
+
+def _next(edits: Iterator[np.ndarray], clip: Clip) -> np.ndarray:
+    edit = next(edits, None)
+    if edit is None:
+        raise ValueError(f"clip {clip.id!r}: its mask ends before it does; write the mask again")
+    return edit
+
+
+def _hash_or_none(find: Callable[[str, Clip], str], uri: str | None, clip: Clip) -> str | None:
+    """The hash of a clip's file below uri; None where it cannot be had, of which the stage itself tells."""
+    try:
+        return None if uri is None else mask_hash(find(uri, clip))
+    except (OSError, ValueError):
+        return None

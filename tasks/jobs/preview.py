@@ -1,0 +1,54 @@
+"""Preview: a trajectory without any model: the warped video with its holes, its visibility and the path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from recapture.conf.schema import DeliverConfig, TrajectoryConfig
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.media.video import write_video
+from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.tasks.clip.picture_rows import Rows
+from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread
+from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.jobs.deliver import CAMERAS, PATH, SHEET, camera_plot
+
+VIDEO = "preview.mp4"
+
+
+@dataclass(frozen=True)
+class PreviewStage:
+    """Write preview.mp4 (source | render | visible), contact_sheet.png, path.png and cameras.npz."""
+
+    config: DeliverConfig
+    resources: Resources = Resources()
+    name: str = "preview"
+    version: str = "1"
+    parents: tuple[str, ...] = ("ingest", "render")
+    per_trajectory: bool = True
+
+    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+        assert trajectory is not None
+        return {"clip": clip.id, "label": trajectory.label}
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        ingest, render = inputs["ingest"], inputs["render"]
+        path = render.read_npz("cameras.npz")
+        rows = Rows(Clip(**item.params["clip"]), inputs, path)
+        with output.local_file(VIDEO) as target:
+            pictures = rows.beside("source", "render", "visible")
+            write_video(target, pictures, Fraction(ingest.meta["fps"]), crf=self.config.crf)
+        shown = spread(rows.frames, self.config.contact_sheet_frames)
+        pictures_at = rows.at(shown, "source", "render", "visible", "truth")
+        output.write_bytes(SHEET, png_bytes(contact_sheet(pictures_at, [f"frame {t}" for t in shown])))
+        output.write_bytes(PATH, camera_plot(item.name, ingest, render))
+        output.write_npz(CAMERAS, **path)
+        holes = render.read_npz("per_frame.npz")["hole_share"]
+        output.write_json("hole_share.json", [round(float(share), 5) for share in holes])
+        return {"hole_share": float(holes.mean()), "hole_share_max": float(holes.max())}

@@ -1,0 +1,47 @@
+"""What the fill is told of each clip: prompts instead of captions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import fsspec
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from recapture.conf.errors import UserError
+from recapture.conf.mask import MaskConfig
+from recapture.datasets.clips.clip import Clip
+
+_PROMPTS = TypeAdapter(dict[str, str])
+
+
+def with_prompts(clips: Sequence[Clip], config: MaskConfig, known: Collection[str]) -> list[Clip]:
+    """The clips with mask.prompt, or their entry of mask.prompts, as caption; their own where neither is.
+
+    known: ids of all clips of the dataset, chosen or not. Raises UserError for a file that is no mapping of
+    ids to prompts, or names a clip that the dataset has not.
+    """
+    by_id = {} if config.prompts is None else _read(config.prompts)
+    for clip_id in by_id:
+        if clip_id not in known:
+            near = difflib.get_close_matches(clip_id, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "take it out, or correct it"
+            raise UserError(f"mask.prompts {config.prompts!r}: the dataset has no clip {clip_id!r}; {hint}")
+    prompts = {clip.id: by_id.get(clip.id, config.prompt) for clip in clips}
+    return [clip if (prompt := prompts[clip.id]) is None else replace(clip, caption=prompt) for clip in clips]
+
+
+def _read(uri: str) -> dict[str, str]:
+    try:
+        with fsspec.open(uri, "rb") as stream:
+            return _PROMPTS.validate_python(yaml.safe_load(stream.read()))
+    except ValidationError as error:
+        raise UserError(
+            f"mask.prompts {uri!r} is no mapping of clip ids to prompts ({error.errors()[0]['msg']}); "
+            "write one line a clip, such as  bmx/003: a blue sphere"
+        ) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"mask.prompts {uri!r} cannot be read: {reason}; give a YAML or JSON file") from error

@@ -1,0 +1,56 @@
+"""Publish: copy what was delivered to a folder that people browse, under the clips' own names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import fsspec
+
+from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.stage import Item
+
+RECORD = "recapture.json"
+
+
+def publish(
+    stage: str,
+    items: Iterable[Item],
+    metrics: Mapping[str, Mapping[str, float]],
+    store: ArtifactStore,
+    outputs: str,
+) -> int:
+    """Bring `outputs`/CLIP/TRAJECTORY/ up to date with a stage's artifacts; return how many were copied.
+
+    metrics: item name -> its measurements. A folder whose recapture.json names the same key and metrics is
+    left alone; that file is written last.
+    """
+    filesystem, root = fsspec.core.url_to_fs(outputs)
+    copied = 0
+    for item in items:
+        folder = f"{root.rstrip('/')}/{item.clip_id}/{item.params['label']}"
+        record = {
+            "clip": item.clip_id,
+            "trajectory": item.params["trajectory"],
+            "key": item.key,
+            "metrics": dict(metrics.get(item.name, {})),
+        }
+        record_file = f"{folder}/{RECORD}"
+        with suppress(FileNotFoundError, ValueError):
+            if _same(json.loads(filesystem.cat_file(record_file)), record):
+                continue
+        artifact = store.open(stage, item.key)
+        filesystem.makedirs(folder, exist_ok=True)
+        for file in artifact.names():
+            with artifact.local_path(file) as path:
+                filesystem.put_file(path, f"{folder}/{file}")
+        filesystem.pipe_file(record_file, json.dumps(record, indent=2, sort_keys=True).encode())
+        copied += 1
+    return copied
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two records say the same, NaN included; much faster than to write one as it is published."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

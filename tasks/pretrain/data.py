@@ -1,0 +1,121 @@
+"""What the parts of the embedded base learn from: procedural scenes, rendered where they are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from recapture.datasets.scenes.stream import SceneClips, SceneStream
+from recapture.models.pretraining.depth import SIDE
+from recapture.models.pretraining.inpainter import Bucket, Clips
+from recapture.models.pretraining.seeds import generator
+from recapture.models.pretraining.vae import Stage
+
+TEXT_LENGTH = 96  # tokens; the longest caption of a scene has fewer
+RENDER_AT_ONCE = 48  # clips
+_POOL_SIZE = (144, 176)  # of the clips that the autoencoder's crops are cut from
+
+
+def make_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole lower-case words and punctuation; what it does not know is <unk>."""
+    vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {word: n + 3 for n, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=TEXT_LENGTH,
+    )
+
+
+class InpainterClips:
+    """Clips of any bucket with their captions as tokens."""
+
+    def __init__(self, stream: SceneStream, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._stream = stream
+        table = tokenizer(
+            list(stream.captions),
+            padding="max_length",
+            max_length=TEXT_LENGTH,
+            truncation=True,
+            return_tensors="pt",
+        )
+        self._tokens = table.input_ids.to(stream.device)
+
+    def __call__(self, seed: int, count: int, bucket: Bucket) -> Clips:
+        drawn = self._stream.draw(seed, count, bucket.frames, bucket.height, bucket.width)
+        return Clips(
+            channels_first(drawn), drawn.object_id, self._tokens[drawn.scene_index.to(self._tokens.device)]
+        )
+
+
+class VaeClips:
+    """Random crops of a pool of clips that is rendered anew every `epoch` steps.
+
+    scale: of the pool's sides, as in `shrink_stages`.
+    """
+
+    def __init__(self, stream: SceneStream, seed: int, clips: int, epoch: int, scale: float = 1.0) -> None:
+        self._stream, self._seed, self._clips, self._epoch = stream, seed, clips, epoch
+        self._height, self._width = (max(36, round(side * scale)) for side in _POOL_SIZE)
+        self._made, self._pool = -1, torch.empty(0)
+
+    def __call__(self, step: int, stage: Stage) -> Tensor:
+        if step // self._epoch != self._made:
+            self._made = step // self._epoch
+            self._pool = self._render(self._made)
+        device = self._pool.device
+        random = generator(self._seed + 17, step, device)
+        count, frames, _, height, width = self._pool.shape
+        clip = torch.randint(count, (stage.batch,), generator=random, device=device)
+
+        def starts(room: int) -> Tensor:
+            return torch.randint(room + 1, (stage.batch, 1), generator=random, device=device)
+
+        t = starts(frames - stage.frames) + torch.arange(stage.frames, device=device)
+        y = starts(height - stage.side) + torch.arange(stage.side, device=device)
+        x = starts(width - stage.side) + torch.arange(stage.side, device=device)
+        cut = self._pool[
+            clip[:, None, None, None], t[:, :, None, None], :, y[:, None, :, None], x[:, None, None, :]
+        ]  # [B, T, S, S, 3]
+        return cut.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+    def _render(self, epoch: int) -> Tensor:
+        parts = []
+        for start in range(0, self._clips, RENDER_AT_ONCE):
+            seed = (self._seed * 1009 + epoch) * 1_000_003 + start
+            count = min(RENDER_AT_ONCE, self._clips - start)
+            video = self._stream.draw(seed, count, 17, self._height, self._width).video
+            parts.append(((video + 1) * 127.5).round().clamp(0, 255).byte())
+        return torch.cat(parts)
+
+
+class DepthFrames:
+    """Square frames of wide and tall views, squashed as the estimator squashes them, with their depth."""
+
+    def __init__(self, stream: SceneStream, seed: int) -> None:
+        self._stream, self._seed = stream, seed
+
+    def __call__(self, step: int, count: int) -> tuple[Tensor, Tensor]:
+        wide, tall = [(SIDE, SIDE), (SIDE, SIDE * 4 // 3), (SIDE, SIDE * 16 // 9), (SIDE * 4 // 3, SIDE)][
+            step % 4
+        ]
+        drawn = self._stream.draw(self._seed * 1_000_003 + step, count, 1, wide, tall)
+        video, depth = drawn.video[:, 0], drawn.depth[:, 0]
+        if (wide, tall) != (SIDE, SIDE):
+            video = torch.nn.functional.interpolate(video, (SIDE, SIDE), mode="bilinear", antialias=True)
+            depth = torch.nn.functional.interpolate(depth[:, None], (SIDE, SIDE), mode="nearest")[:, 0]
+        return video, depth
+
+
+def channels_first(drawn: SceneClips) -> Tensor:
+    """Video [B, 3, T, H, W] of rendered clips."""
+    return drawn.video.transpose(1, 2)

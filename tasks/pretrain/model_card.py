@@ -1,0 +1,146 @@
+"""The model cards of the embedded base and of its depth model, and the record that they are written from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import Any, Self
+
+from recapture.conf.pretrain import PretrainConfig
+from recapture.datasets.scenes.render import caption_words
+from recapture.models.pretraining.depth import SIDE
+from recapture.models.pretraining.inpainter import BUCKETS, shrink_buckets
+from recapture.tasks.pretrain.gates import gate_table, missed, part_gates
+
+LICENCE = """---
+license: apache-2.0
+---
+"""
+TEXTURES = """with photographs that ship in scikit-image (CC0, public domain) and scikit-learn
+(china.jpg, flower.jpg: CC BY 2.0) as some of the textures"""
+RECORD = "training.json"  # lies beside the card
+_PLACES = {"output", "work", "state", "device", "tracking"}  # of one machine, no part of the recipe
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is remembered of the training of one exported directory.
+
+    settings: of PretrainConfig, without places. parameters: how many numbers each model holds. scores:
+    part -> score -> value on held-out scenes. seconds: part -> training time on `machine`.
+    """
+
+    settings: Mapping[str, Any]
+    parameters: Mapping[str, int]
+    scores: Mapping[str, Mapping[str, float]]
+    seconds: Mapping[str, float]
+    machine: str
+
+    @classmethod
+    def of(
+        cls,
+        config: PretrainConfig,
+        parameters: Mapping[str, int],
+        scores: Mapping[str, Mapping[str, float]],
+        seconds: Mapping[str, float],
+        machine: str,
+    ) -> Self:
+        """The record of a run."""
+        settings = config.model_dump(mode="json", exclude=_PLACES)
+        return cls(settings, parameters, scores, seconds, machine)
+
+    @property
+    def config(self) -> PretrainConfig:
+        """The run's settings; places are the defaults."""
+        return PretrainConfig.model_validate(self.settings)
+
+    def write(self, folder: Path) -> None:
+        """Keep the record in a directory."""
+        (folder / RECORD).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The record in a directory."""
+        return cls(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+
+
+def base_card(training: Training) -> str:
+    """The model card of the base."""
+    config = training.config
+    counted = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in training.parameters.items())
+    buckets = shrink_buckets(BUCKETS, config.inpainter_scale)
+    frames = sorted(bucket.frames for bucket in buckets)
+    sides = sorted(side for bucket in buckets for side in (bucket.height, bucket.width))
+    text = f"""# The embedded base of recapture
+
+A tiny video inpainter in the classes and layout of Wan2.1-Fun-InP: `AutoencoderKLWan` (8 x 8 x 4, 16
+channels), `WanTransformer3DModel` (36 channels in, 16 out, patches 1 x 2 x 2), `UMT5EncoderModel`, float16.
+Parameters: {counted}. It makes the pipeline run for real without a download. It is no foundation model.
+
+**Data.** Procedural 4D scenes of this project, variety "wide", seeds from 1,000,000 ({config.scenes} scenes,
+ever new moments and cameras), {TEXTURES}. Captions come from the scenes' own grammar of
+{len(caption_words())} words.
+
+**Recipe.** `recapture pretrain`: autoencoder {config.vae.steps} steps, again on long clips
+{config.refine.steps} steps, transformer and text encoder {config.inpainter.steps} steps of
+{config.inpainter_batch} clips; Muon and AdamW, averaged weights. Holes: boxes, ellipses, brushes, borders,
+frames, whole objects, everything; never those of a camera move. Training time: {timed(training)}. All
+settings: `{RECORD}`.
+
+**Limits.** Good inside its world, soft outside it: on real clips fills are blurred and colours drift. Fine
+texture is beyond the autoencoder (see PSNR). Captions outside the grammar are mostly unknown words. Clips of
+{frames[0]} to {frames[-1]} frames and {sides[0]} to {sides[-1]} pixels a side were seen."""
+    return _card(text, training)
+
+
+def depth_card(training: Training) -> str:
+    """The model card of the depth model."""
+    config = training.config
+    millions = sum(training.parameters.values()) / 1e6
+    text = f"""# The embedded depth model of recapture
+
+A tiny `DepthAnythingForDepthEstimation` ({millions:.2f} M parameters, float16) that says depth in scene
+units, frame by frame, on frames squashed to {SIDE} x {SIDE}.
+
+**Data.** Rendered depth of the procedural 4D scenes of this project ({config.scenes} scenes, seeds from
+1,000,000), {TEXTURES}.
+
+**Recipe.** `recapture pretrain`: {config.depth.steps} steps of {config.depth_batch} frames; Muon and AdamW,
+averaged weights. Training time: {timed(training)}. All settings: `{RECORD}`.
+
+**Limits.** On real clips expect rooms where there are none; name a larger model in `depth.model`."""
+    return _card(text, training)
+
+
+def _card(text: str, training: Training) -> str:
+    config, scored = training.config, training.scores.items()
+    gates = [gate for part, scores in scored for gate in part_gates(config.gates, part, scores)]
+    failed = missed(gates)
+    verdict = f"All {len(gates)} gates are met."
+    if failed:
+        names = ", ".join(gate.name for gate in failed)
+        verdict = f"{len(failed)} of {len(gates)} gates are not met: {names}. Exported all the same, with "
+        verdict += "`gates.enforce: false`."
+    paragraphs = [_wrapped(paragraph) for paragraph in [*text.split("\n\n"), "## Gates", verdict]]
+    flat = {name: value for scores in training.scores.values() for name, value in scores.items()}
+    tables = [gate_table(gates), "## Scores on held-out scenes", score_table(flat)]
+    return LICENCE + "\n\n".join([*paragraphs, *tables]) + "\n"
+
+
+def score_table(scores: Mapping[str, float]) -> str:
+    """A Markdown table of scores."""
+    rows = [f"| {name} | {value:.4g} |" for name, value in sorted(scores.items())]
+    return "\n".join(["| score | value |", "|---|---|", *rows])
+
+
+def timed(training: Training) -> str:
+    """Say "vae 400 s, refine 300 s on NVIDIA H200"."""
+    took = ", ".join(f"{part} {value:.0f} s" for part, value in training.seconds.items())
+    return f"{took} on {training.machine}"
+
+
+def _wrapped(text: str) -> str:
+    return fill(" ".join(text.split()), width=110, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,238 @@
+"""Pre-training of the embedded base, part by part: autoencoder, inpainter with its text encoder, depth.
+
+Each part resumes from its last checkpoint, and is judged on held-out scenes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recapture.conf.errors import UserError
+from recapture.conf.pretrain import PartConfig, PretrainConfig
+from recapture.datasets.scenes.render import caption_words
+from recapture.datasets.scenes.stream import SceneStream
+from recapture.models.pretraining.depth import DepthLearner, build_depth_model
+from recapture.models.pretraining.inpainter import (
+    BUCKETS,
+    Inpainter,
+    InpainterLearner,
+    PoolPlan,
+    build_text_encoder,
+    build_transformer,
+    latent_statistics,
+    shrink_buckets,
+)
+from recapture.models.pretraining.trainer import (
+    Diverged,
+    Learner,
+    Log,
+    OtherSettings,
+    Schedule,
+    Trainer,
+)
+from recapture.models.pretraining.vae import (
+    NOISE,
+    REFINING,
+    REFINING_NOISE,
+    STAGES,
+    Stage,
+    VaeLearner,
+    build_vae,
+    shrink_stages,
+)
+from recapture.tasks.pretrain.data import (
+    DepthFrames,
+    InpainterClips,
+    VaeClips,
+    channels_first,
+    make_tokenizer,
+)
+from recapture.tasks.pretrain.finished_weights import FinishedWeights
+
+FIRST_TRAINING_SEED = 1_000_000
+
+
+class Pretraining:
+    """The parts of one pre-training run in its working folder."""
+
+    def __init__(self, config: PretrainConfig) -> None:
+        self.config = config
+        wanted = config.device
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise UserError(
+                "pretrain: device=cuda, but torch sees no GPU; set device=auto, or mend the driver"
+            )
+        self.device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+        )
+        self.folder = Path(config.work)
+        self.weights = FinishedWeights(config)
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = True
+            torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = not config.deterministic
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+
+    def train(self, part: str, log: Log, *, until: float = math.inf, stop_at: int | None = None) -> bool:
+        """Train a part up to its schedule's end, `until` (time.monotonic) or a step; return whether finished.
+
+        The inpainter needs a finished autoencoder. Raises UserError when the loss is no longer a number, and
+        when the folder's checkpoint was made with other settings.
+        """
+        trainer = self.trainer(part)
+        every, save_seconds = self.config.log_every, self.config.checkpoint_seconds
+        try:
+            finished = trainer.run(
+                log, log_every=every, save_seconds=save_seconds, until=until, stop_at=stop_at
+            )
+        except (Diverged, OtherSettings) as error:
+            raise UserError(f"pretrain: {error}") from error
+        if finished:
+            trainer.use_average()
+            self._keep(part, trainer)
+        return finished
+
+    def finished(self, part: str) -> bool:
+        """Whether a part has been trained to its end; raises UserError when with other settings."""
+        return self.weights.exists(part)
+
+    def scores(self, part: str, judge: Callable[[Pretraining, str], dict[str, float]]) -> dict[str, float]:
+        """What the judge says of a finished part; remembered beside its weights."""
+        path = self.folder / f"{part}.scores.json"
+        judged = {
+            "weights": self.weights.digest(part),
+            "held_out": self.config.held_out,
+            "side": self.config.side,
+        }
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if known.get("judged") != judged:
+            known = {"judged": judged, "scores": judge(self, part)}
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(known, indent=2))
+            partial.replace(path)
+        scores: dict[str, float] = known["scores"]
+        return scores
+
+    def trainer(self, part: str) -> Trainer:
+        """The trainer of a part, at its first step until it is resumed."""
+        settings: PartConfig = getattr(self.config, part)
+        schedule = Schedule(settings.steps, settings.rate, settings.warm_up, settings.decay_from)
+        make: dict[str, Callable[[], Learner]] = {
+            "vae": self._vae,
+            "refine": self._refine,
+            "inpainter": self._inpainter,
+            "depth": self._depth,
+        }
+        return Trainer(part, make[part](), schedule, self.folder, settings.ema, self.weights.made_with(part))
+
+    @cached_property
+    def stream(self) -> SceneStream:
+        """The training scenes."""
+        return SceneStream(range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + self.config.scenes), self.device)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return make_tokenizer(caption_words())
+
+    def _vae(self) -> VaeLearner:
+        config = self.config
+        vae = build_vae(config.seed, self.device, **config.autoencoder)
+        return self._vae_learner(vae, STAGES, config.vae.steps, config.seed, NOISE)
+
+    def _refine(self) -> VaeLearner:
+        vae, _, _ = self.finished_vae("vae")
+        steps, seed = self.config.refine.steps, self.config.seed + 1
+        return self._vae_learner(vae.requires_grad_(True).train(), REFINING, steps, seed, REFINING_NOISE)
+
+    def _vae_learner(
+        self, vae: Any, stages: tuple[Stage, ...], steps: int, seed: int, noise: float
+    ) -> VaeLearner:
+        config = self.config
+        stages = shrink_stages(stages, config.vae_scale)
+        if self.device.type == "cuda":
+            for module in vae.modules():
+                if isinstance(module, torch.nn.Conv3d):
+                    weight = module.weight
+                    weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+        clips = VaeClips(self.stream, seed, config.vae_clips, config.vae_epoch, config.vae_scale)
+        return VaeLearner(vae, clips, steps, seed, stages, noise)
+
+    def _inpainter(self) -> InpainterLearner:
+        config = self.config
+        vae, mean, deviation = self.finished_vae()
+        source = InpainterClips(self.stream, self.tokenizer)
+        plan = PoolPlan(
+            config.inpainter_clips, config.inpainter_masks, config.inpainter_epoch, config.inpainter_batch
+        )
+        inpainter = self.new_inpainter()
+        if self.device.type == "cuda":
+            inpainter.transformer.compile_repeated_blocks(dynamic=False)
+        buckets = shrink_buckets(BUCKETS, config.inpainter_scale)
+        return InpainterLearner(inpainter, vae, source, (mean, deviation), config.seed, plan, buckets)
+
+    def new_inpainter(self) -> Inpainter:
+        """Transformer and text encoder at their start values."""
+        config = self.config
+        transformer = build_transformer(config.seed, self.device, **config.transformer)
+        encoder = build_text_encoder(
+            len(self.tokenizer), config.seed, self.device, d_model=transformer.config.text_dim
+        )
+        return Inpainter(transformer, encoder)
+
+    def _depth(self) -> DepthLearner:
+        frames = DepthFrames(self.stream, self.config.seed)
+        model = self.new_depth_model()
+        return DepthLearner(model, frames, self.config.seed, self.config.depth_batch)
+
+    def new_depth_model(self) -> Any:
+        """The depth model at its start values."""
+        return build_depth_model(self.config.seed, self.device, **self.config.depth_model)
+
+    def _keep(self, part: str, trainer: Trainer) -> None:
+        """Write a finished part's averaged weights, half as long; with the autoencoder, its statistics."""
+        weights = {
+            name: p.detach().to(torch.float16).contiguous().cpu()
+            for name, p in trainer.learner.module.state_dict().items()
+        }
+        if part in ("vae", "refine"):
+            vae = trainer.learner.module
+            count, side = min(24, self.config.vae_clips), self.config.side
+            videos = [
+                channels_first(self.stream.draw(31 * n + 5, count, 17, side, side))
+                for n in range(8 if self.device.type == "cuda" else 1)
+            ]
+            weights["statistics.mean"], weights["statistics.deviation"] = (
+                value.cpu() for value in latent_statistics(vae, videos)
+            )
+        self.weights.write(part, weights)
+
+    def finished_vae(self, part: str = "refine") -> tuple[Any, Tensor, Tensor]:
+        """The trained autoencoder, and its latents' mean and deviation [16]."""
+        weights = self.weights.read(part)
+        mean, deviation = (weights.pop(f"statistics.{x}").to(self.device) for x in ("mean", "deviation"))
+        vae = build_vae(self.config.seed, self.device, **self.config.autoencoder)
+        vae.load_state_dict(weights)
+        return vae.requires_grad_(False).eval(), mean, deviation
+
+    def finished_inpainter(self) -> Inpainter:
+        """The trained transformer and text encoder."""
+        inpainter = self.new_inpainter()
+        inpainter.load_state_dict(self.weights.read("inpainter"))
+        return inpainter.requires_grad_(False).eval()
+
+    def finished_depth(self) -> Any:
+        """The trained depth model."""
+        model = self.new_depth_model()
+        model.load_state_dict(self.weights.read("depth"))
+        return model.requires_grad_(False).eval()

@@ -1,0 +1,100 @@
+"""Explore: how well a base, or an adapter of it, recaptures a clip at one angle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recapture.conf.tune import ExploreConfig
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.readers.scan import open_clip
+from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.models.metrics.image import psnr
+from recapture.models.tuning.cycle import RoundTrip
+from recapture.models.tuning.pairs import Move, check_source, source_pairs
+from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
+from recapture.tasks.clip.sheets import spread
+from recapture.tasks.clip.working_size import content_known
+from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.tune.recapturer import Recapture, Recapturer
+from recapture.tasks.tune.source import draw_seed, read_window
+
+PICTURES = "pictures.npz"
+
+
+@dataclass
+class ExploreStage:
+    """Return PSNRs in dB of a clip's first window under a yaw of item.params["angle"] degrees.
+
+    cycle_psnr: recaptured, filmed again from the source's cameras, against the source where it is visible.
+    hole_psnr: degraded by double reprojection and filled, against the source in the holes; the move is none
+    that was trained on. truth_hole_psnr: recaptured, against what the new cameras really see, in the holes;
+    only where the dataset knows that. One without pixels to compare is left out.
+
+    Writes pictures.npz: uint8 [n,h,w,3] of source, render, filled, degraded, restored and, if known, truth.
+    """
+
+    config: ExploreConfig
+    recapture: Recapture
+    window: int
+    seed: int = 0
+    resources: Resources = Resources()
+    name: str = "explore"
+    version: str = "1"
+
+    def setup(self) -> None:
+        self._device = stage_device(self.resources.gpus)
+        self._recapturer = Recapturer(self.recapture, self._device)
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        clip = Clip(**item.params["clip"])
+        self._recapturer.use(inputs.get("tune"))
+        frames = min(self.window, inputs["ingest"].meta["frames"])
+        source = read_window(inputs, 0, frames, self._device)
+        check_source(source, clip.id, self.window)
+        move = Move(item.params["angle"], 0.0, 0.0)
+        pivot_depth = inputs["depth"].meta["pivot_depth"]
+        seed = draw_seed(self.seed, "explore")
+
+        trip = self._recapturer.round_trip(source, pivot_depth, move, caption=clip.caption, seed=seed)
+        pair = next(source_pairs(source, pivot_depth, [move]))
+        restored = self._recapturer.inpaint(pair.degraded, pair.visible, caption=clip.caption, seed=seed)
+        truth = self._truth(clip, inputs["ingest"], trip)
+
+        height, width = inputs["ingest"].meta["content"]
+        content = torch.from_numpy(content_known(inputs["ingest"])).to(self._device)
+        shown = spread(frames, 4)[1:]
+        pictures = {
+            "source": source.video,
+            "render": trip.view.video,
+            "filled": trip.video,
+            "degraded": pair.degraded,
+            "restored": restored,
+        }
+        scores = {
+            "cycle_psnr": trip.quality,
+            "hole_psnr": psnr(restored, source.video, ~pair.visible & content),
+        }
+        if truth is not None:
+            pictures["truth"] = truth
+            hole = ~trip.view.visible[:, :height, :width]
+            scores["truth_hole_psnr"] = psnr(trip.video[..., :height, :width], truth, hole)
+        output.write_npz(
+            PICTURES,
+            **{name: to_frames(video[shown, :, :height, :width]) for name, video in pictures.items()},
+        )
+        output.meta.update(angle=item.params["angle"], frames=shown.tolist())
+        return {name: score for name, score in scores.items() if math.isfinite(score)}
+
+    def _truth(self, clip: Clip, ingest: Artifact, trip: RoundTrip) -> Tensor | None:
+        """What the cameras of the move really see [T,3,h,w], cut to the content."""
+        height, width = ingest.meta["content"]
+        frames = np.arange(len(trip.video)) + ingest.meta["first_frame"]
+        cameras = trip.view.intrinsics.cpu().numpy(), trip.view.world_to_camera.cpu().numpy()
+        truth = open_clip(clip).truth(*cameras, frames, height, width)
+        return None if truth is None else to_video(truth["video"], self._device)

@@ -1,0 +1,172 @@
+"""One training by processes on several nodes: a gang in the bundles that the stage's worker has reserved.
+
+Not Ray Train: it needs a package more, and has checkpoints and retries of its own beside the pool's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from recapture.conf.errors import UserError
+from recapture.conf.section import EMBEDDED
+from recapture.conf.tune import TuneConfig
+from recapture.models.tuning.parallel import mean_over_workers
+from recapture.tasks.engine.redact import without_credentials
+from recapture.tasks.engine.retry import RetryPolicy
+from recapture.tasks.engine.stage import Item, Resources, WorkerLost
+from recapture.tasks.engine.worker import set_threads, thread_count
+from recapture.tasks.tune.checkpoint import Checkpoint
+from recapture.tasks.tune.one_node import is_consequence
+from recapture.tasks.tune.train_adapter import Trained
+
+if TYPE_CHECKING:
+    from recapture.tasks.engine.ray_gang import Gang
+    from recapture.tasks.tune.tune_stage import TuneStage
+
+
+SETUPS = 3  # tries at starting the processes of one training
+
+
+def spread(resources: Resources, tune: TuneConfig) -> Resources:
+    """Return a training's resources, in a bundle for each of its processes where it may lie on several nodes.
+
+    Raises UserError for GPUs that they cannot share.
+    """
+    if tune.placement == "node" or tune.workers == 1:
+        return resources
+    if resources.gpus % tune.workers:
+        raise UserError(
+            f"tune.workers is {tune.workers}, but execution.resources.tune.gpus is {resources.gpus:g}; "
+            f"set it to 0, or to a multiple of {tune.workers}"
+        )
+    return replace(resources, bundles=tune.workers)
+
+
+class Ranks:
+    """The processes of a stage's trainings, each with the base loaded."""
+
+    def __init__(self, stage: TuneStage) -> None:
+        self._stage = replace(stage)  # without what a set-up has loaded
+        self._gang: Gang | None = None
+
+    def start(self, tries: int = SETUPS) -> Gang:
+        """Return the processes; where there are none, start them and have each load the base.
+
+        Raises UserError where this is no worker of the Ray executor, or a node does not see what it needs;
+        WorkerLost where they die at every try, TimeoutError.
+        """
+        if self._gang is None or not self._gang.alive:
+            try:
+                self._gang = self._loaded()
+            except WorkerLost:
+                if tries == 1:
+                    raise
+                return self.start(tries - 1)  # Ray takes a while to notice that a node is gone
+        return self._gang
+
+    def _loaded(self) -> Gang:
+        from recapture.tasks.engine.ray_gang import Gang, own_bundles
+
+        if (group := own_bundles()) is None:
+            raise UserError(
+                "tune.placement cluster needs Ray; set execution.executor ray, or tune.placement node"
+            )
+        key = f"seen-{uuid4().hex}"
+        proof = Checkpoint(self._stage.store, self._stage.name, key)
+        try:
+            proof.save(b"", [])
+            gang = Gang(Rank, group, self._stage.resources, self._stage)
+            gang.all("load", key, seconds=RetryPolicy.setup_seconds)
+        finally:
+            proof.forget()
+        return gang
+
+    def train(self, item: Item) -> Trained:
+        """Train an item's adapter; raises what any of them raises, and WorkerLost."""
+        gang = self.start()
+        trained = gang.all("train", item, gang.first("open_meeting"))[0]
+        assert isinstance(trained, Trained)
+        return trained
+
+
+class Rank:
+    """One process of a training, on any node."""
+
+    def __init__(self, stage: TuneStage, number: int) -> None:
+        self._stage, self._number = stage, number
+
+    def load(self, proof: str) -> None:
+        """Load the base; raises UserError where this node lacks a model, or does not see a checkpoint."""
+        from recapture.tasks.engine.ray_gang import node_address
+
+        set_threads(thread_count(Resources(self._stage.resources.cpus / self._stage.resources.bundles)))
+        node = node_address()
+        if Checkpoint(self._stage.store, self._stage.name, proof).load() is None:
+            raise UserError(
+                f"node {node} does not see what another writes to store "
+                f"{without_credentials(self._stage.store)!r}; name one that all nodes share"
+            )
+        for setting, path in local_models(self._stage).items():
+            if not Path(path).exists():
+                raise UserError(
+                    f"node {node} has no {setting} {path!r}; give a whole path that is there on all nodes"
+                )
+        self._stage.load()
+
+    def open_meeting(self) -> tuple[str, int]:
+        """Return host and port where the processes of one training meet, kept open by this one."""
+        from recapture.tasks.engine.ray_gang import node_address
+
+        host, workers = node_address(), self._stage.resources.bundles
+        self._meeting = torch.distributed.TCPStore(host, 0, workers, is_master=True, wait_for_workers=False)
+        return host, self._meeting.port
+
+    def train(self, item: Item, meeting: tuple[str, int]) -> Trained | None:
+        """Train an item's adapter with the others; the first returns it."""
+        workers = self._stage.resources.bundles
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # of the item before
+        with _telling_of_the_lost():
+            store = self._meeting if self._number == 0 else torch.distributed.TCPStore(*meeting, workers)
+            torch.distributed.init_process_group(
+                "nccl" if self._stage.resources.gpus > 0 else "gloo",
+                store=store,
+                rank=self._number,
+                world_size=workers,
+            )
+        trained = self._stage.train(item, (self._number, workers), _reduce)
+        return trained if self._number == 0 else None
+
+
+def local_models(stage: TuneStage) -> dict[str, str]:
+    """Return what a training reads from the disk of its node: setting -> path."""
+    named = {
+        "fill.base": None if stage.fill.base == EMBEDDED else stage.fill.base,
+        "fill.base_parts": stage.fill.base_parts,
+        "tune.start": stage.config.start,
+    }
+    return {setting: path for setting, path in named.items() if path is not None}
+
+
+def _reduce(gradients: Sequence[Tensor]) -> None:
+    with _telling_of_the_lost():
+        mean_over_workers(gradients)
+
+
+@contextmanager
+def _telling_of_the_lost() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_consequence(error):
+            raise
+        raise WorkerLost(f"a process of a training lost the others: {error}") from error

@@ -1,0 +1,75 @@
+"""One training shared by several processes of one machine: each takes its rows of every batch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed
+
+from recapture.models.tuning.parallel import mean_over_workers
+from recapture.tasks.engine.stage import Item
+from recapture.tasks.engine.worker import set_threads, thread_count
+from recapture.tasks.tune.train_adapter import Trained
+
+if TYPE_CHECKING:
+    from recapture.tasks.tune.tune_stage import TuneStage
+
+
+def train_together(stage: TuneStage, item: Item, workers: int) -> Trained:
+    """Train an item's adapter in so many processes, with GPUs one for each, and return what the first made.
+
+    It is what one process would make, up to rounding. Raises what any of them raises; ValueError for fewer
+    GPUs than processes.
+    """
+    gpus = torch.cuda.device_count() if stage.resources.gpus > 0 else workers
+    if gpus < workers:
+        raise ValueError(
+            f"tuning: tune.workers is {workers}, but the stage has {gpus} GPUs; "
+            f"set execution.resources.tune.gpus to {workers}, or fewer workers"
+        )
+    light = replace(stage)  # without what a set-up has loaded
+    with (
+        tempfile.TemporaryDirectory(prefix="recapture-") as folder,
+        ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        shares = [pool.submit(_share, light, item, rank, workers, folder) for rank in range(workers)]
+        errors = [error for share in shares if (error := share.exception()) is not None]
+        if errors:
+            raise min(errors, key=is_consequence)
+        return shares[0].result()
+
+
+def _share(stage: TuneStage, item: Item, rank: int, workers: int, folder: str) -> Trained:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    set_threads(max(1, thread_count(stage.resources) // workers))
+    on_gpu = stage.resources.gpus > 0
+    if on_gpu:
+        torch.cuda.set_device(rank)
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=workers
+    )
+    try:
+        stage.load()
+        return stage.train(item, (rank, workers), mean_over_workers)
+    finally:
+        torch.distributed.destroy_process_group()  # the others, who wait for this one, fail at once
+
+
+def is_consequence(error: BaseException) -> bool:
+    """Return whether it may only say that another process has left."""
+    return type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
+
+
+def _end_with_parent() -> None:
+    """Leave no orphan training on when the worker is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

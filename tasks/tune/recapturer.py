@@ -1,0 +1,75 @@
+"""A clip recaptured by the base under an adapter, as a job would do it, and brought back to its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recapture.conf.schema import DepthConfig, FillConfig
+from recapture.datasets.store.store import Artifact
+from recapture.models.depth.load import DepthModel
+from recapture.models.fill.diffusion import DiffusionFiller
+from recapture.models.fill.propagate import propagate_static
+from recapture.models.fill.view import RenderedView, SourceView
+from recapture.models.tuning.cycle import RoundTrip, round_trip
+from recapture.models.tuning.examples import check_trainable
+from recapture.models.tuning.pairs import Move
+from recapture.models.wan.load import Base
+from recapture.tasks.clip.adapters import Adapters
+from recapture.tasks.jobs.depth import depth_model
+from recapture.tasks.jobs.fill import open_filler
+
+
+@dataclass(frozen=True)
+class Recapture:
+    """How videos are recaptured while tuning."""
+
+    fill: FillConfig  # with the steps of tuning
+    depth: DepthConfig
+    estimate_depth: bool  # of what was filled in; else it takes the depth of the background beside a hole
+    scale: float = 1.0  # of the adapter
+
+
+class Recapturer:
+    """A base on a device, with the adapter that was asked for last."""
+
+    def __init__(self, settings: Recapture, device: torch.device) -> None:
+        filler = open_filler(settings.fill, device)
+        assert isinstance(filler, DiffusionFiller)
+        check_trainable(filler.base)
+        self._filler, self._adapters, self._settings = filler, Adapters(filler.base), settings
+        self._estimator: DepthModel | None = None
+        if settings.estimate_depth:
+            self._estimator = depth_model(settings.depth, device)
+
+    @property
+    def base(self) -> Base:
+        """Return the base."""
+        return self._filler.base
+
+    def use(self, adapter: Artifact | None) -> None:
+        """Work under a training's adapter from now on; None: the base itself."""
+        self._adapters.use_artifact(adapter, self._settings.scale)
+
+    def round_trip(
+        self, source: SourceView, pivot_depth: float, move: Move, *, caption: str, seed: int
+    ) -> RoundTrip:
+        """Recapture a window by a move, and film the result from the source's cameras again."""
+
+        def fill(view: RenderedView) -> Tensor:
+            if self._settings.fill.propagate:
+                view = propagate_static(view, source)
+            return self._filler.fill_both(view, caption=caption, seed=seed).video
+
+        estimate = None if self._estimator is None else self._estimator.estimate
+        kind = "inverse" if self._estimator is None else self._estimator.kind
+        return round_trip(source, pivot_depth, move, fill, predict_depth=estimate, kind=kind)
+
+    def inpaint(self, degraded: Tensor, visible: Tensor, *, caption: str, seed: int) -> Tensor:
+        """Fill the holes of a video [T,3,H,W], visible [T,H,W], without moving the camera."""
+        depth = torch.full(visible.shape, torch.inf, device=visible.device)
+        eye = torch.eye(4, device=visible.device).expand(len(visible), 4, 4)
+        view = RenderedView(degraded, visible, depth, torch.ones_like(depth), eye[:, :3, :3], eye)
+        return self._filler.fill_both(view, caption=caption, seed=seed).video

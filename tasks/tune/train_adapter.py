@@ -1,0 +1,117 @@
+"""One training of an adapter from start or checkpoint to end: what it logs, saves and leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from recapture.conf.tune import TrainingConfig
+from recapture.models.pretraining.trainer import Diverged
+from recapture.models.tuning.objective import Objective
+from recapture.models.tuning.parallel import Reduce
+from recapture.models.tuning.step import Settings
+from recapture.models.tuning.trainer import LoraTrainer
+from recapture.models.wan.load import Base
+from recapture.models.wan.lora import pack_adapter
+from recapture.tasks.tune.checkpoint import Checkpoint, Point, curve_until
+from recapture.tasks.tune.encoded_pairs import EncodedPair, held_out_examples, training_examples
+
+LAST_GOOD = "last_good.safetensors"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training."""
+
+    adapter: bytes  # safetensors
+    curve: list[Point]
+    steps: int
+    stopped_early: bool
+    seconds_per_step: float
+
+
+def settings_of(config: TrainingConfig, steps: int, seed: int, packed_share: float = 0.0) -> Settings:
+    """Return a configuration as the trainer's settings."""
+    return Settings(
+        steps=steps,
+        batch=config.batch,
+        rate=config.rate,
+        weight_decay=config.weight_decay,
+        warm_up=config.warm_up,
+        clip=config.clip,
+        ema=config.ema,
+        seed=seed,
+        objective=Objective(config.sigma, config.shift, config.hole_weight, config.caption_dropout),
+        micro_batch=config.micro_batch,
+        gradient_checkpointing=config.gradient_checkpointing,
+        log_every=config.log_every,
+        validate_every=config.validate_every,
+        patience=config.patience,
+        packed_share=packed_share,
+    )
+
+
+def train_adapter(
+    base: Base,  # carries the adapter to train
+    pairs: Sequence[EncodedPair],
+    settings: Settings,
+    *,
+    empty_text: Tensor,  # [L, text_dim]
+    source_share: float,
+    checkpoint: Checkpoint,
+    checkpoint_seconds: float,
+    notes: Mapping[str, str],
+    on_point: Callable[[int, Mapping[str, float]], None],
+    worker: tuple[int, int] = (0, 1),
+    reduce: Reduce | None = None,
+) -> Trained:
+    """Train to the end or an early stop; on_point is given every point of the curve, also those resumed.
+
+    Of several workers the first alone saves. Raises Diverged where the loss is no number; the adapter of the
+    last good step then lies beside the checkpoint.
+    """
+    trainer = LoraTrainer(
+        base,
+        training_examples(pairs, source_share),
+        settings,
+        empty_text=empty_text,
+        held_out=held_out_examples(pairs),
+        worker=worker,
+        reduce=reduce,
+    )
+    first = worker[0] == 0
+    curve: list[Point] = []
+    if (saved := checkpoint.load()) is not None:
+        trainer.restore(saved[0])
+        curve = curve_until(saved[1], trainer.step)
+        for point in curve:
+            on_point(*point)
+
+    def log(step: int, values: Mapping[str, float]) -> None:
+        curve.append((step, dict(values)))
+        on_point(step, values)
+
+    resumed_at = trainer.step
+    started = last_saved = time.monotonic()
+    try:
+        while not trainer.run(log, stop_at=trainer.step + 1):
+            if first and time.monotonic() - last_saved >= checkpoint_seconds:
+                checkpoint.save(trainer.state(), curve)
+                last_saved = time.monotonic()
+    except Diverged as error:
+        if not first:
+            raise
+        kept = checkpoint.put(
+            LAST_GOOD, pack_adapter(base.transformer, weights=trainer.weights(), notes=notes)
+        )
+        raise Diverged(f"{error}; it lies at {kept}") from None
+    return Trained(
+        pack_adapter(base.transformer, weights=trainer.weights(), notes=notes),
+        curve,
+        trainer.step,
+        trainer.stopped_early,
+        (time.monotonic() - started) / max(1, trainer.step - resumed_at),
+    )

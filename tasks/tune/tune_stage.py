@@ -1,0 +1,147 @@
+"""Tune: one adapter, trained on the pairs of one clip or of all, resumed where it was interrupted."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from recapture.conf.schema import FillConfig
+from recapture.conf.tune import TuneConfig
+from recapture.datasets.store.store import Artifact, ArtifactStore, ArtifactWriter
+from recapture.models.tuning.examples import check_trainable
+from recapture.models.tuning.parallel import Reduce
+from recapture.models.wan.lora import FILE_NAME, add_lora, load_adapter, remove_lora
+from recapture.models.wan.text import encode_text
+from recapture.tasks.clip.adapters import local_adapter
+from recapture.tasks.clip.frames_to_video import stage_device
+from recapture.tasks.engine.mlflow_link import Tracker, resume_run
+from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.jobs.fill import open_base
+from recapture.tasks.tune.checkpoint import Checkpoint, Point
+from recapture.tasks.tune.encoded_pairs import FILE, EncodedPair, unpack_pairs
+from recapture.tasks.tune.many_nodes import Ranks
+from recapture.tasks.tune.one_node import train_together
+from recapture.tasks.tune.source import draw_seed
+from recapture.tasks.tune.train_adapter import Trained, settings_of, train_adapter
+
+
+@dataclass(frozen=True)
+class Live:
+    """The MLflow run that a training logs to while it goes; never part of a key."""
+
+    uri: str | None = None
+    run_id: str | None = None
+
+    def open(self) -> Tracker:
+        """Return the run."""
+        return resume_run(self.uri, self.run_id)
+
+
+@dataclass
+class TuneStage:
+    """Write an adapter as pytorch_lora_weights.safetensors, and curve.json.
+
+    item.params: pairs, a list of {key, judges} of the pairs artifacts to learn from (only those that judge
+    give their held-out pairs); steps; label, which its metrics begin with. An adapter among its inputs is
+    gone on from, else tune.start, else a new one.
+    """
+
+    config: TuneConfig
+    fill: FillConfig
+    store: str  # URL: pairs are opened from it, checkpoints written to it
+    seed: int = 0
+    live: Live = Live()
+    resources: Resources = Resources()
+    name: str = "tune"
+    version: str = "1"
+    packed_share: float = 0.0  # of the steps that show frames from another camera
+
+    def setup(self) -> None:
+        if self.resources.bundles > 1:
+            self._ranks = Ranks(self)
+            self._ranks.start()
+        elif self.config.workers == 1:
+            self.load()
+
+    def load(self) -> None:
+        """Load the base, in the process that trains it."""
+        budget = self.config.training.activation_budget
+        base = open_base(self.fill, stage_device(self.resources.gpus), activation_budget=budget)
+        check_trainable(base)
+        self._empty_text = encode_text(base, "", None).prompt[0]
+        self._base = replace(base, text_encoder=None, tokenizer=None)  # the pairs bring their captions
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        workers = self.config.workers
+        if self.resources.bundles > 1:
+            trained = self._ranks.train(item)
+        else:
+            trained = self.train(item) if workers == 1 else train_together(self, item, workers)
+        output.write_bytes(FILE_NAME, trained.adapter)
+        output.write_json("curve.json", trained.curve)
+        output.meta.update(steps=trained.steps, stopped_early=trained.stopped_early)
+        return {
+            "steps": float(trained.steps),
+            "seconds_per_step": trained.seconds_per_step,
+            "memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            **last_values(trained.curve),
+        }
+
+    def train(self, item: Item, worker: tuple[int, int] = (0, 1), reduce: Reduce | None = None) -> Trained:
+        """Train an item's adapter as one of some workers, and leave the base as it was."""
+        tracker, label = self.live.open(), item.params["label"]
+
+        def on_point(step: int, values: Mapping[str, float]) -> None:
+            if worker[0] == 0:
+                tracker.metrics({label + name: value for name, value in values.items()}, step)
+
+        seed, store = draw_seed(self.seed, "tune", item.key), ArtifactStore(self.store)
+        try:
+            self._put_adapter(item, store, seed)
+            return train_adapter(
+                self._base,
+                read_pairs(store, item.params["pairs"]),
+                settings_of(self.config.training, item.params["steps"], seed, self.packed_share),
+                empty_text=self._empty_text,
+                source_share=self.config.cycle.source_share,
+                checkpoint=Checkpoint(self.store, self.name, item.key),
+                checkpoint_seconds=self.config.checkpoint_seconds,
+                notes={"made_by": f"recapture train, {item.name}"},
+                on_point=on_point,
+                worker=worker,
+                reduce=reduce,
+            )
+        finally:
+            remove_lora(self._base.transformer)
+
+    def _put_adapter(self, item: Item, store: ArtifactStore, seed: int) -> None:
+        transformer, training = self._base.transformer, self.config.training
+        if "tune" in item.inputs:
+            with local_adapter(store.open("tune", item.inputs["tune"])) as file:
+                load_adapter(transformer, file)
+        elif self.config.start is not None:
+            load_adapter(transformer, self.config.start)
+        else:
+            add_lora(
+                transformer,
+                rank=training.rank,
+                alpha=training.alpha,
+                first_block=training.first_block,
+                seed=seed,
+            )
+
+
+def read_pairs(store: ArtifactStore, wanted: Sequence[Mapping[str, object]]) -> list[EncodedPair]:
+    """Read the pairs of several artifacts, in order; those that do not judge without their held-out pairs."""
+    return [
+        pair
+        for one in wanted
+        for pair in unpack_pairs(store.open("pairs", str(one["key"])).read_bytes(FILE))
+        if one["judges"] or not pair.held_out
+    ]
+
+
+def last_values(curve: Sequence[Point]) -> dict[str, float]:
+    """Return the last value of every quantity of a curve."""
+    return {name: value for _, values in curve for name, value in values.items()}

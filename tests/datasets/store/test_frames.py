@@ -1,0 +1,144 @@
+"""Frames come back as they were given, whatever the chunks, and no more than a chunk is held."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recapture.datasets.store.store import ArtifactError, ArtifactStore
+
+KEY = "ab" * 16
+
+
+def arrays(frames, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "video": rng.integers(0, 256, (frames, 4, 5, 3), dtype=np.uint8),
+        "depth": rng.random((frames, 4, 5)).astype(np.float32),
+        "time": np.arange(frames, dtype=np.float64),
+    }
+
+
+def write(store, given, cuts, chunk, key=KEY):
+    with store.create("ingest", key) as output, output.frames(chunk) as writer:
+        for start, stop in zip([0, *cuts], [*cuts, len(given["time"])]):
+            writer.append(**{name: array[start:stop] for name, array in given.items()})
+    return store.open("ingest", key)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_stretch_is_the_slice_of_what_was_given(tmp_path, data):
+    frames = data.draw(st.integers(1, 23))
+    chunk = data.draw(st.integers(1, 25))
+    cuts = sorted(data.draw(st.lists(st.integers(0, frames), max_size=5)))
+    whole = arrays(frames)
+    reader = write(ArtifactStore(str(tmp_path)), whole, cuts, chunk).frames()
+    assert reader.frames == frames
+    for _ in range(3):
+        start = data.draw(st.integers(0, frames - 1))
+        stop = data.draw(st.integers(start + 1, frames))
+        read = reader.read(start, stop)
+        assert read.keys() == whole.keys()
+        for name, array in read.items():
+            np.testing.assert_array_equal(array, whole[name][start:stop])
+            assert array.dtype == whole[name].dtype
+
+
+def test_the_files_do_not_depend_on_how_frames_were_handed_over(tmp_path):
+    whole = arrays(11)
+    one = write(ArtifactStore(str(tmp_path / "one")), whole, [], 4)
+    other = write(ArtifactStore(str(tmp_path / "other")), whole, [1, 2, 7, 7, 10], 4)
+    assert one.names() == ["frames-00000.npz", "frames-00001.npz", "frames-00002.npz", "frames.json"]
+    assert {n: one.read_bytes(n) for n in one.names()} == {n: other.read_bytes(n) for n in other.names()}
+
+
+def test_only_the_arrays_asked_for_come_back(tmp_path):
+    reader = write(ArtifactStore(str(tmp_path)), arrays(5), [], 2).frames()
+    assert reader.read(1, 4, ["depth"]).keys() == {"depth"}
+
+
+def test_going_forward_reads_each_file_once(tmp_path, monkeypatch):
+    artifact = write(ArtifactStore(str(tmp_path)), arrays(10), [], 4)
+    opened = []
+    read_bytes = artifact.read_bytes
+    monkeypatch.setattr(artifact, "read_bytes", lambda name: opened.append(name) or read_bytes(name))
+    reader = artifact.frames()
+    for start in range(9):
+        reader.read(start, start + 2)
+    assert opened == ["frames.json", "frames-00000.npz", "frames-00001.npz", "frames-00002.npz"]
+
+
+def test_the_writer_holds_less_than_a_chunk_between_calls(tmp_path):
+    with ArtifactStore(str(tmp_path)).create("ingest", KEY) as output, output.frames(4) as writer:
+        for frame in range(30):
+            writer.append(video=np.full((1, 2, 2, 3), frame, dtype=np.uint8))
+            assert sum(len(array) for array in writer._pending.values()) < 4
+            assert len(output._files) == (frame + 1) // 4
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (0, 0), (2, 2), (3, 2), (0, 6), (5, 6)])
+def test_frames_that_are_not_there_are_refused(tmp_path, start, stop):
+    reader = write(ArtifactStore(str(tmp_path)), arrays(5), [], 2).frames()
+    with pytest.raises(ValueError, match=rf"frames {start}\.\.\.{stop - 1} of artifact {KEY} .*it has 5"):
+        reader.read(start, stop)
+
+
+def test_arrays_of_one_call_have_one_length(tmp_path):
+    store = ArtifactStore(str(tmp_path))
+    with (
+        pytest.raises(ValueError, match=r"differ in length: \{'a': 2, 'b': 3\}"),
+        store.create("ingest", KEY) as output,
+        output.frames() as writer,
+    ):
+        writer.append(a=np.zeros(2), b=np.zeros(3))
+    assert not store.exists("ingest", KEY)
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_every_call_brings_the_same_arrays(tmp_path, first):
+    # `first` frames in chunks of two: with and without frames that wait for the rest of their chunk.
+    with (
+        pytest.raises(ValueError, match=r"expected arrays \['a'\], got \['a', 'b'\]"),
+        ArtifactStore(str(tmp_path)).create("ingest", KEY) as output,
+        output.frames(2) as writer,
+    ):
+        writer.append(a=np.zeros(first))
+        writer.append(a=np.zeros(1), b=np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    "other", [np.zeros((1, 3), np.uint8), np.zeros((1, 2), np.float32)], ids=["size", "type"]
+)
+def test_every_call_brings_frames_of_one_kind(tmp_path, other):
+    # A silent change of type would give the bytes another meaning from one chunk to the next.
+    with (
+        pytest.raises(ValueError, match="'a'"),
+        ArtifactStore(str(tmp_path)).create("ingest", KEY) as output,
+        output.frames(2) as writer,
+    ):
+        writer.append(a=np.zeros((2, 2), np.uint8))
+        writer.append(a=other)
+
+
+def test_no_frames_are_an_empty_video(tmp_path):
+    with ArtifactStore(str(tmp_path)).create("ingest", KEY) as output, output.frames() as writer:
+        writer.append(a=np.zeros((0, 2)))
+    assert ArtifactStore(str(tmp_path)).open("ingest", KEY).frames().frames == 0
+
+
+def test_an_artifact_without_frames_says_so(tmp_path):
+    store = ArtifactStore(str(tmp_path))
+    with store.create("measure", KEY) as output:
+        output.write_json("metrics.json", {})
+    with pytest.raises(ArtifactError, match=r"stage 'measure' has no file 'frames.json'"):
+        store.open("measure", KEY).frames()
+
+
+def test_an_error_while_writing_frames_leaves_nothing(tmp_path):
+    store = ArtifactStore(str(tmp_path))
+    with pytest.raises(RuntimeError), store.create("ingest", KEY) as output, output.frames(2) as writer:
+        writer.append(a=np.zeros(5))
+        raise RuntimeError
+    assert not store.exists("ingest", KEY)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

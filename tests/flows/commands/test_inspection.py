@@ -1,0 +1,170 @@
+"""plan, status, quarantine and doctor say what is so."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from recapture.conf.errors import UserError
+from recapture.datasets.store.manifest import read_manifest
+from recapture.flows.commands.doctor import examine, run_checks
+from recapture.flows.commands.plan import duration, forecast, print_plan
+from recapture.flows.commands.quarantine import drop_quarantined, print_quarantine, retry_quarantined
+from recapture.flows.commands.status import print_status
+from recapture.flows.recapture import recapture
+from recapture.tasks.jobs.job import plan_job, recapture_stages
+
+pytestmark = pytest.mark.integration
+ONE_FAILS = (
+    "--trajectories",
+    "[{preset: static, name: ok}, {preset: dolly_in, distance: 1.5, name: through}]",
+)
+
+
+def forecasts(config):
+    return {row.stage: row for row in forecast(plan_job(config, recapture_stages(config)))}
+
+
+def printed(capsys, show, *arguments):
+    capsys.readouterr()
+    show(*arguments, as_json=True)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_plan_tells_new_from_reused_and_takes_times_from_past_items(job, capsys):
+    before = forecasts(job())
+    assert {row.new for row in before.values()} == {1}
+    assert {row.work_seconds for row in before.values()} == {None}
+    recapture(job())
+
+    after = printed(capsys, print_plan, job())
+    assert [(row["new"], row["reused"]) for row in after["stages"]] == [(0, 1)] * 6
+    assert {row["seconds"] for row in after["stages"]} == {0.0}
+
+    changed = forecasts(job("--fill.window", "17"))
+    assert {stage: (row.new, row.reused) for stage, row in changed.items()} == {
+        **dict.fromkeys(("ingest", "depth", "render"), (0, 1)),
+        **dict.fromkeys(("fill", "measure", "deliver"), (1, 0)),
+    }
+    (row,) = read_manifest(job().store, "small", "fill").values()
+    assert changed["fill"].work_seconds == pytest.approx(row["seconds"])
+
+
+def test_quarantine_goes_from_failure_through_retry_and_drop(job, capsys):
+    config = job(*ONE_FAILS)
+    assert recapture(config).delivered == 1
+    (entry,) = printed(capsys, print_quarantine, config)
+    assert (entry["stage"], entry["state"]) == ("render", "quarantined")
+    assert entry["item"].endswith("@through") and "stay below 1" in entry["error"] and entry["way_out"]
+    planned = forecasts(config)
+    assert (planned["render"].quarantined, planned["render"].new) == (1, 0)
+    assert [planned[stage].blocked for stage in ("fill", "measure", "deliver")] == [1, 1, 1]
+
+    with pytest.raises(UserError, match="nothing in quarantine is called 'nobody'"):
+        retry_quarantined(config, "nobody", False)
+    with pytest.raises(UserError, match="--all"):
+        retry_quarantined(config, None, False)
+
+    retry_quarantined(config, "*@through", False)
+    assert printed(capsys, print_quarantine, config) == []
+    assert forecasts(config)["render"].new == 1
+    assert recapture(config).failure_share == 0.5
+
+    drop_quarantined(config, None, True)
+    assert forecasts(config)["render"].dropped == 1
+    assert recapture(config).wanted == 1
+    retry_quarantined(config, None, True)  # all that is quarantined, which a dropped item is not
+    (entry,) = printed(capsys, print_quarantine, config)
+    assert entry["state"] == "dropped"
+    retry_quarantined(config, entry["key"][:8], False)
+    assert printed(capsys, print_quarantine, config) == []
+
+
+def test_status_knows_how_jobs_ended_and_where_their_results_are(job, capsys):
+    config = job("--tracking.enabled", "true")
+    assert printed(capsys, print_status, config)["jobs"] == []
+    recapture(config)
+    recapture(config)
+    status = printed(capsys, print_status, config)
+    second, first = status["jobs"]
+    for past in (first, second):
+        assert (past["state"], past["delivered"], past["wanted"]) == ("finished", 1, 1)
+    assert first["stages"]["fill"] == {"ok": 1} and second["stages"] == {}
+    assert status["measurements"]["classical"]["psnr"] > 0
+    assert len(os.listdir(status["videos"])) == 1  # noqa: PTH208
+    assert sorted(os.listdir(status["tables"])) == sorted(first["stages"])  # noqa: PTH208
+
+    without = printed(capsys, print_status, job())
+    assert [past["state"] for past in without["jobs"]] == ["unknown"]
+
+
+def test_status_without_its_mlflow_server_still_answers(job, capsys):
+    recapture(job())
+    capsys.readouterr()
+    print_status(job("--tracking.enabled", "true", "--tracking.uri", "http://127.0.0.1:9"), as_json=True)
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)["jobs"]) == 1
+    assert "MLflow at http://127.0.0.1:9 is away" in err
+
+
+def test_doctor_finds_nothing_wrong_with_a_job_that_runs(job, capsys):
+    assert run_checks(job(), as_json=True) == 0
+    found = {finding["check"] for finding in json.loads(capsys.readouterr().out)}
+    assert {"python", "torch", "video", "dataset", "store", "disk", "prefect", "mlflow", "ray"} <= found
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        ("dataset", ["--dataset.uri", "/no/such/folder"]),
+        ("store", ["--store", "/proc/nowhere"]),
+        ("models", ["--depth.model", "/no/model"]),
+        ("ray", ["--execution.executor", "ray", "--execution.ray_address", "127.0.0.1:9"]),
+        ("ray", ["--execution.executor", "ray", "--execution.resources", "{fill: {gpus: 99}}"]),
+    ],
+)
+def test_doctor_fails_what_would_fail_and_says_the_way_out(job, check, words):
+    failed = [finding for finding in examine(job(*words)) if finding.status == "fail"]
+    assert [finding.check for finding in failed] == [check]
+    assert all(finding.way_out for finding in failed)
+
+
+def test_doctor_warns_of_an_mlflow_server_that_is_away(job):
+    away = job("--tracking.enabled", "true", "--tracking.uri", "http://127.0.0.1:9")
+    (finding,) = (finding for finding in examine(away) if finding.check == "mlflow")
+    assert finding.status == "warn" and "mlflow server" in finding.way_out
+
+
+def test_doctor_reports_settings_that_cannot_be_used_and_goes_on():
+    done = subprocess.run(
+        [sys.executable, "-m", "recapture.flows.cli", "doctor", "--json", "--fill.window", "18"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert findings["configuration"]["status"] == "fail" and "4n+1" in findings["configuration"]["message"]
+    assert findings["video"]["status"] == "ok"
+
+
+def test_a_pattern_may_stand_before_or_after_settings(tmp_path):
+    settings = ["--store", str(tmp_path / "artifacts"), "--dataset.name=small"]
+    for words in (["a*", *settings], [*settings, "a*"], [settings[0], settings[1], "a*", settings[2]]):
+        done = subprocess.run(
+            [sys.executable, "-m", "recapture.flows.cli", "quarantine", "retry", *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "nothing in quarantine is called 'a*'" in done.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (720, "12 min"), (12600, "3.5 h")])
+def test_durations_are_for_people(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,63 @@
+"""A small whole job, stage after stage in one process, without Prefect and MLflow: it takes seconds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from uuid import uuid4
+
+from recapture.conf.load import load_config
+from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.executor import InlineExecutor
+from recapture.tasks.engine.retry import retry_policy
+from recapture.tasks.engine.run_stage import run_stage
+from recapture.tasks.jobs.job import plan_job, recapture_stages
+
+SCENES = "scenes://?count={count}&seed=3&frames=5&height=32&width=48"
+
+
+def configure(root, *words, count=2):
+    """Settings of a job over a few procedural clips, everything of it below `root`; words are settings."""
+    return load_config(
+        arguments=[
+            *("--dataset.name", "small", "--dataset.uri", SCENES.format(count=count)),
+            *("--store", f"{root}/artifacts", "--outputs", f"{root}/outputs", "--state", f"{root}/state"),
+            *("--execution.executor", "inline", "--tracking.enabled", "false", "--fill.method", "classical"),
+            *("--depth.source", "given", "--trajectories", "[{preset: orbit_right, angle_degrees: 10}]"),
+            *words,
+        ]
+    )
+
+
+def run_bare(config, stages=None):
+    """Run all stages, by default those of a recapture job, in this process; return stage -> its outcomes."""
+    job = plan_job(config, stages or recapture_stages(config))
+    store, run_id = ArtifactStore(config.store), uuid4().hex
+    with InlineExecutor(config.store) as executor:
+        return {
+            plan.stage.name: run_stage(
+                plan.stage,
+                plan.items,
+                store,
+                executor,
+                dataset=config.dataset.name,
+                run_id=run_id[:12],
+                policy=retry_policy(config.execution),
+            )
+            for plan in job.stages
+        }
+
+
+def counts(outcomes):
+    """Return stage -> status -> how many."""
+    return {stage: dict(Counter(outcome.status for outcome in made)) for stage, made in outcomes.items()}
+
+
+def artifacts(root):
+    """Return path -> bytes of every file of an artifact below a local store; left-overs have dots."""
+    files = sorted(Path(root, "artifacts/objects").rglob("*"))
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in files
+        if path.is_file() and not path.name.startswith(".")
+    }

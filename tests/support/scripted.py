@@ -1,0 +1,155 @@
+"""A stage that does to each item what the item's script says, and counts what it did in files."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from recapture.conf.errors import UserError
+from recapture.datasets.store.keys import content_key
+from recapture.datasets.store.storage import StoreBusy, StoreFailed
+from recapture.tasks.engine.stage import Item, Resources, TransientError
+
+
+class ScriptConfig(BaseModel):
+    setup: str = "works"
+
+
+class TwoArguments(Exception):
+    """An exception that cannot be unpickled by its arguments, as many libraries have."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"one {one}, two {two}")
+
+
+@dataclass
+class Scripted:
+    """Writes x.json for items whose script is 'ok'."""
+
+    log: str
+    config: ScriptConfig = field(default_factory=ScriptConfig)
+    resources: Resources = Resources()
+    name: str = "scripted"
+    version: str = "1"
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def setup(self) -> None:
+        count(self.log, "setup")
+        self.state["ready"] = True
+        match self.config.setup:
+            case "user error":
+                raise UserError("no model in 'weights/none'; set depth.model")
+            case "error":
+                raise KeyError("patch_size")
+            case "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hangs":
+                time.sleep(600)
+            case "exits":
+                sys.exit(3)
+            case "hangs once" if first(self.log, "hung"):
+                time.sleep(600)
+
+    def run(self, item: Item, inputs: Mapping[str, Any], output: Any) -> dict[str, float]:
+        assert self.state["ready"]
+        tries = count(self.log, f"run {item.name}")
+        script = item.params.get("script", "ok")
+        output.write_json("half.json", {})
+        if self.state.get("gpu lost"):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if script == "fail":
+            raise ValueError("depth has 3 non-finite frames (12, 13, 14); drop the clip")
+        if script == "odd":
+            raise TwoArguments(1, 2)
+        if script == "silent":
+            raise AssertionError
+        if script == "throttled" or (script == "flaky" and tries < 3):
+            raise TransientError(f"slow down (try {tries})")
+        if script == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if script == "exit":
+            os._exit(3)
+        if script == "kill once" and tries == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if script == "hang" or (script == "hang once" and tries == 1):
+            time.sleep(600)
+        if script == "disk full":
+            raise StoreFailed("/store cannot be written: No space left on device; free space")
+        if script == "throttled store":
+            raise StoreBusy(f"s3://b cannot be written: slow down (try {tries}); run the job again")
+        if script == "cuda" or (script == "cuda once" and tries == 1):
+            self.state["gpu lost"] = True
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors ...")
+        if script == "memory" or (script == "memory once" and tries == 1):
+            allocate_beyond_the_limit()
+        if script == "cpu limit":
+            resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
+            while True:
+                pass
+        if script == "slow":
+            time.sleep(3)
+        if script == "threads":
+            import cv2
+            import torch
+
+            output.write_json("threads.json", [torch.get_num_threads(), cv2.getNumThreads()])
+        if script == "parent":
+            output.write_json("parent.json", inputs["before"].read_json("x.json"))
+        output.write_json("x.json", {"item": item.name})
+        output.write_json("pid.json", os.getpid())
+        return {"score": float(len(item.name))}
+
+
+def allocate_beyond_the_limit() -> None:
+    """Ask for more memory than this process may have."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 2**26, before[1]))
+    try:
+        bytearray(2**30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def count(log: str, event: str) -> int:
+    """Note an event, from any process, and return how often it has happened."""
+    folder = Path(log)
+    folder.mkdir(parents=True, exist_ok=True)
+    number = counted(log, event) + 1
+    (folder / f"{event.replace('/', '_')}.{number}.{os.getpid()}.{time.monotonic_ns()}").touch()
+    return number
+
+
+def first(log: str, event: str) -> bool:
+    """Return whether nobody else has come first, were they at it at the same moment."""
+    try:
+        (Path(log) / event).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def counted(log: str, event: str) -> int:
+    return len(list(Path(log).glob(f"{event.replace('/', '_')}.*")))
+
+
+def items(*scripts: str, stage: str = "scripted") -> list[Item]:
+    """One item a script, called clip/0, clip/1, ..."""
+    return [
+        Item(
+            f"clip/{number}",
+            f"clip/{number}",
+            content_key(stage, "1", {}, {}, {"number": number}),
+            params={"script": script},
+        )
+        for number, script in enumerate(scripts)
+    ]

@@ -1,0 +1,74 @@
+"""Small trainings on made-up examples, and what came of them."""
+
+import torch
+from safetensors.torch import load
+
+from recapture.conf.schema import FillConfig
+from recapture.conf.tune import TrainingConfig, TuneConfig
+from recapture.datasets.store.store import ArtifactStore
+from recapture.models.tuning.examples import Example
+from recapture.models.wan.lora import FILE_NAME
+from recapture.tasks.engine.executor import InlineExecutor
+from recapture.tasks.engine.retry import RetryPolicy
+from recapture.tasks.engine.stage import Item
+from recapture.tasks.tune.encoded_pairs import EncodedPair, pack_pairs
+from recapture.tasks.tune.tune_stage import TuneStage
+
+KEY, PAIRS = "a" * 32, "b" * 32
+TRAINING = {"rank": 2, "batch": 2, "warm_up": 2, "validate_every": 4, "log_every": 1, "patience": 0}
+
+
+def encoded(kind, seed, masks=1, **given):
+    """A pair of 5 frames of 32x32 pixels, its channels with half of the picture hidden."""
+    random = torch.Generator().manual_seed(seed)
+    clean = torch.randn(16, 2, 4, 4, generator=random)
+    examples = []
+    for _ in range(masks):
+        channels = torch.randn(20, 2, 4, 4, generator=random)
+        channels[:4] = 1.0
+        channels[:4, :, :, 2:] = 0.0
+        examples.append(Example(clean, channels, TEXT))
+    return EncodedPair(tuple(examples), kind, 10.0, **given)
+
+
+TEXT = torch.randn(96, 96, generator=torch.Generator().manual_seed(1))
+
+
+def store_with_pairs(root):
+    """A store with one artifact of pairs, one of them held out."""
+    found = ArtifactStore(str(root))
+    pairs = [encoded("source", 0, masks=2), encoded("source", 1), encoded("cycle", 2)]
+    with found.create("pairs", PAIRS) as output:
+        output.write_bytes("examples.safetensors", pack_pairs([*pairs, encoded("source", 3, held_out=True)]))
+    return found
+
+
+def stage(store, *, workers=1, checkpoint_seconds=60.0, start=None, **training):
+    config = TuneConfig(
+        training=TrainingConfig(**{**TRAINING, **training}),
+        workers=workers,
+        checkpoint_seconds=checkpoint_seconds,
+        start=start,
+    )
+    return TuneStage(config, FillConfig(), store.root)
+
+
+def item(key=KEY, steps=6, **inputs):
+    params = {"pairs": [{"key": PAIRS, "judges": True}], "steps": steps, "label": ""}
+    return Item("dataset", "dataset@round-0", key, inputs, params)
+
+
+def made(store, one, what=None):
+    outcomes = []
+    with InlineExecutor(store.root) as executor:
+        executor.run(one, [what or item()], outcomes.append, RetryPolicy())
+    return outcomes[0]
+
+
+def adapter(store, key=KEY):
+    return load(store.open("tune", key).read_bytes(FILE_NAME))
+
+
+def difference(first, second):
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)

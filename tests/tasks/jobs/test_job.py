@@ -1,0 +1,80 @@
+"""A plan of many clips: the keys of a plan of few, at the price of one look at each model."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import recapture
+from recapture.conf.load import load_config
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.readers.index import write_index
+from recapture.datasets.store.keys import content_key
+from recapture.tasks.engine import model_revision as revision
+from recapture.tasks.engine.model_revision import model_revision, models_looked_at_once
+from recapture.tasks.jobs.job import keyed, plan_job, plan_stages, recapture_stages
+
+
+def index(folder, count):
+    """Write an index of clips that do not exist; return its path."""
+    size = {"frames": 5, "width": 64, "height": 48, "duration": 0.2, "audio": False}
+    clips = [
+        Clip(f"a/{n}", f"/none/{n}.mp4", "video", "24", **size, caption=f"clip {n}", content_hash=str(n))
+        for n in range(count)
+    ]
+    write_index(f"{folder}/clips.parquet", clips)
+    return f"{folder}/clips.parquet"
+
+
+@pytest.fixture
+def config(tmp_path):
+    words = ["--trajectories", "[{preset: orbit_right}, {preset: dolly_in, distance: 0.3}]"]
+    return load_config(arguments=["--dataset.uri", index(tmp_path, 7), *words])
+
+
+def test_a_plan_looks_at_each_model_once_a_stage(config, monkeypatch):
+    looks = []
+    look = revision.directory_hash
+    monkeypatch.setattr(revision, "directory_hash", lambda path: looks.append(path) or look(path))
+    plan_job(config, recapture_stages(config))
+    assert sorted(Path(path).name for path in looks) == ["base", "depth"]
+
+
+def test_a_changed_model_is_seen_by_the_next_plan(tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(Path(recapture.__file__).parent / "weights/depth", model)
+    words = ["--depth.model", str(model), "--depth.source", "auto"]
+    config = load_config(arguments=["--dataset.uri", index(tmp_path, 2), *words])
+
+    def keys():
+        return [item.key for item in plan_job(config, recapture_stages(config)).stage("depth").items]
+
+    first = keys()
+    assert keys() == first
+    (model / "note.txt").write_text("other")
+    assert set(keys()).isdisjoint(first)
+
+
+def test_only_within_the_look_at_once_a_revision_is_remembered(tmp_path):
+    (tmp_path / "a").write_text("one")
+    with models_looked_at_once():
+        before = model_revision("depth.model", str(tmp_path))
+        (tmp_path / "a").write_text("another")
+        assert model_revision("depth.model", str(tmp_path)) == before
+    assert model_revision("depth.model", str(tmp_path)) != before
+
+
+def test_every_key_is_that_of_its_item_alone(config):
+    job = plan_job(config, recapture_stages(config))
+    by_id = {clip.id: clip for clip in job.clips}
+    labels = {one.label: one for one in config.trajectories}
+    for plan in job.stages:
+        for item in plan.items:
+            stage, trajectory = plan.stage, labels.get(item.params["label"])
+            identity = stage.identity(by_id[item.clip_id], trajectory)
+            key = content_key(stage.name, stage.version, keyed(stage.config), item.inputs, identity)
+            assert item.key == key
+    alone = plan_stages([plan.stage for plan in job.stages], job.clips[3:4], config)
+    for plan, whole in zip(alone, job.stages, strict=True):
+        kept = [item for item in whole.items if item.clip_id == job.clips[3].id]
+        assert list(plan.items) == kept

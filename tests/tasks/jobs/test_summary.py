@@ -1,0 +1,117 @@
+"""The summary counts what is missing and averages what was measured."""
+
+import math
+
+import pytest
+
+from recapture.tasks.engine.stage import Outcome
+from recapture.tasks.jobs.summary import Failure, JobSummary, format_value, markdown, method_table
+
+VIDEOS = {f"{clip}@{label}": clip for clip in "ab" for label in ("left", "right")}
+
+
+def summary(*ready, **changes):
+    values = {
+        "dataset": "d",
+        "clips": 2,
+        "videos": VIDEOS,
+        "last_stage": "deliver",
+        "max_failure_share": 0.25,
+    }
+    return JobSummary(**{**values, "ready": set(ready), **changes})
+
+
+def outcome(item, status, **more):
+    return Outcome(item, item.split("@")[0], "k", "s", status, **more)
+
+
+def test_the_job_is_acceptable_up_to_the_configured_share():
+    assert summary(*list(VIDEOS)[:3]).acceptable
+    assert not summary(*list(VIDEOS)[:2]).acceptable
+
+
+def test_an_unreadable_clip_lacks_every_one_of_its_videos():
+    job = summary(*VIDEOS, unreadable=4)
+    assert (job.wanted, job.delivered) == (8, 4)
+    assert job.failure_share == pytest.approx(0.5)
+
+
+def test_nothing_wanted_is_nothing_missing():
+    assert summary(videos={}).failure_share == 0
+
+
+@pytest.mark.parametrize(("dropped", "wanted"), [("a@left", 3), ("a", 2)])
+def test_what_somebody_dropped_is_neither_wanted_nor_missing(dropped, wanted):
+    job = summary()
+    job.add("render", [outcome(dropped, "dropped")])
+    assert job.wanted == wanted
+    assert job.failures == []
+
+
+def test_only_the_last_stage_delivers():
+    job = summary()
+    job.add("render", [outcome("a@left", "ok")])
+    assert job.delivered == 0
+    job.add("deliver", [outcome("a@left", "ok"), outcome("a@right", "reused"), outcome("b@left", "blocked")])
+    assert job.delivered == 2
+
+
+def test_a_quarantined_item_is_named_once_and_what_it_blocks_is_only_counted():
+    job = summary()
+    job.add("depth", [outcome("a", "quarantined", error="no depth")])
+    job.add("deliver", [outcome("a@left", "blocked"), outcome("a@right", "blocked")])
+    assert job.failures == [Failure("a", "depth", "no depth")]
+    assert job.counts == {"depth": {"quarantined": 1}, "deliver": {"blocked": 2}}
+
+
+def test_shards_add_up():
+    job = summary()
+    for item in ("a", "b"):
+        job.add("measure", [outcome(item, "ok", metrics={"x/psnr": 20.0})])
+    assert job.counts == {"measure": {"ok": 2}}
+    assert job.metrics == {"a": {"x/psnr": 20.0}, "b": {"x/psnr": 20.0}}
+
+
+def test_reused_means_that_every_stage_reused_everything():
+    assert summary(counts={"ingest": {"reused": 2}, "depth": {"reused": 1, "ok": 0}}).reused_everything
+    assert not summary(counts={"ingest": {"reused": 2}, "depth": {"ok": 1}}).reused_everything
+    assert not summary().reused_everything
+
+
+def test_an_item_whose_parent_was_lost_on_the_way_is_named_and_one_blocked_by_an_earlier_failure_is_not():
+    job = summary()
+    job.add("fill", [Outcome("a@left", "a", "k", "fill", "blocked", "ArtifactDamaged", "render is damaged")])
+    job.add("fill", [Outcome("b@left", "b", "k", "fill", "blocked", "Blocked", "render has made nothing")])
+    assert job.failures == [Failure("a@left", "fill", "render is damaged")]
+    assert job.counts["fill"] == {"blocked": 2}
+
+
+def test_the_table_averages_what_is_defined_and_leaves_out_the_rest():
+    table = method_table({"a": {"x/psnr": 20.0, "x/ssim": math.nan, "seconds": 3.0}, "b": {"x/psnr": 30.0}})
+    assert table == {"x": {"psnr": 25.0}}
+
+
+def test_the_report_names_every_missing_item_and_every_method():
+    job = summary(
+        *list(VIDEOS)[:3],
+        failures=[Failure("b@right", "render", "no depth")],
+        metrics={"a@left": {"classical/psnr": 21.25, "copy_source/psnr": 15.0}},
+        counts={"render": {"ok": 3, "quarantined": 1}},
+    )
+    lines = markdown(job).splitlines()
+    assert lines[0] == "# d: 3 of 4 videos"
+    for line in (
+        "| render | 3 | 0 | 1 | 0 |",
+        "| mean over 1 videos | classical | copy_source |",
+        "| psnr | 21.2 | 15.0 |",
+        "- `b@right` at render: no depth",
+    ):
+        assert line in lines
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (math.nan, "–"), (12.345, "12.3"), (0.01234, "0.0123"), (-30.04, "-30.0")],
+)
+def test_values_are_short(value, text):
+    assert format_value(value) == text

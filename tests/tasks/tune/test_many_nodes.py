@@ -1,0 +1,325 @@
+"""A training over two nodes of a Ray cluster: the same adapter, no process left behind, clear errors."""
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import pytest
+from support.trainings import KEY, PAIRS, adapter, difference, item, made, stage, store_with_pairs
+
+from recapture.conf.errors import UserError
+from recapture.conf.schema import FillConfig, RecaptureConfig
+from recapture.conf.tune import TuneConfig
+from recapture.tasks.engine.retry import RetryPolicy, StageSick
+from recapture.tasks.engine.stage import Outcome, Resources
+from recapture.tasks.engine.worker import limited_threads
+from recapture.tasks.tune.checkpoint import Checkpoint
+from recapture.tasks.tune.many_nodes import Rank
+from recapture.tasks.tune.plan import PairsKey, TunePlan
+from recapture.tasks.tune.tune_stage import Live, TuneStage
+
+TWO_BUNDLES = Resources(cpus=2, bundles=2)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray of two nodes with one CPU each and a head, with folders of its own: others may run beside it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    folder = tempfile.mkdtemp(prefix="ray-")  # short, as paths of sockets have to be
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        for _ in range(2):
+            nodes.add_node(num_cpus=1)
+        ray.init(address=nodes.address, log_to_driver=False)
+        yield nodes
+        ray.shutdown()
+        nodes.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def pool(cluster, tmp_path_factory):
+    """A pool that tests share: a worker takes seconds to start."""
+    from recapture.tasks.engine.ray_executor import RayExecutor
+
+    with RayExecutor(str(tmp_path_factory.mktemp("pool") / "store")) as opened:
+        yield opened
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training over two nodes, of which one process died in its third step, and its twin in one process."""
+
+    outcome: Outcome
+    curve: list
+    weights: dict
+    curve_alone: list
+    weights_alone: dict
+    log: Path
+
+    def wrote(self, what):
+        """What its processes wrote down: process -> text."""
+        return {int(path.stem): path.read_text() for path in self.log.glob(f"*.{what}")}
+
+
+@pytest.fixture(scope="module")
+def disturbed(pool, tmp_path_factory):
+    log, store = tmp_path_factory.mktemp("log"), store_with_pairs(pool.store_root)
+    made(store, stage(store))
+    weights, curve = adapter(store), store.open("tune", KEY).read_json("curve.json")
+    store.delete("tune", KEY)
+    outcome = run(pool, watched(store, log, "dies once", checkpoint_seconds=0))
+    assert outcome.status == "ok", outcome.error
+    curve_now = store.open("tune", KEY).read_json("curve.json")
+    return Training(outcome, curve_now, adapter(store), curve, weights, log)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return store_with_pairs(tmp_path / "store")
+
+
+def run(pool, one, policy=RetryPolicy()):  # noqa: B008 - frozen
+    (outcome,) = pool.run(one, [item()], lambda outcome: None, policy)
+    return outcome
+
+
+def watched(store, log, script, **settings):
+    """A training over two bundles that writes down its processes, and does what a script says."""
+
+    class Watched(TuneStage):  # local, so that it reaches the nodes by value
+        def run(self, item, inputs, output):
+            if script == "its worker dies":
+                threading.Thread(target=die_with_others_left).start()
+            return super().run(item, inputs, output)
+
+        def train(self, item, worker, reduce):
+            note("node", ray.get_runtime_context().get_node_id())
+            note("rank", worker[0])
+            if script == "its worker dies":
+                time.sleep(600)
+            calls = []
+
+            def counted(gradients):
+                calls.append(1)
+                note("calls", len(calls))
+                if script.endswith("dies once") and worker[0] == 1 and len(calls) == 4 and first_to_die():
+                    while Checkpoint(self.store, "tune", item.key).load() is None:
+                        time.sleep(0.05)
+                    if script == "its node dies once":
+                        note("doomed", "")
+                        time.sleep(600)
+                    die()
+                reduce(gradients)
+
+            return super().train(item, worker, counted)
+
+    def note(what, value):
+        Path(log, f"{os.getpid()}.{what}").write_text(str(value))
+
+    def first_to_die():
+        try:
+            Path(log, "died").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def die_with_others_left():
+        while len(list(Path(log).glob("*.rank"))) < 2:
+            time.sleep(0.05)
+        die()
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    import ray
+
+    log = str(log)
+    plain = stage(store, workers=2, **settings)
+    return Watched(plain.config, plain.fill, plain.store, resources=TWO_BUNDLES)
+
+
+def wait_until(holds, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.integration
+def test_processes_lie_on_two_nodes(disturbed):
+    nodes, ranks = disturbed.wrote("node"), disturbed.wrote("rank")
+    for rank in "01":
+        assert len({nodes[pid] for pid in ranks if ranks[pid] == rank}) == 1
+    assert len(set(nodes.values())) == 2
+
+
+@pytest.mark.integration
+def test_two_nodes_make_the_steps_of_one_process(disturbed):
+    for (step, values), (same, others) in zip(disturbed.curve_alone, disturbed.curve, strict=True):
+        assert step == same and values == pytest.approx(others, rel=1e-4)
+    # AdamW makes steps of equal size of gradients that are zero but for rounding
+    assert difference(disturbed.weights_alone, disturbed.weights) < 2e-4
+
+
+@pytest.mark.integration
+def test_after_a_process_has_died_the_training_goes_on_from_its_checkpoint(disturbed):
+    assert disturbed.outcome.attempts == 2
+    calls, ranks = disturbed.wrote("calls"), disturbed.wrote("rank")
+    first, second = sorted(int(calls[pid]) for pid in ranks if ranks[pid] == "1")
+    assert first == 4  # a held-out loss and two steps; in the third it died
+    assert second < 6 + 2  # fewer than all steps and the held-out losses after the first
+
+
+@pytest.mark.integration
+def test_no_process_is_left_and_the_cpus_are_free(pool, disturbed):
+    import ray
+
+    pool.release()
+    pids = disturbed.wrote("rank")
+    assert len(pids) == 4
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    wait_until(lambda: ray.available_resources().get("CPU") == 2)
+
+
+@pytest.mark.full
+@pytest.mark.integration
+def test_no_process_outlives_a_worker_that_died(pool, store, tmp_path):
+    outcome = run(pool, watched(store, tmp_path, "its worker dies"), RetryPolicy(attempts=1))
+    assert outcome.error_type == "WorkerLost"
+    pids = [int(path.stem) for path in tmp_path.glob("*.rank")]
+    assert len(pids) == 2
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+@pytest.mark.full
+@pytest.mark.integration
+def test_a_training_goes_on_without_the_node_that_it_has_lost(cluster, pool, store, tmp_path):
+    def lose_node():
+        wait_until(lambda: list(tmp_path.glob("*.doomed")), seconds=100)
+        (doomed,) = tmp_path.glob("*.doomed")
+        lost = doomed.with_suffix(".node").read_text()
+        cluster.remove_node(
+            next(node for node in cluster.worker_nodes if node.node_id == lost), allow_graceful=False
+        )
+
+    cluster.add_node(num_cpus=1)
+    threading.Thread(target=lose_node, daemon=True).start()
+    outcome = run(pool, watched(store, tmp_path, "its node dies once", checkpoint_seconds=0))
+    assert (outcome.status, outcome.attempts) == ("ok", 2), outcome.error
+    nodes = {path.stem: path.read_text() for path in tmp_path.glob("*.node")}
+    assert len(nodes) == 4 and len(set(nodes.values())) == 3
+
+
+@pytest.mark.full
+@pytest.mark.integration
+def test_what_goes_wrong_on_a_node_is_said_and_the_next_stage_has_the_bundles(pool, store):
+    assert run(pool, replace(stage(store, workers=2), resources=TWO_BUNDLES)).status == "ok"
+    sick = replace(stage(store, workers=2, rate=1e30, warm_up=1, clip=1e30), resources=TWO_BUNDLES)
+    outcome = run(pool, sick)
+    assert (outcome.status, outcome.error_type) == ("quarantined", "Diverged")
+    assert "lower the learning rate" in outcome.error
+    with pytest.raises(StageSick, match=r"node \S+ has no fill.base '/nowhere'; give a whole path"):
+        run(pool, replace(sick, fill=FillConfig(base="/nowhere")))
+
+
+@pytest.mark.integration
+def test_a_cluster_that_may_grow_is_waited_for(cluster, store):
+    from recapture.tasks.engine.ray_executor import RayExecutor
+
+    large = replace(stage(store, workers=2), resources=Resources(cpus=4, bundles=2))
+    with (
+        RayExecutor(store.root, workers=1) as patient,
+        pytest.raises(StageSick, match=r"not ready after 2 s: .* no node has room"),
+    ):
+        run(patient, large, RetryPolicy(setup_seconds=2))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        (
+            Resources(cpus=3, bundles=3),
+            r"3 times 1 CPUs and 0 GPUs.*2 x \(1 CPUs, 0 GPUs\).*room for 2: lower",
+        ),
+        (Resources(cpus=2, gpus=2, bundles=2), r"2 times 1 CPUs and 1 GPUs.*room for 0: lower tune\.workers"),
+        (Resources(cpus=2), r"2 CPUs and 0 GPUs a worker, on one node; .*: lower execution\.resources\.tune"),
+    ],
+)
+def test_more_than_the_cluster_has_is_said_at_once(pool, store, resources, words):
+    with pytest.raises(StageSick, match=words):
+        run(pool, replace(stage(store, workers=2), resources=resources))
+
+
+def test_a_node_that_lacks_a_model_or_does_not_see_the_store_is_named(store, tmp_path):
+    seen = Checkpoint(store.root, "tune", "seen")
+    seen.save(b"", [])
+    plain = replace(stage(store, workers=2), resources=TWO_BUNDLES)
+    with limited_threads(TWO_BUNDLES):
+        for sick, words in (
+            (replace(plain, fill=FillConfig(base="/nowhere")), r"node \S+ has no fill\.base '/nowhere'"),
+            (replace(plain, config=TuneConfig(start="mine.safetensors")), r"has no tune\.start 'mine\.saf"),
+            (
+                replace(plain, store=str(tmp_path / "other")),
+                r"does not see .* store '.*other'; name one",
+            ),
+        ):
+            with pytest.raises(UserError, match=words):
+                Rank(sick, 0).load("seen")
+
+
+def test_without_ray_there_is_no_cluster(store):
+    with pytest.raises(StageSick, match=r"set execution\.executor ray, or tune\.placement node"):
+        made(store, replace(stage(store, workers=2), resources=TWO_BUNDLES))
+
+
+def plan(workers, gpus, placement):
+    resources = {"tune": {"cpus": 8, "gpus": gpus}}
+    tune = {"workers": workers, "placement": placement, "training": {"batch": workers}}
+    return TunePlan(RecaptureConfig(tune=tune, execution={"resources": resources}), (), {})
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "placement", "bundles"),
+    [
+        (1, 1, "cluster", 1),
+        (4, 4, "node", 1),
+        (4, 4, "cluster", 4),
+        (4, 8, "cluster", 4),
+        (2, 0, "cluster", 2),
+    ],
+)
+def test_a_training_asks_for_a_bundle_a_process_where_it_may_lie_on_several_nodes(
+    workers, gpus, placement, bundles
+):
+    assert plan(workers, gpus, placement).tune_stage(Live()).resources == Resources(8, gpus, bundles)
+
+
+def test_gpus_that_processes_cannot_share_are_refused():
+    with pytest.raises(UserError, match="set it to 0, or to a multiple of 4"):
+        plan(4, 2, "cluster").tune_stage(Live())
+
+
+def test_bundles_never_ask_for_more_than_their_sum():
+    from recapture.tasks.engine.ray_gang import bundle_of
+
+    assert bundle_of(Resources(8, 3, 3)) == {"CPU": 2.6666, "GPU": 1}
+    assert bundle_of(Resources(0.29, 0.1)) == {"CPU": 0.29, "GPU": 0.1}
+
+
+def test_where_a_training_lies_is_no_part_of_its_key():
+    def key(placement):
+        (found,) = plan(2, 2, placement).tune_items(0, 5, [PairsKey("a", 0, PAIRS)], {}, each_clip=False)
+        return found.key
+
+    assert key("node") == key("cluster")
