@@ -12,8 +12,9 @@ import pytest
 from support.bare_job import artifacts, configure, counts, run_bare
 
 from recapture.datasets.media.video import write_video
+from recapture.datasets.store import manifest
 from recapture.datasets.store.quarantine import Quarantine
-from recapture.datasets.store.store import ArtifactStore, manifest
+from recapture.datasets.store.store import ArtifactStore
 from recapture.datasets.store.upkeep import verify
 from recapture.tasks.jobs.job import plan_job, recapture_stages
 

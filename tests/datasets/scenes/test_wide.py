@@ -3,6 +3,7 @@ import importlib.util
 import pytest
 import torch
 
+from recapture.datasets.scenes import photographs as scene_photographs
 from recapture.datasets.scenes.photographs import photograph_colour, photographs
 from recapture.datasets.scenes.render import (
     Lighting,
@@ -15,7 +16,6 @@ from recapture.datasets.scenes.render import (
     sample_scenes,
     source_cameras,
 )
-from recapture.datasets.scenes.render import photographs as scene_photographs
 from recapture.datasets.scenes.words import split_words
 
 FRONT, NOW = torch.eye(4)[None], torch.zeros(1)

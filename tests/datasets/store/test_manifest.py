@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from recapture.datasets.store import manifest
 from recapture.datasets.store.manifest import (
     SCHEMA,
     ManifestDamaged,
@@ -17,7 +18,6 @@ from recapture.datasets.store.manifest import (
     write_part,
 )
 from recapture.datasets.store.storage import open_filesystem
-from recapture.datasets.store.store import manifest
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 

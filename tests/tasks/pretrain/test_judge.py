@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from recapture.datasets.scenes.stream import SceneStream
+from recapture.tasks.pretrain import judge as pretrain_judge
 from recapture.tasks.pretrain.judge import ASKED, hole_psnr, judge_colours, judge_holes, said
-from recapture.tasks.pretrain.parts import judge as pretrain_judge
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def test_a_loss_that_is_no_number_names_item_and_way_out_and_keeps_the_last_good
 
 
 def test_a_full_disk_stops_the_stage_in_one_sentence_and_the_older_checkpoint_stays(store, monkeypatch):
-    from recapture.datasets.store.store import storage
+    from recapture.datasets.store import storage
 
     replace, writes = storage._replace_file, []
 
