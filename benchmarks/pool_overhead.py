@@ -27,8 +27,10 @@ from typing import Any
 import ray
 from pydantic import BaseModel
 
+from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.keys import content_key
-from recapture.datasets.store.store import Artifact, ArtifactStore, ArtifactWriter
+from recapture.datasets.store.store import ArtifactStore
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.engine.executor import Executor, InlineExecutor
 from recapture.tasks.engine.ray_executor import RayExecutor
 from recapture.tasks.engine.retry import RetryPolicy

@@ -17,7 +17,8 @@ from prefect.utilities.annotations import quote
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
-from recapture.datasets.store.store import Artifact, ArtifactStore
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.commands.progress import StageProgress
 from recapture.flows.environment import tracking_destination
 from recapture.flows.prefect_artifacts import JobArtifacts

@@ -11,12 +11,15 @@ import fsspec
 import numpy as np
 from PIL import Image, ImageOps
 
-from recapture.datasets.clips.clip import ClipError
 from recapture.datasets.media.natural_order import natural
 from recapture.datasets.media.video import VideoInfo
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FRAMES_PER_SECOND = Fraction(24)  # of a folder of frames without fps.txt
+
+
+class PictureError(ValueError):
+    """A picture, or a folder of them, that cannot be used; the message names it and the way out."""
 
 
 def _name(path: str) -> str:
@@ -40,7 +43,7 @@ def _open_picture(uri: str, content: bytes) -> Image.Image:
     try:
         return Image.open(BytesIO(content))
     except OSError as error:
-        raise ClipError(
+        raise PictureError(
             f"frame {uri!r} ({len(content)} bytes) is no picture; replace or remove it"
         ) from error
 
@@ -48,7 +51,7 @@ def _open_picture(uri: str, content: bytes) -> Image.Image:
 def probe_pictures(uri: str) -> tuple[VideoInfo, str]:
     """What a folder of frames holds, and the sha256 over the bytes of all of them and the frame rate.
 
-    Raises: ClipError for a file that is no picture, sizes that differ, or a rate that is none.
+    Raises: PictureError for a file that is no picture, sizes that differ, or a rate that is none.
     """
     return probe_files(list_pictures(uri), frame_rate(uri))
 
@@ -64,7 +67,7 @@ def probe_files(pictures: Sequence[str], fps: Fraction) -> tuple[VideoInfo, str]
             turned = picture.getexif().get(0x0112, 1) >= 5
             shape = picture.size[::-1] if turned else picture.size
         if index and shape != size:
-            raise ClipError(
+            raise PictureError(
                 f"frame {picture_uri!r} is {shape[0]}x{shape[1]}, the first one is {size[0]}x{size[1]}; "
                 "give all frames one size"
             )
@@ -76,7 +79,7 @@ def probe_files(pictures: Sequence[str], fps: Fraction) -> tuple[VideoInfo, str]
 
 
 def frame_rate(uri: str) -> Fraction:
-    """The rate that fps.txt in a folder states, 24 without it; raises ClipError for what is no rate."""
+    """The rate that fps.txt in a folder states, 24 without it; raises PictureError for what is no rate."""
     fs, path = fsspec.core.url_to_fs(f"{uri}/fps.txt")
     if not fs.exists(path):
         return FRAMES_PER_SECOND
@@ -86,14 +89,14 @@ def frame_rate(uri: str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         fps = Fraction(0)
     if not 0 < fps <= 1000:
-        raise ClipError(f"fps.txt says {text[:40]!r}; write a rate such as 24 or 30000/1001")
+        raise PictureError(f"fps.txt says {text[:40]!r}; write a rate such as 24 or 30000/1001")
     return fps
 
 
 def iterate_pictures(uri: str, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
     """Frames start..stop-1 of a folder, in natural order, as uint8 RGB [H, W, 3], one at a time.
 
-    Raises: ClipError for a picture that cannot be decoded.
+    Raises: PictureError for a picture that cannot be decoded.
     """
     for picture_uri in list_pictures(uri)[start:stop]:
         yield read_picture(picture_uri)
@@ -102,27 +105,27 @@ def iterate_pictures(uri: str, start: int = 0, stop: int | None = None) -> Itera
 def read_picture(uri: str) -> np.ndarray:
     """A picture as uint8 RGB [H, W, 3], turned as it says, over black where it is transparent.
 
-    Raises: ClipError for a picture that cannot be decoded.
+    Raises: PictureError for a picture that cannot be decoded.
     """
     content = _picture_bytes(uri)
     try:
         with _open_picture(uri, content) as picture:
             return _rgb(ImageOps.exif_transpose(picture))
     except (OSError, SyntaxError) as error:
-        raise ClipError(f"frame {uri!r} cannot be decoded ({error}); replace it") from error
+        raise PictureError(f"frame {uri!r} cannot be decoded ({error}); replace it") from error
 
 
 def read_map(uri: str) -> np.ndarray:
     """A picture of numbers (depth, ids, a mask) as it is stored: [H, W], or [H, W, C] where it has channels.
 
-    A palette gives its indices. Raises: ClipError for a picture that cannot be decoded.
+    A palette gives its indices. Raises: PictureError for a picture that cannot be decoded.
     """
     content = _picture_bytes(uri)
     try:
         with _open_picture(uri, content) as picture:
             return np.array(picture)
     except (OSError, SyntaxError) as error:
-        raise ClipError(f"map {uri!r} cannot be decoded ({error}); replace it") from error
+        raise PictureError(f"map {uri!r} cannot be decoded ({error}); replace it") from error
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

@@ -20,10 +20,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from fsspec.implementations.local import LocalFileSystem
 
-from recapture.datasets.media.as_seen import as_seen, progressive
-from recapture.datasets.media.cut_files import missing_bytes
+from recapture.datasets.media.decoded_frames import as_seen, progressive
 from recapture.datasets.media.sound import NoSound, Sound
 from recapture.datasets.media.timing import TimingError, constant_rate
+from recapture.datasets.media.truncated_files import missing_bytes
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts")
 REPLACE_FILE = "replace the file or take it out of the dataset"

@@ -20,8 +20,8 @@ from fsspec.implementations.local import LocalFileSystem
 from recapture.datasets.cameras.files import read_cameras
 from recapture.datasets.clips.clip import Clip, ClipError, ClipKind, Rejected, validate_clip_id
 from recapture.datasets.media.npz_rows import array_shape, read_rows
-from recapture.datasets.media.pictures import FRAME_SUFFIXES, iterate_pictures, probe_pictures
-from recapture.datasets.media.video import VIDEO_SUFFIXES, iterate_frames, probe
+from recapture.datasets.media.pictures import FRAME_SUFFIXES, PictureError, iterate_pictures, probe_pictures
+from recapture.datasets.media.video import VIDEO_SUFFIXES, VideoError, VideoInfo, iterate_frames, probe
 from recapture.datasets.readers import scenes
 from recapture.datasets.store.keys import canonical_json, file_hash
 
@@ -134,7 +134,7 @@ class _Folder:
         given: Mapping[str, str | None] = MappingProxyType({}),
     ) -> Clip:
         uri = self.uri(name)
-        found, own_hash = (probe(uri), file_hash(uri)) if kind == "video" else probe_pictures(uri)
+        found, own_hash = _probed(uri, kind)
         depth = given.get("depth_uri") or self._beside(stem, ".depth.npz")
         known = given.get("known_uri") or self._beside(stem, ".known.npz")
         cameras = given.get("cameras_uri") or self._beside(stem, ".cameras.npz", ".cameras.json")
@@ -174,8 +174,10 @@ class FileSource:
         decoded = iterate_frames if clip.kind == "video" else iterate_pictures
         try:
             yield from decoded(clip.uri, start, stop)
-        except ValueError as error:
-            raise type(error)(f"clip {clip.id!r}: {error}") from error
+        except VideoError as error:
+            raise VideoError(f"clip {clip.id!r}: {error}") from error
+        except PictureError as error:
+            raise ClipError(f"clip {clip.id!r}: {error}") from error
 
     def depth(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
         """See ClipSource; depth may have another size than the video, of the same aspect."""
@@ -210,6 +212,16 @@ class FileSource:
     ) -> dict[str, np.ndarray] | None:
         """Nobody knows what another camera would have seen of a real clip: None."""
         return None
+
+
+def _probed(uri: str, kind: ClipKind) -> tuple[VideoInfo, str]:
+    """Return what a clip holds and the hash of its bytes."""
+    if kind == "video":
+        return probe(uri), file_hash(uri)
+    try:
+        return probe_pictures(uri)
+    except PictureError as error:
+        raise ClipError(str(error)) from error
 
 
 def _name(path: str) -> str:

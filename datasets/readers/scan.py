@@ -1,43 +1,20 @@
-"""A dataset as clips: scan it, open a clip, pair the views of a group."""
+"""Scan a dataset for its clips, and open one of them."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal
 
 import fsspec
-import numpy as np
 
-from recapture.datasets.clips.clip import (
-    Clip,
-    ClipError,
-    ClipSource,
-    LayoutKind,
-    Rejected,
-    validate_clip_id,
-)
+from recapture.datasets.clips.clip import Clip, ClipError, ClipSource, LayoutKind, Rejected
 from recapture.datasets.media.video import VIDEO_SUFFIXES
 from recapture.datasets.readers import folder, scenes
-from recapture.datasets.readers.index import INDEX_SCHEMA, SUFFIXES, read_index, scan_index, write_index
+from recapture.datasets.readers.index import SUFFIXES, scan_index
 from recapture.datasets.readers.layouts import LAYOUTS, recognised
 from recapture.datasets.readers.views import ViewSource, read_layout
-
-__all__ = [
-    "INDEX_SCHEMA",
-    "Clip",
-    "ClipError",
-    "ClipSource",
-    "Rejected",
-    "groups",
-    "open_clip",
-    "paired_frames",
-    "read_index",
-    "scan",
-    "validate_clip_id",
-    "write_index",
-]
 
 DatasetKind = Literal["folder", "scenes", "index", "auto"] | LayoutKind
 
@@ -81,30 +58,6 @@ def open_clip(clip: Clip) -> ClipSource:
     if clip.kind not in _SOURCES:
         raise ClipError(f"clip {clip.id!r}: kind {clip.kind!r} is unknown; use {', '.join(_SOURCES)}")
     return _SOURCES[clip.kind](clip)
-
-
-def groups(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
-    """Clips by their group: views of one scene from several cameras, in one world; single ones left out."""
-    together: dict[str, list[Clip]] = {}
-    for clip in clips:
-        if clip.group is not None:
-            together.setdefault(clip.group, []).append(clip)
-    return {name: views for name, views in together.items() if len(views) > 1}
-
-
-def paired_frames(first: Clip, second: Clip) -> np.ndarray:
-    """Frame numbers [N, 2] at which two views of a group show one moment; raises ClipError for others."""
-    if first.group is None or first.group != second.group:
-        raise ClipError(
-            f"clips {first.id!r} and {second.id!r} are no views of one scene; pair views of a group"
-        )
-    _, *frames = np.intersect1d(_moments(first), _moments(second), return_indices=True)
-    return np.stack(frames, axis=1)
-
-
-def _moments(clip: Clip) -> np.ndarray:
-    source = open_clip(clip)
-    return source.moments() if isinstance(source, ViewSource) else np.arange(clip.frames)
 
 
 def _checked_index(uri: str) -> Iterator[Clip | Rejected]:

@@ -14,9 +14,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from recapture.datasets.cameras.cameras import Cameras, intrinsics_for
 from recapture.datasets.clips.clip import Clip, ClipError, LayoutKind, Rejected, validate_clip_id
-from recapture.datasets.media.pictures import probe_files, read_picture
+from recapture.datasets.media.pictures import PictureError, probe_files, read_picture
 from recapture.datasets.media.undistort import Undistortion
-from recapture.datasets.media.video import iterate_frames, probe
+from recapture.datasets.media.video import VideoError, iterate_frames, probe
 from recapture.datasets.store.keys import file_hash
 
 _ASPECT_TOLERANCE = 0.02
@@ -72,6 +72,8 @@ def read_layout(layout: Layout, uri: str) -> Iterator[Clip | Rejected]:
         found = True
         try:
             yield _clip(layout, validate_clip_id(clip_id), view_uri)
+        except PictureError as error:
+            yield Rejected.because(clip_id, view_uri, ClipError(str(error)))
         except Exception as error:  # whatever one view does, the others are still to be read
             yield Rejected.because(clip_id, view_uri, error)
     if not found:
@@ -162,8 +164,10 @@ class ViewSource:
         try:
             for index, frame in enumerate(self._decoded(start, stop), start):
                 yield frame if self._straight is None else self._straight.picture(index, frame)
-        except ValueError as error:
-            raise type(error)(f"clip {self._clip.id!r}: {error}") from error
+        except VideoError as error:
+            raise VideoError(f"clip {self._clip.id!r}: {error}") from error
+        except PictureError as error:
+            raise ClipError(f"clip {self._clip.id!r}: {error}") from error
 
     def depth(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
         """See ClipSource."""

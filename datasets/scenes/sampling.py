@@ -21,7 +21,7 @@ from recapture.datasets.scenes.layout import (
     make_scene,
     stack_scenes,
 )
-from recapture.datasets.scenes.wide import stack_wide, wide_scene
+from recapture.datasets.scenes.wide_scenes import stack_wide, wide_scene
 from recapture.datasets.scenes.words import CAMERA_MOTIONS, COLOURS, WALL_COLOURS, action, caption_of, phrase
 
 Variety = Literal["classic", "wide"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from recapture.datasets.scenes.layout import Scene
 from recapture.datasets.scenes.render import look_at, render_scene
 from recapture.datasets.scenes.sampling import Variety, sample_scenes
-from recapture.datasets.scenes.wide import CAMERA_LIMIT
+from recapture.datasets.scenes.wide_scenes import CAMERA_LIMIT
 
 _LATEST_START = 60.0  # frames
 _CLEARANCE = 0.4  # scene units between a camera and the room

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from recapture.datasets.store.store import Artifact, ArtifactWriter
-
 DEFAULT_CHUNK = 64
 INDEX = "frames.json"
+
+
+class WritableArtifact(Protocol):
+    """What a FrameWriter needs of an artifact."""
+
+    def write_npz(self, name: str, /, **arrays: np.ndarray) -> None: ...
+
+    def write_json(self, name: str, value: Any) -> None: ...
+
+
+class ReadableArtifact(Protocol):
+    """What a FrameReader needs of an artifact."""
+
+    stage: str
+    key: str
+
+    def read_npz(self, name: str) -> dict[str, np.ndarray]: ...
+
+    def read_json(self, name: str) -> Any: ...
 
 
 class FrameWriter:
@@ -21,7 +37,7 @@ class FrameWriter:
     How frames are handed over changes nothing: the files depend on the frames and on `chunk` alone.
     """
 
-    def __init__(self, artifact: ArtifactWriter, chunk: int = DEFAULT_CHUNK) -> None:
+    def __init__(self, artifact: WritableArtifact, chunk: int = DEFAULT_CHUNK) -> None:
         self._artifact, self._chunk = artifact, chunk
         self._pending: dict[str, np.ndarray] = {}
         self._frames = self._files = 0
@@ -72,7 +88,7 @@ class FrameWriter:
 class FrameReader:
     """Reads any stretch of frames; keeps the chunk last read, so that going forward reads each file once."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: ReadableArtifact) -> None:
         self._artifact = artifact
         index = artifact.read_json(INDEX)
         self.frames: int = index["frames"]

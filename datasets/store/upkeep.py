@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from recapture.datasets.store.artifact import META
+from recapture.datasets.store.errors import ArtifactDamaged, ArtifactMissing
 from recapture.datasets.store.manifest import datasets, forget, read_manifest, stages
 from recapture.datasets.store.storage import open_filesystem, telling_storage_faults
-from recapture.datasets.store.store import META, ArtifactDamaged, ArtifactMissing, ArtifactStore
+from recapture.datasets.store.store import ArtifactStore
 
 
 @dataclass(frozen=True)

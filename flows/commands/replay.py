@@ -9,8 +9,10 @@ from uuid import uuid4
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.errors import ArtifactError
 from recapture.datasets.store.quarantine import Quarantine
-from recapture.datasets.store.store import Artifact, ArtifactError, ArtifactStore
+from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.jobs import planned
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.redact import without_credentials

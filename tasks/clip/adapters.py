@@ -9,8 +9,8 @@ from pathlib import Path
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import FillConfig
+from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.keys import file_hash
-from recapture.datasets.store.store import Artifact
 from recapture.models.wan.load import Base
 from recapture.models.wan.lora import FILE_NAME, load_adapter, remove_lora
 

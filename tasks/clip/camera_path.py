@@ -21,7 +21,7 @@ from recapture.datasets.cameras.files import (
 )
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip, scan
-from recapture.datasets.store.store import Artifact
+from recapture.datasets.store.artifact import Artifact
 from recapture.models.geometry.camera_paths import resampled, restarted, scaled, smoothed
 from recapture.models.geometry.trajectories import CameraPath, explicit_path, keyframe_path, preset_path
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
-from recapture.datasets.store.store import Artifact
+from recapture.datasets.store.artifact import Artifact
 from recapture.tasks.clip.sheets import visibility_picture
 
 CHUNK = 32

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.datasets.store.store import Artifact
+from recapture.datasets.store.artifact import Artifact
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.clip.working_size import content_known

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from recapture.datasets.store.store import Artifact
+from recapture.datasets.store.artifact import Artifact
 
 MULTIPLE = 16  # what the Wan family's VAE and patches need of both sides
 

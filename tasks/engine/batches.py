@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from recapture.datasets.store.store import Artifact, ArtifactStore
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.stage import Item, Stage
 
 TOGETHER = 16  # shards

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from recapture.conf.schema import TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 
 Status = Literal["ok", "reused", "error", "quarantined", "dropped", "blocked"]
 PARENT_FAULTS = frozenset({"ArtifactMissing", "ArtifactDamaged"})  # error types that are not the item's own

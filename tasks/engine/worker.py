@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from recapture.conf.errors import UserError
-from recapture.datasets.store.store import Artifact, ArtifactDamaged, ArtifactError, ArtifactStore
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
+from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage, parent_stage
 

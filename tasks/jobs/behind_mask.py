@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
 from recapture.conf.section import Section
 from recapture.datasets.clips.clip import Clip
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.engine.stage import Item, Resources
 from recapture.tasks.jobs.mask import CHUNK, GREY, MaskStage
 

@@ -12,7 +12,8 @@ import numpy as np
 from recapture.conf.schema import DeliverConfig, TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.media.video import write_video
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.clip.picture_rows import Rows
 from recapture.tasks.clip.sheets import contact_sheet, path_plot, png_bytes, spread
 from recapture.tasks.engine.stage import Item, Resources

@@ -14,7 +14,8 @@ from torch import Tensor
 from recapture.conf.schema import DepthConfig, TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.depth.alignment import Scale, align_depth, check_depth
 from recapture.models.depth.load import DepthModel, open_depth_model
 from recapture.models.depth.video import VideoSettings

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from recapture.datasets.store.store import Artifact
+from recapture.datasets.store.artifact import Artifact
 from recapture.models.fill.packed import FinishedView, finished_view, same_moments
 from recapture.models.fill.windows import Window
 from recapture.tasks.clip.frames_to_video import to_video

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from recapture.conf.schema import FillConfig, TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.edited import fill_edited

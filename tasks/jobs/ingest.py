@@ -14,7 +14,8 @@ import torch
 from recapture.conf.schema import IngestConfig, TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import check_cameras, default_intrinsics, scale_intrinsics
 from recapture.tasks.clip.working_size import (
     WorkingSize,

@@ -28,7 +28,8 @@ from recapture.datasets.clips.edit_masks import (
 )
 from recapture.datasets.media.pictures import read_picture
 from recapture.datasets.readers.scan import open_clip
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import shift_intrinsics
 from recapture.tasks.clip.scene_reader import read_frames
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size

@@ -13,7 +13,8 @@ from torch import Tensor
 from recapture.conf.schema import MeasureConfig, TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.metrics.learned import LearnedMetrics

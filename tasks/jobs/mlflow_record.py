@@ -14,7 +14,9 @@ from typing import Self
 import yaml
 from PIL import Image
 
-from recapture.datasets.store.store import Artifact, ArtifactError, ArtifactStore
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.errors import ArtifactError
+from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.mlflow_link import Tracker, code_version, start_run
 from recapture.tasks.engine.stage import Outcome, Stage
 from recapture.tasks.jobs.job import Job

@@ -10,7 +10,8 @@ from typing import Any
 from recapture.conf.schema import DeliverConfig, TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.media.video import write_video
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.clip.picture_rows import Rows
 from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread
 from recapture.tasks.engine.stage import Item, Resources

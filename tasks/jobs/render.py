@@ -12,7 +12,8 @@ from torch import Tensor
 
 from recapture.conf.schema import RenderConfig, TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.edited import replaced_in
 from recapture.models.geometry.rasterize import render
 from recapture.tasks.clip.camera_path import Source, camera_path, trajectory_identity

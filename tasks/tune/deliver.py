@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from PIL import Image
 
+from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.storage import open_filesystem, put_file, remove_tree
-from recapture.datasets.store.store import Artifact
 from recapture.models.wan.lora import FILE_NAME
 from recapture.tasks.clip.adapters import CLIPS
 from recapture.tasks.clip.sheets import figure_png, png_bytes

@@ -13,7 +13,8 @@ from torch import Tensor
 from recapture.conf.tune import ExploreConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.metrics.image import psnr
 from recapture.models.tuning.cycle import RoundTrip
 from recapture.models.tuning.pairs import Move, check_source, source_pairs

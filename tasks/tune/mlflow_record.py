@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from recapture.conf.schema import RecaptureConfig
-from recapture.datasets.store.store import Artifact
+from recapture.datasets.store.artifact import Artifact
 from recapture.models.wan.lora import FILE_NAME
 from recapture.tasks.engine.mlflow_link import Tracker, code_version, start_run
 from recapture.tasks.engine.stage import Outcome

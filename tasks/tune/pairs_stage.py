@@ -11,7 +11,8 @@ from torch import Tensor
 
 from recapture.conf.tune import CycleConfig, PairsConfig
 from recapture.datasets.clips.clip import Clip
-from recapture.datasets.store.store import Artifact, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.packed import Packing
 from recapture.models.fill.view import SourceView
 from recapture.models.tuning.cycle import RoundTrip, cycle_pair, pseudo_pair, quality_weight

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recapture.conf.schema import DepthConfig, FillConfig
-from recapture.datasets.store.store import Artifact
+from recapture.datasets.store.artifact import Artifact
 from recapture.models.depth.load import DepthModel
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.propagate import propagate_static

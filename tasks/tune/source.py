@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
-from recapture.datasets.store.store import Artifact
+from recapture.datasets.store.artifact import Artifact
 from recapture.models.fill.view import SourceView
 from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.clip.scene_reader import read_frames

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from recapture.datasets.store.store import Artifact
+from recapture.datasets.store.artifact import Artifact
 from recapture.models.tuning.curriculum import Round
 from recapture.tasks.clip.sheets import contact_sheet
 from recapture.tasks.engine.stage import Outcome

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from recapture.conf.schema import FillConfig
 from recapture.conf.tune import TuneConfig
-from recapture.datasets.store.store import Artifact, ArtifactStore, ArtifactWriter
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.store import ArtifactStore
+from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.tuning.examples import check_trainable
 from recapture.models.tuning.parallel import Reduce
 from recapture.models.wan.lora import FILE_NAME, add_lora, load_adapter, remove_lora

@@ -19,8 +19,9 @@ from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from support.bare_job import configure, run_bare
 
 from recapture.datasets.media.video import write_video
+from recapture.datasets.store.errors import ArtifactError
 from recapture.datasets.store.quarantine import Quarantine, Quarantined
-from recapture.datasets.store.store import ArtifactError, ArtifactStore
+from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.commands import ui as dashboards
 from recapture.flows.recapture import recapture
 from recapture.tasks.engine.retry import StageSick

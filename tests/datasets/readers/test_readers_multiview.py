@@ -11,7 +11,8 @@ from support.spots import brightest, opened, pixel, save, spot
 
 from recapture.datasets.clips.clip import ClipError
 from recapture.datasets.media.video import write_video
-from recapture.datasets.readers.scan import groups, open_clip, paired_frames, scan
+from recapture.datasets.readers.scan import open_clip, scan
+from recapture.datasets.readers.view_groups import groups, paired_frames
 from recapture.datasets.readers.views import ViewSource
 
 FRAMES = 3
@@ -191,7 +192,7 @@ def test_dycheck_divides_the_lens_by_the_factor_and_pairs_moments(dycheck: Path)
 def test_views_that_share_no_scene_are_not_paired(dycheck: Path, kubric: Path) -> None:
     spin, scene = opened(dycheck, "dycheck"), opened(kubric)
     with pytest.raises(
-        ClipError, match=r"'spin/camera0' and 'scn00007/frames_p0_v0' are no views of one scene"
+        ClipError, match=r"'spin/camera0' and 'scn00007/frames_p0_v0' are not views of one scene"
     ):
         paired_frames(spin["spin/camera0"][0], scene["scn00007/frames_p0_v0"][0])
 

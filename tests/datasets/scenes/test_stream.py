@@ -3,7 +3,7 @@ import torch
 
 from recapture.datasets.scenes.render import sample_scene
 from recapture.datasets.scenes.stream import SceneStream
-from recapture.datasets.scenes.wide import CAMERA_LIMIT
+from recapture.datasets.scenes.wide_scenes import CAMERA_LIMIT
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recapture.datasets.store.store import ArtifactError, ArtifactStore
+from recapture.datasets.store.errors import ArtifactError
+from recapture.datasets.store.store import ArtifactStore
 
 KEY = "ab" * 16
 

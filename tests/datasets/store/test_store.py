@@ -14,8 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recapture.datasets.store.artifact import META
+from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
+from recapture.datasets.store.npz import dump_npz
 from recapture.datasets.store.storage import open_filesystem, put_file
-from recapture.datasets.store.store import META, ArtifactDamaged, ArtifactError, ArtifactStore, dump_npz
+from recapture.datasets.store.store import ArtifactStore
 
 KEY = "0123456789abcdef" * 2
 OTHER = "fedcba9876543210" * 2

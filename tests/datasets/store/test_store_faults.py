@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from recapture.datasets.store.errors import ArtifactDamaged, ArtifactMissing
 from recapture.datasets.store.storage import (
     StoreBusy,
     StoreFailed,
@@ -15,7 +16,7 @@ from recapture.datasets.store.storage import (
     put_file,
     telling_storage_faults,
 )
-from recapture.datasets.store.store import ArtifactDamaged, ArtifactMissing, ArtifactStore
+from recapture.datasets.store.store import ArtifactStore
 
 KEYS = [f"{number:032x}" for number in range(5)]
 

@@ -1,0 +1,137 @@
+"""A committed artifact, opened for reading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+
+from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError, ArtifactMissing
+from recapture.datasets.store.frames import FrameReader
+from recapture.datasets.store.keys import file_hash
+from recapture.datasets.store.npz import load_npz
+from recapture.datasets.store.storage import telling_storage_faults
+
+META = "meta.json"  # the commit marker, written last
+
+
+class Artifact:
+    """A committed artifact."""
+
+    def __init__(self, filesystem: fsspec.AbstractFileSystem, folder: str, stage: str, key: str) -> None:
+        self._filesystem, self._folder = filesystem, folder
+        self.stage, self.key = stage, key
+        try:
+            record = json.loads(self._content(META))
+            self.meta: dict[str, Any] = record["meta"]
+            self.metrics: dict[str, float] = record.get("metrics", {})
+            self._files: dict[str, dict[str, Any]] = record["files"]
+        except (FileNotFoundError, NotADirectoryError):
+            raise ArtifactMissing(
+                f"stage {stage!r} has no artifact {key}; run the job again to make it"
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(META, f"{type(error).__name__}: {error}") from None
+
+    @property
+    def total_bytes(self) -> int:
+        """Return the sum of the sizes of the files."""
+        return sum(int(file["bytes"]) for file in self._files.values())
+
+    def names(self) -> list[str]:
+        """Return the names of the files."""
+        return sorted(self._files)
+
+    def uri(self, name: str) -> str:
+        """Return the fsspec URL of one file."""
+        return str(self._filesystem.unstrip_protocol(f"{self._folder}/{name}"))
+
+    def read_bytes(self, name: str) -> bytes:
+        """Read one file and check it against the commit marker; raises ArtifactError when it is damaged."""
+        promised = self._promised(name)
+        try:
+            content = self._content(name)
+        except FileNotFoundError:
+            raise self._damaged(name, "the file is gone") from None
+        if hashlib.sha256(content).hexdigest() != promised["sha256"]:
+            raise self._damaged(name, f"{len(content)} bytes with another sha256 than when it was written")
+        return content
+
+    @contextmanager
+    def local_path(self, name: str) -> Iterator[str]:
+        """Give a path to read one file at, checked as `read_bytes` does, without holding it in memory."""
+        promised, path = self._promised(name), f"{self._folder}/{name}"
+        with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
+            try:
+                with telling_storage_faults(path, writing=False):
+                    if not isinstance(self._filesystem, LocalFileSystem):
+                        self._filesystem.get_file(path, f"{folder}/{name}")
+                        path = f"{folder}/{name}"
+                    found = file_hash(path)
+            except FileNotFoundError:
+                raise self._damaged(name, "the file is gone") from None
+            if found != promised["sha256"]:
+                size = Path(path).stat().st_size
+                raise self._damaged(name, f"{size} bytes with another sha256 than when it was written")
+            yield path
+
+    def read_npz(self, name: str) -> dict[str, np.ndarray]:
+        """Read all arrays of an npz; nothing in it is ever executed."""
+        return load_npz(self.read_bytes(name), f"{name} of artifact {self.key} (stage {self.stage!r})")
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file."""
+        return json.loads(self.read_bytes(name))
+
+    def frames(self) -> FrameReader:
+        """Return a reader of the per-frame arrays."""
+        return FrameReader(self)
+
+    def check_sizes(self) -> None:
+        """Raise ArtifactError when a file is missing or has another size than promised; reads no contents."""
+        present = self._present()
+        for name, promised in self._files.items():
+            if present.get(name) != promised["bytes"]:
+                raise self._damaged(name, f"{present.get(name, 'no')} bytes instead of {promised['bytes']}")
+
+    def _promised(self, name: str) -> dict[str, Any]:
+        if name not in self._files:
+            raise ArtifactError(
+                f"artifact {self.key} of stage {self.stage!r} has no file {name!r}; it has {self.names()}"
+            )
+        return self._files[name]
+
+    def _content(self, name: str) -> bytes:
+        path = f"{self._folder}/{name}"
+        with telling_storage_faults(path, writing=False):
+            if isinstance(self._filesystem, LocalFileSystem):  # fsspec takes longer to look at the path
+                with open(path, "rb", buffering=0) as stream:
+                    return stream.read()
+            return bytes(self._filesystem.cat_file(path))
+
+    def _present(self) -> dict[str, int]:
+        if isinstance(self._filesystem, LocalFileSystem):
+            with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries}
+            return {}
+        self._filesystem.invalidate_cache(self._folder)
+        with telling_storage_faults(self._folder, writing=False):
+            listing = self._filesystem.ls(self._folder, detail=True)
+        return {entry["name"].rsplit("/", 1)[1]: entry["size"] for entry in listing}
+
+    def _damaged(self, name: str, what: str) -> ArtifactDamaged:
+        return ArtifactDamaged(
+            self.stage,
+            self.key,
+            f"artifact {self.key} of stage {self.stage!r} is damaged: {name}: {what}; "
+            "delete its folder and run the job again",
+        )
