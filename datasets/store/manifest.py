@@ -78,13 +78,13 @@ def read_manifest(root: str, dataset: str, stage: str, *, lenient: bool = True) 
 
     lenient: leave out, with a warning, a part that cannot be read, instead of raising ManifestDamaged.
     """
-    newest: dict[str, dict[str, Any]] = {}
-    for _, table in _parts(root, dataset, stage, lenient):
-        for row in table.to_pylist(maps_as_pydicts="strict"):
-            known = newest.get(row["key"])
-            if known is None or row["created_at"] >= known["created_at"]:
-                newest[row["key"]] = row
-    return newest
+    tables = [table for _, table in _parts(root, dataset, stage, lenient)]
+    if not tables:
+        return {}
+    oldest_first = pa.concat_tables(tables).sort_by(
+        "created_at"
+    )  # stable: of equal times, the later row counts
+    return {row["key"]: row for row in oldest_first.to_pylist(maps_as_pydicts="strict")}
 
 
 def named_keys(root: str, dataset: str, stage: str, keys: Collection[str]) -> set[str]:

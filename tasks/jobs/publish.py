@@ -1,14 +1,14 @@
-"""Publish: copy what was delivered to a folder that people browse, under the clips' own names."""
+"""Publish: copy delivered artifacts to a folder that people browse, under the clips' own names."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-import fsspec
-
+from recapture.datasets.store.storage import open_filesystem, put_file, put_path
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.stage import Item
 
@@ -24,13 +24,13 @@ def publish(
 ) -> int:
     """Bring `outputs`/CLIP/TRAJECTORY/ up to date with a stage's artifacts; return how many were copied.
 
-    metrics: item name -> its measurements. A folder whose recapture.json names the same key and metrics is
-    left alone; that file is written last.
+    metrics: item name -> its measurements. A folder whose recapture.json holds the same key and metrics is
+    left alone; that file is written last, and each file appears complete or not at all.
     """
-    filesystem, root = fsspec.core.url_to_fs(outputs)
+    filesystem, root = open_filesystem(outputs)
     copied = 0
     for item in items:
-        folder = f"{root.rstrip('/')}/{item.clip_id}/{item.params['label']}"
+        folder = f"{root}/{item.clip_id}/{item.params['label']}"
         record = {
             "clip": item.clip_id,
             "trajectory": item.params["trajectory"],
@@ -45,12 +45,12 @@ def publish(
         filesystem.makedirs(folder, exist_ok=True)
         for file in artifact.names():
             with artifact.local_path(file) as path:
-                filesystem.put_file(path, f"{folder}/{file}")
-        filesystem.pipe_file(record_file, json.dumps(record, indent=2, sort_keys=True).encode())
+                put_path(filesystem, f"{folder}/{file}", Path(path))
+        put_file(filesystem, record_file, json.dumps(record, indent=2, sort_keys=True).encode())
         copied += 1
     return copied
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two records say the same, NaN included; much faster than to write one as it is published."""
+    """Return whether two records are equal, NaN included; much faster than comparing the published text."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

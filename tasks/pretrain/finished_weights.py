@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from recapture.conf.errors import UserError
 from recapture.conf.pretrain import PretrainConfig
+from recapture.datasets.store.storage import open_filesystem, put_file
 from recapture.models.pretraining.trainer import changed_settings
 
 BUILT_ON = {"refine": "vae", "inpainter": "refine"}
@@ -70,10 +71,8 @@ class FinishedWeights:
 
     def write(self, part: str, weights: Mapping[str, Tensor]) -> None:
         """Keep a part's tensors: whole, or not at all."""
-        path = self.path(part)
-        partial = path.with_suffix(".partial")
-        save_file(dict(weights), partial, metadata={"recapture": json.dumps(self.made_with(part))})
-        partial.replace(path)
+        content = save(dict(weights), metadata={"recapture": json.dumps(self.made_with(part))})
+        put_file(*open_filesystem(str(self.path(part))), content)
 
     def read(self, part: str) -> dict[str, Tensor]:
         """A part's tensors in float32, on the CPU; raises UserError when it is not finished."""

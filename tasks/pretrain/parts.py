@@ -20,6 +20,7 @@ from recapture.conf.errors import UserError
 from recapture.conf.pretrain import PartConfig, PretrainConfig
 from recapture.datasets.scenes.render import caption_words
 from recapture.datasets.scenes.stream import SceneStream
+from recapture.datasets.store.storage import open_filesystem, put_file
 from recapture.models.pretraining.depth import DepthLearner, build_depth_model
 from recapture.models.pretraining.inpainter import (
     BUCKETS,
@@ -118,9 +119,7 @@ class Pretraining:
         known = json.loads(path.read_text()) if path.exists() else {}
         if known.get("judged") != judged:
             known = {"judged": judged, "scores": judge(self, part)}
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(known, indent=2))
-            partial.replace(path)
+            put_file(*open_filesystem(str(path)), json.dumps(known, indent=2).encode())
         scores: dict[str, float] = known["scores"]
         return scores
 
