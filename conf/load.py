@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -160,6 +161,11 @@ def _readable(error: ValidationError, model: type[BaseModel], layers: Sequence[s
             near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
             hint = f"; did you mean {'.'.join([*map(str, problem['loc'][:-1]), near[0]])}?" if near else ""
             lines.append(f"{where}: no such setting{hint}")
+        elif problem["type"] == "literal_error":
+            known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+            near = difflib.get_close_matches(str(problem["input"]), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
+            lines.append(f"{where}: {problem['input']!r} is unknown; {hint}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{where}: {message} (got {problem['input']!r})" if problem["loc"] else message)

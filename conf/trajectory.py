@@ -2,31 +2,89 @@
 
 from __future__ import annotations
 
+import math
 import re
+from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recapture.conf.section import Name, Section
 
+StillPreset = Literal["static"]
+AnglePreset = Literal[
+    "pan_left",
+    "pan_right",
+    "tilt_up",
+    "tilt_down",
+    "orbit_left",
+    "orbit_right",
+    "orbit_up",
+    "orbit_down",
+    "arc_left",
+    "arc_right",
+    "arc_up",
+    "arc_down",
+]
+DistancePreset = Literal[
+    "left",
+    "right",
+    "up",
+    "down",
+    "zoom_in",
+    "zoom_out",
+    "dolly_in",
+    "dolly_out",
+    "dolly_zoom_in",
+    "dolly_zoom_out",
+    "crane_up",
+    "crane_down",
+    "spiral",
+]
+AMOUNTS: dict[str, str | None] = {  # preset -> the setting that holds its amount
+    **dict.fromkeys(get_args(StillPreset)),
+    **dict.fromkeys(get_args(AnglePreset), "angle_degrees"),
+    **dict.fromkeys(get_args(DistancePreset), "distance"),
+}
+APPROACHES = {"dolly_in": 1, "dolly_zoom_in": 1, "dolly_out": -1, "dolly_zoom_out": -1}
+POSE_PARTS = ("theta", "phi", "r", "x", "y", "z", "pan", "tilt", "roll", "focal")
+
 
 class TrajectoryConfig(Section):
-    """One new camera path: a preset, key frames, a file of any dialect, or the source's own, steadied."""
+    """One new camera path: a preset, key frames, a camera file, or the source's own path smoothed."""
 
-    name: Name | None = Field(None, description="Defaults to the preset and its amount, or the file's name.")
-    preset: str | None = None
-    angle_degrees: float | None = Field(None, description="For presets that turn.")
+    name: Name | None = Field(
+        None,
+        description="Name in file names and tables; null: the preset and its amount, or the file's name.",
+    )
+    preset: Literal[StillPreset, AnglePreset, DistancePreset] | None = Field(
+        None, description="A named camera move; docs/inputs.md shows them all."
+    )
+    angle_degrees: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Amount of presets that turn (pan, tilt, orbit, arc), in degrees; null: 20.",
+    )
     distance: float | None = Field(
-        None, description="For presets that travel, as a fraction of the pivot's depth."
+        None,
+        allow_inf_nan=False,
+        description="Amount of presets that travel or zoom, as a fraction of the pivot's depth; null: 0.2.",
     )
     keyframes: tuple[dict[str, float], ...] | None = Field(
         None,
-        description="at (0..1), theta, phi (degrees), r, x, y, z (fractions of the pivot's depth), focal.",
+        min_length=1,
+        description="Key poses. Each has `at` (0 for the first frame, 1 for the last) and any of theta, phi "
+        "(degrees around the pivot), r (approach), x, y, z (fractions of the pivot's depth), pan, tilt, roll "
+        "(degrees) and focal (a factor).",
     )
-    interpolation: Literal["linear", "spline"] = "spline"
+    interpolation: Literal["linear", "spline"] = Field(
+        "spline", description="Interpolation between key frames; spline does not overshoot them."
+    )
     stabilise_seconds: float | None = Field(
-        None, gt=0, description="The source's own path, averaged over so many seconds (standard deviation)."
+        None,
+        gt=0,
+        description="Follow the source's own path, smoothed by a Gaussian of this standard deviation in seconds.",
     )
     file: str | None = Field(None, description="A trajectory file; docs/inputs.md lists the dialects.")
     file_format: Literal[
@@ -79,6 +137,45 @@ class TrajectoryConfig(Section):
             raise ValueError(f"{stray[0]} is for a trajectory file, and none is given; set file")
         if angles and stray[1:]:
             raise ValueError(f"{stray[1]} does not apply to {self.file_format}; leave it out")
+        return self
+
+    @field_validator("keyframes")
+    @classmethod
+    def _keys_are_poses(cls, keys: tuple[dict[str, float], ...] | None) -> Any:
+        for number, key in enumerate(keys or ()):
+            unknown = sorted(set(key) - {"at", *POSE_PARTS})
+            if unknown or "at" not in key:
+                problem = f"has unknown parts {unknown}" if unknown else "has no 'at'"
+                raise ValueError(f"key {number} {problem}; a key has 'at' and any of {', '.join(POSE_PARTS)}")
+            if not all(map(math.isfinite, key.values())) or not 0 <= key["at"] <= 1:
+                raise ValueError(f"key {number}: 'at' must be between 0 and 1, and every value finite")
+            if key.get("r", 0.0) + key.get("z", 0.0) >= 1 or key.get("focal", 1.0) <= 0:
+                raise ValueError(f"key {number}: r + z must stay below 1 (the pivot), and focal above 0")
+        moments = [key["at"] for key in keys or ()]
+        if any(later <= earlier for earlier, later in pairwise(moments)):
+            raise ValueError(f"'at' must increase from key to key, got {moments}")
+        return keys
+
+    @model_validator(mode="after")
+    def _amount_fits(self) -> Self:
+        given = [name for name in ("angle_degrees", "distance") if getattr(self, name) is not None]
+        if given and self.preset is None:
+            raise ValueError(f"{given[0]} is the amount of a preset, and none is given; set preset")
+        wanted = AMOUNTS[self.preset] if self.preset is not None else None
+        for name in given:
+            if name != wanted:
+                raise ValueError(
+                    f"preset {self.preset!r} takes {wanted or 'no amount'}, not {name}; "
+                    + (f"write {wanted} instead" if wanted else f"leave out {name}")
+                )
+        if self.preset is None or self.distance is None:
+            return self
+        if self.distance * APPROACHES.get(self.preset, 0) >= 1:
+            raise ValueError(
+                f"preset {self.preset!r} with distance {self.distance:g} would pass the pivot; stay below 1"
+            )
+        if self.preset in ("zoom_in", "zoom_out") and self.distance <= -1:
+            raise ValueError(f"preset {self.preset!r} takes a distance above -1, not {self.distance:g}")
         return self
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
 from recapture.models.geometry.cameras import default_intrinsics
 from recapture.models.geometry.trajectories import keyframe_path, preset_path
@@ -45,7 +46,7 @@ def reach(trajectory: TrajectoryConfig) -> tuple[float, float]:
     """Return how far a path leaves the source's view: degrees, and distance as a share of the pivot's depth.
 
     Degrees are the largest turn of the camera, or of its direction as seen from the pivot. Both are infinite
-    where the configuration does not say.
+    where the configuration does not say. Raises UserError for a path that no clip can be filmed along.
     """
     if trajectory.stabilise_seconds is not None:
         return 0.0, 0.0
@@ -60,8 +61,8 @@ def reach(trajectory: TrajectoryConfig) -> tuple[float, float]:
             path = keyframe_path(keys, *cameras, interpolation=trajectory.interpolation)
         else:
             return math.inf, math.inf
-    except ValueError:  # the render stage tells of it
-        return math.inf, math.inf
+    except ValueError as error:
+        raise UserError(f"trajectory {trajectory.label!r} cannot be used: {error}") from None
     turn, travel = path.world_to_camera[:, :3, :3], path.world_to_camera[:, :3, 3]
     centre = -(turn.mT @ travel[..., None])[..., 0]
     turned = (turn.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2

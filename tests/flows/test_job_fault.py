@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.bare_job import artifacts, configure, counts, run_bare
 
+from recapture.conf.errors import ConfigError
 from recapture.datasets.media.video import write_video
 from recapture.datasets.store import manifest
 from recapture.datasets.store.quarantine import Quarantine
@@ -151,16 +152,17 @@ def test_depth_that_cannot_be_used_costs_its_own_clip_only_and_says_why(tmp_path
     assert {o.clip_id for o in outcomes["deliver"] if o.status == "ok"} == {"constant"}
 
 
-def test_cameras_behind_the_scene_fail_their_item_or_see_nothing_and_the_others_are_made(tmp_path):
+def test_cameras_behind_the_scene_are_refused_or_see_nothing_and_the_others_are_made(tmp_path):
     paths = (
         "{preset: static, name: ok}",
         "{keyframes: [{at: 0, pan: 180}], name: away}",
-        "{preset: dolly_in, distance: 2, name: through}",
     )
+    through = "[{preset: dolly_in, distance: 2}]"
+    with pytest.raises(ConfigError, match="would pass the pivot; stay below 1"):
+        configure(tmp_path, "--trajectories", through, count=1)
     outcomes = run_bare(configure(tmp_path, "--trajectories", f"[{', '.join(paths)}]", count=1))
     found = {outcome.item.rpartition("@")[2]: outcome for outcome in outcomes["render"]}
     assert found["ok"].metrics["hole_share"] < 0.2
     assert found["away"].metrics["hole_share"] == 1.0
-    assert found["through"].status == "quarantined" and "would pass it" in found["through"].error
     delivered = {outcome.item.rpartition("@")[2] for outcome in outcomes["deliver"] if outcome.status == "ok"}
     assert delivered == {"ok", "away"}

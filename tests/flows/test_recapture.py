@@ -239,12 +239,15 @@ def test_a_dataset_without_clips_is_one_message(job, tmp_path):
 
 def test_a_trajectory_that_does_not_fit_fails_its_items_and_names_the_way_out(job):
     summary = recapture(
-        job("--trajectories", "[{preset: static, name: ok}, {preset: dolly_in, distance: 1.5}]")
+        job(
+            "--trajectories",
+            "[{preset: static, name: ok}, {preset: static, mode: bullet_time, freeze_frame: 99, name: late}]",
+        )
     )
     assert summary.delivered == 1
     (failure,) = summary.failures
-    assert "dolly_in_1.5" in failure.item
-    assert "would pass it; stay below 1" in failure.error
+    assert failure.item.endswith("@late")
+    assert "freeze_frame is 99; the clip has frames 0 to 4" in failure.error
 
 
 def test_the_preview_needs_no_filler_and_shows_holes(job, tmp_path):
@@ -259,7 +262,10 @@ def test_the_preview_needs_no_filler_and_shows_holes(job, tmp_path):
 
 
 def test_a_deployments_run_fails_when_too_much_is_missing(job, monkeypatch):
-    words = ("--trajectories", "[{preset: static, name: ok}, {preset: dolly_in, distance: 1.5}]")
+    words = (
+        "--trajectories",
+        "[{preset: static, name: ok}, {preset: static, mode: bullet_time, freeze_frame: 99, name: late}]",
+    )
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "nightly")
     with pytest.raises(TooManyMissing, match="50% of 2 videos are missing"):
         recapture(job(*words))

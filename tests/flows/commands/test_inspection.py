@@ -19,7 +19,7 @@ from recapture.tasks.jobs.job import plan_job, recapture_stages
 pytestmark = pytest.mark.integration
 ONE_FAILS = (
     "--trajectories",
-    "[{preset: static, name: ok}, {preset: dolly_in, distance: 1.5, name: through}]",
+    "[{preset: static, name: ok}, {preset: static, mode: bullet_time, freeze_frame: 99, name: late}]",
 )
 
 
@@ -57,7 +57,7 @@ def test_quarantine_goes_from_failure_through_retry_and_drop(job, capsys):
     assert recapture(config).delivered == 1
     (entry,) = printed(capsys, print_quarantine, config)
     assert (entry["stage"], entry["state"]) == ("render", "quarantined")
-    assert entry["item"].endswith("@through") and "stay below 1" in entry["error"] and entry["way_out"]
+    assert entry["item"].endswith("@late") and "frames 0 to 4" in entry["error"] and entry["way_out"]
     planned = forecasts(config)
     assert (planned["render"].quarantined, planned["render"].new) == (1, 0)
     assert [planned[stage].blocked for stage in ("fill", "measure", "deliver")] == [1, 1, 1]
@@ -67,7 +67,7 @@ def test_quarantine_goes_from_failure_through_retry_and_drop(job, capsys):
     with pytest.raises(UserError, match="--all"):
         retry_quarantined(config, None, False)
 
-    retry_quarantined(config, "*@through", False)
+    retry_quarantined(config, "*@late", False)
     assert printed(capsys, print_quarantine, config) == []
     assert forecasts(config)["render"].new == 1
     assert recapture(config).failure_share == 0.5

@@ -27,7 +27,10 @@ from recapture.tasks.jobs.job import inpaint_stages
 
 OTHER = ("--fill.inpaint_radius", "5")
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
-THROUGH = ("--trajectories", "[{preset: static, name: ok}, {preset: dolly_in, distance: 1.5, name: through}]")
+ONE_FAILS = (
+    "--trajectories",
+    "[{preset: static, name: ok}, {preset: static, mode: bullet_time, freeze_frame: 99, name: late}]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def test_verify_names_what_is_missing_and_what_is_damaged_and_its_way_out_works(
 
 
 def test_compacting_leaves_one_part_a_stage_and_every_row(job, capsys):
-    quarantined = configure(Path(job.store).parent, *THROUGH, count=1)
+    quarantined = configure(Path(job.store).parent, *ONE_FAILS, count=1)
     run_bare(quarantined)
     Quarantine(job.store, "small").retry(Quarantine(job.store, "small").entries()[0])
     run_bare(quarantined)
@@ -174,7 +177,7 @@ def test_what_is_reused_is_named_again_so_that_gc_keeps_it(job, capsys):
 
 
 def test_replay_of_a_failure_prints_its_traceback_and_changes_nothing(tmp_path, capsys):
-    config = configure(tmp_path, *THROUGH, count=1)
+    config = configure(tmp_path, *ONE_FAILS, count=1)
     run_bare(config)
     (entry,) = Quarantine(config.store, "small").entries()
     before = {path: path.stat().st_mtime_ns for path in Path(config.store).rglob("*")}
@@ -189,7 +192,7 @@ def test_replay_that_succeeds_commits_and_leaves_quarantine(job, tmp_path, capsy
     before = artifacts(tmp_path)
     store, quarantine = ArtifactStore(job.store), Quarantine(job.store, "small")
     (row,) = read_manifest(job.store, "small", "fill").values()
-    failed = configure(tmp_path, *THROUGH, count=1)
+    failed = configure(tmp_path, *ONE_FAILS, count=1)
     run_bare(failed)
     (entry,) = quarantine.entries()
     mended = {"stage": "fill", "key": row["key"], "item": row["item"], "clip_id": row["clip_id"]}
@@ -218,13 +221,13 @@ def test_replay_of_what_is_there_compares_and_leaves_it(job, tmp_path, capsys):
 
 
 def test_replay_names_what_can_be_meant(job, tmp_path):
-    config = configure(tmp_path, *THROUGH, count=1)
+    config = configure(tmp_path, *ONE_FAILS, count=1)
     with pytest.raises(UserError, match="no stage is called 'fil'; choose one of ingest, depth"):
         replay(job, "a", "fil")
     with pytest.raises(UserError, match="no item is called 'nobody' of stage 'fill'; choose one of"):
         replay(job, "nobody", "fill")
     (row,) = read_manifest(job.store, "small", "ingest").values()
-    with pytest.raises(UserError, match=r"means 2 items of stage 'render'; choose one of .*@ok, .*@through"):
+    with pytest.raises(UserError, match=r"means 2 items of stage 'render'; choose one of .*@ok, .*@late"):
         replay(config, row["clip_id"], "render")
     ArtifactStore(job.store).delete("depth", only_key(job, "depth"))
     with pytest.raises(UserError, match="cannot be replayed: stage 'depth' has no artifact"):

@@ -58,7 +58,6 @@ def keys(job, stage="fill", clip="scene-000000"):
         ({"keyframes": ({"at": 0, "phi": 5}, {"at": 0.5, "phi": -25}, {"at": 1, "phi": 5})}, 25, None),
         ({"stabilise_seconds": 1.0}, 0, 0),
         ({"file": "cameras.json"}, math.inf, math.inf),
-        ({"preset": "no_such_preset"}, math.inf, math.inf),
     ],
 )
 def test_how_far_a_trajectory_goes(given, degrees, distance):
