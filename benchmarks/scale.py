@@ -88,7 +88,7 @@ def finished_job(clips: int, shard: int) -> None:
     """Print the row of a whole job whose every artifact is there, and what of it goes where."""
     with tempfile.TemporaryDirectory(prefix="recapture-scale-") as root:
         os.environ |= {**QUIET, "PREFECT_HOME": f"{root}/prefect"}
-        from recapture.flows.recapture import recapture
+        from recapture.flows.recapture_dataset import recapture
 
         listed = (made_up_clip(number) for number in range(clips))
         write_index(f"{root}/clips.parquet", listed)

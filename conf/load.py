@@ -154,7 +154,13 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
 
 def _readable(error: ValidationError, model: type[BaseModel], layers: Sequence[str]) -> str:
     lines = []
-    for problem in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    places = [problem["loc"] for problem in problems]
+    for problem in problems:
+        if problem["type"] == "too_short" and any(
+            place[: len(problem["loc"])] == problem["loc"] != place for place in places
+        ):
+            continue  # entries that are wrong themselves are not counted
         where = ".".join(str(part) for part in problem["loc"]) or "the configuration"
         if problem["type"] == "extra_forbidden":
             known = _known_keys(model, problem["loc"][:-1])

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from recapture.conf.fill import FillConfig
 from recapture.conf.mask import MaskConfig
-from recapture.conf.section import EMBEDDED, Name, Section
+from recapture.conf.section import EMBEDDED, SAMPLE, Name, Section
 from recapture.conf.trajectory import TrajectoryConfig
 from recapture.conf.tune import TuneConfig
 
@@ -20,7 +20,10 @@ from recapture.conf.tune import TuneConfig
 class DatasetConfig(Section):
     name: Name = Field("sample", description="Names the manifests, the outputs and the MLflow experiment.")
     uri: str = Field(
-        "datasets/sample", min_length=1, description="fsspec URL of a folder, an index or scenes://"
+        SAMPLE,
+        min_length=1,
+        description="Path or fsspec URL of a folder, a video or an index; scenes://... for procedural "
+        "scenes; sample:// for the clips that ship with the package.",
     )
     kind: Literal[
         "auto",

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
-EMBEDDED = "embedded"  # the models that the package brings
+EMBEDDED = "embedded"  # the models that ship with the package
+SAMPLE = "sample://"  # the dataset that ships with the package
 
 
 class Section(BaseModel):

@@ -84,7 +84,7 @@ class TrajectoryConfig(Section):
     stabilise_seconds: float | None = Field(
         None,
         gt=0,
-        description="Follow the source's own path, smoothed by a Gaussian of this standard deviation in seconds.",
+        description="Follow the source's own path, smoothed by a Gaussian of this standard deviation.",
     )
     file: str | None = Field(None, description="A trajectory file; docs/inputs.md lists the dialects.")
     file_format: Literal[
@@ -188,7 +188,7 @@ class TrajectoryConfig(Section):
         if self.stabilise_seconds is not None:
             return f"stabilise_{self.stabilise_seconds:g}"
         amount = self.angle_degrees if self.angle_degrees is not None else self.distance
-        parts = [self.preset or "keyframes"]
+        parts: list[str] = [self.preset or "keyframes"]
         if amount is not None:
             parts.append(f"{amount:g}")
         if self.mode != "gradual":

@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+
+if not __package__:  # run as a script: Python put this folder on the path, with recapture.py in it
+    _here = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _here]
+    if (_here.parent / "src/recapture").is_dir():
+        sys.path.insert(0, str(_here.parent / "src"))
 
 import typer
 
@@ -183,7 +190,7 @@ def main() -> None:
         if signal.getsignal(number) is signal.SIG_DFL:  # else what a job has started would outlive it
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
-        app()
+        app(prog_name="recapture")
     except UserError as error:
         typer.secho(f"recapture: {error}", fg="red", err=True)
         sys.exit(2)
@@ -205,16 +212,12 @@ def _prepare(config: Settings) -> Settings:
 
 def _run_flow(config: RecaptureConfig, name: str) -> None:
     config = _prepare(config)
-    from recapture.flows import inpaint as inpaint_flow
-    from recapture.flows import preview as preview_flow
-    from recapture.flows import recapture as recapture_flow
     from recapture.flows.commands.progress import print_summary
+    from recapture.flows.inpaint import inpaint
+    from recapture.flows.preview import preview
+    from recapture.flows.recapture_dataset import recapture
 
-    flow = {
-        "recapture": recapture_flow.recapture,
-        "inpaint": inpaint_flow.inpaint,
-        "preview": preview_flow.preview,
-    }[name]
+    flow = {"recapture": recapture, "inpaint": inpaint, "preview": preview}[name]
     summary = flow(config)
     print_summary(summary, config)
     sys.exit(0 if summary.acceptable else 1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import fsspec
 
+from recapture.conf.section import SAMPLE
 from recapture.datasets.clips.clip import Clip, ClipError, ClipSource, LayoutKind, Rejected
 from recapture.datasets.media.video import VIDEO_SUFFIXES
 from recapture.datasets.readers import folder, scenes
@@ -16,6 +18,7 @@ from recapture.datasets.readers.index import SUFFIXES, scan_index
 from recapture.datasets.readers.layouts import LAYOUTS, recognised
 from recapture.datasets.readers.views import ViewSource, read_layout
 
+BUNDLED = Path(__file__).parents[1] / "sample"
 DatasetKind = Literal["folder", "scenes", "index", "auto"] | LayoutKind
 
 _SOURCES: dict[str, Callable[[Clip], ClipSource]] = {
@@ -29,13 +32,15 @@ _SOURCES: dict[str, Callable[[Clip], ClipSource]] = {
 def scan(dataset_uri: str, kind: DatasetKind = "auto") -> tuple[list[Clip], list[Rejected]]:
     """Find every clip of a dataset, sorted by id, and everything that is none, with the reason.
 
+    dataset_uri: a path, an fsspec URL, scenes://... or sample:// (the clips that ship with the package).
     kind: folder (a tree, or one video file), scenes (a scenes:// URI, a YAML or JSON file), index (Parquet or
     CSV), or a published layout; auto decides by the URI and by the names in a folder. One bad file never
     stops a scan. Of clips whose ids are equal, or would be on a disk that does not tell upper from lower
     case, the first one by id and uri stays.
     Raises: OSError when there is nothing at dataset_uri, ClipError when it is not what `kind` says.
     """
-    found = list(_reader(dataset_uri, kind)(dataset_uri))
+    uri = located(dataset_uri)
+    found = list(_reader(uri, kind)(uri))
     rejected = [item for item in found if isinstance(item, Rejected)]
     clips: dict[str, Clip] = {}
     for clip in sorted(
@@ -51,6 +56,11 @@ def scan(dataset_uri: str, kind: DatasetKind = "auto") -> tuple[list[Clip], list
             reason = ClipError(f"{first.uri!r} {differs}; rename one of them")
             rejected.append(Rejected.because(clip.id, clip.uri, reason))
     return list(clips.values()), sorted(rejected, key=lambda item: item.id)
+
+
+def located(dataset_uri: str) -> str:
+    """Return where a dataset is stored: the bundled sample's folder for sample://, else the URI itself."""
+    return str(BUNDLED) if dataset_uri == SAMPLE else dataset_uri
 
 
 def open_clip(clip: Clip) -> ClipSource:

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.readers.scan import located
 from recapture.datasets.store.storage import open_filesystem
 from recapture.flows.commands.doctor_servers import Finding, check_mlflow, check_prefect, check_ray
 from recapture.tasks.engine.check_writable import check_writable
@@ -120,7 +121,7 @@ def _video() -> Iterator[Finding]:
 
 
 def _dataset(config: RecaptureConfig) -> Iterator[Finding]:
-    uri = config.dataset.uri
+    uri = located(config.dataset.uri)
     if uri.startswith("scenes://"):
         yield Finding("dataset", "ok", uri)
         return

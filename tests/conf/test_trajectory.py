@@ -40,8 +40,9 @@ def test_the_configuration_knows_the_presets_and_pose_parts_of_the_library():
     ],
 )
 def test_a_trajectory_that_cannot_be_filmed_is_one_message(trajectory, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         load_config(arguments=["--trajectories", f"[{trajectory}]"])
+    assert len(str(caught.value).splitlines()) == 3  # a heading, the message, and where it was read from
 
 
 @pytest.mark.parametrize(("preset", "amount"), AMOUNTS.items())

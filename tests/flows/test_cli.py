@@ -1,19 +1,21 @@
 """The command line answers with one clear message, whatever is wrong."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 
-def cli(*words, **environment):
-    import os
-
+def cli(*words, cwd=None, **environment):
     return subprocess.run(
         [sys.executable, "-m", "recapture.flows.cli", *words],
         capture_output=True,
         text=True,
+        cwd=cwd,
         env=os.environ | environment,
         timeout=120,
         check=False,
@@ -43,6 +45,27 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     ):
         assert command in done.stdout
     assert "heavy: []" in done.stdout
+
+
+def test_the_file_runs_as_a_script_from_any_folder(tmp_path):
+    script = Path(__file__).parents[2] / "flows" / "cli.py"
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(script), "--help"],
+        cwd=tmp_path,
+        env=plain,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "recapture" in done.stdout
+
+
+def test_the_default_dataset_is_found_from_any_folder(tmp_path):
+    done = cli("plan", "--json", "--store", f"{tmp_path}/artifacts", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["clips"] == 6
 
 
 def test_config_prints_what_the_layers_come_to():

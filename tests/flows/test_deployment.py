@@ -12,8 +12,12 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import pytest
+from prefect.exceptions import ParameterTypeError
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
 
 from recapture.conf.schema import RecaptureConfig
+from recapture.flows.recapture_dataset import recapture
 
 pytestmark = [
     pytest.mark.integration,
@@ -78,6 +82,25 @@ def ask(url, body):
         return json.load(answer)
 
 
+@pytest.mark.parametrize(
+    "module", ["recapture_dataset", "recapture"]
+)  # the second: registered before the move
+def test_both_entry_points_of_the_recapture_flow_load_the_same_flow(module):
+    flow = load_flow_from_entrypoint(f"recapture.flows.{module}.recapture", use_placeholder_flow=False)
+    assert flow is recapture and flow.name == "recapture"
+
+
+def test_a_deployment_with_a_misspelled_preset_is_refused_before_anything_runs():
+    given = {"config": {"trajectories": [{"preset": "orbit_rigth"}]}}
+    with pytest.raises(ParameterTypeError, match=r"trajectories.0.preset: Input should be .*orbit_right"):
+        recapture.validate_parameters(given)
+
+
+def test_prefects_form_offers_the_presets():
+    schema = json.dumps(parameter_schema(recapture).model_dump())
+    assert '"orbit_right", "orbit_up"' in schema
+
+
 def test_the_nightly_deployment_is_scheduled_and_a_worker_completes_its_run(server, tmp_path):
     prefect, url = server
     ask(f"{url}/work_pools/", {"name": "recapture", "type": "process"})
@@ -92,6 +115,7 @@ def test_the_nightly_deployment_is_scheduled_and_a_worker_completes_its_run(serv
     assert RecaptureConfig(**deployments["outpaint"]["parameters"]["config"]).mask.given
     assert deployments["weekly"]["entrypoint"].endswith("train_iterative")
     nightly = deployments["nightly"]
+    assert nightly["entrypoint"] == "recapture.flows.recapture_dataset.recapture"
     assert nightly["parameters"]["config"]["dataset"]["uri"] == "datasets/sample"
 
     config = {

@@ -12,7 +12,7 @@ from recapture.conf.errors import UserError
 from recapture.datasets.media.video import probe
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.inpaint import inpaint
-from recapture.flows.recapture import recapture
+from recapture.flows.recapture_dataset import recapture
 from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.propagate import propagate_static
 from recapture.tasks.clip.frames_to_video import to_frames

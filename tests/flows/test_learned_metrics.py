@@ -5,7 +5,7 @@ import torch
 from transformers import Dinov2Config, Dinov2Model
 
 from recapture.conf.errors import UserError
-from recapture.flows.recapture import recapture
+from recapture.flows.recapture_dataset import recapture
 
 pytestmark = pytest.mark.integration
 

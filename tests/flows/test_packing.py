@@ -9,7 +9,7 @@ import torch
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.commands.plan import forecast
 from recapture.flows.commands.replay import replay
-from recapture.flows.recapture import recapture
+from recapture.flows.recapture_dataset import recapture
 from recapture.models.fill.packed import finished_view
 from recapture.models.fill.propagate import propagate_static
 from recapture.tasks.clip.frames_to_video import to_frames, to_video

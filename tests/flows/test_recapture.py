@@ -13,7 +13,7 @@ from recapture.datasets.media.video import iterate_frames, probe, write_video
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows import run_job
 from recapture.flows.preview import preview
-from recapture.flows.recapture import recapture
+from recapture.flows.recapture_dataset import recapture
 from recapture.flows.run_job import TooManyMissing
 from recapture.tasks.jobs.job import plan_job, recapture_stages
 

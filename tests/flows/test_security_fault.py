@@ -23,7 +23,7 @@ from recapture.datasets.store.errors import ArtifactError
 from recapture.datasets.store.quarantine import Quarantine, Quarantined
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.commands import ui as dashboards
-from recapture.flows.recapture import recapture
+from recapture.flows.recapture_dataset import recapture
 from recapture.tasks.engine.retry import StageSick
 from recapture.tasks.jobs.fill import FillStage
 

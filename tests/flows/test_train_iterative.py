@@ -20,7 +20,7 @@ from recapture.conf.load import load_config
 from recapture.datasets.media.video import write_video
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.environment import tracking_uri
-from recapture.flows.recapture import recapture
+from recapture.flows.recapture_dataset import recapture
 from recapture.flows.train_iterative import train_iterative
 from recapture.flows.tune_job import TuneJob
 from recapture.models.wan.load import load_base

@@ -13,7 +13,7 @@ from recapture.flows.commands.doctor import examine, run_checks
 from recapture.flows.commands.plan import duration, forecast, print_plan
 from recapture.flows.commands.quarantine import drop_quarantined, print_quarantine, retry_quarantined
 from recapture.flows.commands.status import print_status
-from recapture.flows.recapture import recapture
+from recapture.flows.recapture_dataset import recapture
 from recapture.tasks.jobs.job import plan_job, recapture_stages
 
 pytestmark = pytest.mark.integration

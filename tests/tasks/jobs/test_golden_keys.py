@@ -80,6 +80,13 @@ def test_the_keys_of_a_job_are_those_of_the_golden_file():
     assert inpainted() == GOLDEN["inpainted"]
 
 
+def test_the_bundled_sample_has_the_same_keys_by_its_own_name():
+    assert (
+        recaptured(("--fill.method", "inverse", "--dataset.uri", "sample://"))
+        == GOLDEN["recaptures"]["sample"]
+    )
+
+
 @pytest.mark.parametrize("name", TUNINGS)
 def test_the_keys_of_two_rounds_are_those_of_the_golden_file(name):
     assert tuned(TUNINGS[name]) == GOLDEN["tunings"][name]
