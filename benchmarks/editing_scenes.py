@@ -14,7 +14,8 @@ from embedded_base import FRAMES, SIDE
 from torch import Tensor
 
 from recapture.datasets.scenes.layout import PATTERNS, ROOM_FACES, Scene
-from recapture.datasets.scenes.render import SceneFrames, render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.render import SceneFrames, render_scene, source_cameras
+from recapture.datasets.scenes.sampling import sample_scene
 from recapture.datasets.scenes.words import COLOURS, NOUNS
 from recapture.models.fill.edited import replaced_in
 from recapture.models.fill.view import RenderedView

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from recapture.conf.schema import FillConfig
-from recapture.datasets.scenes.render import render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.render import render_scene, source_cameras
+from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.propagate import propagate_static

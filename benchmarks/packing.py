@@ -35,7 +35,8 @@ from embedded_base import FRAMES, SIDE, decibel, default_filler, held_out, inter
 from parallel import device, share
 from torch import Tensor
 
-from recapture.datasets.scenes.render import render_scene, sample_scene
+from recapture.datasets.scenes.render import render_scene
+from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.packed import Packing, finished_view
 from recapture.models.fill.propagate import propagate_static

@@ -16,7 +16,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from recapture.datasets.scenes.render import render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.render import render_scene, source_cameras
+from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.geometry.cameras import invert_rigid
 from recapture.models.geometry.rasterize import render
 from recapture.models.geometry.trajectories import PRESETS, CameraPath, preset_path

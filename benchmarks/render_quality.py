@@ -18,7 +18,8 @@ from skimage.data import stereo_motorcycle
 from splat import splat
 from torch import Tensor
 
-from recapture.datasets.scenes.layout import Room, Scene, SceneObject, SourceCamera, make_scene
+from recapture.datasets.scenes.assemble import make_scene
+from recapture.datasets.scenes.layout import Room, Scene, SceneObject, SourceCamera
 from recapture.datasets.scenes.render import co_visible, render_scene
 from recapture.models.geometry.cameras import default_intrinsics, invert_rigid
 from recapture.models.geometry.rasterize import Rendered, render

@@ -15,7 +15,8 @@ from torch import Tensor
 from tuning_plan import Arm, Fill, Plan, filler, on_device, source_of
 
 from recapture.conf.schema import FillConfig
-from recapture.datasets.scenes.render import render_scene, sample_scene
+from recapture.datasets.scenes.render import render_scene
+from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.packed import FinishedView
 from recapture.models.fill.propagate import propagate_static

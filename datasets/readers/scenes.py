@@ -22,15 +22,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from recapture.datasets.clips.clip import Clip, ClipError, Rejected, validate_clip_id
-from recapture.datasets.scenes.render import (
-    Scene,
-    SceneFrames,
-    caption,
-    co_visible,
-    render_scene,
-    sample_scene,
-    source_cameras,
-)
+from recapture.datasets.scenes.layout import Scene
+from recapture.datasets.scenes.render import SceneFrames, caption, co_visible, render_scene, source_cameras
+from recapture.datasets.scenes.sampling import sample_scene
 
 SCHEME = "scenes://"
 # Part of every scene's content hash: raise it when a seed no longer gives the same pixels.

@@ -12,16 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recapture.datasets.scenes.layout import (
-    Lighting,
-    Room,
-    Scene,
-    SceneObject,
-    SourceCamera,
-    Texture,
-    make_scene,
-    stack_scenes,
-)
+from recapture.datasets.scenes.layout import Scene
 from recapture.datasets.scenes.rays import (
     Frames,
     Rays,
@@ -30,29 +21,8 @@ from recapture.datasets.scenes.rays import (
     freeze,
     per_ray,
 )
-from recapture.datasets.scenes.sampling import sample_scene, sample_scenes
 from recapture.datasets.scenes.surfaces import Surface, surface_at
 from recapture.datasets.scenes.textures import shade
-from recapture.datasets.scenes.words import caption_words
-
-__all__ = [
-    "Lighting",
-    "Room",
-    "Scene",
-    "SceneFrames",
-    "SceneObject",
-    "SourceCamera",
-    "Texture",
-    "caption",
-    "caption_words",
-    "co_visible",
-    "make_scene",
-    "render_scene",
-    "sample_scene",
-    "sample_scenes",
-    "source_cameras",
-    "stack_scenes",
-]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from recapture.datasets.scenes.assemble import make_scene, stack_scenes
 from recapture.datasets.scenes.layout import (
     KINDS,
     Kind,
@@ -18,8 +19,6 @@ from recapture.datasets.scenes.layout import (
     SourceCamera,
     Texture,
     Vector,
-    make_scene,
-    stack_scenes,
 )
 from recapture.datasets.scenes.wide_scenes import stack_wide, wide_scene
 from recapture.datasets.scenes.words import CAMERA_MOTIONS, COLOURS, WALL_COLOURS, action, caption_of, phrase

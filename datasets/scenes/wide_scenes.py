@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from recapture.datasets.scenes.assemble import make_scene, pack_into_slots
 from recapture.datasets.scenes.layout import (
     Kind,
     Lighting,
@@ -17,8 +18,6 @@ from recapture.datasets.scenes.layout import (
     SourceCamera,
     Texture,
     Vector,
-    make_scene,
-    pack_into_slots,
 )
 from recapture.datasets.scenes.words import (
     CAMERA_MOTIONS,

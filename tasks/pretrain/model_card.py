@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import Any, Self
 
 from recapture.conf.pretrain import PretrainConfig
-from recapture.datasets.scenes.render import caption_words
+from recapture.datasets.scenes.words import caption_words
 from recapture.models.pretraining.depth import SIDE
 from recapture.models.pretraining.inpainter import BUCKETS, shrink_buckets
 from recapture.tasks.pretrain.gates import gate_table, missed, part_gates

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from recapture.conf.errors import UserError
 from recapture.conf.pretrain import PartConfig, PretrainConfig
-from recapture.datasets.scenes.render import caption_words
 from recapture.datasets.scenes.stream import SceneStream
+from recapture.datasets.scenes.words import caption_words
 from recapture.datasets.store.storage import open_filesystem, put_file
 from recapture.models.pretraining.depth import DepthLearner, build_depth_model
 from recapture.models.pretraining.inpainter import (

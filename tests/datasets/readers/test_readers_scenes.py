@@ -7,7 +7,8 @@ import torch
 
 from recapture.datasets.clips.clip import Clip, ClipError
 from recapture.datasets.readers.scan import open_clip, scan
-from recapture.datasets.scenes.render import render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.render import render_scene, source_cameras
+from recapture.datasets.scenes.sampling import sample_scene
 
 
 def one(uri: str) -> Clip:

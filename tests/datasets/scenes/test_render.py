@@ -6,21 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from recapture.datasets.scenes.render import (
-    Room,
-    Scene,
-    SceneObject,
-    SourceCamera,
-    Texture,
-    caption,
-    co_visible,
-    make_scene,
-    render_scene,
-    sample_scene,
-    sample_scenes,
-    source_cameras,
-    stack_scenes,
-)
+from recapture.datasets.scenes.assemble import make_scene, stack_scenes
+from recapture.datasets.scenes.layout import Room, Scene, SceneObject, SourceCamera, Texture
+from recapture.datasets.scenes.render import caption, co_visible, render_scene, source_cameras
+from recapture.datasets.scenes.sampling import sample_scene, sample_scenes
 
 FRONT = torch.eye(4)[None]
 NOW = torch.zeros(1)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recapture.datasets.scenes.render import sample_scene
+from recapture.datasets.scenes.sampling import sample_scene
 from recapture.datasets.scenes.stream import SceneStream
 from recapture.datasets.scenes.wide_scenes import CAMERA_LIMIT
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from recapture.datasets.scenes.render import Scene, co_visible, render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.layout import Scene
+from recapture.datasets.scenes.render import co_visible, render_scene, source_cameras
+from recapture.datasets.scenes.sampling import sample_scene
 
 
 def reflected(start: float, velocity: float, low: float, high: float, time: float) -> float:

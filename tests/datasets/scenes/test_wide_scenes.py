@@ -4,19 +4,12 @@ import pytest
 import torch
 
 from recapture.datasets.scenes import photographs as scene_photographs
+from recapture.datasets.scenes.assemble import make_scene
+from recapture.datasets.scenes.layout import Lighting, Room, Texture
 from recapture.datasets.scenes.photographs import photograph_colour, photographs
-from recapture.datasets.scenes.render import (
-    Lighting,
-    Room,
-    Texture,
-    caption_words,
-    make_scene,
-    render_scene,
-    sample_scene,
-    sample_scenes,
-    source_cameras,
-)
-from recapture.datasets.scenes.words import split_words
+from recapture.datasets.scenes.render import render_scene, source_cameras
+from recapture.datasets.scenes.sampling import sample_scene, sample_scenes
+from recapture.datasets.scenes.words import caption_words, split_words
 
 FRONT, NOW = torch.eye(4)[None], torch.zeros(1)
 

@@ -4,15 +4,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from recapture.datasets.scenes.render import (
-    Room,
-    SceneObject,
-    SourceCamera,
-    Texture,
-    make_scene,
-    render_scene,
-    source_cameras,
-)
+from recapture.datasets.scenes.assemble import make_scene
+from recapture.datasets.scenes.layout import Room, SceneObject, SourceCamera, Texture
+from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.models.fill.classical import ClassicalFiller, fill_classical
 from recapture.models.fill.propagate import static_pixels
 from recapture.models.fill.view import RenderedView, SourceView

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from recapture.datasets.scenes.layout import Room, SceneObject, SourceCamera, make_scene
+from recapture.datasets.scenes.assemble import make_scene
+from recapture.datasets.scenes.layout import Room, SceneObject, SourceCamera
 from recapture.datasets.scenes.render import co_visible, render_scene
 from recapture.models.geometry.cameras import default_intrinsics, rigid
 from recapture.models.geometry.reproject import double_reprojection, source_visibility

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from recapture.datasets.scenes.render import render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.render import render_scene, source_cameras
+from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import render
 from recapture.models.tuning.cycle import (

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from recapture.datasets.scenes.render import render_scene, sample_scene, source_cameras
+from recapture.datasets.scenes.render import render_scene, source_cameras
+from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.fill.view import SourceView
 from recapture.models.pretraining.trainer import Diverged
 from recapture.models.tuning.examples import encode_pair

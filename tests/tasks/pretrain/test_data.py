@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from recapture.datasets.scenes.render import caption_words
 from recapture.datasets.scenes.stream import SceneStream
+from recapture.datasets.scenes.words import caption_words
 from recapture.models.pretraining.vae import Stage
 from recapture.tasks.pretrain.data import TEXT_LENGTH, DepthFrames, InpainterClips, VaeClips, make_tokenizer
 
