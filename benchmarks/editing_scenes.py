@@ -10,7 +10,7 @@ from functools import cache
 import cv2
 import numpy as np
 import torch
-from embedded_base import FRAMES, SIDE
+from embedded_base import FRAMES, SIDE, SURFACE
 from torch import Tensor
 
 from recapture.datasets.scenes.layout import PATTERNS, ROOM_FACES, Scene
@@ -120,7 +120,7 @@ def masked_view(
     """The masked clip seen by the target cameras as mask and render stage do it, and where it is redrawn."""
     known = torch.isfinite(depth) & ~grown(grown(body, DILATE), 1, cv2.MORPH_RECT)
     marked = torch.cat([video, body[:, None].float()], 1)
-    at, replaced = replaced_in(render(marked, depth, *cameras, *target, known=known | body))
+    at, replaced = replaced_in(render(marked, depth, *cameras, *target, surface=SURFACE, known=known | body))
     return RenderedView(at.video, at.visible, at.depth, at.stretch, *target), replaced
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.schema import FillConfig
+from recapture.conf.schema import FillConfig, RenderConfig
 from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.fill.classical import ClassicalFiller
@@ -35,8 +35,10 @@ from recapture.models.metrics.image import ssim
 from recapture.models.wan.load import Base, load_base
 from recapture.models.wan.paste import paste_known
 from recapture.models.wan.vae import decode_latents, encode_video
+from recapture.tasks.jobs.render import surface_settings
 
 FRAMES, SIDE = 17, 128
+SURFACE = surface_settings(RenderConfig())
 METRICS = ("psnr_hole", "ssim_hole", "temporal_hole", "sharpness_hole", "psnr")
 COMPARED = ("psnr_hole", "ssim_hole", "temporal_hole")
 CLASSICAL, CEILING = "classical", "truth through the VAE (ceiling)"
@@ -71,13 +73,13 @@ def results(
 ) -> Iterator[tuple[str, Tensor, float]]:
     """Yield (fill, video, seconds); a fill that draws noise comes once a seed."""
     begun = time.perf_counter()
-    classical = ClassicalFiller().fill(view, source, caption=caption, seed=0)
+    classical = ClassicalFiller(SURFACE).fill(view, source, caption=caption, seed=0)
     yield CLASSICAL, classical, time.perf_counter() - begun
     known = view.visible[:, None]
     mean = (view.video * known).sum((0, 2, 3)) / known.sum()
     yield "mean colour", torch.where(known, view.video, mean.view(1, 3, 1, 1)), 0.0
     begun = time.perf_counter()
-    gathered = propagate_static(view, source)
+    gathered = propagate_static(view, source, surface=SURFACE)
     gathering = time.perf_counter() - begun
     default = default_filler(base)
     for name, filler, given, before in (
@@ -101,6 +103,7 @@ def default_filler(base: Base, **changes: Any) -> DiffusionFiller:
     settings = FillConfig()
     filler = DiffusionFiller(
         base,
+        SURFACE,
         steps=settings.steps,
         guidance_scale=settings.guidance_scale,
         scheduler=settings.scheduler,
@@ -129,7 +132,7 @@ def held_out(seed: int, variety: str, angle: float) -> tuple[RenderedView, Sourc
     path = preset_path("orbit_right", *cameras, pivot, angle_degrees=angle, mode="direct")
     target = path.intrinsics.float(), path.world_to_camera.float()
     truth = render_scene(scene, *target, times, SIDE, SIDE)
-    seen = render(shot.video, shot.depth, *cameras, *target)
+    seen = render(shot.video, shot.depth, *cameras, *target, surface=SURFACE)
     view = RenderedView(seen.video, seen.visible, seen.depth, seen.stretch, *target)
     known = torch.isfinite(shot.depth)
     source = SourceView(shot.video, shot.depth, known, *cameras, torch.arange(FRAMES))

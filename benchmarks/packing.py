@@ -31,7 +31,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from agreement import looked_up
-from embedded_base import FRAMES, SIDE, decibel, default_filler, held_out, interval
+from embedded_base import FRAMES, SIDE, SURFACE, decibel, default_filler, held_out, interval
 from parallel import device, share
 from torch import Tensor
 
@@ -152,7 +152,7 @@ def shot(seed: int, variety: str, angle: float) -> Shot:
     times = torch.arange(FRAMES, dtype=torch.float32)
     scene = sample_scene(seed, variety=variety)
     depth = render_scene(scene, view.intrinsics, view.world_to_camera, times, SIDE, SIDE).depth
-    return Shot(propagate_static(view, source), truth, depth, caption)
+    return Shot(propagate_static(view, source, surface=SURFACE), truth, depth, caption)
 
 
 def results(

@@ -16,11 +16,13 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from recapture.conf.schema import RenderConfig
 from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.geometry.cameras import invert_rigid
 from recapture.models.geometry.rasterize import render
 from recapture.models.geometry.trajectories import PRESETS, CameraPath, preset_path
+from recapture.tasks.jobs.render import surface_settings
 
 HEIGHT, WIDTH, COLUMNS, LABEL = 120, 160, 6, 14
 
@@ -37,7 +39,7 @@ def main() -> None:
             continue
         path = preset_path(name, *cameras, pivot, mode="direct")
         target = (path.intrinsics, path.world_to_camera)
-        seen = render(source.video, source.depth, *cameras, *target)
+        seen = render(source.video, source.depth, *cameras, *target, surface=surface_settings(RenderConfig()))
         tiles.append(tile(name, seen.video, seen.visible, pivot_pixel(path, cameras[1], pivot)))
     rows = -(-len(tiles) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * WIDTH, rows * (HEIGHT + LABEL)), "white")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,13 +19,15 @@ from skimage.data import stereo_motorcycle
 from splat import splat
 from torch import Tensor
 
+from recapture.conf.schema import RenderConfig
 from recapture.datasets.scenes.assemble import make_scene
 from recapture.datasets.scenes.layout import Room, Scene, SceneObject, SourceCamera
 from recapture.datasets.scenes.render import co_visible, render_scene
 from recapture.models.geometry.cameras import default_intrinsics, invert_rigid
-from recapture.models.geometry.rasterize import Rendered, render
+from recapture.models.geometry.rasterize import Rendered, SurfaceSettings, render
 from recapture.models.geometry.reproject import source_visibility
 from recapture.models.geometry.trajectories import preset_path
+from recapture.tasks.jobs.render import surface_settings
 
 SIZE = 512
 PIVOT = 4.2
@@ -35,13 +38,20 @@ VIEWS = {
     "dolly-in 50 %": ("dolly_in", {"distance": 0.5}),
     "dolly-out 50 %": ("dolly_out", {"distance": 0.5}),
 }
+
+
+def surface(shell: float) -> SurfaceSettings:
+    """Return the job's settings with another shell, and surfaces of any stretch."""
+    return replace(surface_settings(RenderConfig()), shell=shell, max_stretch=None)
+
+
 RENDERERS: dict[str, Callable[..., Rendered]] = {
     "point splat": splat,
-    "triangles, no shell": partial(render, shell=0.0),
-    "triangles, shell 0.1": partial(render, shell=0.1),
-    "triangles, shell 0.2": partial(render, shell=0.2),
-    "triangles, shell 0.3 (default)": render,
-    "triangles, shell 0.4": partial(render, shell=0.4),
+    "triangles, no shell": partial(render, surface=surface(0.0)),
+    "triangles, shell 0.1": partial(render, surface=surface(0.1)),
+    "triangles, shell 0.2": partial(render, surface=surface(0.2)),
+    "triangles, shell 0.3 (default)": partial(render, surface=surface(0.3)),
+    "triangles, shell 0.4": partial(render, surface=surface(0.4)),
 }
 
 
@@ -63,7 +73,7 @@ def main() -> None:
         (_, depth, *cameras), target, _ = analytic_pair(preset, amount)
         seen = co_visible(analytic_scene(), *cameras, *target, torch.zeros(1), SIZE, SIZE)
         for name, shell in (("no shell", 0.0), ("shell 0.3 (default)", 0.3)):
-            visible = source_visibility(depth, *cameras, *target, shell=shell)
+            visible = source_visibility(depth, *cameras, *target, surface=surface(shell))
             print(f"| {view} | {name} | " + " | ".join(score_visibility(visible, seen)) + " |")
     print()
     print("| stereo_motorcycle, left to right | coverage | PSNR of valid |")

@@ -29,7 +29,7 @@ from torch import Tensor
 from recapture.models.geometry import rasterize
 from recapture.models.geometry.cameras import default_intrinsics, look_at
 from recapture.models.geometry.mesh import CameraPair, lift
-from recapture.models.geometry.rasterize import Rendered, render
+from recapture.models.geometry.rasterize import Rendered, SurfaceSettings, render
 from recapture.models.geometry.z_buffer import EMPTY, on_screen, z_buffer
 
 PIVOT = 5.0
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     clip = [value.to(options.device) for value in room(options.frames, options.size)]
-    call = partial(render, *clip, shell=options.shell)
+    call = partial(render, *clip, surface=surface(options.shell))
     times = milliseconds(call, options.device, options.repeats)
     report: dict[str, object] = {
         "command": shlex.join(["python", *sys.argv]),
@@ -66,8 +66,8 @@ def main() -> None:
     if options.device != "cpu":
         report["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
         ends = [value[[0, -1]] for value in clip]
-        on_cpu = render(*(value.cpu() for value in ends), shell=options.shell)
-        report["against_cpu"] = differences(render(*ends, shell=options.shell), on_cpu)
+        on_cpu = render(*(value.cpu() for value in ends), surface=surface(options.shell))
+        report["against_cpu"] = differences(render(*ends, surface=surface(options.shell)), on_cpu)
         report["same_bytes_twice"] = same_bytes(call(), call())
         report["against_pytorch_z_buffer"] = against_twin(clip, options.shell)
     print(json.dumps(report, indent=2, ensure_ascii=False))
@@ -99,6 +99,11 @@ def room(frames: int, size: int) -> list[Tensor]:
     return [video, depth, intrinsics, still, intrinsics, target]
 
 
+def surface(shell: float) -> SurfaceSettings:
+    """Return the job's settings with another shell, and surfaces of any stretch."""
+    return SurfaceSettings(0.05, shell, None)
+
+
 def milliseconds(call: Callable[[], object], device: str, repeats: int) -> list[float]:
     """Return the wall-clock milliseconds of each of `repeats` calls, after two to warm up."""
     times = []
@@ -119,7 +124,7 @@ def stages(clip: list[Tensor], shell: float, device: str, repeats: int) -> dict[
     chunks = rasterize._chunks(depth)
     known = torch.ones_like(depth, dtype=torch.bool)
     nearest = torch.full_like(depth[:, 0, 0], 1e-3)
-    rendered = render(*clip, shell=shell)
+    rendered = render(*clip, surface=surface(shell))
     surfaces = [lift(depth[c], known[c], pair.of_frames(c), nearest[c], 0.05, shell) for c in chunks]
 
     def lifting() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from agreement import looked_up
-from embedded_base import FRAMES, SIDE, decibel, held_out, score
+from embedded_base import FRAMES, SIDE, SURFACE, decibel, held_out, score
 from parallel import device
 from torch import Tensor
 from tuning_plan import Arm, Fill, Plan, filler, on_device, source_of
@@ -147,13 +147,20 @@ def shot(clip: int, angle: float) -> Shot:
     scene = sample_scene(clip, variety="wide")
     depth = render_scene(scene, view.intrinsics, view.world_to_camera, times, SIDE, SIDE).depth
     view, source = on_device(view), on_device(source)
-    return Shot(propagate_static(view, source), view.visible, truth, depth.to(device()), inside, caption)
+    return Shot(
+        propagate_static(view, source, surface=SURFACE),
+        view.visible,
+        truth,
+        depth.to(device()),
+        inside,
+        caption,
+    )
 
 
 def returned(clip: int, angle: float) -> tuple[Shot, Tensor]:
     """Return a clip that went to an angle, the other way than any shot, and back; and the clip itself."""
     source, pivot, caption = source_of(clip)
-    pair = next(source_pairs(source, pivot, [Move(-angle, 0.0, 0.0, direct=True)]))
+    pair = next(source_pairs(source, pivot, [Move(-angle, 0.0, 0.0, direct=True)], SURFACE))
     eye = torch.eye(4, device=device()).expand(len(pair.visible), 4, 4)
     far = torch.full(pair.visible.shape, torch.inf, device=device())
     view = RenderedView(pair.degraded, pair.visible, far, torch.ones_like(far), eye[:, :3, :3], eye)

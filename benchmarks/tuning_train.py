@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from embedded_base import SURFACE
 from torch import Tensor
 from tuning_plan import ARMS, MASKS, PACKING, ROUNDS, Arm, Plan, filler, source_of
 
@@ -36,9 +37,9 @@ def make_pairs(job: tuple[Plan, int, int]) -> None:
     for number, (low, high) in enumerate(ROUNDS):
         count = plan.moves if clip in plan.scenes else max(1, plan.moves // 3)
         moves = draw_moves(count, low, high, random, direct_share=1.0)
-        pairs = list(source_pairs(source, pivot, moves))
+        pairs = list(source_pairs(source, pivot, moves, SURFACE))
         beside = [
-            frames_beside(source, pair, other_view(source, pivot, move), PACKING)
+            frames_beside(source, pair, other_view(source, pivot, move, SURFACE), PACKING, SURFACE)
             for pair, move in zip(pairs, draw_moves(count, low, high, others, direct_share=1.0))
         ]
         for kind in MASKS:
@@ -120,10 +121,12 @@ def recaptured(plan: Plan, arm: Arm, number: int, seed: int) -> Iterator[Encoded
         text = encode_text(fill_views.base, caption, None).prompt
 
         def fill(view: RenderedView, source: SourceView = source, caption: str = caption) -> Tensor:
-            return fill_views.fill_both(propagate_static(view, source), caption=caption, seed=seed).video
+            return fill_views.fill_both(
+                propagate_static(view, source, surface=SURFACE), caption=caption, seed=seed
+            ).video
 
         for move in draw_moves(arm.cycles, *ROUNDS[number], random, direct_share=1.0):
-            trip = round_trip(source, pivot, move, fill)
+            trip = round_trip(source, pivot, move, fill, surface=SURFACE)
             yield encoded(plan, cycle_pair(source, trip.returned, move.angle), None, arm.masks, text, random)
             if arm.pseudo:
                 target = torch.where(trip.view.visible[:, None], trip.view.video, trip.video)

@@ -10,7 +10,7 @@ from torch import Tensor
 from recapture.models.fill.inpaint import background_depth, inpaint
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
-from recapture.models.geometry.rasterize import render
+from recapture.models.geometry.rasterize import SurfaceSettings, render
 
 BLEND = 1 / 8  # of the longer side: how deep in a hole the shared background alone is left
 
@@ -19,18 +19,26 @@ BLEND = 1 / 8  # of the longer side: how deep in a hole the shared background al
 class ClassicalFiller:
     """`fill_classical` behind the `Filler` interface. caption and seed are not used."""
 
+    surface: SurfaceSettings
     propagate: bool = True
     inpaint_radius: float = 3.0
 
     def fill(self, view: RenderedView, source: SourceView, *, caption: str, seed: int) -> Tensor:
         del caption, seed
-        return fill_classical(view, source, propagate=self.propagate, inpaint_radius=self.inpaint_radius)
+        return fill_classical(
+            view,
+            source,
+            surface=self.surface,
+            propagate=self.propagate,
+            inpaint_radius=self.inpaint_radius,
+        )
 
 
 def fill_classical(
     view: RenderedView,
     source: SourceView | None,
     *,
+    surface: SurfaceSettings,
     propagate: bool = True,
     inpaint_radius: float = 3.0,
 ) -> Tensor:
@@ -46,19 +54,21 @@ def fill_classical(
     hole's edge over 1/8 of the frame's longer side, so that invented background keeps its place when the
     camera moves, while a narrow hole follows its own surroundings.
     """
-    gathered = propagate_static(view, source if propagate else None, crack_radius=inpaint_radius)
+    gathered = propagate_static(
+        view, source if propagate else None, surface=surface, crack_radius=inpaint_radius
+    )
     video, known, depth = gathered.video, gathered.visible, gathered.depth
     if not known.all():
         filled = inpaint(video, known, depth, inpaint_radius, _mean_colour(video, known, source))
         if known.any():
-            patch, share = _one_invented_background(view, filled, known, depth)
+            patch, share = _one_invented_background(view, filled, known, depth, surface)
             filled = torch.lerp(filled, patch, share[:, None])
         video = torch.where(known[:, None], video, filled)
     return torch.where(view.visible[:, None], view.video, video)
 
 
 def _one_invented_background(
-    view: RenderedView, filled: Tensor, known: Tensor, depth: Tensor
+    view: RenderedView, filled: Tensor, known: Tensor, depth: Tensor, surface: SurfaceSettings
 ) -> tuple[Tensor, Tensor]:
     """The hole of the emptiest frame that knows anything, shown to all cameras, and its share 0...1."""
     count, _, height, width = filled.shape
@@ -72,6 +82,7 @@ def _one_invented_background(
         view.world_to_camera[t].expand(count, -1, -1),
         view.intrinsics,
         view.world_to_camera,
+        surface=surface,
         size=(height, width),
         known=(~known[t]).expand(count, -1, -1),
     )

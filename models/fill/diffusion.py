@@ -16,6 +16,7 @@ from recapture.models.fill.packed import (
 )
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.fill.windows import join_windows, windows
+from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.wan.conditioning import condition, grey_holes
 from recapture.models.wan.load import Base
 from recapture.models.wan.packing import pack
@@ -48,10 +49,12 @@ class DiffusionFiller:
     noise_scale: of the initial noise; below 1, samples keep nearer to their mean, calmer and less detailed.
     feather: pixels over which pasted known pixels fade into the fill beside a hole. make_solver: holds each
     window to its known pixels while it is sampled; a text-to-video base needs one, since it is shown nothing
-    else of the clip (ValueError). packing: what `fill_both` takes from the trajectories that it is given.
+    else of the clip (ValueError). packing: what `fill_both` takes from the trajectories that it is given;
+    surface: how it renders them to find what they show of the holes.
     """
 
     base: Base
+    surface: SurfaceSettings
     steps: int = 20
     guidance_scale: float = 5.0
     negative_prompt: str = ""
@@ -87,7 +90,7 @@ class DiffusionFiller:
         frames = len(view.video)
         whole = frames + (1 - frames) % 4
         spans = windows(frames, self.window or whole, self.overlap if self.window else 0)
-        candidates = packing_candidates(packed, view) if self.packing.frames else []
+        candidates = packing_candidates(packed, view, self.surface) if self.packing.frames else []
         chosen = tuple(packed_in(candidates, self.packing, span) for span in spans)
         filled = (
             self._fill_window(

@@ -57,7 +57,7 @@ def fill_edited(
     others = ~view.visible & ~edit
     if not others.any() or not edit.any():
         return filler.fill_both(view, caption=caption, seed=seed, packed=packed)
-    beside = fill_classical(view, None, propagate=False)
+    beside = fill_classical(view, None, surface=filler.surface, propagate=False)
     whole = torch.ones_like(view.visible)
     drawn = filler.fill_both(
         hide(replace(view, video=beside, visible=whole), edit), caption=caption, seed=seed, packed=packed

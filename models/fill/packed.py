@@ -9,7 +9,7 @@ from torch import Tensor
 from recapture.models.fill.inpaint import background_depth
 from recapture.models.fill.view import RenderedView
 from recapture.models.fill.windows import Window
-from recapture.models.geometry.rasterize import render
+from recapture.models.geometry.rasterize import SurfaceSettings, render
 from recapture.models.wan.packing import Positions
 
 
@@ -122,7 +122,9 @@ def choose_frames(candidates: Sequence[Candidate], k: int, spacing: int) -> list
     return sorted(taken, key=lambda n: (candidates[n].time, n))
 
 
-def packing_candidates(earlier: Sequence[FinishedView], view: RenderedView) -> list[Candidate]:
+def packing_candidates(
+    earlier: Sequence[FinishedView], view: RenderedView, surface: SurfaceSettings
+) -> list[Candidate]:
     """Every frame of the earlier views at a time of the new view.
 
     A frame's area is what it covers of the new view's holes when it is rendered into the new view's camera
@@ -141,14 +143,16 @@ def packing_candidates(earlier: Sequence[FinishedView], view: RenderedView) -> l
         if finished.geometry is None:
             area = (~finished.visible[frames]).float().mean((1, 2))
         else:
-            area = covered_area(finished.geometry, frames, view, finished.times[frames])
+            area = covered_area(finished.geometry, frames, view, finished.times[frames], surface)
         for frame, share in zip(frames.tolist(), area.tolist()):
             time = int(finished.times[frame])
             candidates.append(Candidate(share, finished.quality, time, number, frame))
     return candidates
 
 
-def covered_area(geometry: Geometry, frames: Tensor, view: RenderedView, times: Tensor) -> Tensor:
+def covered_area(
+    geometry: Geometry, frames: Tensor, view: RenderedView, times: Tensor, surface: SurfaceSettings
+) -> Tensor:
     """Share [n] of the new view's image at `times` [n] that is a hole and seen by `frames` [n] of another."""
     depth = geometry.depth[frames]
     seen = render(
@@ -158,6 +162,7 @@ def covered_area(geometry: Geometry, frames: Tensor, view: RenderedView, times: 
         geometry.world_to_camera[frames],
         view.intrinsics[times],
         view.world_to_camera[times],
+        surface=surface,
         size=(view.visible.shape[1], view.visible.shape[2]),
     )
     return (seen.visible & ~view.visible[times]).float().mean((1, 2))

@@ -8,7 +8,7 @@ from torch.nn.functional import max_pool2d
 
 from recapture.models.fill.inpaint import close_cracks
 from recapture.models.fill.view import RenderedView, SourceView
-from recapture.models.geometry.rasterize import render
+from recapture.models.geometry.rasterize import SurfaceSettings, render
 from recapture.models.metrics.backwarp import back_warp
 
 STATIC_COLOUR = 0.15  # of the range [-1, 1] per channel, mean over channels
@@ -16,7 +16,11 @@ OFFSETS = (4, 12)  # frames to look ahead and back, nearest first
 
 
 def propagate_static(
-    view: RenderedView, source: SourceView | None, *, crack_radius: float = 3.0
+    view: RenderedView,
+    source: SourceView | None,
+    *,
+    surface: SurfaceSettings,
+    crack_radius: float = 3.0,
 ) -> RenderedView:
     """The view with fewer holes; what was visible stays bit for bit, `stretch` is as it was.
 
@@ -33,7 +37,7 @@ def propagate_static(
         for offset in _offsets(source):
             if known.all():
                 break
-            _take(video, known, depth, *_from_other_frames(view, source, static, offset))
+            _take(video, known, depth, *_from_other_frames(view, source, static, offset, surface))
     return replace(view, video=video, visible=known, depth=depth)
 
 
@@ -81,7 +85,7 @@ def _offsets(source: SourceView) -> list[int]:
 
 
 def _from_other_frames(
-    view: RenderedView, source: SourceView, static: Tensor, offset: int
+    view: RenderedView, source: SourceView, static: Tensor, offset: int, surface: SurfaceSettings
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The static part of the source `offset` frames away in the view's cameras: video, visible, depth."""
     wanted = source.source_frame + offset
@@ -95,6 +99,7 @@ def _from_other_frames(
         other.world_to_camera,
         view.intrinsics,
         view.world_to_camera,
+        surface=surface,
         size=(view.video.shape[2], view.video.shape[3]),
         known=static[frames] & exists[:, None, None],
     )

@@ -17,7 +17,17 @@ from recapture.models.geometry.cameras import project_points
 from recapture.models.geometry.mesh import CameraPair, face_stretch, lift, surface_stretch
 from recapture.models.geometry.z_buffer import EMPTY, on_screen, z_buffer
 
+NEAR = 1e-3  # of a frame's median depth; triangles with a corner nearer to the target camera are dropped
 CHUNK_QUADS = 1 << 25  # quads drawn at once on an accelerator; bounds memory to about 6 GB
+
+
+@dataclass(frozen=True)
+class SurfaceSettings:
+    """How surfaces are lifted from depth, and which of them count as seen; `render` in the configuration."""
+
+    break_ratio: float  # a quad with (max - min) / min depth above it is torn
+    shell: float  # how deep a torn quad occludes, as a share of the foreground's depth; 0 leaves it out
+    max_stretch: float | None  # surfaces magnified more (in area) become holes; None keeps them all
 
 
 @dataclass(frozen=True)
@@ -38,21 +48,16 @@ def render(
     target_intrinsics: Tensor,  # [T, 3, 3] pixels
     target_world_to_camera: Tensor,  # [T, 4, 4]
     *,
+    surface: SurfaceSettings,
     size: tuple[int, int] | None = None,
     known: Tensor | None = None,  # [T, h, w] bool, source pixels that may be lifted
-    break_ratio: float = 0.05,
-    shell: float = 0.3,
-    near: float = 1e-3,
-    max_stretch: float | None = None,
 ) -> Rendered:
     """Lift every frame to 3D and film it with the target camera of the same frame.
 
     size: (H, W) of the target, by default the source's. Source pixels with depth that is not finite and
-    positive are never lifted. break_ratio: a quad with (max - min) / min depth above it is torn. shell: how
-    deep, as a share of the foreground's depth, a torn quad occludes; 0 leaves it out. near: triangles with a
-    corner closer to the target camera than near x the frame's median depth (taken over every fourth row and
-    column) are dropped, so that what is behind the camera never shows. max_stretch: surfaces magnified more
-    (in area) become holes.
+    positive are never lifted. Triangles with a corner closer to the target camera than NEAR x the frame's
+    median depth (taken over every fourth row and column) are dropped, so that what is behind the camera never
+    shows.
     """
     cameras = CameraPair(
         source_intrinsics, source_world_to_camera, target_intrinsics, target_world_to_camera
@@ -61,44 +66,41 @@ def render(
     parts = []
     for part in _chunks(depth):
         pair = cameras.of_frames(part)
-        z, stretch = _nearest(depth[part], _part(known, part), pair, size, break_ratio, shell, near)
+        z, stretch = _nearest(depth[part], _part(known, part), pair, size, surface)
         visible = stretch > 0
-        if max_stretch is not None:
-            visible &= stretch <= max_stretch
+        if surface.max_stretch is not None:
+            visible &= stretch <= surface.max_stretch
         colours = _shade(video[part].float(), torch.where(visible, z, 1.0), visible, pair)
         z = torch.where(visible, z, torch.inf)
         parts.append((colours, visible, z, torch.where(visible, stretch.clamp_min(1.0), 1.0)))
     return Rendered(*(torch.cat(field) for field in zip(*parts)))
 
 
-def occlusion_depth(
+def nearest_surface(
     depth: Tensor,  # [T, h, w] z-depth in scene units
     source_intrinsics: Tensor,  # [T, 3, 3] pixels
     source_world_to_camera: Tensor,  # [T, 4, 4]
     target_intrinsics: Tensor,  # [T, 3, 3] pixels
     target_world_to_camera: Tensor,  # [T, 4, 4]
     *,
+    surface: SurfaceSettings,
     size: tuple[int, int] | None = None,
     known: Tensor | None = None,  # [T, h, w] bool, source pixels that may be lifted
-    break_ratio: float = 0.05,
-    shell: float = 0.3,
-    near: float = 1e-3,
-) -> Tensor:
-    """Return [T,H,W]: z-depth of whatever stands nearest to the target camera, inf where nothing does.
+) -> tuple[Tensor, Tensor]:
+    """Return depth and stretch [T,H,W] of what is nearest to the target camera, whether it shows or not.
 
-    Like `render`'s depth, but occluders that show nothing count too.
+    Like `render`'s, but of occluders and of surfaces of any stretch too. Depth is inf where there is nothing;
+    stretch is 0 there, and where an occluder shows nothing.
     """
     cameras = CameraPair(
         source_intrinsics, source_world_to_camera, target_intrinsics, target_world_to_camera
     ).double()
     size = (depth.shape[1], depth.shape[2]) if size is None else size
-    settings = (size, break_ratio, shell, near)
-    return torch.cat(
-        [
-            _nearest(depth[part], _part(known, part), cameras.of_frames(part), *settings)[0]
-            for part in _chunks(depth)
-        ]
-    )
+    parts = [
+        _nearest(depth[part], _part(known, part), cameras.of_frames(part), size, surface)
+        for part in _chunks(depth)
+    ]
+    return torch.cat([z for z, _ in parts]), torch.cat([stretch for _, stretch in parts])
 
 
 def _chunks(depth: Tensor) -> list[slice]:
@@ -117,16 +119,14 @@ def _nearest(
     known: Tensor | None,
     cameras: CameraPair,
     size: tuple[int, int],
-    break_ratio: float,
-    shell: float,
-    near: float,
+    settings: SurfaceSettings,
 ) -> tuple[Tensor, Tensor]:
     """Return the nearest faces' depth (inf: none) and stretch (0: none, or showing nothing) [T,H,W]."""
     usable = torch.isfinite(depth) & (depth > 0)
     known = usable if known is None else usable & known
     depth = torch.where(known, depth, torch.ones_like(depth)).float()
-    nearest = near * depth[:, ::4, ::4].flatten(1).median(1).values  # of some pixels: 16 times faster
-    surface = lift(depth, known, cameras, nearest, break_ratio, shell)
+    nearest = NEAR * depth[:, ::4, ::4].flatten(1).median(1).values  # of some pixels: 16 times faster
+    surface = lift(depth, known, cameras, nearest, settings.break_ratio, settings.shell)
     if depth.device.type == "cuda":
         from recapture.models.geometry.z_buffer_triton import surface_keys
 

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from recapture.models.geometry.cameras import project_points
-from recapture.models.geometry.rasterize import occlusion_depth
+from recapture.models.geometry.rasterize import SurfaceSettings, nearest_surface
+
+TOLERANCE = 0.01  # share of its depth by which a source pixel may lie behind the rendered surface
 
 
 @dataclass(frozen=True)
@@ -33,28 +35,15 @@ def double_reprojection(
     target_intrinsics: Tensor,  # [T, 3, 3] pixels
     target_world_to_camera: Tensor,  # [T, 4, 4]
     *,
-    size: tuple[int, int] | None = None,
+    surface: SurfaceSettings,
     known: Tensor | None = None,  # [T, h, w] bool, source pixels that may be lifted
-    tolerance: float = 0.01,
-    break_ratio: float = 0.05,
-    shell: float = 0.3,
 ) -> Reprojected:
     """Return source -> target view -> source, with holes where the target view does not see the source.
 
     The arguments are those of `source_visibility`.
     """
-    visible = source_visibility(
-        depth,
-        source_intrinsics,
-        source_world_to_camera,
-        target_intrinsics,
-        target_world_to_camera,
-        size=size,
-        known=known,
-        tolerance=tolerance,
-        break_ratio=break_ratio,
-        shell=shell,
-    )
+    cameras = (source_intrinsics, source_world_to_camera, target_intrinsics, target_world_to_camera)
+    visible = source_visibility(depth, *cameras, surface=surface, known=known)
     return Reprojected(torch.where(visible[:, None], video, 0.0), visible, video)
 
 
@@ -65,24 +54,22 @@ def source_visibility(
     target_intrinsics: Tensor,  # [T, 3, 3] pixels
     target_world_to_camera: Tensor,  # [T, 4, 4]
     *,
+    surface: SurfaceSettings,
     size: tuple[int, int] | None = None,
     known: Tensor | None = None,  # [T, h, w] bool, source pixels that may be lifted
-    tolerance: float = 0.01,
-    break_ratio: float = 0.05,
-    shell: float = 0.3,
 ) -> Tensor:
     """Return [T,h,w] bool: True where the target view sees the surface point at the source pixel's centre.
 
-    The source is rendered into the target view (size (H, W), by default the source's; break_ratio and shell
-    as in `render`); a source pixel is visible where its surface point falls inside the target's image and is
-    no further than the rendered surface there, up to `tolerance` as a share of its depth. Pixels that are not
-    `known`, or have no finite positive depth, are not visible.
+    The source is rendered into the target view (size (H, W), by default the source's). A source pixel is
+    visible where its surface point falls inside the target's image, is no further than the rendered surface
+    there, up to TOLERANCE as a share of its depth, and is not stretched beyond `surface.max_stretch` there.
+    Pixels that are not `known`, or have no finite positive depth, are not visible.
     """
     frames, height, width = depth.shape
     cameras = (source_intrinsics, source_world_to_camera, target_intrinsics, target_world_to_camera)
     known = torch.ones_like(depth, dtype=torch.bool) if known is None else known
     known = known & torch.isfinite(depth) & (depth > 0)
-    nearest = occlusion_depth(depth, *cameras, size=size, known=known, break_ratio=break_ratio, shell=shell)
+    nearest, stretch = nearest_surface(depth, *cameras, surface=surface, size=size, known=known)
     z = torch.where(known, depth, 1.0).double()
     u = torch.arange(width, device=z.device) + 0.5
     v = torch.arange(height, device=z.device)[:, None] + 0.5
@@ -94,7 +81,11 @@ def source_visibility(
     rows, columns = nearest.shape[1:]
     inside = ahead & (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
     x, y = torch.where(inside, x, 0.5), torch.where(inside, y, 0.5)
-    return (inside & _unoccluded(nearest, x, y, reach, tolerance)).view(frames, height, width) & known
+    seen = inside & _unoccluded(nearest, x, y, reach)
+    if surface.max_stretch is not None:
+        pixel = y.long().clamp(0, rows - 1) * columns + x.long().clamp(0, columns - 1)
+        seen &= stretch.flatten(1).gather(1, pixel) <= surface.max_stretch
+    return seen.view(frames, height, width) & known
 
 
 def _unoccluded(
@@ -102,7 +93,6 @@ def _unoccluded(
     x: Tensor,  # [T, N] pixels
     y: Tensor,  # [T, N] pixels
     reach: Tensor,  # [T, N] depth of the points
-    tolerance: float,
 ) -> Tensor:
     """Return [T,N]: the points are no further than the surface at their place.
 
@@ -126,5 +116,5 @@ def _unoccluded(
         rise, fall = torch.where(index + 1 < side, rise, fall), torch.where(index > 0, fall, rise)
         expected = expected + torch.where(rise.abs() <= fall.abs(), rise, fall) * offset
         for neighbour in (before, after):
-            beside |= (neighbour * reach - 1).abs() <= tolerance
-    return torch.where(here > 0, expected * reach <= 1 + tolerance, beside)
+            beside |= (neighbour * reach - 1).abs() <= TOLERANCE
+    return torch.where(here > 0, expected * reach <= 1 + TOLERANCE, beside)

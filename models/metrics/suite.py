@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from recapture.models.fill.view import RenderedView, SourceView
+from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.metrics.camera import camera_following
 from recapture.models.metrics.image import (
     by_region,
@@ -63,6 +64,7 @@ def measure(
     source: SourceView,
     view: RenderedView,
     *,
+    surface: SurfaceSettings,
     truth: Tensor | None = None,  # [T, 3, H, W] in [-1, 1]
     truth_depth: Tensor | None = None,  # [T, H, W]
     pivot_depth: float | None = None,
@@ -94,7 +96,7 @@ def measure(
     if pivot_depth is None:
         pivot_depth = median_depth(source)
     scores |= camera_following(result, source, *cameras, pivot_depth).scores()
-    scores |= sync_offset(result, source, *cameras, max_offset=max_offset).scores()
+    scores |= sync_offset(result, source, *cameras, surface=surface, max_offset=max_offset).scores()
     scores |= warp_error(result)
     scores["sharpness_ratio"] = sharpness_ratio(result, source.video)
     scores["hole_sharpness_ratio"] = hole_sharpness_ratio(result, view.visible)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from recapture.models.fill.view import SourceView
-from recapture.models.geometry.rasterize import render
+from recapture.models.geometry.rasterize import SurfaceSettings, render
 from recapture.models.metrics.backwarp import back_warp
 from recapture.models.metrics.image import coverage, frame_psnr, mean_over_frames, psnr, to_grey, to_unit
 
@@ -78,6 +78,7 @@ def sync_offset(
     intrinsics: Tensor,  # [T, 3, 3]
     world_to_camera: Tensor,  # [T, 4, 4]
     *,
+    surface: SurfaceSettings,
     max_offset: int = 4,
     max_frames: int = 16,
 ) -> Sync:
@@ -113,6 +114,7 @@ def sync_offset(
             shown.world_to_camera,
             target_intrinsics,
             world_to_camera[chosen],
+            surface=surface,
             size=(height // factor, width // factor),
             known=shown.known,
         )

@@ -19,7 +19,7 @@ from torch import Tensor
 from recapture.models.depth.alignment import MIN_AGREEMENT, fit_disparity, follow_scale
 from recapture.models.fill.inpaint import background_depth
 from recapture.models.fill.view import RenderedView, SourceView
-from recapture.models.geometry.rasterize import Rendered, render
+from recapture.models.geometry.rasterize import Rendered, SurfaceSettings, render
 from recapture.models.metrics.image import psnr
 from recapture.models.tuning.pairs import Move, Pair, move_path
 
@@ -45,6 +45,7 @@ def round_trip(
     move: Move,
     fill: Fill,
     *,
+    surface: SurfaceSettings,
     predict_depth: PredictDepth | None = None,
     kind: Literal["inverse", "metric"] = "inverse",
 ) -> RoundTrip:
@@ -55,11 +56,11 @@ def round_trip(
     path = move_path(source, pivot_depth, move)
     target = path.intrinsics.to(source.depth), path.world_to_camera.to(source.depth)
     cameras = source.intrinsics, source.world_to_camera, *target
-    seen = render(source.video, source.depth, *cameras, known=source.known)
+    seen = render(source.video, source.depth, *cameras, surface=surface, known=source.known)
     view = RenderedView(seen.video, seen.visible, seen.depth, seen.stretch, *target)
     video = fill(view)
     depth = filled_depth(view, None if predict_depth is None else predict_depth(video), kind)
-    returned = cycle_back(source, view, video, depth)
+    returned = cycle_back(source, view, video, depth, surface)
     return RoundTrip(view, video, returned, cycle_quality(source, returned))
 
 
@@ -90,7 +91,9 @@ def filled_depth(
     return torch.stack(completed)
 
 
-def cycle_back(source: SourceView, view: RenderedView, video: Tensor, depth: Tensor) -> Rendered:
+def cycle_back(
+    source: SourceView, view: RenderedView, video: Tensor, depth: Tensor, surface: SurfaceSettings
+) -> Rendered:
     """The filled view (video [T, 3, H, W], depth [T, H, W]) seen again by the source's cameras.
 
     Frame t of the view must show frame t of the source.
@@ -102,6 +105,7 @@ def cycle_back(source: SourceView, view: RenderedView, video: Tensor, depth: Ten
         view.world_to_camera,
         source.intrinsics,
         source.world_to_camera,
+        surface=surface,
         size=(source.depth.shape[1], source.depth.shape[2]),
     )
 

@@ -16,11 +16,11 @@ from recapture.models.fill.packed import (
 )
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.fill.windows import Window
-from recapture.models.geometry.rasterize import render
+from recapture.models.geometry.rasterize import SurfaceSettings, render
 from recapture.models.tuning.pairs import Move, Pair, move_path
 
 
-def other_view(source: SourceView, pivot_depth: float, move: Move) -> FinishedView:
+def other_view(source: SourceView, pivot_depth: float, move: Move, surface: SurfaceSettings) -> FinishedView:
     """The source seen by a move's cameras, its holes filled without a model.
 
     It stands for an earlier trajectory's fill: what the source knows is exact in it, the rest is a guess.
@@ -28,13 +28,16 @@ def other_view(source: SourceView, pivot_depth: float, move: Move) -> FinishedVi
     path = move_path(source, pivot_depth, move)
     target = path.intrinsics.to(source.depth), path.world_to_camera.to(source.depth)
     cameras = source.intrinsics, source.world_to_camera
-    seen = render(source.video, source.depth, *cameras, *target, known=source.known)
+    seen = render(source.video, source.depth, *cameras, *target, surface=surface, known=source.known)
     view = RenderedView(seen.video, seen.visible, seen.depth, seen.stretch, *target)
     times = torch.arange(len(source.video))
-    return finished_view(view, fill_classical(view, None, propagate=False), times)
+    filled = fill_classical(view, None, surface=surface, propagate=False)
+    return finished_view(view, filled, times)
 
 
-def frames_beside(source: SourceView, pair: Pair, other: FinishedView, packing: Packing) -> Tensor | None:
+def frames_beside(
+    source: SourceView, pair: Pair, other: FinishedView, packing: Packing, surface: SurfaceSettings
+) -> Tensor | None:
     """The frames [K, 3, H, W] of another view that are packed beside a pair's clip, None for no frame.
 
     Chosen as when a clip is filled: by what they show of the pair's holes, spaced in time.
@@ -48,5 +51,5 @@ def frames_beside(source: SourceView, pair: Pair, other: FinishedView, packing: 
         source.world_to_camera,
     )
     frames = len(pair.visible)
-    chosen = packed_in(packing_candidates([other], shown), packing, Window(0, frames, frames))
+    chosen = packed_in(packing_candidates([other], shown, surface), packing, Window(0, frames, frames))
     return packed_frames([other], chosen)

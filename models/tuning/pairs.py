@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recapture.models.depth.alignment import quantile
 from recapture.models.fill.view import SourceView
+from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.geometry.reproject import double_reprojection
 from recapture.models.geometry.trajectories import CameraPath, keyframe_path
 from recapture.models.pretraining.seeds import uniform
@@ -110,7 +111,9 @@ def move_path(source: SourceView, pivot_depth: float, move: Move) -> CameraPath:
     return keyframe_path(keys, *cameras, pivot_depth, interpolation="linear")
 
 
-def source_pairs(source: SourceView, pivot_depth: float, moves: Sequence[Move]) -> Iterator[Pair]:
+def source_pairs(
+    source: SourceView, pivot_depth: float, moves: Sequence[Move], surface: SurfaceSettings
+) -> Iterator[Pair]:
     """One pair a move, by double reprojection. The source's pixels are kept bit for bit where visible."""
     for move in moves:
         path = move_path(source, pivot_depth, move)
@@ -121,6 +124,7 @@ def source_pairs(source: SourceView, pivot_depth: float, moves: Sequence[Move]) 
             source.world_to_camera,
             path.intrinsics.to(source.depth.device),
             path.world_to_camera.to(source.depth.device),
+            surface=surface,
             known=source.known,
         )
         yield Pair(seen.degraded, seen.visible, seen.clean, "source", move.angle)

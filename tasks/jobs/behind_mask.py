@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel
 
-from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
+from recapture.conf.schema import RecaptureConfig, RenderConfig, TrajectoryConfig
 from recapture.conf.section import Section
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.engine.stage import Item, Resources
 from recapture.tasks.jobs.mask import CHUNK, GREY, MaskStage
+from recapture.tasks.jobs.render import keyed_surface
 
 if TYPE_CHECKING:
     from recapture.tasks.engine.stage import ClipStage
@@ -78,9 +79,14 @@ class BehindMask:
 
 @dataclass(frozen=True)
 class StillCameraStage:
-    """Write what RenderStage writes, from the source's own cameras: the holes are the edit alone."""
+    """Write what RenderStage writes, from the source's own cameras: the holes are the edit alone.
+
+    render: how the stages after it render what other frames show of the holes; it is in their keys through
+    this one's.
+    """
 
     resources: Resources = Resources()
+    render: RenderConfig = RenderConfig()
     config: Section = field(default_factory=Section)
     name: str = "render"
     version: str = "still-1"
@@ -88,7 +94,7 @@ class StillCameraStage:
     per_trajectory: bool = True
 
     def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
-        return {}
+        return keyed_surface(self.render)
 
     def setup(self) -> None:
         """Nothing to load."""

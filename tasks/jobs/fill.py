@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.schema import FillConfig, TrajectoryConfig
+from recapture.conf.schema import FillConfig, RenderConfig, TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
@@ -21,6 +21,7 @@ from recapture.models.fill.packed import Candidate, FinishedView, Packing
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import Filler, RenderedView, SourceView
 from recapture.models.fill.windows import WindowJoin, windows
+from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.load import Base, load_base
 from recapture.models.wan.speed import speed_up
@@ -30,6 +31,7 @@ from recapture.tasks.clip.scene_reader import SceneReader
 from recapture.tasks.engine.model_revision import model_path, model_revision
 from recapture.tasks.engine.stage import Item, Resources
 from recapture.tasks.jobs.earlier_fills import EarlierFills
+from recapture.tasks.jobs.render import surface_settings
 
 
 @dataclass
@@ -42,6 +44,7 @@ class FillStage:
     config: FillConfig
     seed: int = 0
     resources: Resources = Resources()
+    render: RenderConfig = RenderConfig()  # how surfaces seen by other frames and cameras are rendered
     name: str = "fill"
     version: str = "1"
     parents: tuple[str, ...] = ("ingest", "depth", "render")
@@ -57,7 +60,8 @@ class FillStage:
         return identity
 
     def setup(self) -> None:
-        self._filler = open_filler(self.config, stage_device(self.resources.gpus), self.seed)
+        device, self._surface = stage_device(self.resources.gpus), surface_settings(self.render)
+        self._filler = open_filler(self.config, self._surface, device, self.seed)
         if isinstance(self._filler, DiffusionFiller):
             self._adapters = Adapters(self._filler.base)
             self._adapters.use(shared_adapter(self.config), self.config.adapter_scale)
@@ -100,7 +104,7 @@ class FillStage:
         if not isinstance(self._filler, DiffusionFiller):
             return _FilledWindow({"rgb": self._filler.fill(view, source, caption=caption, seed=self.seed)})
         if self.config.propagate:
-            view = propagate_static(view, source)
+            view = propagate_static(view, source, surface=self._surface)
         given: dict[str, Any] = {"caption": caption, "seed": self.seed, "packed": earlier}
         if edit is None:
             filled = self._filler.fill_both(view, **given)
@@ -118,16 +122,17 @@ class _FilledWindow:
     packed: tuple[Candidate, ...] = ()  # what was shown beside it
 
 
-def open_filler(config: FillConfig, device: torch.device, seed: int = 0) -> Filler:
+def open_filler(config: FillConfig, surface: SurfaceSettings, device: torch.device, seed: int = 0) -> Filler:
     """Return the filler that the configuration names, ready to use; seed: of a solver's own noise."""
     if config.method == "classical":
-        return ClassicalFiller(propagate=config.propagate, inpaint_radius=config.inpaint_radius)
+        return ClassicalFiller(surface, propagate=config.propagate, inpaint_radius=config.inpaint_radius)
     make_solver = None
     if config.method == "inverse":
         given = config.inverse.model_dump(exclude={"mask"}, exclude_none=True)
         make_solver = inverse_solver(kind=config.inverse.mask, seed=seed, **given)
     return DiffusionFiller(
         open_base(config, device),
+        surface,
         make_solver=make_solver,
         steps=config.steps,
         guidance_scale=config.guidance_scale,

@@ -100,7 +100,7 @@ def inpaint_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages of an inpainting job in their order: the cameras stay, the mask makes the holes."""
     if not config.mask.given:
         raise UserError("nothing is to be redrawn; set mask.uri, mask.objects or mask.outpaint")
-    render = StillCameraStage(_resources(config, "render"))
+    render = StillCameraStage(_resources(config, "render"), config.render)
     return _masked(config, [*source_stages(config), render, *_fill_stages(config)])
 
 
@@ -121,8 +121,8 @@ def source_stages(config: RecaptureConfig) -> list[ClipStage]:
 
 def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
     return [
-        FillStage(config.fill, config.seed, _resources(config, "fill")),
-        MeasureStage(config.measure, _resources(config, "measure")),
+        FillStage(config.fill, config.seed, _resources(config, "fill"), config.render),
+        MeasureStage(config.measure, _resources(config, "measure"), config.render),
         DeliverStage(config.deliver, _resources(config, "deliver")),
     ]
 

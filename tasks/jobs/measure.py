@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.schema import MeasureConfig, TrajectoryConfig
+from recapture.conf.schema import MeasureConfig, RenderConfig, TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
@@ -23,6 +23,7 @@ from recapture.tasks.clip.frames_to_video import stage_device, to_video
 from recapture.tasks.clip.scene_reader import SceneReader, read_frames
 from recapture.tasks.engine.model_revision import model_revision
 from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.jobs.render import surface_settings
 
 COPY_SOURCE, CLASSICAL = "copy_source", "classical"
 
@@ -39,6 +40,7 @@ class MeasureStage:
 
     config: MeasureConfig
     resources: Resources = Resources()
+    render: RenderConfig = RenderConfig()
     name: str = "measure"
     version: str = "1"
     parents: tuple[str, ...] = ("ingest", "depth", "render", "fill")
@@ -62,6 +64,7 @@ class MeasureStage:
         clip = Clip(**item.params["clip"])
         device = stage_device(self.resources.gpus)
         scene = SceneReader(inputs, device)
+        surface = surface_settings(self.render)
         method = inputs["fill"].meta["method"]
         totals: dict[str, tuple[float, int]] = {}
         for start in range(0, scene.frames, self.config.chunk):
@@ -76,7 +79,7 @@ class MeasureStage:
             if self.config.baselines:
                 results[COPY_SOURCE] = source.video[source.source_frame]
                 if method != CLASSICAL:
-                    results[CLASSICAL] = ClassicalFiller().fill(
+                    results[CLASSICAL] = ClassicalFiller(surface).fill(
                         padded_view, padded_source, caption=clip.caption, seed=0
                     )
             truth, truth_depth = self._truth(clip, inputs, frames, height, width)
@@ -86,6 +89,7 @@ class MeasureStage:
                     content,
                     source,
                     view,
+                    surface=surface,
                     pivot_depth=inputs["render"].meta["pivot_depth"],
                     seam_pixels=self.config.seam_pixels,
                     truth=truth,

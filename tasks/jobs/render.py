@@ -15,7 +15,7 @@ from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.edited import replaced_in
-from recapture.models.geometry.rasterize import render
+from recapture.models.geometry.rasterize import SurfaceSettings, render
 from recapture.tasks.clip.camera_path import Source, camera_path, trajectory_identity
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
 from recapture.tasks.clip.scene_reader import read_frames
@@ -74,11 +74,9 @@ class RenderStage:
                     cameras.world_to_camera[shown].double().to(device),
                     path.intrinsics[part].float().to(device),
                     path.world_to_camera[part].double().to(device),
+                    surface=surface_settings(self.config),
                     size=size,
                     known=torch.from_numpy(known).to(device),
-                    break_ratio=self.config.break_ratio,
-                    shell=self.config.shell,
-                    max_stretch=self.config.max_stretch,
                 )
                 edit = {}
                 if "lifted" in source:
@@ -106,6 +104,22 @@ class RenderStage:
         if edit:
             output.meta.update(edited=True)
         return {"hole_share": float(holes.mean()), "hole_share_max": float(holes.max())}
+
+
+def surface_settings(config: RenderConfig) -> SurfaceSettings:
+    """Return how everything that is rendered in a job lifts surfaces."""
+    return SurfaceSettings(config.break_ratio, config.shell, config.max_stretch)
+
+
+def keyed_surface(config: RenderConfig) -> dict[str, Any]:
+    """Return what the key of a stage holds that renders without RenderStage among its parents.
+
+    Only values that are not the default's, so that keys from before these settings reached such stages hold.
+    """
+    given = config.model_dump(mode="json", exclude={"chunk"})
+    default = RenderConfig().model_dump(mode="json")
+    changed = {name: value for name, value in given.items() if value != default[name]}
+    return {"render": changed} if changed else {}
 
 
 def _mark(lifted: np.ndarray, device: torch.device) -> Tensor:

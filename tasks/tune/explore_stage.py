@@ -22,6 +22,7 @@ from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_vid
 from recapture.tasks.clip.sheets import spread
 from recapture.tasks.clip.working_size import content_known
 from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.jobs.render import surface_settings
 from recapture.tasks.tune.recapturer import Recapture, Recapturer
 from recapture.tasks.tune.source import draw_seed, read_window
 
@@ -63,7 +64,7 @@ class ExploreStage:
         seed = draw_seed(self.seed, "explore")
 
         trip = self._recapturer.round_trip(source, pivot_depth, move, caption=clip.caption, seed=seed)
-        pair = next(source_pairs(source, pivot_depth, [move]))
+        pair = next(source_pairs(source, pivot_depth, [move], surface_settings(self.recapture.render)))
         restored = self._recapturer.inpaint(pair.degraded, pair.visible, caption=clip.caption, seed=seed)
         truth = self._truth(clip, inputs["ingest"], trip)
 

@@ -24,6 +24,7 @@ from recapture.models.wan.text import encode_text
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames
 from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread
 from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.jobs.render import surface_settings
 from recapture.tasks.tune.encoded_pairs import FILE, EncodedPair, pack_pairs
 from recapture.tasks.tune.recapturer import Recapture, Recapturer
 from recapture.tasks.tune.source import draws, read_objects, read_window
@@ -102,6 +103,7 @@ class _Work:
     def __init__(self, stage: PairsStage, item: Item, clip: Clip, inputs: Mapping[str, Artifact]) -> None:
         self._stage, self._item, self._clip, self._inputs = stage, item, clip, inputs
         self._pivot_depth: float = inputs["depth"].meta["pivot_depth"]
+        self._surface = surface_settings(stage.recapture.render)
         self._other_moves = self._random("packed")
 
     def source_pairs(self) -> Iterator[tuple[Pair, SourceView, Tensor, bool]]:
@@ -112,15 +114,15 @@ class _Work:
             held_out = place >= config.moves
             start = self._draw_start(random)
             source = self._window(start)
-            pair = next(source_pairs(source, self._pivot_depth, [move]))
+            pair = next(source_pairs(source, self._pivot_depth, [move], self._surface))
             yield pair, source, pair.visible[None] if held_out else self._masks(pair, start, random), held_out
 
     def frames_beside(self, source: SourceView, pair: Pair) -> Tensor | None:
         """Return frames [K,3,H,W] of the clip from another camera, drawn apart from everything else."""
         assert self._stage.packing is not None
         (move,) = self._moves(1, self._other_moves)
-        other = other_view(source, self._pivot_depth, move)
-        return frames_beside(source, pair, other, self._stage.packing)
+        other = other_view(source, self._pivot_depth, move, self._surface)
+        return frames_beside(source, pair, other, self._stage.packing, self._surface)
 
     def recaptures(self, recapturer: Recapturer) -> Iterator[tuple[list[tuple[Pair, Tensor]], RoundTrip]]:
         """Give each recapture and the pairs made of it: none where it came back too poor to learn from."""

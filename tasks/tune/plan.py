@@ -13,6 +13,7 @@ from recapture.models.fill.packed import Packing
 from recapture.models.tuning.curriculum import Round
 from recapture.tasks.engine.model_revision import model_revision
 from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.jobs.render import keyed_surface
 from recapture.tasks.tune.explore_stage import ExploreStage
 from recapture.tasks.tune.many_nodes import spread
 from recapture.tasks.tune.pairs_stage import PairsStage
@@ -160,7 +161,12 @@ class TunePlan:
         return {"base": revision, "parts": parts, "precision": fill.precision, **vae}
 
     def _models(self, clip: Clip) -> dict[str, Any]:
-        return {**self._base(), "caption": clip.caption, "seed": self.config.seed}
+        return {
+            **self._base(),
+            **keyed_surface(self.config.render),
+            "caption": clip.caption,
+            "seed": self.config.seed,
+        }
 
     def _sampling(self, steps: int) -> dict[str, Any]:
         tune, fill = self.config.tune, self.config.fill
@@ -175,7 +181,8 @@ class TunePlan:
 
     def _recapture(self, steps: int) -> Recapture:
         tune = self.config.tune
-        return Recapture(self._fill(steps), self.config.depth, tune.cycle.depth == "model", tune.scale)
+        estimate = tune.cycle.depth == "model"
+        return Recapture(self._fill(steps), self.config.depth, self.config.render, estimate, tune.scale)
 
     @property
     def _packed_share(self) -> float:

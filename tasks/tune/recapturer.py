@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recapture.conf.schema import DepthConfig, FillConfig
+from recapture.conf.schema import DepthConfig, FillConfig, RenderConfig
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.depth.load import DepthModel
 from recapture.models.fill.diffusion import DiffusionFiller
@@ -20,6 +20,7 @@ from recapture.models.wan.load import Base
 from recapture.tasks.clip.adapters import Adapters
 from recapture.tasks.jobs.depth import depth_model
 from recapture.tasks.jobs.fill import open_filler
+from recapture.tasks.jobs.render import surface_settings
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Recapture:
 
     fill: FillConfig  # with the steps of tuning
     depth: DepthConfig
+    render: RenderConfig
     estimate_depth: bool  # of what was filled in; else it takes the depth of the background beside a hole
     scale: float = 1.0  # of the adapter
 
@@ -36,7 +38,8 @@ class Recapturer:
     """A base on a device, with the adapter that was asked for last."""
 
     def __init__(self, settings: Recapture, device: torch.device) -> None:
-        filler = open_filler(settings.fill, device)
+        self._surface = surface_settings(settings.render)
+        filler = open_filler(settings.fill, self._surface, device)
         assert isinstance(filler, DiffusionFiller)
         check_trainable(filler.base)
         self._filler, self._adapters, self._settings = filler, Adapters(filler.base), settings
@@ -60,12 +63,13 @@ class Recapturer:
 
         def fill(view: RenderedView) -> Tensor:
             if self._settings.fill.propagate:
-                view = propagate_static(view, source)
+                view = propagate_static(view, source, surface=self._surface)
             return self._filler.fill_both(view, caption=caption, seed=seed).video
 
         estimate = None if self._estimator is None else self._estimator.estimate
         kind = "inverse" if self._estimator is None else self._estimator.kind
-        return round_trip(source, pivot_depth, move, fill, predict_depth=estimate, kind=kind)
+        surface = self._surface
+        return round_trip(source, pivot_depth, move, fill, surface=surface, predict_depth=estimate, kind=kind)
 
     def inpaint(self, degraded: Tensor, visible: Tensor, *, caption: str, seed: int) -> Tensor:
         """Fill the holes of a video [T,3,H,W], visible [T,H,W], without moving the camera."""

@@ -18,6 +18,7 @@ from recapture.models.fill.propagate import propagate_static
 from recapture.tasks.clip.frames_to_video import to_frames
 from recapture.tasks.clip.scene_reader import SceneReader
 from recapture.tasks.jobs.fill import open_filler
+from recapture.tasks.jobs.render import surface_settings
 
 pytestmark = pytest.mark.integration
 OBJECT = ("--mask.objects", "[1]")
@@ -144,7 +145,11 @@ def test_something_new_stands_where_the_mask_is_and_is_drawn_before_the_holes_of
     made = {stage: store.open(stage, next(iter(store.keys(stage)))) for stage in ("mask", "render")}
     inputs = {"ingest": made["mask"], "depth": made["mask"], "render": made["render"]}
     view, source = SceneReader(inputs, torch.device("cpu")).read(np.arange(5))
-    filler = open_filler(config.fill, torch.device("cpu"), config.seed)
-    view, said = propagate_static(view, source), {"caption": "a blue sphere", "seed": config.seed}
+    surface = surface_settings(config.render)
+    filler = open_filler(config.fill, surface, torch.device("cpu"), config.seed)
+    view, said = (
+        propagate_static(view, source, surface=surface),
+        {"caption": "a blue sphere", "seed": config.seed},
+    )
     expected = fill_edited(filler, view, torch.from_numpy(edit), **said)
     assert (result["rgb"] == to_frames(expected.video)).all()

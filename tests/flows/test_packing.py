@@ -16,6 +16,7 @@ from recapture.tasks.clip.frames_to_video import to_frames, to_video
 from recapture.tasks.clip.scene_reader import SceneReader, path_of, read_frames, read_view
 from recapture.tasks.jobs.fill import FillStage, open_filler
 from recapture.tasks.jobs.job import plan_job, recapture_stages
+from recapture.tasks.jobs.render import surface_settings
 from recapture.tasks.jobs.shards import as_it_stands
 
 pytestmark = pytest.mark.integration
@@ -61,7 +62,8 @@ def test_each_window_of_a_trajectory_is_shown_the_same_moments_of_the_fills_befo
     inputs = {name: store.open(name, key) for name, key in item.inputs.items() if "/" not in name}
     assert "packed" not in fills[IN_ORDER[0]].meta
     assert all((rgb(fills[label]) != plain[label]).any() for label in IN_ORDER[1:])
-    filler, cpu = open_filler(config.fill, torch.device("cpu"), config.seed), torch.device("cpu")
+    cpu, surface = torch.device("cpu"), surface_settings(config.render)
+    filler = open_filler(config.fill, surface, cpu, config.seed)
     assert len(fills[IN_ORDER[2]].meta["packed"]) == 2
     for window, moments in enumerate(fills[IN_ORDER[2]].meta["packed"]):
         frames = np.arange(4 * window, 4 * window + 5)
@@ -74,7 +76,10 @@ def test_each_window_of_a_trajectory_is_shown_the_same_moments_of_the_fills_befo
                 finished_view(shown, to_video(filled["rgb"]), torch.arange(5), to_video(filled["unpasted"]))
             )
         expected = filler.fill_both(
-            propagate_static(view, source), caption=planned.clips[0].caption, seed=config.seed, packed=earlier
+            propagate_static(view, source, surface=surface),
+            caption=planned.clips[0].caption,
+            seed=config.seed,
+            packed=earlier,
         )
         assert moments == [4 * window + one.time for one in expected.packed[0]] != []
         unshared = slice(0, 4) if window == 0 else slice(1, 5)

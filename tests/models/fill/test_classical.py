@@ -3,14 +3,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.surface import SURFACE, render
 
 from recapture.datasets.scenes.assemble import make_scene
 from recapture.datasets.scenes.layout import Room, SceneObject, SourceCamera, Texture
 from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.models.fill.classical import ClassicalFiller, fill_classical
-from recapture.models.fill.propagate import static_pixels
+from recapture.models.fill.propagate import propagate_static, static_pixels
 from recapture.models.fill.view import RenderedView, SourceView
-from recapture.models.geometry.rasterize import render
 from recapture.models.metrics.image import psnr
 
 FRAMES, SIDE = 13, 96
@@ -48,7 +48,7 @@ def clip():
 
 
 def test_visible_pixels_are_returned_bit_for_bit_and_no_hole_is_left(clip):
-    filled = fill_classical(clip.view, clip.source)
+    filled = fill_classical(clip.view, clip.source, surface=SURFACE)
     seen = clip.view.visible[:, None].expand_as(filled)
     assert torch.equal(filled[seen], clip.view.video[seen])
     assert 0.02 < float((~clip.view.visible).float().mean()) < 0.5
@@ -71,16 +71,16 @@ def test_what_another_frame_saw_is_taken_from_there(clip):
     )
     hole = torch.zeros_like(visible)
     hole[4:8, rows, columns] = True
-    taken = psnr(fill_classical(view, source), clip.truth, hole)
-    invented = psnr(fill_classical(view, source, propagate=False), clip.truth, hole)
+    taken = psnr(fill_classical(view, source, surface=SURFACE), clip.truth, hole)
+    invented = psnr(fill_classical(view, source, propagate=False, surface=SURFACE), clip.truth, hole)
     assert taken > 25
     assert taken > invented + 5
 
 
 def test_filling_from_other_frames_is_nearer_to_the_truth_than_inpainting_alone(clip):
     holes = ~clip.view.visible
-    taken = psnr(fill_classical(clip.view, clip.source), clip.truth, holes)
-    invented = psnr(fill_classical(clip.view, None), clip.truth, holes)
+    taken = psnr(fill_classical(clip.view, clip.source, surface=SURFACE), clip.truth, holes)
+    invented = psnr(fill_classical(clip.view, None, surface=SURFACE), clip.truth, holes)
     grey = psnr(clip.view.video, clip.truth, holes)
     assert taken > invented > grey
 
@@ -115,13 +115,13 @@ def test_deep_in_a_hole_that_nobody_saw_every_frame_shows_the_same(clip):
         visible=visible,
         **cameras,
     )
-    inside = fill_classical(still, None)[:, :, 34:62, 34:62]
+    inside = fill_classical(still, None, surface=SURFACE)[:, :, 34:62, 34:62]
     assert (inside - inside[:1]).abs().mean() < 0.02
 
 
 def test_a_clip_without_holes_comes_back_as_it_is(clip):
     whole = replace(clip.view, video=clip.truth, visible=torch.ones_like(clip.view.visible))
-    assert torch.equal(fill_classical(whole, clip.source), clip.truth)
+    assert torch.equal(fill_classical(whole, clip.source, surface=SURFACE), clip.truth)
 
 
 def test_everything_a_hole_is_filled_with_the_mean_colour_of_the_source(clip):
@@ -133,25 +133,27 @@ def test_everything_a_hole_is_filled_with_the_mean_colour_of_the_source(clip):
         depth=torch.full_like(clip.view.depth, torch.inf),
     )
     mean = clip.source.video.mean((0, 2, 3))
-    alone = fill_classical(empty, clip.source, propagate=False)
+    alone = fill_classical(empty, clip.source, propagate=False, surface=SURFACE)
     torch.testing.assert_close(alone, mean[:, None, None].expand_as(alone), atol=1e-5, rtol=0)
     unknown = replace(clip.source, known=torch.zeros_like(clip.source.known))
-    assert (fill_classical(empty, unknown) == 0).all() and (fill_classical(empty, None) == 0).all()
-    assert torch.isfinite(fill_classical(empty, clip.source)).all()
+    assert (fill_classical(empty, unknown, surface=SURFACE) == 0).all() and (
+        fill_classical(empty, None, surface=SURFACE) == 0
+    ).all()
+    assert torch.isfinite(fill_classical(empty, clip.source, surface=SURFACE)).all()
 
 
 def test_one_frame_that_knows_nothing_does_not_disturb_the_others(clip):
     visible = clip.view.visible.clone()
     visible[5] = False
     view = replace(clip.view, visible=visible, video=torch.where(visible[:, None], clip.view.video, 0.0))
-    filled = fill_classical(view, None)
+    filled = fill_classical(view, None, surface=SURFACE)
     assert torch.isfinite(filled).all()
     seen = visible[:, None].expand_as(filled)
     assert torch.equal(filled[seen], view.video[seen])
 
 
 def test_the_filler_gives_the_same_bytes_for_any_seed(clip):
-    filler = ClassicalFiller()
+    filler = ClassicalFiller(SURFACE)
     first = filler.fill(clip.view, clip.source, caption="a box", seed=1)
     assert torch.equal(first, filler.fill(clip.view, clip.source, caption="", seed=2))
 
@@ -169,6 +171,17 @@ def test_a_frozen_source_frame_can_be_filled_from_its_neighbours(clip):
         known=shown.known,
     )
     view = replace(clip.view, video=made.video, visible=made.visible, depth=made.depth)
-    filled = fill_classical(view, frozen)
+    filled = fill_classical(view, frozen, surface=SURFACE)
     seen = view.visible[:, None].expand_as(filled)
     assert torch.equal(filled[seen], view.video[seen]) and not torch.equal(filled, view.video)
+
+
+def test_other_frames_are_rendered_with_the_given_settings(clip):
+    """No surface shows where none may be stretched at all, and little where gentle slopes are torn."""
+    plain, flat, torn = (
+        propagate_static(clip.view, clip.source, surface=replace(SURFACE, **changes)).visible
+        for changes in ({}, {"max_stretch": 1e-3}, {"break_ratio": 1e-3})
+    )
+    cracks_alone = propagate_static(clip.view, None, surface=SURFACE).visible
+    assert torch.equal(flat, cracks_alone) and flat.sum() < plain.sum()
+    assert torn.sum() < plain.sum()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.surface import SURFACE
 
 from recapture.models.fill.classical import fill_classical
 from recapture.models.fill.diffusion import DiffusionFiller
@@ -18,7 +19,7 @@ CAPTION = {"caption": "a red ball", "seed": 1}
 @pytest.fixture(scope="module")
 def filler(tiny, tmp_path_factory):
     base = load_base(tiny.write_tiny_base(tmp_path_factory.mktemp("base") / "inpaint", "inpaint"))
-    return DiffusionFiller(base, steps=2, guidance_scale=1.0, feather=1)
+    return DiffusionFiller(base, SURFACE, steps=2, guidance_scale=1.0, feather=1)
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_marked_surfaces_become_holes_with_what_hole_there_is_beside_them():
 def test_the_edit_is_filled_first_beside_a_fill_without_a_model_and_then_the_rest(filler, view, edit):
     found = fill_edited(filler, view, edit, **CAPTION)
     masked = hide(view, edit)
-    prefilled = fill_classical(masked, None, propagate=False)
+    prefilled = fill_classical(masked, None, surface=SURFACE, propagate=False)
     first = hide(replace(view, video=prefilled, visible=torch.ones_like(view.visible)), edit)
     drawn = filler.fill_both(first, **CAPTION).video
     second = masked.video.clone()

@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 import torch
+from support.surface import SURFACE
 
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.packed import (
@@ -95,14 +96,14 @@ def test_ties_go_to_the_earlier_candidate_and_frames_come_in_order_of_time():
 
 def test_quality_weighs_the_repaired_area():
     good, bad = finished(9, quality=1.0), finished(9, quality=0.5)
-    candidates = packing_candidates([bad, good], make_view(9))
+    candidates = packing_candidates([bad, good], make_view(9), SURFACE)
     assert [candidates[n].view for n in choose_frames(candidates, 2, 4)] == [1, 1]
     assert [c.area for c in candidates[:9]] == pytest.approx([8 * (t + 1) / (32 * 48) for t in range(9)])
 
 
 def test_frames_of_other_moments_are_no_candidates():
     earlier = replace(finished(5), times=torch.tensor([-1, 0, 3, 8, 9]))
-    assert [(c.time, c.frame) for c in packing_candidates([earlier], make_view(9))] == [
+    assert [(c.time, c.frame) for c in packing_candidates([earlier], make_view(9), SURFACE)] == [
         (0, 1),
         (3, 2),
         (8, 3),
@@ -119,7 +120,7 @@ def test_with_geometry_only_what_covers_the_new_views_holes_counts():
         moved = view.world_to_camera.clone()
         moved[:, 0, 3], moved[:, 1, 3] = -x, -y
         earlier = replace(finished(3), geometry=replace(geometry, world_to_camera=moved))
-        return [c.area for c in packing_candidates([earlier], view)]
+        return [c.area for c in packing_candidates([earlier], view, SURFACE)]
 
     assert areas(0.0) == pytest.approx([hole] * 3)
     # The earlier picture reaches from 14 pixels below the new one's top: 6 of the hole's 12 rows
@@ -166,7 +167,7 @@ def test_moments_are_found_at_the_same_place_then_at_the_first(seed):
 
 
 def fill(base, view, packed=(), steps=2, seed=1, **settings):
-    filler = DiffusionFiller(base, steps=steps, **settings)
+    filler = DiffusionFiller(base, SURFACE, steps=steps, **settings)
     return filler.fill_both(view, caption=CAPTION, seed=seed, packed=packed).unpasted
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.data import stereo_motorcycle
+from support.surface import render
 
 from recapture.models.geometry.cameras import (
     default_intrinsics,
@@ -12,7 +13,7 @@ from recapture.models.geometry.cameras import (
     rigid,
     rotation_degrees,
 )
-from recapture.models.geometry.rasterize import Rendered, render
+from recapture.models.geometry.rasterize import Rendered
 
 SIZE = (40, 52)
 

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from support.surface import SURFACE
 
 from recapture.datasets.scenes.assemble import make_scene
 from recapture.datasets.scenes.layout import Room, SceneObject, SourceCamera
@@ -33,13 +36,17 @@ def block_before_wall():
 
 
 def test_the_sources_own_view_degrades_nothing():
-    pair = double_reprojection(picture(), block_before_wall(), lens(), shifted(), lens(), shifted())
+    pair = double_reprojection(
+        picture(), block_before_wall(), lens(), shifted(), lens(), shifted(), surface=SURFACE
+    )
     assert pair.visible.all()
     assert torch.equal(pair.degraded, pair.clean) and torch.equal(pair.clean, picture())
 
 
 def test_kept_pixels_are_the_sources_own_and_holes_are_grey():
-    pair = double_reprojection(picture(), block_before_wall(), lens(), shifted(), lens(), shifted(0.4))
+    pair = double_reprojection(
+        picture(), block_before_wall(), lens(), shifted(), lens(), shifted(0.4), surface=SURFACE
+    )
     keep = pair.visible[:, None].expand_as(pair.clean)
     assert 0 < pair.visible.float().mean() < 1
     assert torch.equal(pair.degraded[keep], picture()[keep])
@@ -50,7 +57,9 @@ def test_kept_pixels_are_the_sources_own_and_holes_are_grey():
 @pytest.mark.parametrize("shell", [0.0, 0.3])
 def test_a_block_hides_the_strip_of_wall_that_it_moves_over_in_the_target_view(travel, shell):
     """The block moves focal * travel / depth more pixels than the wall: that strip beside it is hidden."""
-    visible = source_visibility(block_before_wall(), lens(), shifted(), lens(), shifted(travel), shell=shell)
+    visible = source_visibility(
+        block_before_wall(), lens(), shifted(), lens(), shifted(travel), surface=replace(SURFACE, shell=shell)
+    )
     focal = float(lens()[0, 0, 0])
     near_shift, wall_shift = focal * travel / NEAR, focal * travel / WALL
     strip = near_shift - wall_shift
@@ -72,7 +81,7 @@ def test_a_block_hides_the_strip_of_wall_that_it_moves_over_in_the_target_view(t
 
 def test_what_leaves_the_targets_image_is_hidden_to_the_pixel():
     depth = torch.full((1, *SIZE), 4.0)
-    visible = source_visibility(depth, lens(), shifted(), lens(), shifted(z=2.0))
+    visible = source_visibility(depth, lens(), shifted(), lens(), shifted(z=2.0), surface=SURFACE)
     expected = torch.zeros(1, *SIZE, dtype=torch.bool)
     expected[:, SIZE[0] // 4 : 3 * SIZE[0] // 4, SIZE[1] // 4 : 3 * SIZE[1] // 4] = True
     assert torch.equal(visible, expected)
@@ -80,9 +89,11 @@ def test_what_leaves_the_targets_image_is_hidden_to_the_pixel():
 
 def test_a_larger_target_image_sees_more():
     depth = torch.full((1, *SIZE), 4.0)
-    small = source_visibility(depth, lens(), shifted(), lens(), shifted(z=2.0))
+    small = source_visibility(depth, lens(), shifted(), lens(), shifted(z=2.0), surface=SURFACE)
     wide = lens() + torch.tensor([[0.0, 0.0, SIZE[1] / 2], [0.0, 0.0, SIZE[0] / 2], [0.0, 0.0, 0.0]])
-    large = source_visibility(depth, lens(), shifted(), wide, shifted(z=2.0), size=(2 * SIZE[0], 2 * SIZE[1]))
+    large = source_visibility(
+        depth, lens(), shifted(), wide, shifted(z=2.0), size=(2 * SIZE[0], 2 * SIZE[1]), surface=SURFACE
+    )
     assert large.all() and not small.all()
 
 
@@ -91,13 +102,15 @@ def test_unknown_and_broken_depth_is_never_visible():
     depth[0, 3, 3:6] = torch.tensor([float("nan"), float("inf"), -1.0])
     known = torch.ones(1, *SIZE, dtype=torch.bool)
     known[0, 35, 50] = False
-    visible = source_visibility(depth, lens(), shifted(), lens(), shifted(), known=known)
+    visible = source_visibility(depth, lens(), shifted(), lens(), shifted(), known=known, surface=SURFACE)
     assert not visible[0, 3, 3:6].any() and not visible[0, 35, 50]
     assert visible.sum() == visible.numel() - 4
 
 
 def test_nothing_is_visible_to_a_camera_that_has_passed_everything():
-    assert not source_visibility(block_before_wall(), lens(), shifted(), lens(), shifted(z=20.0)).any()
+    assert not source_visibility(
+        block_before_wall(), lens(), shifted(), lens(), shifted(z=20.0), surface=SURFACE
+    ).any()
 
 
 VIEWS = {
@@ -124,8 +137,17 @@ def test_visibility_agrees_with_exact_co_visibility_of_a_scene_of_spheres(preset
     target = (path.intrinsics.float(), path.world_to_camera.float())
     depth = render_scene(scene, *source, torch.zeros(1), side, side, antialias=1).depth
     truth = co_visible(scene, *source, *target, torch.zeros(1), side, side)
-    visible = source_visibility(depth, *source, *target)
+    visible = source_visibility(depth, *source, *target, surface=SURFACE)
     leaked = (visible & ~truth).sum() / (~truth).sum()
     kept = (visible & truth).sum() / truth.sum()
     overlap = (~visible & ~truth).sum() / (~visible | ~truth).sum()
     assert leaked < 0.012 and kept > 0.96 and overlap > 0.95
+
+
+def test_a_surface_stretched_beyond_the_limit_does_not_come_back():
+    """Half way to a wall at depth 4, a camera sees each source pixel on four of its own."""
+    depth = torch.full((1, *SIZE), 4.0)
+    ahead = depth, lens(), shifted(), lens(), shifted(z=2.0)
+    kept = source_visibility(*ahead, surface=replace(SURFACE, max_stretch=4.1))
+    assert kept.any() and torch.equal(kept, source_visibility(*ahead, surface=SURFACE))
+    assert not source_visibility(*ahead, surface=replace(SURFACE, max_stretch=3.9)).any()

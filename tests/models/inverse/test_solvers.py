@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.surface import SURFACE
 
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.view import RenderedView
@@ -285,7 +286,7 @@ def view_of(video, visible):
 def test_a_filler_of_a_text_to_video_base_holds_on_to_the_clip(bases, clip, kind, solver, caplog):
     base, (video, visible) = bases["t2v"], clip
     make = inverse_solver(kind=kind, solver=solver, fill="grey", probes=2)
-    filler = DiffusionFiller(base, steps=4, scheduler="euler", window=5, overlap=1, make_solver=make)
+    filler = DiffusionFiller(base, SURFACE, steps=4, scheduler="euler", window=5, overlap=1, make_solver=make)
     with caplog.at_level(logging.WARNING):
         found = filler.fill_both(view_of(video, visible), caption="a ball", seed=0).unpasted
     assert not caplog.records
@@ -300,7 +301,7 @@ def test_a_window_with_nothing_known_is_generated_plainly_and_said_so_once(bases
     base, (video, visible) = bases["inpaint"], clip
     view = view_of(video, torch.zeros_like(visible))
     make = inverse_solver(kind="leak_ratio", solver="replacement", probes=1)
-    filler = DiffusionFiller(base, steps=3, make_solver=make)
+    filler = DiffusionFiller(base, SURFACE, steps=3, make_solver=make)
     with caplog.at_level(logging.WARNING):
         found = filler.fill_both(view, caption="a ball", seed=0).unpasted
     assert [record.getMessage() for record in caplog.records] == [

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.surface import render
 
 from recapture.datasets.scenes.render import co_visible, render_scene, source_cameras
 from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.fill.view import RenderedView, SourceView
-from recapture.models.geometry.rasterize import render
 
 FRAMES, SIDE, ANGLE = 13, 112, 25.0
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from support.surface import SURFACE
 
 from recapture.models.metrics.suite import METRICS, measure
 
@@ -86,7 +87,7 @@ def test_a_result_that_is_right_only_where_it_was_seen_is_caught_in_the_holes(fi
 
 
 def test_without_a_truth_only_its_metrics_are_absent(filmed, truth):
-    scores = measure(filmed.truth, filmed.source, filmed.view, pivot_depth=filmed.pivot)
+    scores = measure(filmed.truth, filmed.source, filmed.view, surface=SURFACE, pivot_depth=filmed.pivot)
     assert set(truth) - set(scores) == {name for name in METRICS if name.startswith(("psnr", "ssim"))}
     assert all(math.isfinite(value) for value in scores.values())
 
@@ -97,7 +98,7 @@ def test_a_clip_that_is_all_hole_is_measured_without_a_crash(filmed):
         filmed.view, visible=nothing, depth=torch.full_like(filmed.view.depth, math.inf)
     )
     source = dataclasses.replace(filmed.source, known=nothing)
-    scores = measure(torch.zeros_like(filmed.truth), source, view, truth=filmed.truth)
+    scores = measure(torch.zeros_like(filmed.truth), source, view, surface=SURFACE, truth=filmed.truth)
     assert scores["hole_share"] == 1 and scores["coverage"] == 0 and scores["pose_success"] == 0
     assert "psnr_visible" not in scores and "psnr_hole" in scores
 
@@ -108,6 +109,6 @@ def test_every_metric_has_a_definition(truth):
 
 def test_a_result_of_another_size_is_refused(filmed):
     with pytest.raises(ValueError, match="measure a result at the size"):
-        measure(filmed.truth[:, :, :64], filmed.source, filmed.view)
+        measure(filmed.truth[:, :, :64], filmed.source, filmed.view, surface=SURFACE)
     with pytest.raises(ValueError, match="source_frame names 2 frames for 13"):
-        measure(filmed.truth, filmed.source.at(torch.arange(2)), filmed.view)
+        measure(filmed.truth, filmed.source.at(torch.arange(2)), filmed.view, surface=SURFACE)

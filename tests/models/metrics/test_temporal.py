@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support.surface import SURFACE
 
 from recapture.models.metrics.temporal import (
     Sync,
@@ -16,7 +17,9 @@ from recapture.models.metrics.temporal import (
 
 def sync(filmed, result, source=None):
     view = filmed.view
-    return sync_offset(result, source or filmed.source, view.intrinsics, view.world_to_camera).scores()
+    return sync_offset(
+        result, source or filmed.source, view.intrinsics, view.world_to_camera, surface=SURFACE
+    ).scores()
 
 
 def test_the_truth_is_in_sync(filmed):
@@ -44,7 +47,7 @@ def test_where_nothing_moves_there_is_no_offset(filmed):
 
 def test_a_clip_of_one_frame_has_no_timing_and_no_flow(filmed):
     view, one = filmed.view, filmed.source.at(torch.tensor([0]))
-    found = sync_offset(filmed.truth[:1], one, view.intrinsics[:1], view.world_to_camera[:1])
+    found = sync_offset(filmed.truth[:1], one, view.intrinsics[:1], view.world_to_camera[:1], surface=SURFACE)
     assert found.scores() == {} and warp_error(filmed.truth[:1]) == {}
     assert np.isnan(flicker_static_only(filmed.truth[:1]))
 

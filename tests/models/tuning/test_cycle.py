@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.surface import SURFACE, render
 
 from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.fill.view import RenderedView, SourceView
-from recapture.models.geometry.rasterize import render
 from recapture.models.tuning.cycle import (
     cycle_back,
     cycle_pair,
@@ -32,8 +32,8 @@ def view_of(source, move):
 
 def test_a_constant_error_at_the_sources_own_view_has_its_closed_form(source):
     view = view_of(source, Move(0.0, 0.0, 0.0))
-    back = cycle_back(source, view, source.video * 0.5 + 0.1, filled_depth(view))
-    same = cycle_back(source, view, source.video, filled_depth(view))
+    back = cycle_back(source, view, source.video * 0.5 + 0.1, filled_depth(view), SURFACE)
+    same = cycle_back(source, view, source.video, filled_depth(view), SURFACE)
     assert (back.visible.all() and cycle_quality(source, same) > 100 - 1e-6) or same.visible.all()
     error = ((source.video * 0.5 - 0.1) / 2).square().mean((1, 2, 3))
     expected = float((-10 * torch.log10(error)).mean())
@@ -43,7 +43,9 @@ def test_a_constant_error_at_the_sources_own_view_has_its_closed_form(source):
 
 def test_unknown_source_pixels_and_empty_returns_do_not_count(source):
     view = view_of(source, Move(0.0, 0.0, 0.0))
-    back = cycle_back(source, view, torch.where(source.depth[:, None] < 3, -1.0, source.video), source.depth)
+    back = cycle_back(
+        source, view, torch.where(source.depth[:, None] < 3, -1.0, source.video), source.depth, SURFACE
+    )
     away = replace(source, known=source.depth > 3)
     assert cycle_quality(away, back) > cycle_quality(source, back) + 20
     nothing = replace(back, visible=torch.zeros_like(back.visible))
@@ -52,7 +54,7 @@ def test_unknown_source_pixels_and_empty_returns_do_not_count(source):
 
 def test_the_cycle_pair_has_the_real_source_as_its_target(source):
     view = view_of(source, Move(15.0, 0.0, 0.0))
-    back = cycle_back(source, view, view.video, filled_depth(view))
+    back = cycle_back(source, view, view.video, filled_depth(view), SURFACE)
     pair = cycle_pair(source, back, 15.0, 0.7)
     assert torch.equal(pair.target, source.video) and torch.equal(pair.degraded, back.video)
     assert not pair.degraded[(~pair.visible)[:, None].expand_as(pair.degraded)].any()
@@ -84,8 +86,8 @@ def scene(angle):
 
 def test_a_true_view_comes_back_as_the_source_and_a_false_one_does_not():
     source, view, truth = scene(15.0)
-    good = cycle_quality(source, cycle_back(source, view, truth.video, truth.depth))
-    shifted = cycle_back(source, view, truth.video.roll(4, 3), truth.depth)
+    good = cycle_quality(source, cycle_back(source, view, truth.video, truth.depth, SURFACE))
+    shifted = cycle_back(source, view, truth.video.roll(4, 3), truth.depth, SURFACE)
     assert good > 27 and good > cycle_quality(source, shifted) + 5
 
 
@@ -102,14 +104,15 @@ def test_a_round_trip_is_its_steps_in_order(source):
 
     move = Move(-12.0, 3.0, 0.0)
     view = view_of(source, move)
-    trip = round_trip(source, PIVOT, move, fill, predict_depth=predict_depth)
+    trip = round_trip(source, PIVOT, move, fill, surface=SURFACE, predict_depth=predict_depth)
     filled = torch.where(view.visible[:, None], view.video, 0.25)
     assert torch.equal(trip.video, filled) and torch.equal(asked[1], filled)
     assert torch.equal(asked[0], view.visible) and not view.visible.all()
-    back = cycle_back(source, view, filled, filled_depth(view, 2.0 / view.depth.clamp_max(6.0) - 0.1))
+    depth = filled_depth(view, 2.0 / view.depth.clamp_max(6.0) - 0.1)
+    back = cycle_back(source, view, filled, depth, SURFACE)
     assert torch.equal(trip.returned.video, back.video) and torch.equal(trip.returned.visible, back.visible)
     assert trip.quality == cycle_quality(source, back)
-    still = round_trip(source, PIVOT, Move(0.0, 0.0, 0.0), fill)
+    still = round_trip(source, PIVOT, Move(0.0, 0.0, 0.0), fill, surface=SURFACE)
     assert still.quality > 60 and still.view.visible.all()
 
 

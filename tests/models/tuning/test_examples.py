@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.surface import SURFACE
 
 from recapture.models.tuning.examples import encode_pair
 from recapture.models.tuning.pairs import Move, Pair, source_pairs
@@ -15,7 +16,7 @@ from recapture.models.wan.vae import encode_video
 
 def test_an_example_is_what_the_base_is_given_when_it_fills_the_same_holes(folder, source):
     base = load_base(folder)
-    pair = next(source_pairs(source, 3.0, [Move(20.0, 0.0, 0.0)]))
+    pair = next(source_pairs(source, 3.0, [Move(20.0, 0.0, 0.0)], SURFACE))
     other = pair.visible.clone()
     other[:, :8] = False
     text = encode_text(base, "a box").prompt
@@ -29,13 +30,13 @@ def test_an_example_is_what_the_base_is_given_when_it_fills_the_same_holes(folde
 
 def test_the_image_branch_gets_its_tokens(tiny, tmp_path, source):
     base = load_base(tiny.write_tiny_base(tmp_path, image=True))
-    pair = next(source_pairs(source, 3.0, [Move(20.0, 0.0, 0.0)]))
+    pair = next(source_pairs(source, 3.0, [Move(20.0, 0.0, 0.0)], SURFACE))
     (example,) = encode_pair(base, pair, pair.visible[None], encode_text(base, "").prompt)
     assert example.image is not None and example.image.shape == (257, 24) and example.image.any()
 
 
 def test_examples_can_be_kept_in_half_the_memory(folder, source):
-    pair = next(source_pairs(source, 3.0, [Move(20.0, 0.0, 0.0)]))
+    pair = next(source_pairs(source, 3.0, [Move(20.0, 0.0, 0.0)], SURFACE))
     base = load_base(folder)
     text = encode_text(base, "").prompt
     (half,) = encode_pair(base, pair, pair.visible[None], text, dtype=torch.bfloat16)

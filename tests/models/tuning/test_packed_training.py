@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.surface import SURFACE, render
 
 from recapture.models.fill.packed import Packing, packing_candidates
 from recapture.models.fill.view import RenderedView
-from recapture.models.geometry.rasterize import render
 from recapture.models.tuning.examples import encode_pair, packable, stack
 from recapture.models.tuning.objective import flow_matching_loss, latent_holes, velocity_of
 from recapture.models.tuning.other_view import frames_beside, other_view
@@ -34,7 +34,7 @@ def base(folder):
 @pytest.fixture
 def packed(base, source):
     """Three examples: with two packed frames, with three, and with none."""
-    pair = next(source_pairs(source, PIVOT, [Move(20.0, 0.0, 0.0)]))
+    pair = next(source_pairs(source, PIVOT, [Move(20.0, 0.0, 0.0)], SURFACE))
     text = encode_text(base, "a box").prompt
     frames = torch.rand(3, 3, 32, 32, generator=generator()) * 2 - 1
     return [
@@ -162,7 +162,7 @@ def test_a_batch_takes_as_many_frames_as_it_is_told(packed):
 
 def test_the_other_view_is_what_its_cameras_see_without_holes(source):
     move = Move(-15.0, 5.0, 0.05)
-    other = other_view(source, PIVOT, move)
+    other = other_view(source, PIVOT, move, SURFACE)
     path = move_path(source, PIVOT, move)
     cameras = source.intrinsics, source.world_to_camera, path.intrinsics.float(), path.world_to_camera.float()
     seen = render(source.video, source.depth, *cameras, known=source.known)
@@ -175,14 +175,16 @@ def test_the_other_view_is_what_its_cameras_see_without_holes(source):
 
 def test_frames_beside_a_pair_show_what_its_holes_hide(source):
     """The pair's move goes right and loses what lies left of the square; a camera on the left sees that."""
-    pair = next(source_pairs(source, PIVOT, [Move(25.0, 0.0, 0.0, direct=True)]))
-    left, same = (other_view(source, PIVOT, Move(yaw, 0.0, 0.0, direct=True)) for yaw in (-25.0, 25.0))
+    pair = next(source_pairs(source, PIVOT, [Move(25.0, 0.0, 0.0, direct=True)], SURFACE))
+    left, same = (
+        other_view(source, PIVOT, Move(yaw, 0.0, 0.0, direct=True), SURFACE) for yaw in (-25.0, 25.0)
+    )
     packing = Packing(2, 3)
-    frames = frames_beside(source, pair, left, packing)
+    frames = frames_beside(source, pair, left, packing, SURFACE)
     assert len(frames) == 2
     times = [t for one in frames for t in range(5) if torch.equal(one, left.video[t])]
     assert len(times) == 2 and times[1] - times[0] >= 3
-    assert frames_beside(source, pair, left, Packing(0, 3)) is None
+    assert frames_beside(source, pair, left, Packing(0, 3), SURFACE) is None
     # a view whose holes are the pair's own can show little of them
     view = RenderedView(
         pair.degraded,
@@ -192,5 +194,5 @@ def test_frames_beside_a_pair_show_what_its_holes_hide(source):
         source.intrinsics,
         source.world_to_camera,
     )
-    areas = [sum(one.area for one in packing_candidates([other], view)) for other in (left, same)]
+    areas = [sum(one.area for one in packing_candidates([other], view, SURFACE)) for other in (left, same)]
     assert areas[0] > areas[1]

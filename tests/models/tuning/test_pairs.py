@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from support.surface import SURFACE
 
 from recapture.models.geometry.reproject import source_visibility
 from recapture.models.tuning.pairs import (
@@ -25,11 +26,11 @@ def generator(seed=0):
 
 
 def pair_of(source, *move, **more):
-    return next(source_pairs(source, PIVOT, [Move(*move, **more)]))
+    return next(source_pairs(source, PIVOT, [Move(*move, **more)], SURFACE))
 
 
 def test_the_degraded_clip_is_the_source_bit_for_bit_where_visible_and_grey_elsewhere(source):
-    for pair in source_pairs(source, PIVOT, draw_moves(4, 10, 25, generator())):
+    for pair in source_pairs(source, PIVOT, draw_moves(4, 10, 25, generator()), SURFACE):
         known = pair.visible[:, None].expand_as(source.video)
         assert torch.equal(pair.degraded[known], source.video[known])
         assert (~known).any() and not pair.degraded[~known].any()
@@ -56,7 +57,7 @@ def test_holes_grow_with_the_angle(source):
 def test_unknown_depth_is_never_visible(source):
     known = source.known.clone()
     known[:, :4] = False
-    pair = next(source_pairs(replace(source, known=known), PIVOT, [Move(0.0, 0.0, 0.0)]))
+    pair = next(source_pairs(replace(source, known=known), PIVOT, [Move(0.0, 0.0, 0.0)], SURFACE))
     assert not pair.visible[:, :4].any() and pair.visible[:, 6:].all()
 
 
@@ -64,7 +65,7 @@ def test_the_mask_is_what_the_moves_cameras_see(source):
     move = Move(-18.0, 6.0, -0.1)
     path = move_path(source, PIVOT, move)
     cameras = source.intrinsics, source.world_to_camera, path.intrinsics, path.world_to_camera
-    expected = source_visibility(source.depth, *cameras)
+    expected = source_visibility(source.depth, *cameras, surface=SURFACE)
     assert torch.equal(pair_of(source, -18.0, 6.0, -0.1).visible, expected)
     centre = -path.world_to_camera[-1, :3, :3].T @ path.world_to_camera[-1, :3, 3]
     distance = (centre - torch.tensor([0.0, 0.0, PIVOT])).norm()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.surface import SURFACE
 
 from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.datasets.scenes.sampling import sample_scene
@@ -178,7 +179,7 @@ def test_only_the_adapter_moves_and_it_overfits_one_pair():
     shot = render_scene(scene, *cameras, torch.arange(5.0), 64, 64)
     known = torch.isfinite(shot.depth)
     source = SourceView(shot.video, shot.depth, known, *cameras, torch.arange(5))
-    pair = next(source_pairs(source, float(shot.depth[0].median()), [Move(20.0, 5.0, 0.0)]))
+    pair = next(source_pairs(source, float(shot.depth[0].median()), [Move(20.0, 5.0, 0.0)], SURFACE))
     text, empty = (encode_text(base, words).prompt for words in (scene.captions[0], ""))
     examples = encode_pair(base, pair, pair.visible[None], text)
     add_lora(base.transformer, rank=16)

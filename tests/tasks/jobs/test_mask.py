@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from support.surface import SURFACE, render
 
 from recapture.conf.errors import UserError
 from recapture.conf.load import load_config
@@ -19,7 +20,6 @@ from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.store import ArtifactStore
 from recapture.models.fill.classical import fill_classical
 from recapture.models.fill.propagate import propagate_static
-from recapture.models.geometry.rasterize import render
 from recapture.tasks.clip.frames_to_video import to_frames
 from recapture.tasks.clip.scene_reader import SceneReader, path_of, read_frames
 from recapture.tasks.engine.worker import work
@@ -125,10 +125,10 @@ def reddest(video, where):
 def test_nothing_under_the_mask_ever_comes_back(config, stages, margins, more):
     artifacts = made(config("--mask.outpaint", margins, *more), stages, INPAINT)
     for view, source in views(artifacts):
-        gathered = propagate_static(view, source)
+        gathered = propagate_static(view, source, surface=SURFACE)
         assert reddest(view.video, view.visible) == 0
         assert reddest(gathered.video, gathered.visible) == 0
-        filled = fill_classical(view, source)
+        filled = fill_classical(view, source, surface=SURFACE)
         assert reddest(filled, torch.ones_like(view.visible)) == 0
 
 
@@ -140,7 +140,7 @@ def test_without_the_mask_it_would_be_seen(config):
 
 def test_what_other_frames_saw_behind_a_removed_thing_is_taken(config, clips):
     ((view, source),) = views(made(config(), inpaint_stages, INPAINT))
-    gathered = propagate_static(view, source)
+    gathered = propagate_static(view, source, surface=SURFACE)
     revealed = (gathered.visible & ~view.visible).numpy()
     assert revealed.mean() > 0.8 * things().mean()
     wall = np.array(Image.open(clips / "thing/16.png"))[:, :10]  # the thing has left these columns

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from recapture.conf.fill import PackingConfig
-from recapture.conf.schema import RecaptureConfig
+from recapture.conf.schema import RecaptureConfig, RenderConfig
 from recapture.datasets.store.keys import content_key
 from recapture.datasets.store.store import ArtifactStore
 from recapture.models.fill.packed import Packing
+from recapture.models.geometry import rasterize
 from recapture.models.tuning.curriculum import Round
 from recapture.models.wan.load import load_base
 from recapture.models.wan.lora import FILE_NAME, adapter_weights, add_lora, pack_adapter
@@ -242,3 +243,35 @@ def test_without_packing_the_keys_of_pairs_and_trainings_are_what_they_were(lift
 
 def keys_of(items):
     return tuple(item.key for item in items)
+
+
+def test_tuning_renders_with_the_settings_of_the_job(lifted, monkeypatch):
+    """Pairs, frames packed beside them, the cycle with its propagation, and the curve."""
+    _, plan = lifted
+    render = RenderConfig(break_ratio=0.1, shell=1.0, max_stretch=3.0)
+    config = plan.config.model_copy(update={"render": render})
+    other = changed(TunePlan(config, plan.clips, plan.sources), pairs={"packed_share": 0.5})
+    seen, nearest = set(), rasterize._nearest
+
+    def note(*given):
+        seen.add(given[-1])
+        return nearest(*given)
+
+    monkeypatch.setattr(rasterize, "_nearest", note)
+    _, pairs = pairs_of(other, 1, under_adapter(plan))
+    assert {pair.kind for pair in pairs} >= {"source", "cycle"}
+    made(other, other.explore_stage(), other.explore_items("base", 20.0, {}))
+    assert seen == {rasterize.SurfaceSettings(0.1, 1.0, 3.0)}
+
+
+def test_keys_of_tuning_hold_render_settings_that_are_not_the_defaults(lifted):
+    _, plan = lifted
+
+    def keys(**render):
+        config = plan.config.model_copy(update={"render": RenderConfig(**render)})
+        other = TunePlan(config, plan.clips, plan.sources)
+        items = [*other.pairs_items(1, ROUND, {}), *other.explore_items("base", 20.0, {})]
+        return [item.key for item in items]
+
+    assert keys() == keys(shell=0.3, chunk=3)
+    assert not set(keys()) & set(keys(shell=0.4)) and not set(keys()) & set(keys(max_stretch=None))
