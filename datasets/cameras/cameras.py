@@ -1,4 +1,4 @@
-"""Cameras as every dialect is converted to: OpenCV axes, world to camera, and the checks on them."""
+"""The camera path that every dialect is converted to, the checks on it, and what the dialects share."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class CameraFileError(ValueError):
 class Cameras:
     """A camera path: OpenCV axes (x right, y down, z forward), pixel centres at +0.5.
 
-    size: (width, height) of the pictures that the intrinsics are for; (1, 1) says normalised intrinsics,
-    None the pictures of whatever clip the path is used with. names: what the file calls each picture.
+    size: (width, height) of the pictures that the intrinsics are for; (1, 1) means normalised intrinsics,
+    None the pictures of the clip that the path is used with. names: the file's name of each picture.
     distortion: OpenCV's k1 k2 p1 p2 (k3 k4 k5 k6), or k1 k2 k3 k4 of its fisheye model; None: a pinhole.
     """
 
@@ -36,10 +36,10 @@ class Cameras:
 
 
 def checked(cameras: Cameras, uri: str) -> Cameras:
-    """Return usable cameras as they are.
+    """Return the cameras unchanged if they are usable.
 
-    Raises: CameraFileError, with frame and value, for wrong shapes or counts, values that are not finite,
-    rotations that are not orthonormal or left-handed, focal lengths that are not positive.
+    Raises: CameraFileError, naming frame and value, for wrong shapes or counts, values that are not finite,
+    rotations that are left-handed or not orthonormal, and focal lengths that are not positive.
     """
     pose = cameras.world_to_camera
     _check_array(uri, "world_to_camera", pose, 4)
@@ -67,7 +67,7 @@ def checked(cameras: Cameras, uri: str) -> Cameras:
     if len(lens) != len(pose):
         raise CameraFileError(
             f"cameras {uri!r}: {len(lens)} intrinsics for {len(pose)} world_to_camera; "
-            "give one a frame, or a single 3x3"
+            "give one per frame, or a single 3x3"
         )
     focal = lens[:, [0, 1], [0, 1]]
     if focal.min() <= 0:
@@ -88,19 +88,19 @@ def intrinsics_for(cameras: Cameras, width: int, height: int) -> np.ndarray | No
 
 
 def pinhole(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
-    """Return intrinsics [3, 3]."""
+    """Return the intrinsics [3, 3] of these focal lengths and principal point."""
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
 def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """Return [..., 4, 4] of a rotation [..., 3, 3] and a translation [..., 3]."""
+    """Return the matrix [..., 4, 4] of a rotation [..., 3, 3] and a translation [..., 3]."""
     matrix = np.zeros((*np.shape(rotation)[:-2], 4, 4))
     matrix[..., :3, :3], matrix[..., :3, 3], matrix[..., 3, 3] = rotation, translation, 1.0
     return matrix
 
 
 def inverse(pose: np.ndarray) -> np.ndarray:
-    """Return world_to_camera of camera_to_world [..., 4, 4] and back."""
+    """Return world_to_camera of camera_to_world [..., 4, 4] or the reverse; raises ValueError if singular."""
     try:
         return np.linalg.inv(pose)
     except np.linalg.LinAlgError as error:
@@ -108,12 +108,12 @@ def inverse(pose: np.ndarray) -> np.ndarray:
 
 
 def opengl_to_opencv(camera_to_world: np.ndarray) -> np.ndarray:
-    """Return camera_to_world [..., 4, 4] with y down and z forward instead of up and backward, and back."""
+    """Flip y and z of the camera axes of camera_to_world [..., 4, 4]; the same call converts back."""
     return camera_to_world * np.array([1.0, -1.0, -1.0, 1.0])
 
 
 def read_bytes(uri: str) -> bytes:
-    """Read a camera file; raises CameraFileError where there is none."""
+    """Read a camera file; raises CameraFileError if there is none."""
     try:
         with fsspec.open(uri, "rb") as stream:
             return bytes(stream.read())
@@ -124,7 +124,7 @@ def read_bytes(uri: str) -> bytes:
 
 
 def parsed(uri: str, dialect: str, parse: Callable[[bytes], Cameras]) -> Cameras:
-    """Read a file by a parser; whatever it makes of a broken one is a CameraFileError that names the file."""
+    """Read a file with a parser; any error of the parser becomes a CameraFileError that names the file."""
     content = read_bytes(uri)
     try:
         cameras = parse(content)
@@ -143,31 +143,31 @@ def write_bytes(uri: str, content: bytes) -> None:
 
 
 def need_lens(cameras: Cameras, uri: str, dialect: str) -> np.ndarray:
-    """Return the intrinsics; raises CameraFileError where the path has none."""
+    """Return the intrinsics; raises CameraFileError if the path has none."""
     if cameras.intrinsics is None:
         raise CameraFileError(f"cameras {uri!r}: {dialect} needs intrinsics; add them to the source file")
     return cameras.intrinsics
 
 
 def need_size(cameras: Cameras, uri: str, dialect: str) -> tuple[int, int]:
-    """Return width and height; raises CameraFileError where the path does not say them."""
+    """Return width and height; raises CameraFileError if the path does not state them."""
     if cameras.size is None or cameras.size == (1, 1):
         raise CameraFileError(f"cameras {uri!r}: {dialect} needs the pictures' size; give width and height")
     return cameras.size
 
 
 def need_pinhole(cameras: Cameras, uri: str, dialect: str) -> None:
-    """Raise CameraFileError where the lens is distorted, which the dialect cannot say."""
+    """Raise CameraFileError if the lens is distorted, which the dialect cannot express."""
     if cameras.distortion is not None and np.any(cameras.distortion):
         raise CameraFileError(
-            f"cameras {uri!r}: {dialect} cannot say that the lens is distorted; write colmap or nerfstudio"
+            f"cameras {uri!r}: {dialect} cannot express a distorted lens; write colmap or nerfstudio"
         )
 
 
 def _check_array(uri: str, name: str, array: np.ndarray, side: int) -> None:
     if array.ndim != 3 or array.shape[1:] != (side, side) or not len(array):
         raise CameraFileError(
-            f"cameras {uri!r}: {name} is {list(array.shape)}, it must be [T,{side},{side}] with at least one"
+            f"cameras {uri!r}: {name} is {list(array.shape)}, it must be [T,{side},{side}] with T >= 1"
         )
     broken = np.flatnonzero(~np.isfinite(array).all(axis=(1, 2)))
     if len(broken):

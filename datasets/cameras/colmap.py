@@ -1,4 +1,4 @@
-"""COLMAP's sparse models: cameras and images in .txt or .bin, world to camera, OpenCV axes."""
+"""Read and write COLMAP's sparse models: cameras and images in .txt or .bin, world to camera, OpenCV axes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from recapture.datasets.cameras.cameras import (
 )
 from recapture.datasets.media.natural_order import natural
 
-FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0")  # where a model lies below a project
+FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0")  # where a project keeps its model
 
 
 @dataclass(frozen=True)
 class _Model:
-    """A camera model: its name, how many numbers it has, and what they say as fx fy cx cy and distortion."""
+    """A camera model: its name, its number of parameters, and their meaning as fx fy cx cy and distortion."""
 
     name: str
     count: int
@@ -42,7 +42,7 @@ class _Model:
         return pinhole(focal[0], focal[-1], *centre), terms + [0.0] * (4 - len(terms))
 
 
-# By COLMAP's number of the model.
+# By COLMAP's model number.
 _MODELS = {
     0: _Model("SIMPLE_PINHOLE", 3, 1),
     1: _Model("PINHOLE", 4, 2),
@@ -73,7 +73,7 @@ class _Image:
 
 
 def model_files(uri: str) -> tuple[str, str] | None:
-    """Return the cameras and images file of a model at or below a folder, or None where there is none."""
+    """Return the cameras and the images file of a model at or below a folder, or None if there is none."""
     fs, root = fsspec.core.url_to_fs(uri)
     for folder in FOLDERS:
         for suffix in ("bin", "txt"):
@@ -87,7 +87,7 @@ def model_files(uri: str) -> tuple[str, str] | None:
 def read_colmap(uri: str) -> Cameras:
     """Read a model's cameras in the natural order of their pictures' names; raises CameraFileError.
 
-    uri: the model's folder, or that of the project around it.
+    uri: the model's folder, or the folder of its project.
     """
     files = model_files(uri)
     if files is None:
@@ -117,7 +117,9 @@ def _cameras(lenses: dict[int, _Lens], images: list[_Image]) -> Cameras:
     sizes = {lens.size for lens in used}
     kinds = {lens.model.fisheye for lens in used}
     if len(sizes) > 1 or len(kinds) > 1:
-        raise ValueError(f"its pictures have the sizes {sorted(sizes)} or mix lenses; undistort them first")
+        raise ValueError(
+            f"its pictures have different sizes {sorted(sizes)} or lens kinds; undistort them first"
+        )
     parts = [lens.model.lens(lens.numbers) for lens in used]
     length = max(len(terms) for _, terms in parts)
     distortion = np.array([terms + [0.0] * (length - len(terms)) for _, terms in parts])
@@ -144,7 +146,7 @@ def _text_lenses(text: str) -> Iterator[tuple[int, _Lens]]:
             continue
         number, name, width, height, *numbers = line.split()
         if name not in _NUMBERS:
-            raise ValueError(f"camera model {name} is unknown here; undistort the pictures first")
+            raise ValueError(f"camera model {name} is not supported; undistort the pictures first")
         size = (int(width), int(height))
         yield int(number), _lens(_MODELS[_NUMBERS[name]], size, [float(value) for value in numbers])
 
@@ -157,7 +159,7 @@ def _text_images(text: str) -> Iterator[_Image]:
         _, *pose, camera, name = line.split(maxsplit=9)
         values = [float(value) for value in pose]
         yield _Image(tuple(values[:4]), tuple(values[4:]), int(camera), name.strip())
-        next(lines, None)  # the picture's points, perhaps none
+        next(lines, None)  # the picture's points; this line may be empty
 
 
 def _binary_lenses(content: bytes) -> Iterator[tuple[int, _Lens]]:
@@ -165,7 +167,7 @@ def _binary_lenses(content: bytes) -> Iterator[tuple[int, _Lens]]:
     for _ in range(take("Q")[0]):
         number, model, width, height = take("iiQQ")
         if model not in _MODELS:
-            raise ValueError(f"camera model number {model} is unknown here; undistort the pictures first")
+            raise ValueError(f"camera model number {model} is not supported; undistort the pictures first")
         numbers = take(f"{_MODELS[model].count}d")
         yield number, _lens(_MODELS[model], (width, height), list(numbers))
 
@@ -178,7 +180,7 @@ def _binary_images(content: bytes) -> Iterator[_Image]:
         name = bytearray()
         while (character := take("c")[0]) != b"\0":
             name += character
-        stream.seek(24 * take("Q")[0], 1)  # x, y and the point's number
+        stream.seek(24 * take("Q")[0], 1)  # x, y and the point id
         yield _Image(tuple(pose[:4]), tuple(pose[4:]), camera, name.decode())
 
 

@@ -1,7 +1,7 @@
-"""Cameras of DyCheck's iPhone sequences (arXiv 2210.13445), in the format of Nerfies: a JSON a frame.
+"""Cameras of DyCheck's iPhone sequences (arXiv 2210.13445), in the format of Nerfies: a JSON file per frame.
 
-orientation is the rotation of world to camera (its rows are the camera's axes, OpenCV), position the camera's
-centre; the lens is in pixels of image_size at full resolution.
+orientation is the world-to-camera rotation (its rows are the camera's axes, OpenCV), position the camera's
+centre; focal length and principal point are in pixels of image_size, at full resolution.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from recapture.datasets.media.natural_order import natural
 def read_dycheck(uri: str, camera: str | None = None) -> Cameras:
     """Read all frames of one camera from a folder of `{camera}_{frame:05d}.json`; raises CameraFileError.
 
-    camera: the number before the underscore, 0 (the camera that was carried) by default.
+    camera: the number before the underscore; by default 0, the moving camera.
     """
     fs, folder = fsspec.core.url_to_fs(uri)
     if not fs.isdir(folder):
-        raise CameraFileError(f"cameras {uri!r}: DyCheck's cameras are a folder; name it")
+        raise CameraFileError(f"cameras {uri!r}: DyCheck keeps cameras in a folder; name that")
     names = [entry.rsplit("/", 1)[-1] for entry in fs.ls(folder, detail=False)]
     chosen = [name for name in names if name.endswith(".json") and name.split("_")[0] == (camera or "0")]
     return read_dycheck_frames([f"{uri.rstrip('/')}/{name}" for name in sorted(chosen, key=natural)], uri)
 
 
 def read_dycheck_frames(files: Sequence[str], uri: str) -> Cameras:
-    """Read camera files in this order; uri names them all in errors."""
+    """Read camera files in this order; uri is the name of them all in error messages."""
     if not files:
         raise CameraFileError(f"cameras {uri!r}: there is no camera file; check the camera's number")
     poses, lenses, distortions, sizes = [], [], [], set()
@@ -47,7 +47,7 @@ def read_dycheck_frames(files: Sequence[str], uri: str) -> Cameras:
             fields = json.loads(content)
             focal, (cx, cy) = float(fields["focal_length"]), fields["principal_point"]
             if fields.get("skew", 0.0):
-                raise ValueError(f"skew is {fields['skew']}, only 0 can be used")
+                raise ValueError(f"skew is {fields['skew']}, only 0 is supported")
             aspect = float(fields.get("pixel_aspect_ratio", 1.0))
             rotation = np.array(fields["orientation"], dtype=np.float64).reshape(3, 3)
             centre = np.array(fields["position"], dtype=np.float64).reshape(3)
@@ -63,7 +63,9 @@ def read_dycheck_frames(files: Sequence[str], uri: str) -> Cameras:
         lenses.append(pinhole(focal, focal * aspect, float(cx), float(cy)))
         distortions.append([radial[0], radial[1], *tangential, radial[2], 0.0, 0.0, 0.0])
     if len(sizes) > 1:
-        raise CameraFileError(f"cameras {uri!r}: the pictures have the sizes {sorted(sizes)}; give them one")
+        raise CameraFileError(
+            f"cameras {uri!r}: the pictures have different sizes {sorted(sizes)}; use one size"
+        )
     distortion = np.array(distortions, dtype=np.float64)
     width, height = sizes.pop()
     cameras = Cameras(

@@ -1,6 +1,6 @@
-"""Camera paths in files of every public dialect, on any fsspec URL: read, write, convert.
+"""Read, write and convert camera paths in every public dialect, on any fsspec URL.
 
-All become OpenCV axes, world to camera, pixel centres at +0.5 when read. docs/inputs.md lists them.
+All are converted on reading: OpenCV axes, world to camera, pixel centres at +0.5. docs/inputs.md lists them.
 """
 
 from __future__ import annotations
@@ -33,19 +33,6 @@ from recapture.datasets.cameras.opencv import read_opencv, write_opencv
 from recapture.datasets.cameras.realestate10k import read_realestate10k, write_realestate10k
 from recapture.datasets.store.keys import file_hash
 
-__all__ = [
-    "CameraFileError",
-    "Cameras",
-    "camera_file_hash",
-    "convert_cameras",
-    "intrinsics_for",
-    "load_cameras",
-    "read_cameras",
-    "recognised_format",
-    "store_cameras",
-    "write_cameras",
-]
-
 CameraFormat = Literal[
     "auto", "opencv", "realestate10k", "multicamvideo", "colmap", "nerfstudio", "kubric", "dycheck"
 ]
@@ -53,10 +40,10 @@ WRITABLE = ("opencv", "realestate10k", "multicamvideo", "colmap", "colmap_binary
 
 
 def load_cameras(uri: str, dialect: str = "auto", camera: str | None = None) -> Cameras:
-    """Read a camera path as its file states it.
+    """Read a camera path with the intrinsics and picture size that its file states.
 
-    camera: which one, in dialects whose files hold several. auto knows .npz, .json by its keys, and folders;
-    text is never guessed. Raises: CameraFileError.
+    camera: which one, in dialects whose files hold several. auto recognises .npz, .json by its keys, and
+    folders; the dialect of a text file is never guessed. Raises: CameraFileError.
     """
     if dialect == "auto":
         dialect = recognised_format(uri)
@@ -90,15 +77,15 @@ def read_cameras(
 ) -> tuple[Tensor, Tensor | None]:
     """Read a camera path for pictures of a size (width, height).
 
-    Returns world_to_camera [T, 4, 4] and intrinsics [T, 3, 3] in their pixels or None, both float64.
-    Without a size, intrinsics are in the pixels that the file means. Raises: CameraFileError.
+    Returns world_to_camera [T, 4, 4] and intrinsics [T, 3, 3] in those pictures' pixels (or None), both
+    float64. Without a size, intrinsics are in the pixels of the file's own pictures. Raises: CameraFileError.
     """
     cameras = load_cameras(uri, dialect, camera)
     intrinsics = cameras.intrinsics
     if size is not None:
         intrinsics = intrinsics_for(cameras, *size)
     elif cameras.size == (1, 1):
-        raise CameraFileError(f"cameras {uri!r}: its intrinsics are normalised; say for which size")
+        raise CameraFileError(f"cameras {uri!r}: its intrinsics are normalised; give a size")
     pose = torch.from_numpy(cameras.world_to_camera)
     return pose, None if intrinsics is None else torch.from_numpy(intrinsics)
 
@@ -114,7 +101,7 @@ def write_cameras(
 ) -> None:
     """Write a camera path; size: (width, height) of the pictures that the intrinsics are for.
 
-    Raises: CameraFileError for cameras that are none, or where the dialect needs what is not given.
+    Raises: CameraFileError for invalid cameras, or if the dialect needs something that is not given.
     """
     pose = np.asarray(world_to_camera, dtype=np.float64)
     lens = None if intrinsics is None else np.asarray(intrinsics, dtype=np.float64)
@@ -149,8 +136,8 @@ def convert_cameras(
 ) -> None:
     """Convert a trajectory file into another dialect.
 
-    size: (width, height) of the pictures, where the source does not say it and the target needs it. Dialects
-    of three lines become one another only: they turn about a pivot whose depth no file holds.
+    size: (width, height) of the pictures, if the source does not state it and the target needs it. The
+    three-line dialects convert only to each other: they turn about a pivot whose depth no file holds.
     Raises: CameraFileError.
     """
     places = ((source, source_format, get_args(CameraFormat)), (target, target_format, WRITABLE))
@@ -175,7 +162,7 @@ def convert_cameras(
 
 
 def camera_file_hash(uri: str) -> str:
-    """Return the hash of what a trajectory file's cameras depend on, also where it is a folder."""
+    """Return the hash of the bytes that a trajectory's cameras depend on, for a file or a folder."""
     fs, path = fsspec.core.url_to_fs(uri)
     if not fs.isdir(path):
         return file_hash(uri)
@@ -185,7 +172,7 @@ def camera_file_hash(uri: str) -> str:
 
 
 def recognised_format(uri: str) -> str:
-    """The dialect that a file's suffix and keys, or a folder's files, tell; raises CameraFileError."""
+    """Return the dialect that the suffix and keys, or a folder's files, identify; raises CameraFileError."""
     suffix = PurePosixPath(uri).suffix.lower()
     if suffix == ".npz":
         return "opencv"
@@ -195,7 +182,7 @@ def recognised_format(uri: str) -> str:
     if fs.isdir(path):
         return "colmap" if model_files(uri) else "dycheck"
     raise CameraFileError(
-        f"cameras {uri!r}: suffix {suffix!r} does not tell the dialect; name the format: "
+        f"cameras {uri!r}: suffix {suffix!r} does not identify the dialect; name the format: "
         f"{', '.join((*get_args(CameraFormat)[1:], *ANGLE_FORMATS))}"
     )
 

@@ -1,7 +1,7 @@
 """Cameras of Kubric scenes as Kubric-4D (GCD, arXiv 2405.14868) stores them: scnNNNNN_p0_vV.json.
 
-camera.K is a share of width and height with signs of its own; camera.positions and camera.quaternions
-(w x y z) are camera to world with the camera looking along -z (OpenGL axes), world z up, metres.
+camera.K is normalised by width and height and has its own signs; camera.positions and camera.quaternions
+(w x y z) are camera to world, the camera looks along -z (OpenGL axes), world z is up, units are metres.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read_kubric(uri: str) -> Cameras:
 
 
 def ray_to_z_depth(distance: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Return z-depth [H,W] of distances along each pixel's ray [H,W]; intrinsics [3,3] in their pixels."""
+    """Return the z-depth [H,W] of distances along rays [H,W]; intrinsics [3,3] in pixels of that map."""
     height, width = distance.shape
     x = (np.arange(width) + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (np.arange(height) + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1]

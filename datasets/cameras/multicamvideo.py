@@ -2,7 +2,7 @@
 
 {"frame0": {"cam01": "[r00 r01 r02 0] [r10 r11 r12 0] [r20 r21 r22 0] [x y z 1] "}, ...}: camera to world as
 row vectors, in centimetres, in Unreal's left-handed axes (x forward, y right, z up) for camera and world.
-Turning the camera's axes alone would leave a mirrored world, so the world's y is turned as well.
+Converting the camera's axes alone would leave a mirrored world, so the world's y is flipped as well.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])  # Unreal's world to a right-handed one
 
 
 def read_multicamvideo(uri: str, camera: str | None = None) -> Cameras:
-    """Read one camera of the file, in metres; it says nothing of the lens.
+    """Read one camera of the file, in metres and without intrinsics, which the file does not hold.
 
-    camera: such as cam05; None where the file has one only. Raises CameraFileError.
+    camera: such as cam05; None if the file has only one. Raises CameraFileError.
     """
     return parsed(uri, "MultiCamVideo JSON", lambda content: _parse(content, camera))
 
 
 def write_multicamvideo(uri: str, cameras: Cameras, camera: str | None = None) -> None:
-    """Write one camera, called cam01 unless said otherwise; the lens is lost."""
+    """Write one camera, named cam01 by default; the intrinsics are lost."""
     need_pinhole(cameras, uri, "MultiCamVideo JSON")
     to_world = _MIRROR @ inverse(cameras.world_to_camera) @ np.linalg.inv(_CAMERA_AXES)
     to_world[:, :3, 3] *= _CENTIMETRES

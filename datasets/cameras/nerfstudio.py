@@ -1,4 +1,4 @@
-"""nerfstudio's transforms.json: camera_to_world with OpenGL axes, one lens for all frames or one a frame."""
+"""Read and write nerfstudio's transforms.json: camera_to_world, OpenGL axes, one lens for all or per frame."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def parse_nerfstudio(content: bytes) -> Cameras:
     models = {lens.get("camera_model", "PINHOLE") for lens in lenses}
     if len(models) != 1 or not models <= set(_MODELS):
         raise ValueError(
-            f"camera_model is {', '.join(sorted(models))}, one of {', '.join(_MODELS)} can be read"
+            f"camera_model is {', '.join(sorted(models))}; it must be one of {', '.join(_MODELS)}"
         )
     fisheye = models <= set(_FISHEYE)
     to_world = np.stack([_transform(index, frame) for index, frame in enumerate(frames)])
     sizes = {(int(lens["w"]), int(lens["h"])) for lens in lenses if "w" in lens and "h" in lens}
     if len(sizes) > 1:
-        raise ValueError(f"its pictures have the sizes {sorted(sizes)}, give them one")
+        raise ValueError(f"its pictures have different sizes {sorted(sizes)}; use one size")
     names = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
     distortion = np.array([[float(lens.get(name, 0.0)) for name in names] for lens in lenses])
     return Cameras(
@@ -66,7 +66,7 @@ def parse_nerfstudio(content: bytes) -> Cameras:
 
 
 def write_nerfstudio(uri: str, cameras: Cameras) -> None:
-    """Write a transforms.json; pictures without a name are called images/00000.png and so on."""
+    """Write a transforms.json; pictures without a name become images/00000.png and so on."""
     lens = need_lens(cameras, uri, "nerfstudio JSON")
     width, height = need_size(cameras, uri, "nerfstudio JSON")
     names = cameras.names or tuple(f"images/{index:05d}.png" for index in range(len(cameras)))

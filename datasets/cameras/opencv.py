@@ -1,8 +1,8 @@
-"""4x4 matrices in npz or JSON.
+"""Read and write 4x4 matrices in npz or JSON.
 
-npz: world_to_camera or camera_to_world [T,4,4], perhaps intrinsics [T,3,3] or [3,3], size (width, height),
-convention. JSON: the same names. Without a convention the axes are OpenCV's; `opengl` (y up, z backward) is
-converted. Without a size the intrinsics are in the pixels of the clip that the path is used with.
+Fields: world_to_camera or camera_to_world [T,4,4]; optionally intrinsics [T,3,3] or [3,3], size (width,
+height) and convention. Without a convention the axes are OpenCV's; `opengl` (y up, z backward) is converted.
+Without a size the intrinsics are in the pixels of the clip that the path is used with.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read_opencv(uri: str) -> Cameras:
 
 
 def write_opencv(uri: str, cameras: Cameras) -> None:
-    """Write world_to_camera, intrinsics and size as npz or JSON, by the suffix of uri."""
+    """Write world_to_camera, intrinsics and size as npz or JSON, as the suffix of uri says."""
     need_pinhole(cameras, uri, "a file of matrices")
     suffix = PurePosixPath(uri).suffix.lower()
     if suffix not in SUFFIXES:

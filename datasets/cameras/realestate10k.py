@@ -1,6 +1,6 @@
-"""RealEstate10K's text, also of CameraCtrl (arXiv 2404.02101) and VideoX-Fun.
+"""Read and write RealEstate10K's text, which CameraCtrl (arXiv 2404.02101) and VideoX-Fun use too.
 
-A first line that names the video, then a line a frame: time in microseconds, fx fy cx cy as shares of width
+The first line names the video; then one line per frame: time in microseconds, fx fy cx cy normalised by width
 and height, two zeros (k1 k2), and the 3x4 world_to_camera row by row (OpenCV axes, arbitrary scale).
 """
 
@@ -23,12 +23,12 @@ COLUMNS = 19
 
 
 def read_realestate10k(uri: str) -> Cameras:
-    """Read a pose file; intrinsics are normalised (size 1x1), names are the times. Raises CameraFileError."""
+    """Read a pose file: normalised intrinsics (size 1x1), names are the times. Raises CameraFileError."""
     return parsed(uri, "RealEstate10K text", _parse)
 
 
 def write_realestate10k(uri: str, cameras: Cameras) -> None:
-    """Write a pose file; times are the cameras' names where these are numbers, else frame numbers."""
+    """Write a pose file; times are the cameras' names if these are numbers, else frame numbers."""
     need_pinhole(cameras, uri, "RealEstate10K text")
     lens = need_lens(cameras, uri, "RealEstate10K text")
     if cameras.size is None:
@@ -51,7 +51,7 @@ def _parse(content: bytes) -> Cameras:
     if lines and len(lines[0]) != COLUMNS:
         lines = lines[1:]
     if not lines:
-        raise ValueError("it has no line of a frame")
+        raise ValueError("it has no line for any frame")
     for number, line in enumerate(lines):
         if len(line) != COLUMNS:
             raise ValueError(f"frame {number} has {len(line)} numbers, it must have {COLUMNS}")

@@ -39,7 +39,8 @@ def convert(
 ) -> None:
     """Convert a camera file: axes, direction, units and intrinsics become those of the target's dialect."""
     from recapture.conf.errors import UserError
-    from recapture.datasets.cameras.files import CameraFileError, convert_cameras
+    from recapture.datasets.cameras.cameras import CameraFileError
+    from recapture.datasets.cameras.files import convert_cameras
 
     try:
         convert_cameras(

@@ -12,13 +12,8 @@ from torch import Tensor
 from recapture.conf.errors import UserError
 from recapture.conf.schema import TrajectoryConfig
 from recapture.datasets.cameras.angles import ANGLE_FORMATS, read_angles
-from recapture.datasets.cameras.files import (
-    Cameras,
-    camera_file_hash,
-    intrinsics_for,
-    load_cameras,
-    recognised_format,
-)
+from recapture.datasets.cameras.cameras import Cameras, intrinsics_for
+from recapture.datasets.cameras.files import camera_file_hash, load_cameras, recognised_format
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip, scan
 from recapture.datasets.store.artifact import Artifact

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from recapture.datasets.cameras.angles import ANGLE_FORMATS, Angles, read_angles, write_angles
-from recapture.datasets.cameras.cameras import intrinsics_for, pinhole, rigid
+from recapture.datasets.cameras.cameras import CameraFileError, Cameras, intrinsics_for, pinhole, rigid
 from recapture.datasets.cameras.files import (
     WRITABLE,
-    CameraFileError,
-    Cameras,
     camera_file_hash,
     convert_cameras,
     load_cameras,
@@ -92,7 +90,7 @@ def test_a_distorted_lens_is_kept(tmp_path: Path, dialect: str, terms: list[floa
 def test_a_dialect_that_cannot_say_something_refuses_it(tmp_path: Path) -> None:
     distorted = path(2, np.full((2, 4), 0.1))
     for dialect in ("opencv", "realestate10k", "multicamvideo"):
-        with pytest.raises(CameraFileError, match="cannot say that the lens is distorted; write colmap"):
+        with pytest.raises(CameraFileError, match="cannot express a distorted lens; write colmap"):
             store_cameras(str(tmp_path / NAMES[dialect]), distorted, dialect)
     with pytest.raises(CameraFileError, match="needs the pictures' size; give width and height"):
         store_cameras(str(tmp_path / "m"), Cameras(path().world_to_camera, path().intrinsics), "colmap")
@@ -109,7 +107,7 @@ def test_the_order_of_the_three_lines_is_declared_and_never_guessed(tmp_path: Pa
     # ViewCrafter: +theta moves the camera down, -r forward; here +theta lifts, +r approaches.
     assert read_angles(uri, "viewcrafter") == Angles((0, -30), (0, 10), (0, -0.1, -0.2))
     with pytest.raises(
-        CameraFileError, match=r"'\.txt' does not tell the dialect; name the format.*theta_phi_r"
+        CameraFileError, match=r"'\.txt' does not identify the dialect; name the format.*theta_phi_r"
     ):
         load_cameras(uri)
 
@@ -148,7 +146,7 @@ def test_up_to_three_values_are_joined_by_lines_and_more_are_all_met() -> None:
         (b"0 up\n0 2\n0 3", "theta has 'up'; write finite numbers"),
         (b"0 1\n0 nan\n0 3", "phi has 'nan'"),
         (b"0 1\n0 2\n0 inf", "r has 'inf'"),
-        (b"\xff\xfe", "no text"),
+        (b"\xff\xfe", "not text"),
     ],
 )
 def test_a_three_line_file_that_is_none_is_named_with_the_value(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support.golden_cameras import project, proper, turned
 
-from recapture.datasets.cameras.files import CameraFileError, load_cameras, read_cameras
+from recapture.datasets.cameras.cameras import CameraFileError
+from recapture.datasets.cameras.files import load_cameras, read_cameras
 from recapture.datasets.cameras.kubric import ray_to_z_depth
 from recapture.datasets.cameras.multicamvideo import focal_pixels
 
@@ -32,7 +33,7 @@ def test_realestate10k_is_world_to_camera_with_normalised_intrinsics(tmp_path: P
     np.testing.assert_allclose(project(intrinsics[1], pose[1], [-2, 0, 0]), [100, 50, 3], atol=1e-6)
     proper(pose.numpy())
     assert load_cameras(str(tmp_path / "a.txt"), "realestate10k").names == ("1000", "2000")
-    with pytest.raises(CameraFileError, match=r"a\.txt.*normalised; say for which size"):
+    with pytest.raises(CameraFileError, match=r"a\.txt.*normalised; give a size"):
         read_cameras(str(tmp_path / "a.txt"), "realestate10k")
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recapture.datasets.cameras.files import CameraFileError, read_cameras, write_cameras
+from recapture.datasets.cameras.cameras import CameraFileError
+from recapture.datasets.cameras.files import read_cameras, write_cameras
 
 
 def path(frames: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,7 +80,7 @@ def test_a_file_that_makes_no_sense_is_named_with_the_value(
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("c.txt", b"0 0 0", r"'\.txt' does not tell the dialect; name the format: opencv, realestate10k"),
+        ("c.txt", b"0 0 0", r"'\.txt' does not identify the dialect; name the format: opencv, realestate10k"),
         ("c.json", b"", "cannot be read as json"),
         ("c.json", b"{", "cannot be read as json"),
         ("c.json", b"[1]", "not a JSON object"),

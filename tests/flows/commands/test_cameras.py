@@ -89,7 +89,7 @@ def test_angles_change_their_order_and_signs(tmp_path, monkeypatch):
     ("words", "message"),
     [
         (["absent.npz", "b.npz"], "absent.npz"),
-        (["a.txt", "b.npz"], "suffix '.txt' does not tell the dialect; name the format"),
+        (["a.txt", "b.npz"], "suffix '.txt' does not identify the dialect; name the format"),
         (["a.txt", "b.npz", "--from", "theta_phi_r"], "theta_phi_r cannot become opencv"),
         (["a.txt", "b.npz", "--from", "realestate10k"], "a.txt"),
         (

@@ -10,7 +10,8 @@ import torch
 from recapture.conf.errors import UserError
 from recapture.conf.schema import TrajectoryConfig
 from recapture.datasets.cameras.angles import Angles, write_angles
-from recapture.datasets.cameras.files import Cameras, store_cameras
+from recapture.datasets.cameras.cameras import Cameras
+from recapture.datasets.cameras.files import store_cameras
 from recapture.datasets.readers.scan import open_clip, scan
 from recapture.models.geometry.cameras import camera_centres, default_intrinsics, invert_rigid, rigid
 from recapture.models.geometry.cameras import rotation_degrees as turn
