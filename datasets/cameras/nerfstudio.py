@@ -1,4 +1,4 @@
-"""Read and write nerfstudio's transforms.json: camera_to_world, OpenGL axes, one lens for all or per frame."""
+"""Read and write nerfstudio's transforms.json: camera_to_world, OpenGL axes, one lens or one per frame."""
 
 from __future__ import annotations
 

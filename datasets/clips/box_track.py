@@ -1,4 +1,4 @@
-"""A box that follows something through a clip: key frames in a JSON or CSV file, linear between them."""
+"""Box tracks: a box that follows something through a clip, as key frames in a JSON or CSV file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recapture.datasets.clips.clip import Clip, ClipError
 
 
 class Box(BaseModel):
-    """A box in the pixels of the clip: it covers x...x+w and y...y+h, where pixel 0 covers 0...1."""
+    """A box in pixels of the clip: it covers x to x+w and y to y+h, where pixel 0 covers 0 to 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -31,9 +31,10 @@ _BOXES = TypeAdapter(list[Box])
 
 
 def read_box_track(uri: str, clip: Clip) -> list[Box]:
-    """The key frames of a track in their order: a JSON list of {frame, x, y, w, h}, or CSV with that header.
+    """Read a track's key frames in order: a JSON list of {frame, x, y, w, h}, or CSV with that header.
 
-    Raises: ClipError for what is no track, no box at all, two boxes at a frame, or a frame past the clip.
+    Raises: ClipError for a file that is not a track, an empty one, two boxes at one frame, or a frame past
+    the clip's end.
     """
     where = f"clip {clip.id!r}: box track {uri!r}"
     try:
@@ -43,8 +44,8 @@ def read_box_track(uri: str, clip: Clip) -> list[Box]:
         boxes = sorted(_BOXES.validate_python(rows), key=lambda box: box.frame)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "it"
-        raise ClipError(f"{where}: {place}: {first['msg']}; a box is frame, x, y, w, h") from error
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ClipError(f"{where}: {place}: {first['msg']}; a box has frame, x, y, w, h") from error
     except ValueError as error:
         raise ClipError(f"{where} cannot be read ({error}); write JSON or CSV as UTF-8") from error
     if not boxes:
@@ -53,12 +54,12 @@ def read_box_track(uri: str, clip: Clip) -> list[Box]:
         if before.frame == after.frame:
             raise ClipError(f"{where} has two boxes at frame {after.frame}; keep one of them")
     if boxes[-1].frame >= clip.frames:
-        raise ClipError(f"{where} goes to frame {boxes[-1].frame}, but the clip ends at {clip.frames - 1}")
+        raise ClipError(f"{where} has frame {boxes[-1].frame}, but the clip ends at {clip.frames - 1}")
     return boxes
 
 
 def boxes_at(track: list[Box], frames: np.ndarray) -> np.ndarray:
-    """x, y, w, h [T,4] at the frames [T]: linear between key frames, held outside of them."""
+    """Return x, y, w, h [T,4] at frames [T]: linear between key frames, constant before and after them."""
     keys = [box.frame for box in track]
     return np.stack(
         [np.interp(frames, keys, [getattr(box, side) for box in track]) for side in ("x", "y", "w", "h")],
@@ -67,7 +68,7 @@ def boxes_at(track: list[Box], frames: np.ndarray) -> np.ndarray:
 
 
 def box_pixels(box: np.ndarray, clip: Clip, height: int, width: int) -> np.ndarray:
-    """[height,width] bool: the pixels of the scaled clip that a box x, y, w, h in its own pixels touches."""
+    """Return which pixels [height,width] of the scaled clip a box x, y, w, h in its own pixels touches."""
     x, y, w, h = (float(value) for value in box)
     touched = np.zeros((height, width), dtype=bool)
     if w > 0 and h > 0:

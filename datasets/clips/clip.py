@@ -1,4 +1,4 @@
-"""What is known of a clip before it is opened, and what every opened clip can give."""
+"""A clip as the index knows it, and the protocol that every opened clip follows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_ID = 200
 
 
 class ClipError(ValueError):
-    """A clip, or a file beside it, that cannot be used; the message names both and the way out."""
+    """A clip or one of its sidecar files cannot be used; the message names both and the way out."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Clip:
     """One row of a dataset's index.
 
     id: its path in the dataset without suffix. fps: a fraction such as "30000/1001". duration: seconds.
-    content_hash: sha256 over the clip's files (and over what lies beside them, where there is something).
-    Sidecars: depth [T,H,W] z-depth, cameras (see camera_files), known [T,H,W] True where a pixel may be used,
-    objects [T,H,W] object ids; in a published layout, where its own files of these lie. Clips of one group
-    are views of one scene from several cameras, in one world and on one clock.
+    content_hash: sha256 over the clip's files, sidecars included.
+    Sidecars: depth [T,H,W] z-depth, cameras (see cameras/files.py), known [T,H,W] True where a pixel may be
+    used, objects [T,H,W] object ids; in a published layout, the places of its own such files. Clips of one
+    group are views of one scene from several cameras, in one world and on one clock.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Rejected:
-    """Something in a dataset that is no usable clip, and why."""
+    """An entry of a dataset that is not a usable clip, and the reason."""
 
     id: str
     uri: str
@@ -59,7 +59,7 @@ class Rejected:
 
     @classmethod
     def because(cls, clip_id: str, uri: str, error: Exception) -> Rejected:
-        """A rejection at scan time; its message names the clip."""
+        """Return a rejection at scan time whose message names the clip."""
         shown = printable(clip_id)
         return cls(shown, uri, "scan", type(error).__name__, f"clip {shown!r}: {error}")
 
@@ -68,19 +68,19 @@ class ClipSource(Protocol):
     """An opened clip. Frames come one at a time; arrays hold only the frames asked for."""
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Yield frames start..stop-1 as uint8 RGB [H, W, 3]."""
+        """Yield frames start to stop-1 as uint8 RGB [H, W, 3]."""
         ...
 
     def depth(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
-        """Return z-depth float32 [t, H, W] given with the clip, or None."""
+        """Return the z-depth float32 [t, H, W] that comes with the clip, or None."""
         ...
 
     def known(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
-        """Return bool [t, H, W], True where a pixel may be used, or None where all may."""
+        """Return bool [t, H, W], True where a pixel may be used, or None if all may."""
         ...
 
     def objects(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
-        """Return object ids int64 [t, H, W] that are given with the clip, or None."""
+        """Return the object ids int64 [t, H, W] that come with the clip, or None."""
         ...
 
     def cameras(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -91,20 +91,20 @@ class ClipSource(Protocol):
         self,
         intrinsics: Any,  # [T, 3, 3]
         world_to_camera: Any,  # [T, 4, 4]
-        source_frame: Any,  # [T] the moment of each view, in frames of the clip
+        source_frame: Any,  # [T] the time of each view, in frames of the clip
         height: int,
         width: int,
     ) -> dict[str, np.ndarray] | None:
-        """Return what these cameras really see, or None where nobody knows.
+        """Return what these cameras really see, or None if there is no ground truth.
 
         video uint8 [T, H, W, 3]; depth float32 [T, H, W]; object_id int64 [T, H, W]; visible bool [T, H, W],
-        True where the source camera sees the same surface point at that moment.
+        True where the source camera sees the same surface point at that time.
         """
         ...
 
 
 def validate_clip_id(clip_id: str) -> str:
-    """Return the id, which is safe to become part of a path, or raise ClipError saying why it is not."""
+    """Return the id if it is safe as a part of a path; raises ClipError with the reason otherwise."""
     shown = printable(clip_id)
     parts = clip_id.split("/")
     if not clip_id or any(part.strip() == "" for part in parts):
@@ -123,6 +123,6 @@ def validate_clip_id(clip_id: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text for a message: control characters escaped, 80 characters at most."""
+    """Return text for a message: control characters escaped, at most 80 characters."""
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return escaped if len(escaped) <= 80 else escaped[:77] + "..."

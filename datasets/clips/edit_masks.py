@@ -1,4 +1,4 @@
-"""Which pixels of a clip are to be redrawn, from files named by its id: True means redraw."""
+"""Edit masks: which pixels of a clip are redrawn (True), read from files named by the clip's id."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _ROWS = 16
 def find_by_id(
     uri: str, clip: Clip, suffixes: Sequence[str], what: str, *, picture_folders: bool = False
 ) -> str:
-    """The one file below the folder uri that is named by the clip's id; uri itself where it is a file.
+    """Return the one file below the folder uri that is named by the clip's id; uri itself if it is a file.
 
-    picture_folders: a folder of pictures named by the id will do too. what: the setting, for messages.
-    Raises: ClipError when there is none, or more than one.
+    picture_folders: also accept a folder of pictures named by the id. what: the setting, for messages.
+    Raises: ClipError if there is none, or more than one.
     """
     fs, path = fsspec.core.url_to_fs(uri)
     if fs.isfile(path):
@@ -52,17 +52,17 @@ def find_by_id(
 
 
 def find_mask(uri: str, clip: Clip) -> str:
-    """The mask of a clip below uri; see find_by_id."""
+    """Return the mask of a clip below uri; see find_by_id."""
     return find_by_id(uri, clip, MASK_SUFFIXES, "mask.uri", picture_folders=True)
 
 
 def find_first_frame(uri: str, clip: Clip) -> str:
-    """The edited first frame of a clip below uri; see find_by_id."""
+    """Return the edited first frame of a clip below uri; see find_by_id."""
     return find_by_id(uri, clip, FRAME_SUFFIXES, "mask.first_frame")
 
 
 def mask_hash(uri: str) -> str:
-    """sha256 over a mask's bytes, be it one file or a folder of pictures."""
+    """Return the sha256 over a mask's bytes, whether it is one file or a folder of pictures."""
     fs, path = fsspec.core.url_to_fs(uri)
     if fs.isfile(path):
         return file_hash(uri)
@@ -75,9 +75,9 @@ def read_edit_mask(
 ) -> Iterator[np.ndarray]:
     """Yield, for consecutive frames of the clip, which pixels are redrawn: [height,width] bool.
 
-    A pixel is redrawn where any part of it is masked. A single picture holds for all frames.
-    threshold: 0...1, of pictures and videos (mean of R, G, B). invert: what the file shows is kept.
-    Raises: ClipError naming the clip for another length or aspect than the clip's, and for what is no mask.
+    A pixel is redrawn if any part of it is masked. A single picture applies to all frames.
+    threshold: 0 to 1, for pictures and videos (mean of R, G, B). invert: the masked pixels are kept instead.
+    Raises: ClipError, naming the clip, if length or aspect differ from the clip's or the file is not a mask.
     """
     if uri.lower().endswith(BOXES):
         track = read_box_track(uri, clip)
@@ -89,7 +89,7 @@ def read_edit_mask(
 
 
 def shrink(edit: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A mask [H,W] bool at another size: a pixel is True where any part of it was."""
+    """Resize a mask [H,W] bool: a pixel becomes True if any part of it was."""
     if edit.shape == (height, width):
         return edit
     smaller = edit.shape[0] > height or edit.shape[1] > width
@@ -98,11 +98,11 @@ def shrink(edit: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def check_aspect(clip: Clip, array: np.ndarray, what: str) -> None:
-    """Raise ClipError where a picture or mask [H,W,...] made for a clip has another aspect than it."""
+    """Raise ClipError if a picture or mask [H,W,...] made for a clip has a different aspect."""
     height, width = array.shape[:2]
     if abs(width / height / (clip.width / clip.height) - 1) > ASPECT_TOLERANCE:
         raise ClipError(
-            f"clip {clip.id!r}: {what} is {width}x{height}, another aspect than the clip's "
+            f"clip {clip.id!r}: {what} is {width}x{height}, a different aspect from the clip's "
             f"{clip.width}x{clip.height}; make it at the clip's size"
         )
 
@@ -115,7 +115,7 @@ def _stored(uri: str, clip: Clip, frames: range, threshold: float) -> Iterator[n
     if count not in (None, clip.frames):
         raise ClipError(
             f"clip {clip.id!r}: mask {uri!r} has {count} frames, the clip has {clip.frames}; "
-            "give one mask for each of its frames"
+            "give one mask per frame"
         )
     for one in _naming(clip, shown):
         check_aspect(clip, one, f"mask {uri!r}")
@@ -130,7 +130,7 @@ def _naming(clip: Clip, shown: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _opened(uri: str, frames: range, threshold: float) -> tuple[int | None, Iterator[Any]]:
-    """How many frames a mask has (None: it holds for all), and those asked for, [H,W] bool each."""
+    """Return a mask's number of frames (None: one for all), and the requested ones, [H,W] bool each."""
     lower = uri.lower()
     if lower.endswith(NPZ):
         shape = array_shape(uri, "mask")

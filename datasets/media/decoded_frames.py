@@ -1,4 +1,4 @@
-"""Decoded frames as they are meant to be seen: turned, with square pixels, deinterlaced, without alpha."""
+"""Turn decoded frames into what a player shows: rotated, square pixels, deinterlaced, without alpha."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import av
 import numpy as np
 
 
-def as_seen(frame: Any, stream: Any) -> np.ndarray:
-    """Return a decoded frame of a stream as uint8 RGB [H, W, 3], over black where it is transparent."""
+def displayed(frame: Any, stream: Any) -> np.ndarray:
+    """Return a decoded frame as uint8 RGB [H, W, 3] as a player shows it, transparency over black."""
     width = frame.width
     pixel = stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio
     if pixel and pixel != 1:
@@ -27,7 +27,7 @@ def as_seen(frame: Any, stream: Any) -> np.ndarray:
 
 
 def progressive(frames: Iterable[Any], stream: Any) -> Iterator[Any]:
-    """Yield as many frames, each of one moment: where the first is interlaced, ffmpeg's yadif sees to it."""
+    """Yield as many frames without interlacing; if the first is interlaced, ffmpeg's yadif filters all."""
     remaining = iter(frames)
     first = next(remaining, None)
     if first is None:

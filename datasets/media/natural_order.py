@@ -1,4 +1,4 @@
-"""The order of numbered names: frame_9 before frame_10."""
+"""Natural order of numbered names: frame_9 before frame_10."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import re
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Sort key: runs of digits count as numbers."""
+    """Return a sort key in which runs of digits count as numbers."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

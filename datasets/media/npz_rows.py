@@ -1,4 +1,4 @@
-"""Some rows of an array in an npz file, without loading the rest of it."""
+"""Read some rows of an array in an npz file without loading the rest."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _SKIP = 1 << 20
 
 
 class NpzError(ValueError):
-    """An npz file that cannot be read; the message names it, the array and the way out."""
+    """An npz file cannot be read; the message names it, the array and the way out."""
 
 
 def array_shape(uri: str, name: str) -> tuple[int, ...]:
-    """The shape of one array of an npz file; raises NpzError."""
+    """Return the shape of one array of an npz file; raises NpzError."""
     with _member(uri, name) as (_, shape, _):
         return shape
 
 
 def read_rows(uri: str, name: str, start: int, stop: int) -> np.ndarray:
-    """Rows start..stop-1 of the array `name` ([T, ...]); memory is that of these rows.
+    """Return rows start to stop-1 of the array `name` [T, ...]; memory use is that of these rows.
 
-    Raises: NpzError for a missing or damaged file or array, pickled objects, Fortran order.
+    Raises: NpzError for a missing or damaged file or array, pickled objects, and Fortran order.
     """
     with _member(uri, name) as (stream, shape, dtype):
         stop = min(stop, shape[0])
@@ -55,14 +55,14 @@ def _member(uri: str, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], n
             read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran, dtype = read_header(stream)
             if dtype.hasobject or fortran or not shape:
-                raise NpzError(f"{uri!r}: array {name!r} must be a C-ordered array of numbers; write it so")
+                raise NpzError(f"{uri!r}: array {name!r} must be C-ordered numbers; write it again")
             yield stream, shape, dtype
     except FileNotFoundError as error:
         raise NpzError(f"{uri!r}: there is no such file; check its path") from error
     except KeyError as error:
         raise NpzError(f"{uri!r}: it has no array {name!r}; write it under that name") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise NpzError(f"{uri!r}: it is no complete npz file ({error}); write it again") from error
+        raise NpzError(f"{uri!r}: it is not a complete npz file ({error}); write it again") from error
     except ValueError as error:
         if isinstance(error, NpzError):
             raise

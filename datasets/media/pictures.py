@@ -1,4 +1,4 @@
-"""A folder of pictures as a video: frames in natural order, at the rate that fps.txt says."""
+"""Read a folder of pictures as a video: frames in natural order, at the rate in fps.txt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FRAMES_PER_SECOND = Fraction(24)  # of a folder of frames without fps.txt
 
 
 class PictureError(ValueError):
-    """A picture, or a folder of them, that cannot be used; the message names it and the way out."""
+    """A picture or a folder of pictures cannot be used; the message names it and the way out."""
 
 
 def _name(path: str) -> str:
@@ -27,7 +27,7 @@ def _name(path: str) -> str:
 
 
 def list_pictures(uri: str) -> list[str]:
-    """The pictures in a folder, in natural order."""
+    """Return the pictures in a folder, in natural order."""
     fs, path = fsspec.core.url_to_fs(uri)
     names = [_name(entry) for entry in fs.ls(path, detail=False)]
     chosen = [name for name in names if name.lower().endswith(FRAME_SUFFIXES) and not name.startswith(".")]
@@ -44,20 +44,20 @@ def _open_picture(uri: str, content: bytes) -> Image.Image:
         return Image.open(BytesIO(content))
     except OSError as error:
         raise PictureError(
-            f"frame {uri!r} ({len(content)} bytes) is no picture; replace or remove it"
+            f"frame {uri!r} ({len(content)} bytes) is not a picture; replace or remove it"
         ) from error
 
 
 def probe_pictures(uri: str) -> tuple[VideoInfo, str]:
-    """What a folder of frames holds, and the sha256 over the bytes of all of them and the frame rate.
+    """Return what a folder of frames holds, and the sha256 over the bytes of all frames and the frame rate.
 
-    Raises: PictureError for a file that is no picture, sizes that differ, or a rate that is none.
+    Raises: PictureError for a file that is not a picture, sizes that differ, or an invalid rate.
     """
     return probe_files(list_pictures(uri), frame_rate(uri))
 
 
 def probe_files(pictures: Sequence[str], fps: Fraction) -> tuple[VideoInfo, str]:
-    """As probe_pictures, of these files in this order, at this rate."""
+    """Do as probe_pictures for these files in this order, at this rate."""
     digest, size = hashlib.sha256(), (0, 0)
     for index, picture_uri in enumerate(pictures):
         content = _picture_bytes(picture_uri)
@@ -69,7 +69,7 @@ def probe_files(pictures: Sequence[str], fps: Fraction) -> tuple[VideoInfo, str]
         if index and shape != size:
             raise PictureError(
                 f"frame {picture_uri!r} is {shape[0]}x{shape[1]}, the first one is {size[0]}x{size[1]}; "
-                "give all frames one size"
+                "make all frames one size"
             )
         size = shape
     digest.update(str(fps).encode())
@@ -79,7 +79,7 @@ def probe_files(pictures: Sequence[str], fps: Fraction) -> tuple[VideoInfo, str]
 
 
 def frame_rate(uri: str) -> Fraction:
-    """The rate that fps.txt in a folder states, 24 without it; raises PictureError for what is no rate."""
+    """Return the rate in the fps.txt of a folder, 24 without it; raises PictureError if it is invalid."""
     fs, path = fsspec.core.url_to_fs(f"{uri}/fps.txt")
     if not fs.exists(path):
         return FRAMES_PER_SECOND
@@ -94,7 +94,7 @@ def frame_rate(uri: str) -> Fraction:
 
 
 def iterate_pictures(uri: str, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-    """Frames start..stop-1 of a folder, in natural order, as uint8 RGB [H, W, 3], one at a time.
+    """Yield frames start to stop-1 of a folder, in natural order, as uint8 RGB [H, W, 3].
 
     Raises: PictureError for a picture that cannot be decoded.
     """
@@ -103,7 +103,7 @@ def iterate_pictures(uri: str, start: int = 0, stop: int | None = None) -> Itera
 
 
 def read_picture(uri: str) -> np.ndarray:
-    """A picture as uint8 RGB [H, W, 3], turned as it says, over black where it is transparent.
+    """Return a picture as uint8 RGB [H, W, 3], rotated as its EXIF data says, transparency over black.
 
     Raises: PictureError for a picture that cannot be decoded.
     """
@@ -116,9 +116,9 @@ def read_picture(uri: str) -> np.ndarray:
 
 
 def read_map(uri: str) -> np.ndarray:
-    """A picture of numbers (depth, ids, a mask) as it is stored: [H, W], or [H, W, C] where it has channels.
+    """Return a picture of numbers (depth, ids, a mask) as stored: [H, W], or [H, W, C] if it has channels.
 
-    A palette gives its indices. Raises: PictureError for a picture that cannot be decoded.
+    A palette image gives its indices. Raises: PictureError for a picture that cannot be decoded.
     """
     content = _picture_bytes(uri)
     try:

@@ -1,4 +1,4 @@
-"""The sound of one video, carried over to another."""
+"""Carry the sound of one video over to another."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _BLOCK = 1024  # samples in one AAC frame
 
 
 class NoSound(ValueError):
-    """The source has no sound track."""
+    """The source has no audio track."""
 
 
 class Sound:
-    """The first audio track of a video, re-encoded to AAC into an open PyAV container, a little at a time.
+    """The first audio track of a video, re-encoded to AAC into an open PyAV container piece by piece.
 
-    uri: where the sound comes from; start: seconds after the source's first picture at which it begins.
-    Rates that AAC does not know become 48 kHz, more than two channels become stereo.
-    Raises: NoSound where the source has none.
+    uri: the source of the sound; start: where it begins, in seconds after the source's first picture.
+    Rates that AAC does not support become 48 kHz; more than two channels become stereo.
+    Raises: NoSound if the source has no audio track.
     """
 
     def __init__(self, out: Any, uri: str, start: float) -> None:
@@ -42,24 +42,24 @@ class Sound:
         self._written = self._wanted = 0  # samples
 
     def play_until(self, seconds: float) -> None:
-        """Write the sound up to this moment, in whole AAC frames."""
+        """Write the sound up to this time, in whole AAC frames."""
         self._wanted = round(seconds * self._rate)
         while self._written + _BLOCK <= self._wanted and self._write(_BLOCK):
             pass
 
     def finish(self) -> None:
-        """Write what is left up to the last moment asked for, and close the source."""
+        """Write the rest up to the last time given to play_until, and flush the encoder."""
         while self._written < self._wanted and self._write(min(_BLOCK, self._wanted - self._written)):
             pass
         self._out.mux(self._stream.encode(None))
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Close the source."""
         self._source.close()
         self._file.close()
 
     def _decoded(self, track: Any, start: float) -> Iterator[np.ndarray]:
-        """Sound from `start` on as [channels, n]; silence first where the track begins later."""
+        """Yield sound from `start` on as [channels, n], preceded by silence if the track begins later."""
         surplus: int | None = None
         for frame in self._source.decode(track):
             if surplus is None:
@@ -79,7 +79,7 @@ class Sound:
         return float((pictures[0].start_time or 0) * pictures[0].time_base) if pictures else 0.0
 
     def _write(self, count: int) -> bool:
-        """Encode the next `count` samples; False where the source has ended."""
+        """Encode the next `count` samples; return False if the source has ended."""
         while sum(block.shape[1] for block in self._waiting) < count:
             block = next(self._blocks, None)
             if block is None:

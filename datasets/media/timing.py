@@ -1,4 +1,4 @@
-"""When a video's frames are shown, and how frames of varying length become frames at a constant rate."""
+"""Convert the display times of a video's frames to a constant rate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-LONGEST_GAP = 60.0  # seconds that a frame may stand
+LONGEST_GAP = 60.0  # seconds that one frame may be shown
 _COMMON_RATES = tuple(
     Fraction(numerator, denominator)
     for numerator, denominator in (
@@ -18,16 +18,16 @@ _COMMON_RATES = tuple(
 
 
 class TimingError(ValueError):
-    """Times of frames that no constant rate can stand for."""
+    """The times of frames do not fit any constant rate."""
 
 
 def constant_rate(times: Sequence[float], stated: Fraction | None) -> tuple[Fraction, np.ndarray]:
-    """Return a constant rate for frames shown at `times` (seconds, rising), and how often each then is shown.
+    """Return a constant rate for frames shown at `times` (seconds, rising), and how often each is repeated.
 
-    Frames that lie within half a frame of an even spacing, as containers that round their times have them,
-    are shown once each at the rate stated or measured. Otherwise the rate is that of most frames, and at each
-    of its moments the last frame so far is shown: a longer one several times, a shorter one perhaps never.
-    Raises: TimingError without any rate, or where a frame stands for more than a minute.
+    If all frames are within half a frame of an even spacing, as in containers that round their times, each is
+    shown once at the stated or measured rate. Otherwise the rate is that of most frames, and each slot shows
+    the latest frame: a long frame fills several slots, a short one perhaps none.
+    Raises: TimingError if there is no rate at all, or if a frame is shown for more than a minute.
     """
     shown = np.asarray(times, dtype=np.float64)
     shown = shown - shown[0]
@@ -39,8 +39,8 @@ def constant_rate(times: Sequence[float], stated: Fraction | None) -> tuple[Frac
     if steps.max() > LONGEST_GAP:
         at = int(steps.argmax())
         raise TimingError(
-            f"its times jump by {steps.max():.0f} seconds after frame {at}; cut it there, or write it again "
-            "at a constant frame rate"
+            f"its times jump by {steps.max():.0f} seconds after frame {at}; cut it there, or convert it "
+            "to a constant frame rate"
         )
     measured = _near_common(Fraction(len(steps) / float(shown[-1])))
     for rate in (stated, measured):

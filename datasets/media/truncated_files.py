@@ -1,4 +1,4 @@
-"""What a file says of its own length, so that one cut short is noticed before anything is decoded."""
+"""Find truncated files by the length that their headers state, before anything is decoded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def missing_bytes(stream: IO[bytes]) -> int:
-    """Return how many bytes MP4 (MOV), AVI, Matroska (WebM) or GIF say are missing at the end; 0 for others.
+    """Return how many bytes are missing at the end of an MP4 (MOV), AVI, Matroska (WebM) or GIF; else 0.
 
     The stream is at its start afterwards.
     """
@@ -31,7 +31,7 @@ def missing_bytes(stream: IO[bytes]) -> int:
 
 
 def _boxes_end(stream: IO[bytes], size: int) -> int:
-    """Where the last box at the top ends (ISO 14496-12, section 4.2)."""
+    """Return where the last top-level box ends (ISO 14496-12, section 4.2)."""
     at = 0
     while at < size:
         stream.seek(at)
@@ -41,14 +41,14 @@ def _boxes_end(stream: IO[bytes], size: int) -> int:
             length = int.from_bytes(head[8:], "big")
         if len(head) < 8:
             return at + 8
-        if length < 8:  # 0: to the end of the file; what else is smaller is no box
+        if length < 8:  # 0 means to the end of the file; 1 to 7 are not valid boxes
             return size
         at += length
     return at
 
 
 def _matroska_size(head: bytes) -> int:
-    """Where the segment ends, 0 where it does not say so (RFC 8794, section 4 and RFC 9559)."""
+    """Return where the segment ends, or 0 if it does not state its size (RFC 8794, section 4; RFC 9559)."""
     length, after = _vint(head, 4)
     start = after + (length or 0)
     if head[start : start + 4] != _SEGMENT:
@@ -58,7 +58,7 @@ def _matroska_size(head: bytes) -> int:
 
 
 def _vint(content: bytes, at: int) -> tuple[int | None, int]:
-    """A variable-size integer and the position after it; None for the value that means unknown."""
+    """Return a variable-size integer and the position after it; None for the value that means unknown."""
     if at >= len(content) or not content[at]:
         return None, at
     width = 9 - content[at].bit_length()

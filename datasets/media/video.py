@@ -1,4 +1,4 @@
-"""Videos in and out, by PyAV on any fsspec URL, one frame in memory at a time."""
+"""Read and write videos with PyAV on any fsspec URL, with one frame in memory at a time."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from fsspec.implementations.local import LocalFileSystem
 
-from recapture.datasets.media.decoded_frames import as_seen, progressive
+from recapture.datasets.media.decoded_frames import displayed, progressive
 from recapture.datasets.media.sound import NoSound, Sound
 from recapture.datasets.media.timing import TimingError, constant_rate
 from recapture.datasets.media.truncated_files import missing_bytes
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts")
-REPLACE_FILE = "replace the file or take it out of the dataset"
+REPLACE_FILE = "replace the file or remove it from the dataset"
 _MP4 = {"movflags": "+faststart"}
-# Macroblock trees are off because x264's AVX-512 code for them gives other bytes on one run in ten.
+# Macroblock trees are off because x264's AVX-512 code for them gives different bytes in one run out of ten.
 _X264 = {"preset": "fast", "x264-params": "mbtree=0"}
 
 
 class VideoError(ValueError):
-    """A video that cannot be read or written; the message names it, what is wrong and the way out."""
+    """A video cannot be read or written; the message names it, what is wrong and the way out."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds; frames are those that decode, width and height as it is meant to be seen."""
+    """What a video file holds: the number of frames that decode, width and height as a player shows it."""
 
     fps: Fraction
     frames: int
@@ -49,11 +49,11 @@ class VideoInfo:
 
 
 def probe(uri: str) -> VideoInfo:
-    """Read a whole video's packets and decode its first frame.
+    """Read all packets of a video and decode its first frame.
 
-    Counting packets (not decoding them) finds truncated files, which headers do not tell. A video of varying
-    frame rate is taken as what iterate_frames makes of it: one of a constant rate.
-    Raises: VideoError when it is no video, has no frame, or holds less than its header promises.
+    Counting packets without decoding them finds truncated files, which headers do not reveal. A video of
+    variable frame rate is described as iterate_frames yields it: at a constant rate.
+    Raises: VideoError if it is not a video, has no frame, or holds less than its header promises.
     """
     timing = _timing(uri)
     first = next(iterate_frames(uri, 0, 1), None)
@@ -65,11 +65,11 @@ def probe(uri: str) -> VideoInfo:
 
 
 def iterate_frames(uri: str, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-    """Decode frames start..stop-1 one at a time as uint8 RGB [H, W, 3], as they are meant to be seen.
+    """Decode frames start to stop-1 one at a time as uint8 RGB [H, W, 3], as a player shows them.
 
-    Turned as the file says, with square pixels, deinterlaced, over black where transparent, at a constant
-    rate (see video_timing). Frames before `start` are decoded and dropped: numbers mean the same everywhere.
-    Raises: VideoError when the file cannot be opened, a frame cannot be decoded, or the size changes.
+    Rotated as the file says, with square pixels, deinterlaced, transparency over black, at a constant rate
+    (see timing.py). Frames before `start` are decoded and dropped, so frame numbers are the same everywhere.
+    Raises: VideoError if the file cannot be opened, a frame cannot be decoded, or the size changes.
     """
     shown = _timing(uri).shown
     with _opened(uri) as container:
@@ -80,7 +80,7 @@ def iterate_frames(uri: str, start: int = 0, stop: int | None = None) -> Iterato
             if stop is not None and index >= stop:
                 return
             if index + times > start and times:
-                picture = as_seen(frame, stream)
+                picture = displayed(frame, stream)
                 if size is not None and picture.shape != size:
                     raise VideoError(
                         f"video {uri!r}: its size changes from {size[1]}x{size[0]} to "
@@ -94,7 +94,7 @@ def iterate_frames(uri: str, start: int = 0, stop: int | None = None) -> Iterato
 
 @dataclass(frozen=True)
 class _Timing:
-    """A video's constant rate, how often each of its frames is shown at it, and whether it has sound."""
+    """A video's constant rate, how often each of its frames is repeated at it, and whether it has sound."""
 
     fps: Fraction
     shown: np.ndarray  # [frames in the file] int64
@@ -112,7 +112,7 @@ def _timing(uri: str) -> _Timing:
 
 @lru_cache(maxsize=128)
 def _timing_of(uri: str, state: str) -> _Timing:
-    """Read all packets; a file that is read again unchanged (state) is not read for its times again."""
+    """Read the times of all packets; the cache avoids doing so again while the file's state is unchanged."""
     with _opened(uri) as container:
         stream = _video_stream(container, uri)
         stated = stream.average_rate or stream.guessed_rate or stream.base_rate
@@ -134,7 +134,7 @@ def _timing_of(uri: str, state: str) -> _Timing:
     if not times:
         raise VideoError(f"video {uri!r}: it has no frame; {REPLACE_FILE}")
     known = sorted(time for time in times if time is not None)
-    if len(known) < len(times):  # as in AVI with B-frames: all that is known is the rate
+    if len(known) < len(times):  # as in AVI with B-frames: only the rate is known
         known = [index / float(stated or 1) for index in range(len(times))]
     try:
         fps, shown = constant_rate(known, Fraction(stated) if stated else None)
@@ -155,10 +155,10 @@ def write_video(
 ) -> None:
     """Write frames (uint8 RGB [H, W, 3]) as H.264 4:2:0 MP4 in BT.709, with the sound of another video.
 
-    An odd side grows by one repeated row or column, which 4:2:0 needs. Sound is the first track of
+    An odd side grows by one repeated row or column, which 4:2:0 needs. The sound is the first track of
     `audio_from` from `audio_start` seconds on, for `audio_duration` seconds (None: the video's length),
-    re-encoded to AAC. The file appears whole or not at all.
-    Raises: VideoError for no frames, frames of differing sizes or types, or a source without sound.
+    re-encoded to AAC. The file appears complete or not at all.
+    Raises: VideoError for no frames, frames of differing sizes or types, or an audio_from without sound.
     """
     remaining = iter(frames)
     first = next(remaining, None)
@@ -192,7 +192,7 @@ def _sound(out: Any, uri: str | None, start: float) -> AbstractContextManager[So
 
 @contextmanager
 def _opened(uri: str) -> Iterator[Any]:
-    """A container to read from; whatever goes wrong inside, in opening or decoding, is a VideoError."""
+    """Open a container for reading; errors in opening it or decoding inside the block become VideoErrors."""
     try:
         with fsspec.open(uri, "rb") as stream:
             if not stream.read(1):
@@ -212,15 +212,15 @@ def _opened(uri: str) -> Iterator[Any]:
 
 
 def _video_stream(container: Any, uri: str) -> Any:
-    stream = container.streams.best("video")  # not a picture that is attached as a cover
+    stream = container.streams.best("video")  # never an attached cover picture
     if stream is None:
-        raise VideoError(f"video {uri!r}: it holds no video stream; {REPLACE_FILE}")
+        raise VideoError(f"video {uri!r}: it has no video stream; {REPLACE_FILE}")
     return stream
 
 
 @contextmanager
 def _whole_file(uri: str) -> Iterator[str]:
-    """A local path to write to; on success the file is moved or uploaded to uri in one step."""
+    """Give a local path to write to; on success the file is moved or uploaded to uri in one step."""
     fs, path = fsspec.core.url_to_fs(uri)
     local = isinstance(fs, LocalFileSystem)
     folder = Path(path).parent if local else Path(tempfile.mkdtemp())

@@ -268,7 +268,7 @@ def _check_sidecars(clip: Clip) -> None:
             )
         if abs(shape[2] / shape[1] / (clip.width / clip.height) - 1) > 0.02:
             raise ClipError(
-                f"{name} {uri!r} is {shape[2]}x{shape[1]}, another aspect than the clip's "
+                f"{name} {uri!r} is {shape[2]}x{shape[1]}, a different aspect from the clip's "
                 f"{clip.width}x{clip.height}; make it again at the clip's aspect"
             )
     if clip.cameras_uri is not None:

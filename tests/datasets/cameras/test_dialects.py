@@ -236,7 +236,7 @@ IDENTITY = "1 0 0 0 0 1 0 0 0 0 1 0"
     ("dialect", "name", "content", "reason"),
     [
         ("realestate10k", "a.txt", "url\n1 .5 .5 .5 .5 0 0 1 0 0", "frame 0 has 10 numbers, it must have 19"),
-        ("realestate10k", "a.txt", "", "no line of a frame"),
+        ("realestate10k", "a.txt", "", "no line for any frame"),
         ("realestate10k", "a.txt", f"url\n1 .5 .5 .5 .5 0 0 {IDENTITY[:-1]}nan", "not finite in frames .0."),
         ("realestate10k", "a.txt", f"url\n1 .5 .5 .5 .5 0 0 -{IDENTITY}", "frame 0 is left-handed"),
         (
@@ -262,7 +262,7 @@ IDENTITY = "1 0 0 0 0 1 0 0 0 0 1 0"
         ),
         ("kubric", "a.json", '{"camera": {}}', "KeyError: 'scene'"),
         ("colmap", "a.txt", "x", "no COLMAP model"),
-        ("dycheck", "a.txt", "x", "are a folder"),
+        ("dycheck", "a.txt", "x", "in a folder"),
         ("opengl", "a.txt", "x", "format 'opengl' is unknown; use auto, opencv"),
     ],
 )

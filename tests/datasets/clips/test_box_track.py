@@ -55,12 +55,12 @@ def test_a_box_without_area_holds_nothing():
     [
         ("a.json", "[]", "is empty"),
         ("a.csv", "frame,x,y,w,h\n", "is empty"),
-        ("a.json", '{"frame": 1}', "a box is frame, x, y, w, h"),
+        ("a.json", '{"frame": 1}', "a box has frame, x, y, w, h"),
         ("a.csv", "frame,x,y,w\n1,2,3,4\n", "0.h: Field required"),
         ("a.json", '[{"frame": 1, "x": NaN, "y": 0, "w": 1, "h": 1}]', "0.x: .*finite"),
         ("a.json", '[{"frame": 1, "x": 0, "y": 0, "w": -1, "h": 1}]', "0.w: .*greater than or equal to 0"),
         ("a.csv", "frame,x,y,w,h\n1,0,0,1,1\n1,2,2,1,1\n", "two boxes at frame 1"),
-        ("a.csv", "frame,x,y,w,h\n11,0,0,1,1\n", "goes to frame 11, but the clip ends at 10"),
+        ("a.csv", "frame,x,y,w,h\n11,0,0,1,1\n", "has frame 11, but the clip ends at 10"),
         ("a.json", "[{", "cannot be read"),
     ],
 )

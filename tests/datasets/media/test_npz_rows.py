@@ -32,7 +32,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         ("whole.npz", "cameras", "no array 'cameras'"),
         ("whole.npz", "order", "C-ordered"),
         ("whole.npz", "scalar", "C-ordered"),
-        ("cut.npz", "depth", "no complete npz"),
+        ("cut.npz", "depth", "not a complete npz"),
         ("objects.npz", "depth", "numbers"),
         ("absent.npz", "depth", "no such file"),
     ):

@@ -209,7 +209,7 @@ def test_nerfstudio_takes_scaled_pictures_where_no_others_are(nerfstudio: Path) 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"w": 64}, "64x64 pictures, the frames are 48x32, another aspect"),
+        ({"w": 64}, "64x64 pictures, the frames are 48x32, a different aspect"),
         ({"frames": []}, "no list 'frames'"),
         ({"camera_model": "EQUIRECTANGULAR"}, "EQUIRECTANGULAR"),
         ({"fl_x": float("nan")}, "intrinsics is not finite in frames"),

@@ -247,7 +247,7 @@ def test_sidecars_that_do_not_fit_their_clip_reject_it_by_name(tree: Path) -> No
     assert not clips
     reasons = {item.id: item.error for item in rejected}
     assert "[5, 32, 48]; it must be [6, H, W]" in reasons["frames"]
-    assert "48x48, another aspect than the clip's 48x32" in reasons["aspect"]
+    assert "48x48, a different aspect from the clip's 48x32" in reasons["aspect"]
     assert "no array 'known'" in reasons["key"]
     assert "7 for 6 frames" in reasons["cameras"]
     assert "no intrinsics; add them" in reasons["lens"]

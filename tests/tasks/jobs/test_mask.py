@@ -357,8 +357,8 @@ def _picture_of_another_clip(tmp_path):
     ("words", "message"),
     [
         (_no_objects, "it brings no object maps; set mask.uri"),
-        (_no_picture, "mask.first_frame: .* is no picture"),
-        (_narrow_picture, "mask.first_frame .* is 48x48, another aspect than the clip's 64x48"),
+        (_no_picture, "mask.first_frame: .* is not a picture"),
+        (_narrow_picture, "mask.first_frame .* is 48x48, a different aspect from the clip's 64x48"),
         (_picture_of_another_clip, "mask.first_frame .* has nothing called 'thing'"),
     ],
 )
