@@ -1,4 +1,4 @@
-"""COLMAP projects: PROJECT/images with PROJECT/sparse/0. Registered pictures, by name, are the video."""
+"""COLMAP projects: PROJECT/images with PROJECT/sparse/0. The registered pictures, by name, are the video."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _load(uri: str) -> View:
     if missing:
         raise ClipError(
             f"picture {missing[0]!r} of the model is missing, and {len(missing) - 1} more; "
-            "put the pictures into 'images' of the project"
+            "put the pictures into the project's folder 'images'"
         )
     return View(pictures=pictures, fps=frame_rate(images), cameras=cameras, described_by=model)
 

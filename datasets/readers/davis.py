@@ -1,6 +1,6 @@
 """DAVIS 2017 (arXiv 1704.00675): JPEGImages/480p/SEQUENCE, Annotations/480p/SEQUENCE; no cameras, no depth.
 
-The dataset may be named by its root, or by a list in ImageSets, such as ImageSets/2017/val.txt.
+The dataset is given by its root, or by a list in ImageSets such as ImageSets/2017/val.txt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from recapture.datasets.readers.layout_files import (
 from recapture.datasets.readers.views import Layout, View
 
 _RATE = Fraction(24)
-_PREFERRED = "480p"  # every sequence is annotated at it
+_PREFERRED = "480p"  # every sequence is annotated at this size
 
 
 def _find(uri: str) -> Iterator[tuple[str, str]]:
@@ -34,7 +34,7 @@ def _find(uri: str) -> Iterator[tuple[str, str]]:
         root = parent_of(parent_of(parent_of(uri)))
     sizes = listed(f"{root}/JPEGImages")
     if not sizes:
-        raise ClipError(f"{root!r} has no JPEGImages; name DAVIS' root or a list in its ImageSets")
+        raise ClipError(f"{root!r} has no JPEGImages; give the root of DAVIS or a list in its ImageSets")
     folder = f"{root}/JPEGImages/{_PREFERRED if _PREFERRED in sizes else sizes[0]}"
     for name in listed(folder) if wanted is None else wanted:
         yield name, f"{folder}/{name}"
@@ -44,7 +44,7 @@ def _load(uri: str) -> View:
     pictures = pictures_in(uri)
     size = parent_of(uri)
     annotations = pictures_in(f"{parent_of(parent_of(size))}/Annotations/{name_of(size)}/{name_of(uri)}")
-    # Sequences for testing are annotated in their first frame alone, which is no mask for a video.
+    # Test sequences have an annotation for the first frame only, which does not mask a video.
     complete = len(annotations) == len(pictures)
     return View(pictures=pictures, fps=_RATE, objects=maps_of(annotations if complete else (), read_ids))
 

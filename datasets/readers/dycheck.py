@@ -1,7 +1,7 @@
 """DyCheck's iPhone sequences (arXiv 2210.13445): SEQUENCE/{camera,rgb/1x,depth/1x}/C_NNNNN, camera C, time N.
 
-Positions and depth are metres, depth is z-depth with 0 for unknown; scene.json's scale and centre are for
-normalised coordinates and not needed. covisible/*/val marks what the carried camera saw of another's view.
+Positions and depth are in metres, depth is z-depth with 0 for unknown; scene.json's scale and centre are for
+normalised coordinates and not needed. covisible/*/val marks what the moving camera saw of another's view.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from recapture.datasets.readers.layout_files import (
 )
 from recapture.datasets.readers.views import Layout, Maps, View
 
-_CAMERA = "#camera="  # ends a clip's URI: the views of a sequence lie in one folder
-_RATE = Fraction(30)  # where extra.json does not say it
+_CAMERA = "#camera="  # ends a clip's URI: all views of a sequence are in one folder
+_RATE = Fraction(30)  # if extra.json does not state it
 
 
 def _is_sequence(names: frozenset[str]) -> bool:
@@ -46,7 +46,7 @@ def _load(uri: str) -> View:
     sequence, _, camera = uri.rpartition(_CAMERA)
     factors = [name for name in listed(f"{sequence}/rgb") if name.endswith("x")]
     if not factors:
-        raise ClipError(f"{sequence!r} has no pictures in rgb/1x or rgb/2x; unpack the sequence whole")
+        raise ClipError(f"{sequence!r} has no pictures in rgb/1x or rgb/2x; unpack the whole sequence")
     folder = f"{sequence}/rgb/{factors[0]}"
     names = [name for name in listed(folder) if name.split("_")[0] == camera]
     stems = [stem_of(name) for name in names]
@@ -64,7 +64,7 @@ def _load(uri: str) -> View:
 
 
 def _maps(sequence: str, kind: str, stems: list[str], read: Callable[[int, str], np.ndarray]) -> Maps | None:
-    """The finest maps of a kind that are there for every frame, or None."""
+    """Return the finest maps of a kind that exist for every frame, or None."""
     factors = [f"{sequence}/{kind}/{name}" for name in listed(f"{sequence}/{kind}") if name.endswith("x")]
     for folder in (place for factor in factors for place in (factor, f"{factor}/val")):
         names = {stem_of(name): name for name in listed(folder)}
@@ -82,7 +82,7 @@ def _rate(sequence: str) -> Fraction:
     except (ValueError, AttributeError) as error:
         raise ClipError(f"extra.json of {sequence!r} cannot be read ({error}); replace it") from error
     if not 0 < fps <= 1000:
-        raise ClipError(f"extra.json of {sequence!r} says {fps} frames a second; correct it")
+        raise ClipError(f"extra.json of {sequence!r} states {fps} frames per second; correct it")
     return fps
 
 

@@ -1,8 +1,8 @@
-"""A folder tree as a dataset: video files, folders of frames, and scenes files, each with its sidecars.
+"""Read a folder tree as a dataset: video files, folders of frames, and scenes files, with their sidecars.
 
-Beside NAME.mp4, or beside the folder NAME that holds frames, may lie NAME.txt (caption), NAME.depth.npz,
+Sidecars of NAME.mp4, or of a folder NAME that holds frames, are NAME.txt (caption), NAME.depth.npz,
 NAME.known.npz, NAME.objects.npz and NAME.cameras.npz or .json. A folder of frames may hold fps.txt. A folder
-with a video in it is no folder of frames: pictures there are taken for thumbnails.
+that contains a video is not a folder of frames: its pictures are taken for thumbnails.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ MAX_CAPTION = 4000
 
 
 def read_folder(uri: str) -> Iterator[Clip | Rejected]:
-    """Every clip below a folder, in no particular order, and everything that should be one but cannot be.
+    """Yield every clip below a folder, in no particular order, and every entry that should be one but is not.
 
-    Raises: FileNotFoundError or NotADirectoryError when uri itself is no folder.
+    Raises: FileNotFoundError or NotADirectoryError if uri itself is not a folder.
     """
     fs, root = fsspec.core.url_to_fs(uri)
     fs.invalidate_cache()
@@ -47,7 +47,7 @@ def read_folder(uri: str) -> Iterator[Clip | Rejected]:
 
 
 def read_file(uri: str) -> Iterator[Clip | Rejected]:
-    """A single video file as a dataset of one clip, named by its stem."""
+    """Yield a single video file as a dataset of one clip, named by its stem."""
     fs, path = fsspec.core.url_to_fs(uri)
     folder = fs._parent(path)
     beside = frozenset(_name(entry) for entry in fs.ls(folder, detail=False))
@@ -55,9 +55,9 @@ def read_file(uri: str) -> Iterator[Clip | Rejected]:
 
 
 def read_listed(uri: str, clip_id: str, given: Mapping[str, str | None]) -> Clip | Rejected:
-    """A video file or a folder of frames that a list names; `given` goes before what lies beside it.
+    """Return a video file or a folder of frames that a list names; `given` takes precedence over sidecars.
 
-    given: caption, depth_uri, cameras_uri, known_uri, each perhaps missing.
+    given: any of caption, depth_uri, cameras_uri, known_uri, objects_uri.
     """
     try:
         validate_clip_id(clip_id)
@@ -69,7 +69,7 @@ def read_listed(uri: str, clip_id: str, given: Mapping[str, str | None]) -> Clip
         beside = frozenset(_name(entry) for entry in fs.ls(folder, detail=False))
         stem = _name(path).rsplit(".", 1)[0] if kind == "video" else _name(path)
         return _Folder(fs, folder, folder, beside)._clip(clip_id, _name(path), stem, kind, given)
-    except Exception as error:  # whatever one entry does, the others are still to be read
+    except Exception as error:  # one bad entry must not stop the others
         return Rejected.because(clip_id, uri, error)
 
 
@@ -83,7 +83,7 @@ class _Folder:
     files: frozenset[str]
 
     def clips(self, folders: dict[str, Any]) -> Iterator[Clip | Rejected]:
-        """Clips that lie directly here; folders not to be entered are taken out of `folders`."""
+        """Yield the clips directly in this folder; remove from `folders` those that must not be entered."""
         shown = {name for name in self.files if not name.startswith(".")}
         if not shown and not folders:
             error = ClipError("the folder is empty; put a video or frames into it, or remove it")
@@ -100,13 +100,13 @@ class _Folder:
             yield self._above().attempt(_name(self.path), "frames")
 
     def attempt(self, name: str, kind: ClipKind) -> Clip | Rejected:
-        """The clip called `name` here, or why it is none."""
+        """Return the clip called `name` in this folder, or the reason why it is not one."""
         stem = name if kind == "frames" else name[: name.rindex(".")]
         clip_id = self.clip_id(stem)
         try:
             validate_clip_id(clip_id)
             return self._clip(clip_id, name, stem, kind)
-        except Exception as error:  # whatever one file does, the others are still to be read
+        except Exception as error:  # one bad file must not stop the others
             return Rejected.because(clip_id, self.uri(name), error)
 
     def _above(self) -> _Folder:
@@ -163,13 +163,13 @@ class _Folder:
 
 
 class FileSource:
-    """An opened clip of kind video or frames, with what lies beside it."""
+    """An opened clip of kind video or frames, with its sidecars."""
 
     def __init__(self, clip: Clip) -> None:
         self._clip = clip
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """See ClipSource; raises ClipError or VideoError where frames are missing or broken."""
+        """See ClipSource; raises ClipError or VideoError if frames are missing or broken."""
         clip = self._clip
         decoded = iterate_frames if clip.kind == "video" else iterate_pictures
         try:
@@ -180,7 +180,7 @@ class FileSource:
             raise ClipError(f"clip {clip.id!r}: {error}") from error
 
     def depth(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
-        """See ClipSource; depth may have another size than the video, of the same aspect."""
+        """See ClipSource; depth may differ from the video in size, not in aspect."""
         return self._rows(self._clip.depth_uri, "depth", start, stop, np.float32)
 
     def known(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
@@ -210,7 +210,7 @@ class FileSource:
     def truth(
         self, intrinsics: Any, world_to_camera: Any, source_frame: Any, height: int, width: int
     ) -> dict[str, np.ndarray] | None:
-        """Nobody knows what another camera would have seen of a real clip: None."""
+        """Return None: a real clip has no ground truth for other cameras."""
         return None
 
 
@@ -249,7 +249,7 @@ def _checked_caption(text: str) -> str:
 
 
 def _joint_hash(own_hash: str, sidecars: Mapping[str, str | None]) -> str:
-    """The clip's own hash, or where there are sidecars, a hash over all of them."""
+    """Return the clip's own hash, or a hash over clip and sidecars if there are any."""
     hashes = {name: file_hash(uri) for name, uri in sidecars.items() if uri is not None}
     if not hashes:
         return own_hash
@@ -264,12 +264,12 @@ def _check_sidecars(clip: Clip) -> None:
         if len(shape) != 3 or shape[0] != clip.frames:
             raise ClipError(
                 f"{name} {uri!r} has shape {list(shape)}; "
-                f"it must be [{clip.frames}, H, W], one map for each of the clip's frames"
+                f"it must be [{clip.frames}, H, W], one map per frame of the clip"
             )
         if abs(shape[2] / shape[1] / (clip.width / clip.height) - 1) > 0.02:
             raise ClipError(
                 f"{name} {uri!r} is {shape[2]}x{shape[1]}, a different aspect from the clip's "
-                f"{clip.width}x{clip.height}; make it again at the clip's aspect"
+                f"{clip.width}x{clip.height}; make it at the clip's aspect"
             )
     if clip.cameras_uri is not None:
         _cameras(clip, clip.cameras_uri)
@@ -278,9 +278,9 @@ def _check_sidecars(clip: Clip) -> None:
 def _cameras(clip: Clip, uri: str) -> tuple[np.ndarray, np.ndarray]:
     world_to_camera, intrinsics = read_cameras(uri, size=(clip.width, clip.height))
     if intrinsics is None:
-        raise ClipError(f"cameras {uri!r} have no intrinsics; add them as [T,3,3] or one [3,3]")
+        raise ClipError(f"cameras {uri!r} have no intrinsics; add them as [T,3,3] or [3,3]")
     if len(world_to_camera) != clip.frames:
         raise ClipError(
-            f"cameras {uri!r} are {len(world_to_camera)} for {clip.frames} frames; give one for each frame"
+            f"cameras {uri!r} are {len(world_to_camera)} for {clip.frames} frames; give one per frame"
         )
     return intrinsics.numpy(), world_to_camera.numpy()

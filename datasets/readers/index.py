@@ -1,7 +1,8 @@
-"""An index of clips: one Parquet or CSV file, complete as write_index writes it, or a list of files by hand.
+"""Read and write an index of clips: one Parquet or CSV file, either complete or a plain list of files.
 
-A list needs a column `uri` (video files or folders of frames, relative to the list) and may have id, caption,
-depth_uri, cameras_uri, known_uri, objects_uri; everything else is read from the files.
+write_index writes a complete index. A list needs a column `uri` (video files or folders of frames, relative
+to the list) and may have id, caption, depth_uri, cameras_uri, known_uri, objects_uri; everything else is read
+from the files.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ SUFFIXES = (".parquet", ".pq", ".csv")
 
 
 def write_index(uri: str, clips: Iterable[Clip]) -> None:
-    """Write clips as one file with the columns of INDEX_SCHEMA: CSV where uri ends so, else Parquet."""
+    """Write clips as one file with the columns of INDEX_SCHEMA: CSV if uri ends in .csv, else Parquet."""
     table = pa.Table.from_pylist([asdict(clip) for clip in clips], schema=INDEX_SCHEMA)
     with fsspec.open(uri, "wb") as stream:
         if uri.lower().endswith(".csv"):
@@ -58,13 +59,13 @@ def write_index(uri: str, clips: Iterable[Clip]) -> None:
 def read_index(uri: str) -> list[Clip]:
     """Read the clips of a complete index as they were written.
 
-    Raises: FileNotFoundError; ClipError for a file that is no index.
+    Raises: FileNotFoundError; ClipError for a file that is not an index.
     """
     return [_clip(row) for row in _rows(uri, complete=True)]
 
 
 def scan_index(uri: str) -> Iterator[Clip | Rejected]:
-    """Every clip of an index, or of a list of files, and every row that cannot be used.
+    """Yield every clip of an index or a list of files, and a rejection for each row that cannot be used.
 
     Raises: FileNotFoundError; ClipError for a file that is neither.
     """
@@ -138,7 +139,7 @@ def _resolved(base: str, row: dict[str, Any], name: str) -> str | None:
 
 
 def _id(row: dict[str, Any]) -> str:
-    """The id that a list gives, else the path as it is written, without suffix."""
+    """Return the id that a list gives, else the path as written there, without suffix."""
     if row.get("id"):
         return str(row["id"])
     path = str(row["uri"]).split("://")[-1].strip("/")

@@ -1,6 +1,6 @@
 """Kubric-4D (GCD, arXiv 2405.14868): scnNNNNN/frames_pP_vV with rgba, depth and segmentation of each frame.
 
-scnNNNNN_pP_vV.json beside the folder holds the view's camera. Depth files are distances along rays, metres.
+scnNNNNN_pP_vV.json next to the folder holds the view's camera. Depth is the distance along rays, in metres.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _load(uri: str) -> View:
     scene, view = parent_of(uri), name_of(uri).removeprefix("frames_")
     files = [name for name in listed(scene) if name.endswith(f"_{view}.json")]
     if not files:
-        raise ClipError(f"there is no camera file '*_{view}.json' in {scene!r}; unpack the scene whole")
+        raise ClipError(f"there is no camera file '*_{view}.json' in {scene!r}; unpack the whole scene")
     cameras = read_kubric(f"{scene}/{files[0]}")
     lens, size = cameras.intrinsics, cameras.size
     assert lens is not None and size is not None

@@ -1,4 +1,4 @@
-"""Folders and maps, as the published layouts keep them, on any fsspec URL."""
+"""List folders and read maps as the published layouts store them, on any fsspec URL."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from recapture.datasets.readers.views import Maps
 
 
 def name_of(path: str) -> str:
-    """The last part of a path or URI."""
+    """Return the last part of a path or URI."""
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def parent_of(uri: str) -> str:
-    """Everything but the last part of a path or URI."""
+    """Return everything but the last part of a path or URI."""
     return uri.rstrip("/").rsplit("/", 1)[0]
 
 
 def stem_of(name: str) -> str:
-    """A file's name without its suffix."""
+    """Return a file's name without its suffix."""
     return name_of(name).rsplit(".", 1)[0]
 
 
 def joined(*parts: str) -> str:
-    """Parts of a path between slashes, without empty ones."""
+    """Join the non-empty parts of a path with slashes."""
     return "/".join(part for part in parts if part)
 
 
 def listed(uri: str) -> list[str]:
-    """The names in a folder in natural order, none where there is no such folder."""
+    """Return the names in a folder in natural order; none if there is no such folder."""
     fs, path = fsspec.core.url_to_fs(uri)
     if not fs.isdir(path):
         return []
@@ -44,7 +44,7 @@ def listed(uri: str) -> list[str]:
 
 
 def pictures_in(uri: str, prefix: str = "") -> tuple[str, ...]:
-    """The pictures in a folder whose names begin so, in natural order."""
+    """Return the pictures in a folder whose names start with a prefix, in natural order."""
     names = (name for name in listed(uri) if name.lower().endswith(FRAME_SUFFIXES))
     return tuple(f"{uri}/{name}" for name in names if name.startswith(prefix))
 
@@ -52,7 +52,10 @@ def pictures_in(uri: str, prefix: str = "") -> tuple[str, ...]:
 def folders_below(
     uri: str, wanted: Callable[[frozenset[str]], bool], *, nested: bool = False
 ) -> Iterator[tuple[str, str]]:
-    """Folders at or below uri whose names are wanted, as (path from uri, URI); below these where nested."""
+    """Yield the folders at or below uri whose contents are wanted, as (path from uri, URI).
+
+    nested: also search below a wanted folder.
+    """
     fs, _ = fsspec.core.url_to_fs(uri)
     waiting = [""]
     while waiting:
@@ -68,12 +71,12 @@ def folders_below(
 
 
 def maps_of(files: tuple[str, ...], read: Callable[[int, str], np.ndarray]) -> Maps | None:
-    """Maps of these files, or None where there are none."""
+    """Return the maps of these files, or None if there are no files."""
     return Maps(files, read) if files else None
 
 
 def read_flat(uri: str) -> np.ndarray:
-    """A map [H, W] of numbers from a picture or an npy file (without pickle); equal channels become one."""
+    """Read a map [H, W] of numbers from a picture or an npy file (no pickle); equal channels become one."""
     array = _npy(uri) if uri.endswith(".npy") else read_map(uri)
     if array.ndim == 3 and (array.shape[2] == 1 or (array[..., :1] == array[..., :3]).all()):
         array = array[..., 0]
@@ -83,12 +86,12 @@ def read_flat(uri: str) -> np.ndarray:
 
 
 def read_mask(_: int, uri: str) -> np.ndarray:
-    """True where a map is not 0, bool [H, W]."""
+    """Read a map as bool [H, W], True where it is not 0."""
     return read_flat(uri) != 0
 
 
 def read_ids(_: int, uri: str) -> np.ndarray:
-    """Object ids [H, W] as the map holds them; a palette's are its indices."""
+    """Read object ids [H, W]; a palette image gives its indices."""
     return read_flat(uri)
 
 

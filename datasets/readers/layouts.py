@@ -1,4 +1,4 @@
-"""The published layouts that are read, by kind. The first one that knows a folder's names has it."""
+"""The published layouts by kind; the first one that recognises a folder's names reads it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def recognised(uri: str) -> Layout | None:
-    """The layout that a folder's own names tell, or None."""
+    """Return the layout that the names in a folder identify, or None."""
     names = frozenset(listed(uri))
     return next((layout for layout in LAYOUTS.values() if layout.recognise(names)), None)

@@ -1,6 +1,6 @@
 """MultiCamVideo (ReCamMaster, arXiv 2503.11647): SCENE/videos/camNN.mp4, cameras/camera_extrinsics.json.
 
-The lens is named by a folder above, such as f24_aperture5: millimetres on a sensor of 23.76 x 23.76 mm.
+A parent folder such as f24_aperture5 names the lens: focal length in millimetres, sensor 23.76 x 23.76 mm.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _load(uri: str) -> View:
     lens = _LENS_FOLDER.search(scene)
     if lens is None:
         raise ClipError(
-            f"no folder above {uri!r} names the lens; keep MultiCamVideo's folder, such as f24_aperture5"
+            f"no parent folder of {uri!r} names the lens; keep MultiCamVideo's folder, such as f24_aperture5"
         )
     file = f"{scene}/cameras/camera_extrinsics.json"
     cameras = read_multicamvideo(file, stem_of(uri))

@@ -1,7 +1,7 @@
-"""nerfstudio's folders, and DL3DV-10K's: transforms.json with pictures, perhaps depth and masks a frame.
+"""Folders of nerfstudio and DL3DV-10K: transforms.json with pictures, optionally depth and masks per frame.
 
-Depth is z-depth in thousandths of the world's unit; a mask is 0 where a pixel is not to be used. Where only
-scaled pictures are there (images_2, images_4, images_8), these are taken.
+Depth is z-depth in thousandths of the world's unit; a mask is 0 where a pixel must not be used. If there are
+only scaled pictures (images_2, images_4, images_8), these are used.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _load(uri: str) -> View:
     def beside(key: str) -> tuple[str, ...]:
         named = [frame[key] for frame in frames if frame.get(key)]
         if named and len(named) != len(frames):
-            raise ClipError(f"{len(named)} of {len(frames)} frames have {key}; give it for all or for none")
+            raise ClipError(f"{len(named)} of {len(frames)} frames have {key}; give it for all or none")
         return tuple(joined(project, name.removeprefix("./")) for name in named)
 
     def depth(_: int, file: str) -> np.ndarray:
@@ -68,7 +68,7 @@ def _load(uri: str) -> View:
 
 
 def _picture(project: str, path: str) -> str:
-    """A frame's picture; its name may lack the suffix, its folder may be a scaled one."""
+    """Return a frame's picture; its name may lack the suffix, its folder may be a scaled one."""
     folder, _, name = path.removeprefix("./").rpartition("/")
     fs, _ = fsspec.core.url_to_fs(project)
     for scaled in _SCALED if folder else ("",):
@@ -76,7 +76,7 @@ def _picture(project: str, path: str) -> str:
             found = joined(project, folder + scaled, name + suffix)
             if fs.isfile(fsspec.core.url_to_fs(found)[1]):
                 return found
-    raise ClipError(f"picture {path!r} is missing beside transforms.json; put it there")
+    raise ClipError(f"picture {path!r} is missing next to transforms.json; add it")
 
 
 NERFSTUDIO = Layout("nerfstudio", _is_project, _find, _load)

@@ -1,8 +1,8 @@
-"""RealEstate10K: a pose file for each clip. It ships no videos, so these lie where they were put.
+"""RealEstate10K: one pose file per clip. It ships no videos, so these are searched for in the usual places.
 
-For POSES/ID.txt: POSES/ID.mp4 or frames in POSES/ID, or as CameraCtrl (arXiv 2404.02101) sorts them, beside
-pose_files in video_clips, directly or in a folder by the YouTube id. Frames that are named by their time are
-matched by it; otherwise there must be one for each pose.
+For POSES/ID.txt: POSES/ID.mp4 or frames in POSES/ID; or, as in CameraCtrl (arXiv 2404.02101), in video_clips
+next to pose_files, directly or in a folder named by the YouTube id. Frames named by their time are matched by
+it; otherwise there must be one frame per pose.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def _load(uri: str) -> View:
         if pictures:
             return _of_pictures(uri, cameras, pictures)
     raise ClipError(
-        f"pose file {uri!r} has no video '{stem_of(uri)}.mp4' and no folder of frames beside it; "
-        "RealEstate10K ships poses alone: put the clip there, or take the file out"
+        f"pose file {uri!r} has no video '{stem_of(uri)}.mp4' and no folder of frames next to it; "
+        "RealEstate10K ships only poses: add the clip, or remove the file"
     )
 
 
@@ -83,7 +83,7 @@ def _of_pictures(uri: str, cameras: Cameras, pictures: tuple[str, ...]) -> View:
         if missing:
             raise ClipError(
                 f"the frame at {missing[0]} microseconds is missing, and {len(missing) - 1} more; "
-                f"extract them again, or take their lines out of {name_of(uri)!r}"
+                f"extract them again, or remove their lines from {name_of(uri)!r}"
             )
         pictures = tuple(by_time[time] for time in times)
     rate = frame_rate(parent_of(pictures[0]))

@@ -30,14 +30,14 @@ _SOURCES: dict[str, Callable[[Clip], ClipSource]] = {
 
 
 def scan(dataset_uri: str, kind: DatasetKind = "auto") -> tuple[list[Clip], list[Rejected]]:
-    """Find every clip of a dataset, sorted by id, and everything that is none, with the reason.
+    """Return every clip of a dataset, sorted by id, and every entry that is not a clip, with the reason.
 
     dataset_uri: a path, an fsspec URL, scenes://... or sample:// (the clips that ship with the package).
     kind: folder (a tree, or one video file), scenes (a scenes:// URI, a YAML or JSON file), index (Parquet or
     CSV), or a published layout; auto decides by the URI and by the names in a folder. One bad file never
-    stops a scan. Of clips whose ids are equal, or would be on a disk that does not tell upper from lower
-    case, the first one by id and uri stays.
-    Raises: OSError when there is nothing at dataset_uri, ClipError when it is not what `kind` says.
+    stops a scan. Of clips whose ids are equal, or would be equal on a case-insensitive disk, the first by id
+    and uri is kept.
+    Raises: OSError if there is nothing at dataset_uri, ClipError if it is not what `kind` says.
     """
     uri = located(dataset_uri)
     found = list(_reader(uri, kind)(uri))
@@ -51,7 +51,7 @@ def scan(dataset_uri: str, kind: DatasetKind = "auto") -> tuple[list[Clip], list
             differs = (
                 "has the same id"
                 if first.id == clip.id
-                else f"has an id that differs by case or Unicode form only ({first.id!r})"
+                else f"has an id that differs only by case or Unicode form ({first.id!r})"
             )
             reason = ClipError(f"{first.uri!r} {differs}; rename one of them")
             rejected.append(Rejected.because(clip.id, clip.uri, reason))
@@ -64,7 +64,7 @@ def located(dataset_uri: str) -> str:
 
 
 def open_clip(clip: Clip) -> ClipSource:
-    """Open a clip for reading; raises ClipError for a kind that is not known here."""
+    """Open a clip for reading; raises ClipError for an unknown kind."""
     if clip.kind not in _SOURCES:
         raise ClipError(f"clip {clip.id!r}: kind {clip.kind!r} is unknown; use {', '.join(_SOURCES)}")
     return _SOURCES[clip.kind](clip)
@@ -110,5 +110,5 @@ def _reader(uri: str, kind: DatasetKind) -> Callable[[str], Iterator[Clip | Reje
     if suffix in VIDEO_SUFFIXES:
         return folder.read_file
     raise ClipError(
-        f"{uri!r} is no dataset: give a folder, a video, scenes.yaml, an index (.parquet, .csv) or scenes://"
+        f"{uri!r} is not a dataset: give a folder, video, scenes.yaml, index (.parquet, .csv) or scenes://"
     )

@@ -1,10 +1,10 @@
-"""Procedural scenes as clips: from a `scenes://` URI, or from a YAML or JSON file that lists some.
+"""Read procedural scenes as clips: from a `scenes://` URI, or from a YAML or JSON file that lists scenes.
 
     scenes://?count=4&seed=0&frames=17&height=128&width=128
 
-is `count` clips of consecutive seeds; every clip of kind scene has such a URI of its own, with count=1, which
-says all there is to know of it. A scenes file holds a mapping with a list `scenes` of the same keys (without
-count) plus id and caption, and `defaults` for them.
+stands for `count` clips of consecutive seeds; every clip of kind scene has such a URI with count=1, which
+describes it completely. A scenes file is a mapping with a list `scenes`, whose entries have the same keys
+(without count) plus id and caption, and with `defaults` for them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from recapture.datasets.scenes.render import SceneFrames, caption, co_visible, r
 from recapture.datasets.scenes.sampling import sample_scene
 
 SCHEME = "scenes://"
-# Part of every scene's content hash: raise it when a seed no longer gives the same pixels.
+# Part of every scene's content hash: increment it if a seed no longer gives the same pixels.
 SCENES_VERSION = 2
 _CHUNK_PIXELS = 1 << 19  # rendered at once; bounds the memory of large scenes
 
@@ -66,11 +66,11 @@ class SceneSpec(BaseModel):
 
     @property
     def uri(self) -> str:
-        """The URI of the one clip that this is."""
+        """Return the URI of this one clip."""
         return SCHEME + "?" + urlencode({"count": 1} | self.model_dump(), safe="/")
 
     def scene(self) -> Scene:
-        """The scene itself."""
+        """Return the scene."""
         return sample_scene(self.seed, _CAMERA_MOTION[self.camera])
 
 
@@ -91,7 +91,7 @@ class _ScenesFile(BaseModel):
 
 
 def read_scenes(uri: str) -> Iterator[Clip | Rejected]:
-    """The clips of a scenes:// URI, with ids scene-SEED; raises ClipError for a URI that says nonsense."""
+    """Yield the clips of a scenes:// URI, with ids scene-SEED; raises ClipError for an invalid URI."""
     several = _parsed(uri)
     shared = several.model_dump(exclude={"count"})
     for seed in range(several.seed, several.seed + several.count):
@@ -100,7 +100,7 @@ def read_scenes(uri: str) -> Iterator[Clip | Rejected]:
 
 
 def read_scenes_file(uri: str, folder: str = "") -> Iterator[Clip | Rejected]:
-    """The clips that a scenes file lists, with ids below `folder`; broken entries are rejected one by one."""
+    """Yield the clips that a scenes file lists, with ids below `folder`; reject broken entries one by one."""
     whole_id = f"{folder}/scenes".lstrip("/")
     try:
         with fsspec.open(uri, "rb") as stream:
@@ -123,7 +123,7 @@ def read_scenes_file(uri: str, folder: str = "") -> Iterator[Clip | Rejected]:
 
 
 def scene_clip(clip_id: str, spec: SceneSpec, words: str | None = None) -> Clip:
-    """The clip of a scene; words replace its own caption."""
+    """Return the clip of a scene; words replace its own caption."""
     described = f"{SCENES_VERSION}:{spec.uri}"
     return Clip(
         id=clip_id,
@@ -141,7 +141,7 @@ def scene_clip(clip_id: str, spec: SceneSpec, words: str | None = None) -> Clip:
 
 
 class SceneSource:
-    """An opened scene; it knows its depth, its cameras and what every other camera would see."""
+    """An opened scene, with exact depth, cameras, and ground truth for every other camera."""
 
     def __init__(self, clip: Clip) -> None:
         self._clip = clip
@@ -162,7 +162,7 @@ class SceneSource:
         return np.concatenate(maps)
 
     def known(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
-        """Every pixel of a scene is known: None."""
+        """Return None: every pixel of a scene is known."""
         return None
 
     def objects(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
@@ -178,9 +178,9 @@ class SceneSource:
     def truth(
         self, intrinsics: Any, world_to_camera: Any, source_frame: Any, height: int, width: int
     ) -> dict[str, np.ndarray] | None:
-        """See ClipSource; source_frame may be any moment, also between frames. Visibility is exact.
+        """See ClipSource; source_frame may be any time, also between frames. Visibility is exact.
 
-        Raises: ClipError where the numbers of cameras and moments differ, or a moment lies outside the clip.
+        Raises: ClipError if the numbers of cameras and times differ, or a time is outside the clip.
         """
         lens = torch.as_tensor(np.asarray(intrinsics)).double()
         pose = torch.as_tensor(np.asarray(world_to_camera)).double()
@@ -188,12 +188,12 @@ class SceneSource:
         if not len(lens) == len(pose) == len(moment):
             raise ClipError(
                 f"clip {self._clip.id!r}: truth was asked for {len(lens)} intrinsics, "
-                f"{len(pose)} cameras and {len(moment)} moments; give one of each a frame"
+                f"{len(pose)} cameras and {len(moment)} times; give one of each per view"
             )
         if len(moment) and not (moment.min() >= 0 and moment.max() <= self._spec.frames - 1):
             raise ClipError(
                 f"clip {self._clip.id!r}: truth was asked for frames {float(moment.min()):g} to "
-                f"{float(moment.max()):g} of {self._spec.frames}; re-make the trajectory for this clip"
+                f"{float(moment.max()):g} of {self._spec.frames}; make the trajectory for this clip"
             )
         size = max(height * width, self._spec.height * self._spec.width)
         parts: dict[str, list[np.ndarray]] = {"video": [], "depth": [], "object_id": [], "visible": []}
@@ -231,7 +231,7 @@ class SceneSource:
 
 
 def to_uint8(rendered: SceneFrames) -> np.ndarray:
-    """uint8 [T, H, W, 3] of a rendered scene."""
+    """Return a rendered scene's video as uint8 [T, H, W, 3]."""
     pixels = ((rendered.video + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().numpy()
 
@@ -251,7 +251,7 @@ def _parsed(uri: str) -> _Several:
 
 
 def _readable(error: ValidationError) -> str:
-    """A pydantic error as one line: what is wrong with which key, and which keys there are."""
+    """Return a pydantic error as one line that names the wrong key, its value and the valid keys."""
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"]) or "it"

@@ -1,4 +1,4 @@
-"""Published datasets as clips: a layout says which files make up a view, and the rest is the same for all."""
+"""Read published datasets as clips: a layout says which files make up a view; the rest is shared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ASPECT_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Maps:
-    """One file a frame, and how to make an array [H, W] of its frame number and URI."""
+    """One file per frame, and the function that reads it as an array [H, W] from frame number and URI."""
 
     files: tuple[str, ...]
     read: Callable[[int, str], np.ndarray]
@@ -32,7 +32,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class View:
-    """One camera's recording: a video, or pictures in their order, and what a dataset has beside it."""
+    """One camera's recording: a video, or pictures in order, and what the dataset provides with it."""
 
     video: str | None = None
     pictures: tuple[str, ...] = ()
@@ -41,15 +41,15 @@ class View:
     depth: Maps | None = None  # z-depth
     known: Maps | None = None  # True where a pixel may be used
     objects: Maps | None = None  # object ids, 0 the background
-    covisible: Maps | None = None  # True where the views to learn from see the pixel too
-    moments: tuple[int, ...] | None = None  # of its frames, on the clock of its group
+    covisible: Maps | None = None  # True where the dataset's training views see the pixel too
+    moments: tuple[int, ...] | None = None  # time of each frame, on the clock of its group
     group: str | None = None
-    described_by: tuple[str, ...] = ()  # files that cameras come from
+    described_by: tuple[str, ...] = ()  # files that the cameras come from
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A published layout: how to know it by the names in its root, find its views (id, uri) and load one."""
+    """A published layout: recognise it by the names in its root, find its views (id, uri), load one."""
 
     kind: LayoutKind
     recognise: Callable[[frozenset[str]], bool]
@@ -58,9 +58,9 @@ class Layout:
 
 
 def read_layout(layout: Layout, uri: str) -> Iterator[Clip | Rejected]:
-    """Every view of a dataset, and every one that cannot be used.
+    """Yield every view of a dataset, and a rejection for each one that cannot be used.
 
-    Raises: FileNotFoundError when there is nothing at uri, ClipError when it holds no view.
+    Raises: FileNotFoundError if there is nothing at uri, ClipError if it holds no view.
     """
     fs, root = fsspec.core.url_to_fs(uri)
     fs.invalidate_cache()
@@ -74,7 +74,7 @@ def read_layout(layout: Layout, uri: str) -> Iterator[Clip | Rejected]:
             yield _clip(layout, validate_clip_id(clip_id), view_uri)
         except PictureError as error:
             yield Rejected.because(clip_id, view_uri, ClipError(str(error)))
-        except Exception as error:  # whatever one view does, the others are still to be read
+        except Exception as error:  # one bad view must not stop the others
             yield Rejected.because(clip_id, view_uri, error)
     if not found:
         raise ClipError(f"{uri!r} holds nothing in the layout {layout.kind!r}; check dataset.kind")
@@ -100,7 +100,7 @@ def _clip(layout: Layout, clip_id: str, uri: str) -> Clip:
         width=found.width,
         height=found.height,
         duration=found.duration,
-        audio=found.audio and view.video == uri,  # whoever carries sound over takes it from the clip's uri
+        audio=found.audio and view.video == uri,  # sound is read from the clip's uri
         caption="",
         content_hash=hashlib.sha256(" ".join(hashes).encode()).hexdigest(),
         depth_uri=first(view.depth),
@@ -115,7 +115,7 @@ def _probed(view: View) -> tuple[Any, str]:
     if view.video is not None:
         return probe(view.video), file_hash(view.video)
     if not view.pictures or view.fps is None:
-        raise ClipError("there is no picture; check that the dataset was unpacked whole")
+        raise ClipError("there is no picture; check that the dataset was unpacked completely")
     return probe_files(view.pictures, view.fps)
 
 
@@ -123,12 +123,14 @@ def _check(view: View, frames: int, width: int, height: int) -> None:
     counted = {"depth": view.depth, "known": view.known, "objects": view.objects}
     for name, maps in counted.items():
         if maps is not None and len(maps.files) != frames:
-            raise ClipError(f"there are {len(maps.files)} files of {name} for {frames} frames; complete them")
+            raise ClipError(
+                f"there are {len(maps.files)} files of {name} for {frames} frames; give one per frame"
+            )
     cameras = view.cameras
     if cameras is None:
         return
     if len(cameras) != frames:
-        raise ClipError(f"there are {len(cameras)} cameras for {frames} frames; give one for each frame")
+        raise ClipError(f"there are {len(cameras)} cameras for {frames} frames; give one per frame")
     if cameras.intrinsics is None:
         raise ClipError("the cameras have no intrinsics; add them, or use the folder reader without cameras")
     if cameras.size not in (None, (1, 1)):
@@ -136,12 +138,12 @@ def _check(view: View, frames: int, width: int, height: int) -> None:
         if abs(stated / (width / height) - 1) > _ASPECT_TOLERANCE:
             raise ClipError(
                 f"the cameras are for {cameras.size[0]}x{cameras.size[1]} pictures, the frames are "
-                f"{width}x{height}, another aspect; use frames that were scaled and not cut"
+                f"{width}x{height}, a different aspect; use frames that were scaled, not cropped"
             )
 
 
 class ViewSource:
-    """An opened view of a published dataset; a distorted lens is straightened."""
+    """An opened view of a published dataset; a distorted lens is corrected."""
 
     def __init__(self, clip: Clip, load: Callable[[str], View]) -> None:
         self._clip = clip
@@ -160,7 +162,7 @@ class ViewSource:
                 )
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """See ClipSource; raises ClipError or VideoError where frames are missing or broken."""
+        """See ClipSource; raises ClipError or VideoError if frames are missing or broken."""
         try:
             for index, frame in enumerate(self._decoded(start, stop), start):
                 yield frame if self._straight is None else self._straight.picture(index, frame)
@@ -174,7 +176,7 @@ class ViewSource:
         return self._maps(self._view.depth, start, stop, np.float32)
 
     def known(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
-        """See ClipSource; also False where a straightened lens shows nothing."""
+        """See ClipSource; also False where the corrected lens shows nothing."""
         known = self._maps(self._view.known, start, stop, np.bool_)
         if known is None and self._straight is not None:
             whole = np.ones((self._clip.height, self._clip.width), bool)
@@ -187,11 +189,11 @@ class ViewSource:
         return self._maps(self._view.objects, start, stop, np.int64)
 
     def covisible(self, start: int = 0, stop: int | None = None) -> np.ndarray | None:
-        """Bool [t, H, W], True where the dataset says that its training views see the pixel, or None."""
+        """Return bool [t, H, W], True where the dataset's training views see the pixel, or None."""
         return self._maps(self._view.covisible, start, stop, np.bool_)
 
     def moments(self) -> np.ndarray:
-        """The moment of each frame [T] int64 on the clock that the views of its group share."""
+        """Return the time of each frame [T] int64 on the clock that the views of its group share."""
         moments = self._view.moments
         return np.arange(self._clip.frames) if moments is None else np.array(moments, dtype=np.int64)
 
@@ -204,7 +206,7 @@ class ViewSource:
     def truth(
         self, intrinsics: Any, world_to_camera: Any, source_frame: Any, height: int, width: int
     ) -> dict[str, np.ndarray] | None:
-        """Nobody knows what any other camera would have seen: None. Other views of the group are clips."""
+        """Return None: only the other views of the group, which are clips of their own, have ground truth."""
         return None
 
     def _decoded(self, start: int, stop: int | None) -> Iterator[np.ndarray]:

@@ -111,7 +111,7 @@ def test_ids_that_differ_by_case_or_unicode_form_alone_are_reported(
     (kept, other), (rejected,) = scan(str(tmp_path))
     assert other.id == "other"
     assert {kept.id, rejected.id} == {first, second} and kept.id < rejected.id
-    assert "differs by case or Unicode form only" in rejected.error and "rename one of them" in rejected.error
+    assert "differs only by case or Unicode form" in rejected.error and "rename one of them" in rejected.error
     assert kept.uri in rejected.error
 
 

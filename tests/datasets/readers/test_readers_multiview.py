@@ -125,7 +125,7 @@ def test_kubric_files_that_are_missing_reject_their_view_alone(kubric: Path) -> 
     (kubric / "scn00007" / "frames_p0_v0" / "depth_00001.tiff").unlink()
     clips, (rejected,) = scan(str(kubric))
     assert [clip.id for clip in clips] == ["scn00007/frames_p0_v1"]
-    assert "2 files of depth for 3 frames; complete them" in rejected.error
+    assert "2 files of depth for 3 frames; give one per frame" in rejected.error
     (kubric / "scn00007" / "scn00007_p0_v1.json").unlink()
     _, rejected_now = scan(str(kubric))
     assert "no camera file '*_p0_v1.json'" in rejected_now[1].error

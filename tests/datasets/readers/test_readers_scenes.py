@@ -102,7 +102,7 @@ def test_truth_refuses_moments_outside_the_clip_and_counts_that_differ() -> None
     assert cameras is not None
     with pytest.raises(ClipError, match=r"clip 'scene-000001': .*frames 1 to 4 of 4"):
         source.truth(*cameras, np.arange(1, 5), 16, 16)
-    with pytest.raises(ClipError, match=r"4 intrinsics, 4 cameras and 3 moments"):
+    with pytest.raises(ClipError, match=r"4 intrinsics, 4 cameras and 3 times"):
         source.truth(*cameras, np.arange(3), 16, 16)
 
 

@@ -64,7 +64,7 @@ def test_realestate10k_finds_its_clips_in_every_place_and_says_which_have_none(t
     reasons = {item.id: item.error for item in rejected}
     assert set(reasons) == {"README", "pose_files/alone", "pose_files/short"}
     assert "cannot be read as RealEstate10K text" in reasons["README"]
-    assert "no video 'alone.mp4' and no folder of frames beside it" in reasons["pose_files/alone"]
+    assert "no video 'alone.mp4' and no folder of frames next to it" in reasons["pose_files/alone"]
     assert "3 cameras for 2 frames" in reasons["pose_files/short"]
 
 
@@ -128,7 +128,8 @@ def test_colmap_pictures_follow_their_names_and_meet_their_cameras(tmp_path: Pat
     (project / "images" / "frame_9.png").unlink()
     _, (rejected,) = scan(str(project))
     assert (
-        "frame_9.png' of the model is missing, and 0 more; put the pictures into 'images'" in rejected.error
+        "frame_9.png' of the model is missing, and 0 more; put the pictures into the project's"
+        in rejected.error
     )
 
 
@@ -203,7 +204,7 @@ def test_nerfstudio_takes_scaled_pictures_where_no_others_are(nerfstudio: Path) 
     assert opened(nerfstudio)["garden"][0].width == 48
     shutil.rmtree(nerfstudio / "images_4")
     _, (rejected,) = scan(str(nerfstudio))
-    assert "picture './images/frame_8.png' is missing beside transforms.json" in rejected.error
+    assert "picture './images/frame_8.png' is missing next to transforms.json" in rejected.error
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_one_bad_file_never_stops_a_scan_and_each_is_reported_once(tree: Path) -
         "folder": "directory",
         "dangling": "no such file",
         "twin": "same id",
-        "flip": "no picture",
+        "flip": "not a picture",
     }
     assert set(reasons) == set(expected)
     for clip_id, item in reasons.items():
@@ -117,7 +117,7 @@ def test_an_empty_dataset_is_reported_and_a_missing_one_is_an_error(tmp_path: Pa
         scan(str(tmp_path / "absent"))
     with pytest.raises(FileNotFoundError, match="absent"):
         scan(str(tmp_path / "absent"), "folder")
-    with pytest.raises(ClipError, match=r"notes\.txt.* is no dataset: give a folder"):
+    with pytest.raises(ClipError, match=r"notes\.txt.* is not a dataset: give a folder"):
         (tmp_path / "notes.txt").touch()
         scan(str(tmp_path / "notes.txt"))
     with pytest.raises(ClipError, match="'cloud' is unknown; use auto, folder"):
