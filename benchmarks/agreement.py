@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recapture.models.fill.view import RenderedView
-from recapture.models.metrics.backwarp import back_warp
+from recapture.models.geometry.backwarp import back_warp
 
 
 def looked_up(

@@ -21,11 +21,12 @@ import torch.distributed
 from real_size import random_base
 from tuning_speed import random_examples
 
+from recapture.conf.tune import TrainingConfig
 from recapture.models.tuning.parallel import mean_over_workers
-from recapture.models.tuning.step import Settings
 from recapture.models.tuning.trainer import LoraTrainer
 from recapture.models.wan.lora import ATTENTION, add_lora
 from recapture.models.wan.speed import speed_up
+from recapture.tasks.tune.train_adapter import settings_of
 
 
 def main() -> None:
@@ -67,7 +68,7 @@ def train(rank: int, workers: int, batch: int, clip: str, steps: int, folder: st
     trainer = LoraTrainer(
         base,
         examples,
-        Settings(steps=100, batch=batch, micro_batch=1, log_every=1000),
+        settings_of(TrainingConfig(batch=batch, micro_batch=1, log_every=1000), steps=100, seed=0),
         empty_text=torch.zeros_like(examples[0].text),
         worker=(rank, workers),
         reduce=mean_over_workers if workers > 1 else None,

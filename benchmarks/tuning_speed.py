@@ -21,12 +21,13 @@ from statistics import median
 import torch
 from real_size import HEADS_LAYERS_FFN, random_base
 
+from recapture.conf.tune import TrainingConfig
 from recapture.models.tuning.examples import Example
-from recapture.models.tuning.step import Settings
 from recapture.models.tuning.trainer import LoraTrainer
 from recapture.models.wan.load import Base
 from recapture.models.wan.lora import ATTENTION, TARGETS, add_lora, remove_lora
 from recapture.models.wan.speed import Attention, speed_up
+from recapture.tasks.tune.train_adapter import settings_of
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ def measure(
         compile_blocks=way.compiled,
         activation_budget=way.budget,
     )
-    settings = Settings(steps=steps + 2, gradient_checkpointing=way.checkpointing, log_every=1000)
+    config = TrainingConfig(batch=1, gradient_checkpointing=way.checkpointing, log_every=1000)
+    settings = settings_of(config, steps + 2, seed=0)
     trainer = LoraTrainer(base, examples, settings, empty_text=torch.zeros_like(examples[0].text))
     torch.cuda.reset_peak_memory_stats()
     times = []

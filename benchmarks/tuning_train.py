@@ -11,19 +11,19 @@ from embedded_base import SURFACE
 from torch import Tensor
 from tuning_plan import ARMS, MASKS, PACKING, ROUNDS, Arm, Plan, filler, source_of
 
+from recapture.conf.tune import TrainingConfig
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.tuning.cycle import cycle_pair, round_trip
 from recapture.models.tuning.examples import encode_pair
 from recapture.models.tuning.masks import draw_composite
-from recapture.models.tuning.objective import Objective
 from recapture.models.tuning.other_view import frames_beside, other_view
 from recapture.models.tuning.pairs import Pair, draw_moves, source_pairs
-from recapture.models.tuning.step import Settings
 from recapture.models.tuning.trainer import LoraTrainer
 from recapture.models.wan.lora import add_lora, load_adapter, remove_lora, save_adapter
 from recapture.models.wan.text import encode_text
 from recapture.tasks.tune.encoded_pairs import EncodedPair, pack_pairs, training_examples, unpack_pairs
+from recapture.tasks.tune.train_adapter import settings_of
 
 
 def make_pairs(job: tuple[Plan, int, int]) -> None:
@@ -87,17 +87,14 @@ def train_arm(job: tuple[Plan, Arm, int, int]) -> str:
                 pairs += unpack_pairs(plan.pairs(one, seed, arm.masks, low_to_high).read_bytes())
         if number and arm.cycles:
             pairs += list(recaptured(plan, arm, part[0], seed))
-        settings = Settings(
-            steps=steps // len(parts),
+        config = TrainingConfig(
             batch=plan.batch,
             rate=plan.rate / (3 if arm.scope == "both" else 1),
             warm_up=20,
             ema=0.98,
-            seed=1000 * seed + number,
-            objective=Objective("mixed", 2.0, 1.0, 0.1),
             log_every=50,
-            packed_share=arm.packed_share,
         )
+        settings = settings_of(config, steps // len(parts), 1000 * seed + number, arm.packed_share)
         trainer = LoraTrainer(base, training_examples(pairs, 0.4), settings, empty_text=empty)
         trainer.run(lambda step, values: losses.append(values["hole_loss"]))
         weights = trainer.weights()

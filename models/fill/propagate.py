@@ -8,8 +8,8 @@ from torch.nn.functional import max_pool2d
 
 from recapture.models.fill.inpaint import close_cracks
 from recapture.models.fill.view import RenderedView, SourceView
+from recapture.models.geometry.backwarp import back_warp
 from recapture.models.geometry.rasterize import SurfaceSettings, render
-from recapture.models.metrics.backwarp import back_warp
 
 STATIC_COLOUR = 0.15  # of the range [-1, 1] per channel, mean over channels
 OFFSETS = (4, 12)  # frames to look ahead and back, nearest first

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from recapture.models.fill.view import SourceView
+from recapture.models.geometry.backwarp import back_warp
 from recapture.models.geometry.rasterize import SurfaceSettings, render
-from recapture.models.metrics.backwarp import back_warp
 from recapture.models.metrics.image import coverage, frame_psnr, mean_over_frames, psnr, to_grey, to_unit
 
 SYNC_SIDE = (

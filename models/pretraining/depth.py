@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
-from recapture.models.pretraining.seeds import generator, uniform
+from recapture.models.training.seeds import generator, uniform
 
 SIDE = 128
 MAX_DEPTH = 24  # scene units

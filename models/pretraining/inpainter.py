@@ -11,8 +11,9 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
-from recapture.models.pretraining.masks import draw_masks
-from recapture.models.pretraining.seeds import generator, uniform
+from recapture.models.training.masks import draw_masks
+from recapture.models.training.noise_levels import draw_sigma
+from recapture.models.training.seeds import generator, uniform
 from recapture.models.wan.conditioning import pool_visible
 from recapture.models.wan.parallel_vae import encode_moments
 
@@ -29,6 +30,7 @@ TRANSFORMER = {
 }
 TEXT = {"d_model": 96, "d_kv": 24, "d_ff": 192, "num_layers": 2, "num_heads": 4}
 CAPTION_DROP = 0.12
+SHIFT = 2.0  # timestep shift of the logit-normal half of the noise levels
 SHOWN_WEIGHT = 0.3  # of known latents in the loss; holes weigh 1
 ENCODE_AT_ONCE = 24  # clips through the autoencoder
 
@@ -153,10 +155,10 @@ def mask_channels(visible: Tensor) -> Tensor:
 class PoolPlan:
     """How encoded clips are made and used: `clips` in all with `masks` each, for `steps` steps."""
 
-    clips: int = 8000
-    masks: int = 3
-    steps: int = 2000
-    batch: int = 256
+    clips: int
+    masks: int
+    steps: int
+    batch: int
 
 
 class InpainterLearner:
@@ -194,7 +196,7 @@ class InpainterLearner:
         clean, channels = pool.latents[clip].float(), pool.channels[clip, mask].float()
         dropped = uniform(0, 1, (batch, 1), random) < CAPTION_DROP
         tokens = torch.where(dropped, empty_caption(pool.tokens[clip]), pool.tokens[clip])
-        sigma = draw_sigma(batch, random)
+        sigma = draw_sigma(batch, random, "mixed", SHIFT)
         noise = torch.randn(clean.shape, generator=random, device=self._device)
         level = sigma.view(-1, 1, 1, 1, 1)
         with self._cast:
@@ -238,15 +240,6 @@ def empty_caption(tokens: Tensor) -> Tensor:
 
 
 END = 1
-
-
-def draw_sigma(count: int, random: torch.Generator, shift: float = 2.0) -> Tensor:
-    """Noise levels [count] in (0, 1): half uniform, half logit-normal with a timestep shift."""
-    normal = torch.randn((count,), generator=random, device=random.device).sigmoid()
-    normal = shift * normal / (1 + (shift - 1) * normal)
-    plain = uniform(0, 1, (count,), random)
-    even = torch.arange(count, device=random.device) % 2 == 0
-    return torch.where(even, normal, plain).clamp(1e-3, 1 - 1e-3)
 
 
 @torch.no_grad()

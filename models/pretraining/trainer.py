@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,24 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from recapture.models.pretraining.optimizer import MuonAdamW
-
-Log = Callable[[int, Mapping[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rate: linear warm-up, constant, then linear to zero from `decay_from` of all steps."""
-
-    steps: int
-    rate: float
-    warm_up: int = 60
-    decay_from: float = 0.5
-
-    def at(self, step: int) -> float:
-        """The rate of step 0, 1, ..., steps - 1."""
-        rising = min(1.0, (step + 1) / self.warm_up)
-        left = (self.steps - step) / max(1.0, self.steps * (1 - self.decay_from))
-        return self.rate * min(rising, left, 1.0)
+from recapture.models.training.average import update_average
+from recapture.models.training.schedule import Diverged, Log, Schedule
 
 
 class Learner(Protocol):
@@ -53,10 +37,6 @@ class Learner(Protocol):
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a step, a function of the weights and the step alone, and what else to log."""
         ...
-
-
-class Diverged(ValueError):
-    """The loss is no longer a number."""
 
 
 class OtherSettings(ValueError):
@@ -145,13 +125,7 @@ class Trainer:
         loss.backward()
         norm = self._optimizer.step(self.schedule.at(self.step))
         self.step += 1
-        decay = min(self._ema, self.step / (self.step + 10))
-        names = list(self._parameters)
-        torch._foreach_lerp_(
-            [self.averaged[name] for name in names],
-            [self._parameters[name].detach() for name in names],
-            1 - decay,
-        )
+        update_average(self.averaged, self._parameters, self._ema, self.step)
         return {"loss": loss, "gradient_norm": norm, **parts}
 
     def use_average(self) -> None:

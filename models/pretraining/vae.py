@@ -15,8 +15,8 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from recapture.models.pretraining.masks import boxes, brushes
-from recapture.models.pretraining.seeds import generator, uniform
+from recapture.models.training.masks import boxes, brushes
+from recapture.models.training.seeds import generator, uniform
 from recapture.models.wan.parallel_vae import decode_latents, encode_moments, make_parallel
 
 ARCHITECTURE = {

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from recapture.models.pretraining.masks import SHARES as PRIOR_SHARES
-from recapture.models.pretraining.masks import boxes, draw_masks, ellipses, objects
-from recapture.models.pretraining.seeds import uniform
+from recapture.models.training.masks import SHARES as PRIOR_SHARES
+from recapture.models.training.masks import boxes, draw_masks, ellipses, objects
+from recapture.models.training.seeds import uniform
 
 KINDS = ("point_cloud", "union", "edit", "prior")
 SHARES: Mapping[str, float] = {"point_cloud": 0.50, "union": 0.25, "edit": 0.15, "prior": 0.10}

@@ -6,13 +6,12 @@ With x_s = (1-s) x0 + s e the velocity is e - x0 (Lipman et al., arXiv 2210.0274
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from recapture.models.pretraining import inpainter
-from recapture.models.pretraining.seeds import uniform
+from recapture.models.training.noise_levels import NoiseLevels
 from recapture.models.wan.load import Base
 
 
@@ -25,25 +24,14 @@ class Objective:
     caption_dropout: share of samples that see the empty prompt, which guidance needs.
     """
 
-    sigma: Literal["uniform", "logit_normal", "mixed"] = "uniform"
-    shift: float = 3.0
-    hole_weight: float = 1.0
-    caption_dropout: float = 0.1
+    sigma: NoiseLevels
+    shift: float
+    hole_weight: float
+    caption_dropout: float
 
     def __post_init__(self) -> None:
         if not self.shift > 0 or self.hole_weight < 0 or not 0 <= self.caption_dropout <= 1:
             raise ValueError(f"tuning: {self} is unusable; shift > 0, hole_weight >= 0, dropout in 0...1")
-
-
-def draw_sigma(count: int, random: torch.Generator, objective: Objective) -> Tensor:
-    """Noise levels [count] in [0.001, 0.999]. Shifted: s -> shift s / (1 + (shift - 1) s)."""
-    if objective.sigma == "mixed":
-        return inpainter.draw_sigma(count, random, objective.shift)
-    if objective.sigma == "uniform":
-        sigma = uniform(0, 1, (count,), random)
-    else:
-        sigma = torch.randn((count,), generator=random, device=random.device).sigmoid()
-    return (objective.shift * sigma / (1 + (objective.shift - 1) * sigma)).clamp(1e-3, 1 - 1e-3)
 
 
 def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from recapture.models.fill.view import SourceView
 from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.geometry.reproject import double_reprojection
 from recapture.models.geometry.trajectories import CameraPath, keyframe_path
-from recapture.models.pretraining.seeds import uniform
+from recapture.models.training.seeds import uniform
 
 Kind = Literal["source", "cycle", "pseudo"]
 FLAT = 1.02  # far over near depth (95 % and 5 % quantile) below which nothing moves against anything else

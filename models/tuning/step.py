@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from recapture.models.pretraining.seeds import generator, uniform
+from recapture.models.training.noise_levels import draw_sigma
+from recapture.models.training.seeds import generator, uniform
 from recapture.models.tuning.examples import Batch, Example, draw_rows, packable, stack
 from recapture.models.tuning.objective import (
     Objective,
     add_noise,
-    draw_sigma,
     flow_matching_loss,
     latent_holes,
     velocity_of,
@@ -25,30 +25,30 @@ LEVELS = (0.2, 0.4, 0.6, 0.8)  # noise levels of the held-out loss
 
 @dataclass(frozen=True)
 class Settings:
-    """How an adapter is trained. The defaults of rate, decay and steps are those given for EasyCreator.
+    """How an adapter is trained; the values come from `tune.training` in the configuration.
 
     warm_up: steps of linear warm-up, then the rate is constant. clip: largest gradient norm. ema: decay of
     the running average of the adapter, which is what a run is judged by. patience: held-out losses without
-    a new best, one every `validate_every` steps, after which training stops; 0: never. micro_batch: samples
-    through the model at once; None: the worker's whole share. packed_share: share of steps whose examples
-    have frames from other cameras packed beside them, as many as all of them bring.
+    a new best, measured every `validate_every` steps, after which training stops; 0: never. micro_batch:
+    samples that go through the model at once; None: the worker's whole share. packed_share: share of steps
+    whose examples have frames from other cameras packed beside them, as many as all of them have.
     """
 
-    steps: int = 2000
-    batch: int = 1
-    rate: float = 1e-5
-    weight_decay: float = 0.1
-    warm_up: int = 50
-    clip: float = 1.0
-    ema: float = 0.99
-    seed: int = 0
-    objective: Objective = field(default_factory=Objective)
-    micro_batch: int | None = None
-    gradient_checkpointing: bool = False
-    log_every: int = 10
-    validate_every: int = 100
-    patience: int = 5
-    packed_share: float = 0.0
+    steps: int
+    batch: int
+    rate: float
+    weight_decay: float
+    warm_up: int
+    clip: float
+    ema: float
+    seed: int
+    objective: Objective
+    micro_batch: int | None
+    gradient_checkpointing: bool
+    log_every: int
+    validate_every: int
+    patience: int
+    packed_share: float
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def draw_step(
     """
     random = generator(settings.seed, step, "cpu")
     chosen = draw_rows(examples, settings.batch, random)
-    sigma = draw_sigma(settings.batch, random, settings.objective)
+    sigma = draw_sigma(settings.batch, random, settings.objective.sigma, settings.objective.shift)
     dropped = uniform(0, 1, (settings.batch,), random) < settings.objective.caption_dropout
     noise = torch.randn((settings.batch, *examples[chosen[0]].clean.shape), generator=random)
     packed_noise, count = None, 0

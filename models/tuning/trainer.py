@@ -7,22 +7,21 @@ resumed run makes the same steps as an undisturbed one, and several workers thos
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
-from recapture.models.pretraining.trainer import Diverged, Schedule
+from recapture.models.training.average import update_average
+from recapture.models.training.schedule import Diverged, Log, Schedule
 from recapture.models.tuning.examples import Example, check_trainable
 from recapture.models.tuning.parallel import Reduce
 from recapture.models.tuning.state import TrainingState, pack_state, unpack_state
 from recapture.models.tuning.step import Settings, draw_step, gradients, held_out_loss
 from recapture.models.wan.load import Base
-from recapture.models.wan.lora import fingerprint, set_scale, train_only, update_average, with_adapter
+from recapture.models.wan.lora import fingerprint, set_scale, train_only, with_adapter
 
-Log = Callable[[int, Mapping[str, float]], None]
-Save = Callable[[bytes], None]
 _FREE = {"steps", "micro_batch", "gradient_checkpointing", "log_every"}  # may differ when a run is continued
 
 
@@ -98,14 +97,15 @@ class LoraTrainer:
         return {key: value.detach().cpu().clone() for key, value in chosen.items()}
 
     def run(
-        self, log: Log, *, stop_at: int | None = None, save: Save | None = None, save_every: int = 200
+        self, log: Log, *, stop_at: int | None = None, after_step: Callable[[], None] | None = None
     ) -> bool:
         """Train to the end, an early stop, or step `stop_at`; return whether the run is finished.
 
         log: given the step and the means since the last call: loss, hole_loss, gradient_norm,
         learning_rate; and held_out_loss, alone, at step 0 (before training) and every validate_every steps.
-        save: given `state()` every save_every steps. Raises Diverged when loss or gradient is not finite;
-        the weights are then those of the last good step, and `weights()` and `state()` can still be used.
+        after_step: called after every step that did not finish the run, for checkpoints. Raises Diverged
+        when loss or gradient is not finite; the weights are then those of the last good step, and
+        `weights()` and `state()` can still be used.
         """
         settings = self.settings
         last = settings.steps if stop_at is None else min(stop_at, settings.steps)
@@ -118,8 +118,8 @@ class LoraTrainer:
                 log(self.step, self._means())
             if self._held_out and (ended or self.step % settings.validate_every == 0):
                 self._judge(log)
-            if save is not None and self.step % save_every == 0:
-                save(self.state())
+            if after_step is not None and not self.finished:
+                after_step()
         return self.finished
 
     def gradients(self, step: int) -> tuple[list[Tensor], Tensor]:
@@ -196,8 +196,7 @@ class LoraTrainer:
             for parameter, master in zip(self._parameters.values(), self._masters.values()):
                 parameter.copy_(master)
         self._state.step += 1
-        decay = min(self.settings.ema, self.step / (self.step + 10))
-        update_average(self._state.average, self._masters, decay)
+        update_average(self._state.average, self._masters, self.settings.ema, self.step)
         for name, value in numbers.items():
             self._state.sums[name] = self._state.sums.get(name, 0.0) + value
         self._state.counted += 1

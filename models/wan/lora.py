@@ -120,12 +120,6 @@ def set_weights(transformer: Any, weights: Mapping[str, Tensor], name: str = "de
             parameter.copy_(weights[key])
 
 
-def update_average(average: Mapping[str, Tensor], weights: Mapping[str, Tensor], decay: float) -> None:
-    """Exponential moving average in place: average <- decay * average + (1 - decay) * weights."""
-    keys = list(average)
-    torch._foreach_lerp_([average[k] for k in keys], [weights[k].detach() for k in keys], 1 - decay)
-
-
 def set_scale(transformer: Any, scale: float, name: str = "default") -> None:
     """Make this the only active adapter, with its change times `scale` (0: the base itself)."""
     adapter_parameters(transformer, name)
@@ -154,12 +148,6 @@ def with_adapter(
 
 def remove_lora(transformer: Any) -> None:
     """Take all adapters out; what remains is the base, bit for bit."""
-    transformer.unload_lora()
-
-
-def merge_lora(transformer: Any) -> None:
-    """Add the active adapter, at its scale, to the base's weights for good; under bfloat16 this rounds."""
-    transformer.fuse_lora()
     transformer.unload_lora()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from recapture.models.pretraining.trainer import Log
+from recapture.models.training.schedule import Log
 
 
 def file_log(folder: Path, part: str) -> Log:

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from recapture.datasets.scenes.stream import SceneClips, SceneStream
 from recapture.models.pretraining.depth import SIDE
 from recapture.models.pretraining.inpainter import Bucket, Clips
-from recapture.models.pretraining.seeds import generator
 from recapture.models.pretraining.vae import Stage
+from recapture.models.training.seeds import generator
 
 TEXT_LENGTH = 96  # tokens; the longest caption of a scene has fewer
 RENDER_AT_ONCE = 48  # clips

@@ -17,9 +17,9 @@ from recapture.datasets.scenes.sampling import Variety
 from recapture.datasets.scenes.stream import SceneClips, SceneStream
 from recapture.datasets.scenes.words import COLOURS
 from recapture.models.pretraining.depth import SIDE, depth_quality, predict_depth
-from recapture.models.pretraining.masks import boxes, brushes, ellipses, objects
-from recapture.models.pretraining.seeds import generator
 from recapture.models.pretraining.vae import reconstruction_quality
+from recapture.models.training.masks import boxes, brushes, ellipses, objects
+from recapture.models.training.seeds import generator
 from recapture.models.wan.conditioning import condition
 from recapture.models.wan.load import Base
 from recapture.models.wan.parallel_vae import decode_latents as parallel_decode

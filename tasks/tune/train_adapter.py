@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from recapture.conf.tune import TrainingConfig
-from recapture.models.pretraining.trainer import Diverged
+from recapture.models.training.schedule import Diverged
 from recapture.models.tuning.objective import Objective
 from recapture.models.tuning.parallel import Reduce
 from recapture.models.tuning.step import Settings
@@ -96,11 +96,15 @@ def train_adapter(
 
     resumed_at = trainer.step
     started = last_saved = time.monotonic()
+
+    def save_when_due() -> None:
+        nonlocal last_saved
+        if time.monotonic() - last_saved >= checkpoint_seconds:
+            checkpoint.save(trainer.state(), curve)
+            last_saved = time.monotonic()
+
     try:
-        while not trainer.run(log, stop_at=trainer.step + 1):
-            if first and time.monotonic() - last_saved >= checkpoint_seconds:
-                checkpoint.save(trainer.state(), curve)
-                last_saved = time.monotonic()
+        trainer.run(log, after_step=save_when_due if first else None)
     except Diverged as error:
         if not first:
             raise

@@ -15,6 +15,7 @@ def suite(filmed, result):
         result,
         filmed.source,
         filmed.view,
+        surface=SURFACE,
         truth=filmed.truth,
         truth_depth=filmed.truth_depth,
         pivot_depth=filmed.pivot,

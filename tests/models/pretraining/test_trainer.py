@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from recapture.models.pretraining.seeds import generator
-from recapture.models.pretraining.trainer import Diverged, OtherSettings, Schedule, Trainer
+from recapture.models.pretraining.trainer import OtherSettings, Trainer
+from recapture.models.training.schedule import Diverged, Schedule
+from recapture.models.training.seeds import generator
 
 
 class Line:
@@ -27,8 +28,12 @@ class Line:
         return loss, {"half": loss.detach() / 2}
 
 
+def schedule(steps, warm_up=60):
+    return Schedule(steps, 0.05, warm_up, decay_from=0.5)
+
+
 def trainer(folder, **changes):
-    return Trainer("line", Line(**changes), Schedule(30, 0.05, warm_up=5), folder, ema=0.9)
+    return Trainer("line", Line(**changes), schedule(30, warm_up=5), folder, ema=0.9)
 
 
 def no_log(step, values):
@@ -83,15 +88,13 @@ def test_a_checkpoint_is_written_whenever_its_time_has_come_not_only_when_loggin
             seen.append((tmp_path / "line.safetensors").exists())
             return super().loss(step)
 
-    Trainer("line", Watched(), Schedule(4, 0.05), tmp_path, ema=0.9).run(
-        no_log, log_every=100, save_seconds=0
-    )
+    Trainer("line", Watched(), schedule(4), tmp_path, ema=0.9).run(no_log, log_every=100, save_seconds=0)
     assert seen == [False, True, True, True]
 
 
 def test_settings_of_the_learner_belong_to_a_checkpoint(tmp_path):
     def made(batch):
-        return Trainer("line", Line(), Schedule(30, 0.05), tmp_path, ema=0.9, made_with={"batch": batch})
+        return Trainer("line", Line(), schedule(30), tmp_path, ema=0.9, made_with={"batch": batch})
 
     made(8).run(no_log, stop_at=3)
     made(8).run(no_log, stop_at=5)
@@ -101,12 +104,12 @@ def test_settings_of_the_learner_belong_to_a_checkpoint(tmp_path):
 
 def test_a_checkpoint_of_another_schedule_is_refused(tmp_path):
     trainer(tmp_path).run(no_log, stop_at=3)
-    other = Trainer("line", Line(), Schedule(31, 0.05), tmp_path, ema=0.9)
+    other = Trainer("line", Line(), schedule(31), tmp_path, ema=0.9)
     with pytest.raises(OtherSettings, match=r"made with steps=30, not 31, warm_up=5, not 60; remove"):
         other.run(no_log)
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():
-    schedule = Schedule(100, 1.0, warm_up=10, decay_from=0.5)
-    assert [schedule.at(step) for step in (0, 9, 40, 75)] == pytest.approx([0.1, 1, 1, 0.5])
-    assert 0 < schedule.at(99) < 0.03
+    ramp = Schedule(100, 1.0, warm_up=10, decay_from=0.5)
+    assert [ramp.at(step) for step in (0, 9, 40, 75)] == pytest.approx([0.1, 1, 1, 0.5])
+    assert 0 < ramp.at(99) < 0.03

@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.tune_settings import OBJECTIVE, settings
 
 from recapture.models.tuning.objective import (
-    Objective,
     add_noise,
-    draw_sigma,
     flow_matching_loss,
     latent_holes,
     velocity_of,
 )
-from recapture.models.tuning.step import Settings, draw_step, held_out_loss, losses
+from recapture.models.tuning.step import draw_step, held_out_loss, losses
 from recapture.models.wan.conditioning import Conditioning
 from recapture.models.wan.load import load_base
 from recapture.models.wan.sampling import Step, predict_velocity
@@ -53,19 +52,6 @@ def test_the_right_velocity_costs_nothing_and_leads_back_to_the_clean_latents():
     torch.testing.assert_close(noised - sigma.view(-1, 1, 1, 1, 1) * (noise - clean), clean)
 
 
-def test_noise_levels_follow_their_distribution():
-    for shift in (1.0, 3.0):
-        for kind in ("uniform", "logit_normal"):
-            drawn = draw_sigma(20000, generator(), Objective(kind, shift)).double()
-            back = drawn / (shift - (shift - 1) * drawn)  # the shift undone
-            if kind == "logit_normal":
-                back = torch.special.ndtr(torch.logit(back))
-            even = torch.linspace(0, 1, 20000, dtype=torch.float64)
-            assert (back.sort().values - even).abs().max() < 0.015  # Kolmogorov-Smirnov, p about 1e-4
-    mixed = draw_sigma(20000, generator(), Objective("mixed", 1.0))
-    assert (mixed[1::2].sort().values - torch.linspace(0, 1, 10000)).abs().max() < 0.02
-
-
 def test_the_velocity_is_the_one_that_sampling_sees(folder, encoded):
     base, example = load_base(folder), encoded[0][0]
     latents = torch.randn(1, *example.clean.shape, generator=generator())
@@ -91,9 +77,8 @@ def test_holes_are_latents_with_a_hole_in_any_of_their_frames():
 
 def test_captions_are_dropped_by_their_share(encoded):
     examples, empty = encoded
-    objective = Objective(caption_dropout=0.3)
-    settings = Settings(batch=400, objective=objective)
-    text = draw_step(examples, settings, 0, empty).batch.text
+    objective = replace(OBJECTIVE, caption_dropout=0.3)
+    text = draw_step(examples, settings(batch=400, objective=objective), 0, empty).batch.text
     dropped = (text == empty).flatten(1).all(1)
     assert 0.2 < float(dropped.float().mean()) < 0.4
     assert torch.equal(text[~dropped], examples[0].text.expand(int((~dropped).sum()), -1, -1))
@@ -102,17 +87,17 @@ def test_captions_are_dropped_by_their_share(encoded):
 def test_a_batch_has_one_size_and_examples_come_by_their_shares(encoded):
     examples, empty = encoded
     lone = [replace(example, share=float(number == 3)) for number, example in enumerate(examples)]
-    batch = draw_step(lone, Settings(batch=3), 5, empty).batch
+    batch = draw_step(lone, settings(batch=3), 5, empty).batch
     assert torch.equal(batch.channels, examples[3].channels.expand(3, -1, -1, -1, -1))
-    shapes = {tuple(draw_step(examples, Settings(batch=3), n, empty).noise.shape[2:]) for n in range(20)}
+    shapes = {tuple(draw_step(examples, settings(batch=3), n, empty).noise.shape[2:]) for n in range(20)}
     assert shapes == {(2, 4, 6), (3, 4, 4)}
 
 
 def test_workers_take_the_rows_of_one_batch(encoded):
     examples, empty = encoded
-    settings = Settings(batch=6, seed=4)
-    whole = draw_step(examples, settings, 7, empty)
-    parts = [draw_step(examples, settings, 7, empty, worker=(rank, 3)) for rank in range(3)]
+    of_six = settings(batch=6, seed=4)
+    whole = draw_step(examples, of_six, 7, empty)
+    parts = [draw_step(examples, of_six, 7, empty, worker=(rank, 3)) for rank in range(3)]
     for rank, part in enumerate(parts):
         assert torch.equal(part.noise, whole.noise[rank::3]) and torch.equal(part.sigma, whole.sigma[rank::3])
         assert torch.equal(part.batch.clean, whole.batch.clean[rank::3])
@@ -124,7 +109,7 @@ def test_the_held_out_loss_is_one_number_for_one_adapter(folder, encoded):
     first = held_out_loss(base, encoded[0][:3], 5)
     assert first == held_out_loss(base, encoded[0][:3], 5) != held_out_loss(base, encoded[0][:3], 6)
     # nothing else enters a hole's loss than holes
-    drawn = draw_step(encoded[0], Settings(batch=2), 0, encoded[1])
+    drawn = draw_step(encoded[0], settings(batch=2), 0, encoded[1])
     _, inside = losses(base, drawn, 0.0)
     _, again = losses(base, drawn, 3.0)
     assert torch.equal(inside, again)
@@ -133,4 +118,4 @@ def test_the_held_out_loss_is_one_number_for_one_adapter(folder, encoded):
 @pytest.mark.parametrize("change", [{"shift": 0.0}, {"hole_weight": -1.0}, {"caption_dropout": 1.5}])
 def test_unusable_objectives_are_refused(change):
     with pytest.raises(ValueError, match="unusable"):
-        Objective(**change)
+        replace(OBJECTIVE, **change)

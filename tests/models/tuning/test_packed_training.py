@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support.surface import SURFACE, render
+from support.tune_settings import settings
 
 from recapture.models.fill.packed import Packing, packing_candidates
 from recapture.models.fill.view import RenderedView
@@ -12,7 +13,7 @@ from recapture.models.tuning.examples import encode_pair, packable, stack
 from recapture.models.tuning.objective import flow_matching_loss, latent_holes, velocity_of
 from recapture.models.tuning.other_view import frames_beside, other_view
 from recapture.models.tuning.pairs import Move, move_path, source_pairs
-from recapture.models.tuning.step import Settings, draw_step, gradients, losses
+from recapture.models.tuning.step import draw_step, gradients, losses
 from recapture.models.wan.conditioning import Conditioning
 from recapture.models.wan.load import load_base
 from recapture.models.wan.packing import pack
@@ -83,8 +84,8 @@ def test_the_velocity_is_the_one_that_sampling_sees_with_the_same_frames_packed(
 
 
 def test_only_the_clips_own_latents_are_learned(base, packed):
-    settings = Settings(batch=2, packed_share=1.0)
-    drawn = draw_step(packed[:2], settings, 0, packed[0].text)
+    given = settings(batch=2, packed_share=1.0)
+    drawn = draw_step(packed[:2], given, 0, packed[0].text)
     assert (
         drawn.batch.packed.shape[2]
         == drawn.packed_noise.shape[2]
@@ -114,13 +115,13 @@ def test_only_the_clips_own_latents_are_learned(base, packed):
 
 
 def test_a_micro_batch_brings_its_own_packed_frames(base, packed):
-    settings = Settings(batch=2, packed_share=1.0)
-    drawn = draw_step(packed[:2], settings, 3, packed[0].text)
+    given = settings(batch=2, packed_share=1.0)
+    drawn = draw_step(packed[:2], given, 3, packed[0].text)
     weights = [parameter for parameter in base.transformer.parameters() if parameter.ndim > 1][:4]
     for weight in weights:
         weight.requires_grad_(True)
-    whole, values = gradients(base, weights, drawn, settings)
-    split, again = gradients(base, weights, drawn, replace(settings, micro_batch=1))
+    whole, values = gradients(base, weights, drawn, given)
+    split, again = gradients(base, weights, drawn, replace(given, micro_batch=1))
     torch.testing.assert_close(values, again)
     for one, other in zip(whole, split):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
@@ -128,26 +129,26 @@ def test_a_micro_batch_brings_its_own_packed_frames(base, packed):
 
 def test_frames_are_packed_in_their_share_of_the_steps_and_change_no_other_draw(packed):
     both, empty = packed[:2], packed[0].text
-    settings = Settings(batch=2, packed_share=0.3, seed=4)
-    steps = [draw_step(both, settings, step, empty) for step in range(300)]
+    given = settings(batch=2, packed_share=0.3, seed=4)
+    steps = [draw_step(both, given, step, empty) for step in range(300)]
     share = sum(drawn.batch.packed is not None for drawn in steps) / len(steps)
     assert 0.2 < share < 0.4
     for step, drawn in enumerate(steps[:20]):
-        plain = draw_step(both, replace(settings, packed_share=0.0), step, empty)
+        plain = draw_step(both, replace(given, packed_share=0.0), step, empty)
         assert plain.batch.packed is None and plain.packed_noise is None
         assert torch.equal(plain.noise, drawn.noise) and torch.equal(plain.sigma, drawn.sigma)
         assert torch.equal(plain.batch.channels, drawn.batch.channels)
         assert torch.equal(plain.batch.text, drawn.batch.text)
         assert (drawn.batch.packed is None) == (drawn.packed_noise is None)
-    none = draw_step(packed[2:], replace(settings, packed_share=1.0), 0, empty)
+    none = draw_step(packed[2:], replace(given, packed_share=1.0), 0, empty)
     assert none.batch.packed is None and none.packed_noise is None
 
 
 def test_workers_take_the_packed_rows_of_one_batch(packed):
-    settings = Settings(batch=4, packed_share=1.0)
-    whole = draw_step(packed[:2], settings, 1, packed[0].text)
+    given = settings(batch=4, packed_share=1.0)
+    whole = draw_step(packed[:2], given, 1, packed[0].text)
     for rank in range(2):
-        part = draw_step(packed[:2], settings, 1, packed[0].text, worker=(rank, 2))
+        part = draw_step(packed[:2], given, 1, packed[0].text, worker=(rank, 2))
         assert torch.equal(part.packed_noise, whole.packed_noise[rank::2])
         assert torch.equal(part.batch.packed, whole.batch.packed[rank::2])
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from support.surface import SURFACE
+from support.tune_settings import settings
 
 from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.datasets.scenes.sampling import sample_scene
 from recapture.models.fill.view import SourceView
-from recapture.models.pretraining.trainer import Diverged
+from recapture.models.training.schedule import Diverged
 from recapture.models.tuning.examples import encode_pair
 from recapture.models.tuning.pairs import Move, source_pairs
-from recapture.models.tuning.step import Settings
 from recapture.models.tuning.trainer import LoraTrainer
 from recapture.models.wan.load import load_base
 from recapture.models.wan.lora import adapter_weights, add_lora, load_adapter, save_adapter, with_adapter
@@ -21,7 +21,7 @@ from recapture.models.wan.text import encode_text
 
 EMBEDDED = Path(__file__).parents[3] / "weights" / "base"
 
-SETTINGS = Settings(
+SETTINGS = settings(
     steps=12, batch=2, rate=1e-3, warm_up=3, ema=0.8, log_every=5, validate_every=4, patience=0, seed=3
 )
 
@@ -77,13 +77,13 @@ def test_what_is_logged(folder, encoded):
     assert means[5]["learning_rate"] == 1e-3
 
 
-def test_states_are_offered_for_saving_and_may_be_continued_with_more_steps(folder, encoded):
+def test_a_state_after_any_step_may_be_continued_with_more_steps(folder, encoded):
     states = []
     first = trainer(folder, encoded, replace(SETTINGS, steps=8))
-    first.run(no_log, save=states.append, save_every=4)
-    assert len(states) == 2
+    first.run(no_log, after_step=lambda: states.append(first.state()))
+    assert len(states) == 7  # after the last step the run is finished
     longer = trainer(folder, encoded, replace(SETTINGS, steps=12, log_every=1))
-    longer.restore(states[0])
+    longer.restore(states[3])
     assert longer.step == 4 and longer.run(no_log)
     whole = trainer(folder, encoded, replace(SETTINGS, steps=12))
     whole.run(no_log)
@@ -184,13 +184,13 @@ def test_only_the_adapter_moves_and_it_overfits_one_pair():
     examples = encode_pair(base, pair, pair.visible[None], text)
     add_lora(base.transformer, rank=16)
     before = {k: v.clone() for k, v in base.transformer.state_dict().items() if ".lora_" not in k}
-    settings = Settings(steps=40, batch=1, rate=3e-3, warm_up=5, ema=0.9, validate_every=40)
+    to_learn = settings(steps=40, batch=1, rate=3e-3, warm_up=5, ema=0.9, validate_every=40)
     losses = []
 
     def log(step, values):
         losses.extend([values["held_out_loss"]] if "held_out_loss" in values else [])
 
-    LoraTrainer(base, examples, settings, empty_text=empty[0], held_out=examples).run(log)
+    LoraTrainer(base, examples, to_learn, empty_text=empty[0], held_out=examples).run(log)
     assert losses[1] < losses[0] / 3
     after = base.transformer.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())

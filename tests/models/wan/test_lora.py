@@ -19,13 +19,11 @@ from recapture.models.wan.lora import (
     add_lora,
     fingerprint,
     load_adapter,
-    merge_lora,
     remove_lora,
     save_adapter,
     set_scale,
     set_weights,
     train_only,
-    update_average,
     with_adapter,
 )
 from recapture.models.wan.schedulers import make_scheduler
@@ -118,15 +116,6 @@ def test_scale_and_alpha_multiply_the_change_of_a_layer(folders):
         torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_merged_weights_give_the_unmerged_output(folders):
-    base = tuned(folders["inpaint"])
-    set_scale(base.transformer, 0.7)
-    unmerged = run(base.transformer)
-    merge_lora(base.transformer)
-    assert not any(".lora_" in key for key in base.transformer.state_dict())
-    torch.testing.assert_close(run(base.transformer), unmerged, rtol=1e-4, atol=1e-4)
-
-
 def test_an_adapter_in_use_gives_its_own_weights_and_scale_back(folders):
     base = tuned(folders["inpaint"])
     before, own = run(base.transformer), adapter_weights(base.transformer)
@@ -142,17 +131,6 @@ def test_an_adapter_in_use_gives_its_own_weights_and_scale_back(folders):
         raise KeyError
     set_scale(base.transformer, 1.0)
     assert torch.equal(run(base.transformer), before)
-
-
-def test_the_average_has_its_closed_form():
-    decay, values = 0.9, [torch.randn(3, 2).double() for _ in range(6)]
-    average = {"a": values[0].clone()}
-    for value in values[1:]:
-        update_average(average, {"a": value}, decay)
-    expected = decay**5 * values[0] + sum(
-        (1 - decay) * decay ** (5 - n) * value for n, value in enumerate(values) if n
-    )
-    torch.testing.assert_close(average["a"], expected)
 
 
 @pytest.mark.parametrize(("kind", "first_block"), [("t2v", 0), ("i2v", 0), ("t2v", 1)])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from recapture.models.pretraining.masks import FAMILIES, SHARES, draw_masks, objects
-from recapture.models.pretraining.seeds import generator
+from recapture.models.training.masks import FAMILIES, SHARES, draw_masks, objects
+from recapture.models.training.seeds import generator
 
 SIZE = (9, 48, 64)
 

@@ -1,6 +1,6 @@
 import torch
 
-from recapture.models.metrics.backwarp import back_warp, project_points
+from recapture.models.geometry.backwarp import back_warp, project_points
 
 
 def warp(filmed, **changes):

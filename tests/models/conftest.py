@@ -28,7 +28,7 @@ def orbit(world_to_camera, pivot, degrees):
     return torch.stack(turned)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def filmed():
     scene = sample_scene(0)
     intrinsics, world_to_camera = source_cameras(scene, FRAMES, SIDE, SIDE)

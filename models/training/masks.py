@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from recapture.models.pretraining.seeds import uniform
+from recapture.models.training.seeds import uniform
 
 SHARES: Mapping[str, float] = {
     "boxes": 0.20,
