@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint bench bench-gpu flow-recapture flow-train-iterative flow-pretrain ui clean
+.PHONY: help demo test test-full lint bench bench-long bench-gpu flow-recapture flow-train-iterative flow-pretrain ui clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -32,26 +32,39 @@ lint: $(READY) ## Style, types, and which folder may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## Make the tables of benchmarks/ again
-	$(BIN)/python benchmarks/render_quality.py
-	$(BIN)/python benchmarks/render_speed.py
-	$(BIN)/python benchmarks/pool_overhead.py
-	$(BIN)/python benchmarks/embedded_base.py
-	$(BIN)/python benchmarks/inverse.py report
-	$(BIN)/python benchmarks/scale.py
-	$(BIN)/python benchmarks/long_clip.py
+bench: $(READY) ## Print the tables of benchmarks/ that a CPU makes in 10 minutes, and write them into the pages
+	$(BIN)/python benchmarks/render_quality.py --write
+	$(BIN)/python benchmarks/render_speed.py --write
+	$(BIN)/python benchmarks/pool_overhead.py --write
+	$(BIN)/python benchmarks/scale.py --clips 10000 100000 --write
 
-bench-gpu: $(READY) ## The tables that need a GPU: real sizes, and what takes a CPU too long
-	$(BIN)/python benchmarks/inverse_cost.py
-	$(BIN)/python benchmarks/tuning_speed.py
-	$(BIN)/python benchmarks/tuning_speed.py --size 14B
-	$(BIN)/python benchmarks/tuning_parallel.py
-	for stage in masks settings solvers report; do \
-	  $(BIN)/python benchmarks/inverse.py $$stage --device cuda --workers 8 || exit 1; done
-	$(BIN)/python benchmarks/tuning.py --device cuda --workers 8
-	$(BIN)/python benchmarks/packing.py --device cuda --workers 8
-	$(BIN)/python benchmarks/editing.py --device cuda --workers 8
-	$(BIN)/python benchmarks/editing.py --device cuda --workers 8 --mask box
+bench-long: $(READY) ## The same for tables that take a CPU about 2 hours
+	$(BIN)/python benchmarks/embedded_base.py --write
+	$(BIN)/python benchmarks/long_clip.py --frames 500 10000 --write
+	$(BIN)/python benchmarks/scale.py --stages 6 --clips 100000 --write
+
+GPU := --device cuda --workers $(or $(WORKERS),15)
+bench-gpu: $(READY) ## The same for tables that need a GPU: several hours; WORKERS=15 processes share it
+	$(BIN)/python benchmarks/render_speed.py --device cuda --frames 81 --repeats 20 --write
+	$(BIN)/python benchmarks/inverse_cost.py --clips 81x480x832 --repeats 1 --pixels --write
+	$(BIN)/python benchmarks/inverse_cost.py --clips 81x512x512 --write
+	$(BIN)/python benchmarks/tuning_speed.py --write
+	$(BIN)/python benchmarks/tuning_speed.py --size 14B --steps 3 --write
+	$(BIN)/python benchmarks/tuning_parallel.py --write
+	$(BIN)/python benchmarks/inverse.py masks $(GPU) --write
+	$(BIN)/python benchmarks/inverse.py settings --seeds 2 --skip "area, pull_push" "mask_encode, pull_push" $(GPU) --write
+	$(BIN)/python benchmarks/inverse.py solvers --skip psld $(GPU) --write
+	$(BIN)/python benchmarks/inverse.py solvers --seeds 1 --only native psld "renoised, area" $(GPU) --write inverse-psld
+	$(BIN)/python benchmarks/inverse.py report $(GPU) --write
+	$(BIN)/python benchmarks/tuning.py $(GPU) --only single iterative "single, packed in training" \
+	  --angles 5 10 20 30 45 60 75 --write
+	$(BIN)/python benchmarks/tuning.py $(GPU) --only single "a clip" both --angles 20 45 --write tuning-scope
+	$(BIN)/python benchmarks/tuning.py $(GPU) --only "point-cloud masks" single "rounds without cycle pairs" iterative \
+	  --angles 20 30 45 60 --tables by-angle --write tuning-ablation
+	$(BIN)/python benchmarks/tuning_plot.py
+	$(BIN)/python benchmarks/packing.py $(GPU) --write
+	$(BIN)/python benchmarks/editing.py $(GPU) --write
+	$(BIN)/python benchmarks/editing.py $(GPU) --mask box --write
 
 flow-recapture: $(READY) ## The recapture flow; settings in ARGS, as in ARGS="--dataset.uri /videos"
 	$(BIN)/recapture run $(ARGS)

@@ -1,10 +1,10 @@
-"""Draw the real sample clips as the fills make them, one above the other, as pictures.
+"""Draw every fill's result on the real sample clips, one above the other, one picture per clip.
 
     python benchmarks/fill_sheet.py docs/images
 
 Runs `recapture run` on the sample dataset once for each fill.method, at the default trajectories, into
-outputs/fills (what is finished is not made again), and writes fills_CLIP.png: the source above, then a row
-for each method, a column for each of four frames. Nothing is measured: real clips have no truth.
+outputs/fills (finished results are reused), and writes fills_CLIP.png: the source in the first row, then one
+row per method, with four frames as columns. Nothing is measured: real clips have no truth.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from recapture.datasets.media.video import iterate_frames
 from recapture.tasks.clip.sheets import contact_sheet, spread
@@ -38,7 +39,9 @@ def main() -> None:
             video = ROOT / f"fills-{method}" / clip.stem / TRAJECTORY / "recapture.mp4"
             rows[method] = np.stack(list(iterate_frames(str(video))))[chosen]
         sheet = contact_sheet(rows, [f"frame {frame}" for frame in chosen])
-        sheet.convert("P", palette=1, colors=256).save(target / f"fills_{clip.stem}.png", optimize=True)
+        sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(
+            target / f"fills_{clip.stem}.png", optimize=True
+        )
         print(target / f"fills_{clip.stem}.png", sheet.size)
 
 

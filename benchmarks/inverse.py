@@ -6,34 +6,33 @@
     python benchmarks/inverse.py report     # what was chosen against the rest; scenes 0...
 
 17 frames of 128 x 128 seen from an orbit to the right by the full angle in every frame, Euler, the same
-initial noise for every row. "Alone": the base is told nothing of the clip (its text-to-video input), so that
-the solver does all the work; "native": the base's own inpainting input; "native + ...": both. Holes show
+initial noise for every row. "Alone": the base gets its text-to-video input and thus nothing of the clip, so
+that the solver does all the work; "native": the base's own inpainting input; "native + ...": both. Holes show
 pull-push's continuation while they are encoded; in the stage `settings` Telea's, unless a row names another
-or a solver. Nothing is propagated and nothing is pasted back. Every measurement goes to --rows as a JSON
-line; a row that is there is not measured again. Scenes are shared by --workers processes on --device.
+fill or a solver. Nothing is propagated and nothing is pasted back. Rows that an earlier call measured with
+the same settings are not measured again. Scenes are shared by --workers processes on --device. `report` takes
+3,168 fills: minutes on a GPU, hours on one CPU core; --clips and --angles make it smaller.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import shlex
-import sys
 import time
-from datetime import date
+from collections.abc import Sequence
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from embedded_base import decibel, held_out, score
-from inverse_rows import BINARY, CEILING, STAGES, Row
-from inverse_tables import Measured, print_crossed, print_table
-from parallel import device, share
 from torch import Tensor
 
+from bench.cached_rows import CachedRows, setting_key
+from bench.held_out import CEILING, decibel, held_out, score
+from bench.inverse_rows import BINARY, DEFAULT, STAGES, Row
+from bench.inverse_tables import Measured, crossed_table, default_table, row_table
+from bench.parallel import device, share
+from bench.tables import Table, add_write, publish, this_run
 from recapture.models.fill.view import RenderedView
 from recapture.models.inverse.measurement import LatentMeasurement, build_measurement
 from recapture.models.inverse.pixel_space import KnownPixels
@@ -48,58 +47,77 @@ from recapture.models.wan.text import encode_text
 from recapture.models.wan.vae import decode_latents, encode_video
 
 REFERENCES = ("native", f"replacement, {BINARY}")
+AGAINST = ("native, fresh noise", "native + binary", "alone: binary")  # what the default is compared with
+CHOOSES = ("only", "skip", "clips", "seeds", "angles", "reference")  # only choose what is measured
+Job = tuple[str, float, int, int, int, list[Row], float]
 
 
 def main() -> None:
+    given = arguments()
+    make_rows, all_scenes, seeds, angles = STAGES[given.stage]
+    rows = [row for row in make_rows() if not row.name.startswith(tuple(given.skip))]
+    rows = [row for row in rows if not given.only or row.name.startswith(tuple(given.only))]
+    scenes = all_scenes[: given.clips]
+    seeds, angles = given.seeds or seeds, given.angles or angles
+    measured = CachedRows(given.rows, setting_key(__file__, given, chooses=CHOOSES))
+    ends = time.time() + given.seconds
+    jobs: list[Job] = []
+    for angle, clip, seed in product(angles, scenes, range(seeds)):
+        named = [*rows, Row(CEILING)] if seed == 0 else rows
+        wanted = [row for row in named if (angle, clip, seed, row.name) not in measured]
+        if wanted:
+            jobs.append((given.base, angle, clip, seed, given.steps, wanted, ends))
+    for found in share(measure_scene, jobs, workers=given.workers, device=given.device):
+        for at, scores in found:
+            measured.add(at, scores)
+    named_rows = [(0, CEILING), *((seed, row.name) for seed in range(seeds) for row in rows)]
+    results = []
+    for angle in angles:
+        whole = [clip for clip in scenes if all((angle, clip, *at) in measured for at in named_rows)]
+        if whole:
+            results.append(Measured(dict(measured.items()), angle, whole, seeds))
+    publish(tables(given, results, [row.name for row in rows], measured), write=given.write is not None)
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the arguments of the command line, or those of `words`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--base", default="weights/base")
-    parser.add_argument("--clips", type=int, help="Fewer scenes.")
-    parser.add_argument("--only", nargs="+", help="Rows whose names begin with one of these.")
+    parser.add_argument("--clips", type=int, help="Measure only the first scenes.")
+    parser.add_argument("--only", nargs="+", help="Only rows whose names begin with one of these.")
     parser.add_argument("--skip", nargs="+", default=[], help="No rows whose names begin with one of these.")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--angles", type=float, nargs="+")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--reference", help="The row that differences are taken to.")
+    parser.add_argument("--reference", help="The row that differences refer to.")
     parser.add_argument("--rows", type=Path, default=Path("outputs/benchmarks/inverse.jsonl"))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=1e9, help="Begin no scene after so long.")
-    given = parser.parse_args()
-    make_rows, scenes, seeds, angles = STAGES[given.stage]
-    rows = [row for row in make_rows() if not row.name.startswith(tuple(given.skip))]
-    rows = [row for row in rows if not given.only or row.name.startswith(tuple(given.only))]
-    scenes = scenes[: given.clips]
-    seeds, angles = given.seeds or seeds, given.angles or angles
-    measured = read_rows(given.rows)
-    ends = time.time() + given.seconds
-    jobs = []
-    for angle, clip, seed in product(angles, scenes, range(seeds)):
-        named = [*rows, Row(CEILING)] if seed == 0 else rows
-        wanted = [row for row in named if (given.steps, angle, clip, seed, row.name) not in measured]
-        if wanted:
-            jobs.append((given.base, angle, clip, seed, given.steps, wanted, ends))
-    for found in share(measure_scene, jobs, workers=given.workers, device=given.device):
-        with given.rows.open("a") as file:
-            for *key, scores in found:
-                measured[tuple(key)] = scores
-                file.write(json.dumps([*key, scores]) + "\n")
-    words = f"python benchmarks/inverse.py {shlex.join(sys.argv[1:])}"
-    where = torch.cuda.get_device_name() if given.device == "cuda" else platform.machine()
-    print(f"`{words}`, {given.steps} steps, {given.workers} processes on {where}, {date.today()}\n")
-    default = next((row.name for row in rows if row.name in REFERENCES), rows[0].name)
-    reference = given.reference or default
-    wanted = [(0, CEILING), *((seed, row.name) for seed in range(seeds) for row in rows)]
-    for angle in angles:
-        whole = [clip for clip in scenes if all((given.steps, angle, clip, *at) in measured for at in wanted)]
-        if whole:
-            found = Measured(measured, given.steps, angle, whole, seeds, reference)
-            print_table(found, [row.name for row in rows])
-            if given.stage == "masks":
-                for metric in ("psnr_hole", "consistency"):
-                    print_crossed(found, [row.name for row in rows], metric)
+    parser.add_argument("--seconds", type=float, default=1e9, help="Start no scene after this time.")
+    add_write(parser, "inverse")
+    return parser.parse_args(words)
+
+
+def tables(
+    given: argparse.Namespace, results: list[Measured], rows: list[str], measured: CachedRows
+) -> list[Table]:
+    """Return the tables of a stage: one per angle, and what the stage compares besides."""
+    run = this_run(device=given.device, base=given.base, measured_on=measured.measured_on())
+    begin = f"{given.write or 'inverse'}-{given.stage}"
+    reference = given.reference or next((row for row in rows if row in REFERENCES), rows[0])
+    if given.stage == "masks":
+        return [
+            crossed_table(f"{begin}-{found.angle:g}-{metric}", found, rows, reference, metric, run)
+            for found in results
+            for metric in ("psnr_hole", "consistency")
+        ]
+    made = [row_table(f"{begin}-{found.angle:g}", found, rows, reference, run) for found in results]
+    if given.stage == "report" and results and {DEFAULT, *AGAINST} <= {*rows}:
+        made.append(default_table(f"{begin}-default", results, DEFAULT, AGAINST, run))
+    return made
 
 
 @cache
@@ -108,15 +126,15 @@ def loaded(path: str) -> Base:
     return load_base(path, device=device())
 
 
-def measure_scene(job: tuple[str, float, int, int, int, list[Row], float]) -> list[list[Any]]:
-    """Return [steps, angle, scene, seed, row, scores] of the rows of a job."""
+def measure_scene(job: Job) -> list[tuple[tuple[float, int, int, str], dict[str, float]]]:
+    """Return ((angle, scene, seed, row), scores) of the rows of a job."""
     path, angle, clip, seed, steps, wanted, ends = job
     if time.time() > ends:
         return []
     base = loaded(path)
     view, source, truth, inside, caption = held_out(clip, "wide", angle)
-    found: list[list[Any]] = []
-    measurements: dict[tuple, tuple[LatentMeasurement, float]] = {}  # rows share what they measure alike
+    found = []
+    measurements: dict[Any, tuple[LatentMeasurement, float]] = {}  # shared by rows that measure alike
     for row in wanted:
         if row.kind is not None and row.held_to not in measurements:
             begun = time.perf_counter()
@@ -131,12 +149,12 @@ def measure_scene(job: tuple[str, float, int, int, int, list[Row], float]) -> li
         result = result.detach().cpu()
         took = time.perf_counter() - begun + measuring
         scores = measure(result, truth, view, inside) | {"seconds": took}
-        found.append([steps, angle, clip, seed, row.name, scores])
+        found.append(((angle, clip, seed, row.name), scores))
     return found
 
 
 def build(base: Base, row: Row, view: RenderedView, source: Tensor, seed: int) -> LatentMeasurement:
-    """What the row's solver is held to."""
+    """Return the measurement that the row's solver holds the sample to."""
     assert row.kind is not None
     return build_measurement(
         base.vae,
@@ -159,7 +177,7 @@ def fill(
     seed: int,
     steps: int,
 ) -> Tensor:
-    """The view [T, 3, H, W] in [-1, 1] as the row samples it, nothing pasted back."""
+    """Return the view [T, 3, H, W] in [-1, 1] as the row samples it, with nothing pasted back."""
     known = view.visible if row.native else torch.zeros_like(view.visible)
     solver: Solver | None = None
     if measurement is None and row.settings:
@@ -185,20 +203,12 @@ def fill(
 
 
 def measure(result: Tensor, truth: Tensor, view: RenderedView, inside: Tensor) -> dict[str, float]:
-    """`score`, PSNR in the seam ring (16 pixels), and against the render where that is known."""
+    """Return `score`, PSNR in the seam ring (16 pixels), and PSNR against the render where that is known."""
     scores = score(result, truth, view.visible, inside)
     error = (result - truth).square().mean(1)
     scores["psnr_seam"] = decibel(error[seam_ring(view.visible) & inside])
     scores["consistency"] = decibel((result - view.video).square().mean(1)[view.visible])
     return scores
-
-
-def read_rows(path: Path) -> dict[tuple, dict]:
-    """(steps, angle, scene, seed, row) -> measurements, of what was measured before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        return {}
-    return {tuple(key): scores for *key, scores in map(json.loads, path.read_text().splitlines())}
 
 
 if __name__ == "__main__":

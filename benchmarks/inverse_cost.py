@@ -2,10 +2,10 @@
 
     python benchmarks/inverse_cost.py
 
-Native inpainting conditioning with guidance, 50 steps of Euler, a run of plain sampling and one under our
-solver in turn, each `--repeats` times. A step is timed by CUDA events around it; set-up and decoding by the
-clock after synchronising. The solvers that work in pixels are given a few steps, and where they do not fit
-into memory a smaller clip, beside plain steps of that size. Random weights cost what trained ones do.
+Native inpainting conditioning with guidance, 50 steps of Euler; runs of plain sampling and of our solver in
+turn, each --repeats times. A step is timed by CUDA events around it; set-up and decoding by the clock after
+synchronising. Solvers that work in pixels run a few steps, on a smaller clip where memory requires it, beside
+plain steps of that size. Random weights cost what trained ones do. Takes about 15 minutes on an H100 or H200.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 import torch
-from real_size import moving_hole, random_base, random_text
 
+from bench.real_size import moving_hole, random_base, random_text
+from bench.tables import Cell, Column, Run, Table, add_write, publish, this_run
 from recapture.models.inverse.measurement import MaskKind, build_measurement
 from recapture.models.inverse.pixel_space import KnownPixels
 from recapture.models.inverse.solvers import make_solver
@@ -33,7 +33,7 @@ from recapture.models.wan.sampling import Solver, sample
 from recapture.models.wan.schedulers import make_scheduler
 from recapture.models.wan.speed import speed_up
 from recapture.models.wan.text import Text
-from recapture.models.wan.vae import decode_latents, encode_video
+from recapture.models.wan.vae import decode_latents
 
 OURS: tuple[tuple[str, MaskKind, bool], ...] = (
     ("renoised, area", "area", False),
@@ -65,56 +65,75 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--pixel-steps", type=int, default=3)
     parser.add_argument("--pixels", nargs="*", default=["vision_xl", "psld"], help="Solvers in pixels.")
-    parser.add_argument("--clips", nargs="+", default=["81x512x512", "81x480x832"])
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--clips", nargs="*", default=["81x512x512", "81x480x832"])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
+    add_write(parser, "inverse_cost")
     given = parser.parse_args()
     base = random_base(given.size, device=given.device)
     if given.device == "cuda":
         speed_up(base.transformer, attention="cudnn")
-        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {date.today()}")
     text = random_text(base)
+    begin, write, here = given.write or "inverse_cost", given.write is not None, this_run(device=given.device)
     for clip in given.clips:
         frames, height, width = map(int, clip.split("x"))
-        compare(base, text, (frames, height, width), given.steps, given.repeats)
-    encoding(base)
-    for name in given.pixels:
-        in_pixels(base, text, name, given.pixel_steps)
+        runs = compare(base, text, (frames, height, width), given.steps, given.repeats)
+        title = f"{clip}, {given.steps} steps with guidance, {given.repeats} run(s) of each in turn"
+        publish([cost_table(f"{begin}-{clip}", title, runs, here)], write=write)
+    rows = [row for name in given.pixels if (row := in_pixels(base, text, name, given.pixel_steps))]
+    if rows:
+        columns = [
+            Column(""),
+            Column("size"),
+            Column("ms per step", ".0f"),
+            Column("plain, ms per step", ".0f"),
+        ]
+        columns += [Column("times", ".1f"), Column("VAE calls per step", ".0f"), Column("GB", ".0f")]
+        title = f"Solvers in pixels, {given.pixel_steps} steps of each, beside plain steps of the same size"
+        publish([Table(f"{begin}-pixels", title, columns, rows, here)], write=write)
 
 
-def compare(base: Base, text: Text, size: tuple[int, int, int], steps: int, repeats: int) -> None:
-    """Print a table of plain sampling and our solver, runs taken in turn."""
+def compare(
+    base: Base, text: Text, size: tuple[int, int, int], steps: int, repeats: int
+) -> dict[str, list[Timed]]:
+    """Return runs of plain sampling and of our solver, taken in turn."""
     video, visible = (part.to(base.device) for part in moving_hole(*size))
     run(base, text, video, visible, 2, None)  # warm up, and black and white for the mask
     run(base, text, video, visible, 2, ours("mask_encode", True))
-    rows: dict[str, list[Timed]] = {"plain": []} | {name: [] for name, _, _ in OURS}
+    runs: dict[str, list[Timed]] = {"plain": [], **{name: [] for name, _, _ in OURS}}
     for _ in range(repeats):
-        rows["plain"].append(run(base, text, video, visible, steps, None))
+        runs["plain"].append(run(base, text, video, visible, steps, None))
         for name, kind, mean in OURS:
-            rows[name].append(run(base, text, video, visible, steps, ours(kind, mean)))
-    print(f"\n### {size[0]}x{size[1]}x{size[2]}, {steps} steps with guidance, {repeats} runs in turn\n")
-    print("| | ms a step | over plain | set-up, s | decoding, s | run, s | over plain | VAE in loop | GB |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
-    reference: tuple[float, float] | None = None
-    for name, runs in rows.items():
-        step = median(value for one in runs for value in one.steps[1:])
-        total = median(one.total for one in runs)
-        reference = reference or (step, total)
-        print(
-            f"| {name} | {1000 * step:.1f} | {100 * (step / reference[0] - 1):+.2f} % "
-            f"| {median(one.setup for one in runs):.2f} | {median(one.decoding for one in runs):.2f} "
-            f"| {total:.2f} | {100 * (total / reference[1] - 1):+.2f} % "
-            f"| {max(one.calls for one in runs)} | {max(one.gigabytes for one in runs):.1f} |",
-            flush=True,
-        )
-    calls = [one.calls for name, runs in rows.items() for one in runs]
+            runs[name].append(run(base, text, video, visible, steps, ours(kind, mean)))
+    calls = [one.calls for of_name in runs.values() for one in of_name]
     assert not any(calls), f"our solver called the VAE between steps: {calls}"
+    return runs
+
+
+def cost_table(name: str, title: str, runs: dict[str, list[Timed]], here: Run) -> Table:
+    """Return medians, and percent over plain sampling."""
+    rows: list[list[Cell]] = []
+    steps = {one: median(value for timed in of for value in timed.steps[1:]) for one, of in runs.items()}
+    totals = {one: median(timed.total for timed in of) for one, of in runs.items()}
+    for one, of in runs.items():
+        line: list[Cell] = [one, 1000 * steps[one], 100 * (steps[one] / steps["plain"] - 1)]
+        line += [median(timed.setup for timed in of), median(timed.decoding for timed in of), totals[one]]
+        line += [100 * (totals[one] / totals["plain"] - 1), max(timed.calls for timed in of)]
+        rows.append([*line, max(timed.gigabytes for timed in of)])
+    columns = [Column(""), Column("ms per step", ".1f"), Column("step over plain, %", "+.2f")]
+    columns += [Column("set-up, s", ".2f"), Column("decoding, s", ".2f"), Column("run, s", ".2f")]
+    columns += [
+        Column("run over plain, %", "+.2f"),
+        Column("VAE calls in the loop", "d"),
+        Column("GB", ".1f"),
+    ]
+    return Table(name, title, columns, rows, here)
 
 
 MakeSolver = Callable[[Base, torch.Tensor, torch.Tensor], Solver]
 
 
 def ours(kind: MaskKind, channel_mean: bool) -> MakeSolver:
-    """Return what makes our solver."""
+    """Return a function that makes our solver."""
 
     def make(base: Base, video: torch.Tensor, visible: torch.Tensor) -> Solver:
         measurement = build_measurement(base.vae, video, visible, kind=kind, channel_mean=channel_mean)
@@ -123,20 +142,8 @@ def ours(kind: MaskKind, channel_mean: bool) -> MakeSolver:
     return make
 
 
-def encoding(base: Base) -> None:
-    """Print the seconds of one encoding, which a mask or a measurement takes."""
-    video, _ = (part.to(base.device) for part in moving_hole(81, 512, 512))
-    times = []
-    for _ in range(4):
-        begun = clock(base.device.type == "cuda")
-        with torch.no_grad():
-            encode_video(base.vae, video)
-        times.append(clock(base.device.type == "cuda") - begun)
-    print(f"\nencoding 81x512x512: {median(times[1:]):.3f} s", flush=True)
-
-
-def in_pixels(base: Base, text: Text, name: str, steps: int) -> None:
-    """Print the cost of a step of a solver that runs the VAE in it, at the largest size that fits."""
+def in_pixels(base: Base, text: Text, name: str, steps: int) -> list[Cell] | None:
+    """Return the cost of a step of a solver that runs the VAE in it, at the largest size that fits."""
     for size in SMALLER:
         video, visible = (part.to(base.device) for part in moving_hole(*size))
 
@@ -153,21 +160,16 @@ def in_pixels(base: Base, text: Text, name: str, steps: int) -> None:
             torch.cuda.empty_cache()
             print(f"{name}: {size} does not fit", flush=True)
             continue
-        ratio = median(found.steps[1:]) / median(plain.steps[1:])
-        print(
-            f"{name}: {size}: {1000 * median(found.steps[1:]):.0f} ms a step, plain "
-            f"{1000 * median(plain.steps[1:]):.0f}, {ratio:.1f} times; "
-            f"{found.calls / steps:.0f} VAE calls a step; "
-            f"{found.gigabytes:.0f} GB against {plain.gigabytes:.0f}",
-            flush=True,
-        )
-        return
+        ours_ms, plain_ms = (1000 * median(timed.steps[1:]) for timed in (found, plain))
+        shape = "x".join(map(str, size))
+        return [name, shape, ours_ms, plain_ms, ours_ms / plain_ms, found.calls / steps, found.gigabytes]
+    return None
 
 
 def run(
     base: Base, text: Text, video: torch.Tensor, visible: torch.Tensor, steps: int, make: MakeSolver | None
 ) -> Timed:
-    """Condition, sample and decode, timed."""
+    """Condition, sample and decode; return the times."""
     cuda = base.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -206,19 +208,26 @@ def run(
 
 
 def clock(cuda: bool) -> float:
-    """Return the seconds, when the GPU has done all it was given."""
+    """Return the time in seconds once the GPU is idle."""
     if cuda:
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 @contextmanager
-def counted(vae: Any) -> Any:
+def counted(vae: Any) -> Iterator[list[str]]:
     """Yield a list that grows with each call of the VAE."""
     calls: list[str] = []
     encode, decode = vae.encode, vae.decode
-    vae.encode = lambda *args, **named: calls.append("encode") or encode(*args, **named)
-    vae.decode = lambda *args, **named: calls.append("decode") or decode(*args, **named)
+
+    def called(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:
+            calls.append(name)
+            return work(*args, **named)
+
+        return call
+
+    vae.encode, vae.decode = called("encode", encode), called("decode", decode)
     try:
         yield calls
     finally:

@@ -4,39 +4,35 @@
     python benchmarks/packing.py --clips 24 --seeds 3 --device cuda --workers 15
 
 Held-out procedural scenes as in embedded_base.py. Each is filled from an orbit by the first angle, then from
-the second with nothing packed and with the best frames of the first fill packed, at both kinds of positions;
-the same once more with frames of the ground truth packed, which no fill can better. Frames are chosen as a
-job chooses them: by what they show of the second view's holes. --adapter: of a base tuned to use them.
-Measured on what the base invented (not on what was propagated): PSNR against ground truth, and agreement:
-PSNR against the first fill, looked up through true depth, where both invented. Prints a Markdown table with
-the differences to nothing packed and their 95 % bootstrap intervals over clips. Every measurement goes to
---rows as a JSON line; a clip and seed that are there are not measured again.
+an orbit by the second: with nothing packed, and with the best frames of the first fill packed, at both kinds
+of positions; then once more with frames of the ground truth packed, which no fill can better. Frames are
+chosen as a job chooses them: by what they show of the second view's holes. --adapter names an adapter that
+was tuned to use them. Measured on what the base invented (not on what was propagated): PSNR against ground
+truth, and agreement: PSNR against the first fill, looked up through true depth, where both were invented.
+Differences are to nothing packed, with 95 % bootstrap intervals over clips. Rows that an earlier call
+measured with the same settings are not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import shlex
-import sys
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import astuple, dataclass, replace
-from datetime import date
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from agreement import looked_up
-from embedded_base import FRAMES, SIDE, SURFACE, decibel, default_filler, held_out, interval
-from parallel import device, share
 from torch import Tensor
 
+from bench.agreement import looked_up
+from bench.cached_rows import CachedRows, setting_key
+from bench.held_out import FRAMES, SIDE, SURFACE, decibel, default_filler, held_out
+from bench.parallel import device, share
+from bench.tables import Cell, Column, Run, Table, add_write, publish, this_run, with_interval
 from recapture.datasets.scenes.render import render_scene
-from recapture.datasets.scenes.sampling import sample_scene
+from recapture.datasets.scenes.sampling import Variety, sample_scene
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.packed import Packing, finished_view
 from recapture.models.fill.propagate import propagate_static
@@ -46,20 +42,21 @@ from recapture.models.wan.lora import load_adapter
 
 METRICS = ("psnr_invented", "agreement")
 NOTHING = "nothing packed"
+CHOOSES = ("clips", "seeds")  # arguments that only choose what is measured
 POSITIONS: tuple[Literal["appended", "time_aligned"], ...] = ("appended", "time_aligned")
-Rows = dict[str, dict[int, list[dict[str, float]]]]  # by fill, by clip
+Scores = dict[str, dict[str, float]]  # fill -> metric -> value
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a measurement depends on, beside clip and seed."""
+    """What all jobs share."""
 
     base: str
     adapter: str | None
     adapter_scale: float
     first: float  # degrees
     second: float
-    variety: str
+    variety: Variety
     frames: int
     spacing: int
     steps: int
@@ -67,7 +64,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Shot:
-    """A held-out scene from one orbit, gathered from other frames, with its true picture and geometry."""
+    """A held-out scene from one orbit, propagated from other frames, with its true picture and geometry."""
 
     view: RenderedView
     truth: Tensor  # [T, 3, H, W]
@@ -76,13 +73,33 @@ class Shot:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    given = arguments()
+    shared = {name: value for name, value in vars(given).items() if name in Setting.__annotations__}
+    setting = Setting(**shared, first=given.angles[0], second=given.angles[1])
+    measured = CachedRows(given.rows, setting_key(__file__, given, chooses=CHOOSES))
+    wanted = [(clip, seed) for clip in range(given.clips) for seed in range(given.seeds)]
+    jobs = [at for at in wanted if at not in measured]
+    work = partial(measure, setting)
+    for at, found in share(work, jobs, workers=given.workers, device=given.device):
+        measured.add(at, found)
+    run = this_run(device=given.device, base=given.base, measured_on=measured.measured_on())
+    title = f"{given.variety}, {given.angles[0]:g}° then {given.angles[1]:g}°, {given.frames} frames packed, "
+    title += f"{given.clips} clips, {given.seeds} seeds"
+    by_clip = [[measured[clip, seed] for seed in range(given.seeds)] for clip in range(given.clips)]
+    publish([table(given.write or "packing", title, by_clip, run)], write=given.write is not None)
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the arguments of the command line, or those of `words`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--base", default="weights/base")
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--angles", type=float, nargs=2, default=[15.0, 30.0])
-    parser.add_argument("--variety", default="wide")
-    parser.add_argument("--frames", type=int, default=2, help="packed frames")
+    parser.add_argument("--variety", choices=("classic", "wide"), default="wide")
+    parser.add_argument("--frames", type=int, default=2, help="Number of packed frames.")
     parser.add_argument("--spacing", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--adapter", default=None)
@@ -90,43 +107,15 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--rows", type=Path, default=Path("outputs/benchmarks/packing.jsonl"))
-    given = parser.parse_args()
-    setting = Setting(
-        given.base,
-        given.adapter,
-        given.adapter_scale,
-        *given.angles,
-        given.variety,
-        given.frames,
-        given.spacing,
-        given.steps,
-    )
-    measured = read_rows(given.rows)
-    wanted = [(clip, seed) for clip in range(given.clips) for seed in range(given.seeds)]
-    jobs = [one for one in wanted if (*astuple(setting), *one) not in measured]
-    given.rows.parent.mkdir(parents=True, exist_ok=True)
-    for clip, seed, found in share(
-        partial(measure, setting), jobs, workers=given.workers, device=given.device
-    ):
-        key = (*astuple(setting), clip, seed)
-        with given.rows.open("a") as file:
-            file.write(json.dumps([*key, found]) + "\n")
-        measured[key] = found
-    rows: Rows = defaultdict(lambda: defaultdict(list))
-    for clip, seed in wanted:
-        for name, scores in measured[(*astuple(setting), clip, seed)].items():
-            rows[name][clip].append(scores)
-    print(f"`python benchmarks/packing.py {shlex.join(sys.argv[1:])}`,", end=" ")
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads, {date.today()}\n")
-    print(f"{given.variety}, {given.angles[0]:g}° then {given.angles[1]:g}°, {given.frames} frames packed\n")
-    print_table(rows)
+    add_write(parser, "packing")
+    return parser.parse_args(words)
 
 
-def measure(setting: Setting, job: tuple[int, int]) -> tuple[int, int, dict[str, dict[str, float]]]:
-    """Return clip, seed and fill -> scores."""
+def measure(setting: Setting, job: tuple[int, int]) -> tuple[tuple[int, int], Scores]:
+    """Return (clip, seed), and fill -> scores."""
     clip, seed = job
     first, second = (shot(clip, setting.variety, angle) for angle in (setting.first, setting.second))
-    return clip, seed, dict(results(open_filler(setting), first, second, seed))
+    return job, dict(results(open_filler(setting), first, second, seed))
 
 
 @cache
@@ -138,16 +127,9 @@ def open_filler(setting: Setting) -> DiffusionFiller:
     return default_filler(base, steps=setting.steps, packing=Packing(setting.frames, setting.spacing))
 
 
-def read_rows(path: Path) -> dict[tuple[Any, ...], dict[str, dict[str, float]]]:
-    """(setting, clip, seed) -> fill -> what was measured before."""
-    if not path.exists():
-        return {}
-    return {tuple(key): found for *key, found in map(json.loads, path.read_text().splitlines())}
-
-
 @cache
-def shot(seed: int, variety: str, angle: float) -> Shot:
-    """Return the held-out scene `seed` from the orbit."""
+def shot(seed: int, variety: Variety, angle: float) -> Shot:
+    """Return the held-out scene `seed` from an orbit."""
     view, source, truth, _, caption = held_out(seed, variety, angle)
     times = torch.arange(FRAMES, dtype=torch.float32)
     scene = sample_scene(seed, variety=variety)
@@ -175,7 +157,7 @@ def results(
 
 
 def score(result: Tensor, earlier: Tensor, first: Shot, second: Shot) -> dict[str, float]:
-    """PSNR of the second shot's fill where it was invented, and its agreement with the first's."""
+    """Return the PSNR of the second shot's fill where it was invented, and its agreement with the first's."""
     invented = ~second.view.visible & torch.isfinite(second.depth)
     there, both = looked_up(earlier, first.view, first.depth, second.view, second.depth)
     return {
@@ -185,29 +167,24 @@ def score(result: Tensor, earlier: Tensor, first: Shot, second: Shot) -> dict[st
     }
 
 
-def print_table(rows: Rows) -> None:
-    """Means, and differences to nothing packed with their intervals."""
-    shares = [scores["both"] for of_clip in rows[NOTHING].values() for scores in of_clip]
-    print(f"Both invented {100 * np.mean(shares):.1f} % of the image.\n")
-    print(
-        "| packed | " + " | ".join(METRICS) + " | " + " | ".join(f"Δ {metric}" for metric in METRICS) + " |"
-    )
-    print("|---|" + "---|" * (2 * len(METRICS)))
-    for name, of_clips in rows.items():
-        cells = []
-        means = {metric: clip_means(of_clips, metric) for metric in METRICS}
-        cells += [f"{np.nanmean(means[metric]):.2f}" for metric in METRICS]
-        for metric in METRICS:
-            gains = means[metric] - clip_means(rows[NOTHING], metric)
-            gains = gains[~np.isnan(gains)]
-            low, high = interval(gains)
-            cells.append("" if name == NOTHING else f"{gains.mean():+.2f} [{low:+.2f}, {high:+.2f}]")
-        print(f"| {name} | " + " | ".join(cells) + " |")
+def table(name: str, title: str, by_clip: Sequence[Sequence[Scores]], run: Run) -> Table:
+    """Return means, and differences to nothing packed with their intervals."""
 
+    def of_clips(fill: str, metric: str) -> np.ndarray:
+        return np.array([np.mean([scores[fill][metric] for scores in seeds]) for seeds in by_clip])
 
-def clip_means(of_clips: dict[int, list[dict[str, float]]], metric: str) -> np.ndarray:
-    """Mean over seeds of each clip, NaN for a clip in which nothing could be compared."""
-    return np.array([np.mean([scores[metric] for scores in seeds]) for seeds in of_clips.values()])
+    rows: list[list[Cell]] = []
+    for fill in by_clip[0][0]:
+        means: list[Cell] = [float(np.nanmean(of_clips(fill, metric))) for metric in METRICS]
+        gains: list[Cell] = [
+            None if fill == NOTHING else with_interval(of_clips(fill, metric) - of_clips(NOTHING, metric))
+            for metric in METRICS
+        ]
+        rows.append([fill, *means, *gains])
+    columns = [Column("packed"), *(Column(metric, ".2f") for metric in METRICS)]
+    columns += [Column(f"Δ {metric}") for metric in METRICS]
+    share = 100 * float(np.mean(of_clips(NOTHING, "both")))
+    return Table(name, title, columns, rows, run, [f"Both fills invented {share:.1f} % of the image."])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""What an executor costs an item, beside the work itself.
+"""What an executor adds to each item, besides the work itself.
 
     python benchmarks/pool_overhead.py
 
-A stage that writes one small file, so that what is left is the way there and back: this process, the pool of
-warm Ray workers, and plain Ray tasks that do the same work without a pool. Then the same with a set-up that
-takes as long as a small model takes to load. Every case does its items `--repeats` times on new keys; the
-table has the median. Prints the table of pool.md.
+A stage that writes one small file is run in this process, by the pool of warm Ray workers, and by plain Ray
+tasks that do the same work without a pool. Then the same with a set-up that takes as long as a small model
+takes to load. Every case runs its items --repeats times with new keys. Takes about two minutes.
 """
 
 from __future__ import annotations
@@ -13,54 +12,24 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import ray
-from pydantic import BaseModel
 
-from recapture.datasets.store.artifact import Artifact
+from bench.small_file import SmallFile
+from bench.tables import Cell, Column, Run, Table, add_write, publish, this_run
 from recapture.datasets.store.keys import content_key
 from recapture.datasets.store.store import ArtifactStore
-from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.engine.executor import Executor, InlineExecutor
 from recapture.tasks.engine.ray_executor import RayExecutor
 from recapture.tasks.engine.retry import RetryPolicy
-from recapture.tasks.engine.stage import Item, Outcome, Resources
+from recapture.tasks.engine.stage import Item, Outcome
 from recapture.tasks.engine.worker import work
-
-
-class NoConfig(BaseModel):
-    """Nothing to configure."""
-
-
-@dataclass(frozen=True)
-class SmallFile:
-    """Writes a few bytes; `setup` takes `setup_seconds`."""
-
-    setup_seconds: float = 0.0
-    name: str = "small_file"
-    version: str = "1"
-    resources: Resources = Resources()
-
-    @property
-    def config(self) -> BaseModel:
-        return NoConfig()
-
-    def setup(self) -> None:
-        time.sleep(self.setup_seconds)
-
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
-        output.write_bytes("x.bin", item.name.encode())
-        return {}
 
 
 def main() -> None:
@@ -69,6 +38,7 @@ def main() -> None:
     parser.add_argument("--items-with-setup", type=int, default=20)
     parser.add_argument("--setup-seconds", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=3)
+    add_write(parser, "pool")
     options = parser.parse_args()
     light, heavy = SmallFile(), SmallFile(options.setup_seconds)
     ray_start = seconds(start_ray)
@@ -85,7 +55,8 @@ def main() -> None:
             tasks(light, items(os.cpu_count() or 1))  # starts the worker processes
             rows.append(("plain Ray tasks", *both(tasks, light, heavy, options)))
     ray.shutdown()
-    print_table(rows, options, ray_start, workers_start)
+    made = table(options.write or "pool", rows, options, ray_start, workers_start)
+    publish([made], write=options.write is not None)
 
 
 def start_ray() -> None:
@@ -98,13 +69,13 @@ def start_ray() -> None:
     )
 
 
-Run = Callable[[SmallFile, Sequence[Item]], None]
+Case = Callable[[SmallFile, Sequence[Item]], None]
 
 
 def both(
-    run: Run, light: SmallFile, heavy: SmallFile | None, options: argparse.Namespace
+    run: Case, light: SmallFile, heavy: SmallFile | None, options: argparse.Namespace
 ) -> tuple[list[float], list[float]]:
-    """Return milliseconds an item without and with a set-up, a value a repeat."""
+    """Return milliseconds per item without and with a set-up, one value per repeat."""
     without = [per_item(run, light, options.items) for _ in range(options.repeats)]
     with_setup = (
         [per_item(run, heavy, options.items_with_setup) for _ in range(options.repeats)] if heavy else []
@@ -112,7 +83,7 @@ def both(
     return without, with_setup
 
 
-def per_item(run: Run, stage: SmallFile, count: int) -> float:
+def per_item(run: Case, stage: SmallFile, count: int) -> float:
     todo = items(count)
     return 1000 * seconds(lambda: run(stage, todo)) / count
 
@@ -141,7 +112,7 @@ def check(outcomes: Sequence[Outcome], todo: Sequence[Item]) -> None:
         raise SystemExit("an item was not made; the numbers would mean nothing")
 
 
-def run_with(executor: Executor) -> Run:
+def run_with(executor: Executor) -> Case:
     def run(stage: SmallFile, todo: Sequence[Item]) -> None:
         check(executor.run(stage, todo, lambda outcome: None, RetryPolicy()), todo)
 
@@ -149,7 +120,7 @@ def run_with(executor: Executor) -> Run:
 
 
 @contextmanager
-def store_only(root: str) -> Iterator[Run]:
+def store_only(root: str) -> Iterator[Case]:
     store = ArtifactStore(root)
 
     def run(stage: SmallFile, todo: Sequence[Item]) -> None:
@@ -161,8 +132,8 @@ def store_only(root: str) -> Iterator[Run]:
 
 
 @contextmanager
-def plain_tasks(root: str) -> Iterator[Run]:
-    """What one writes first: a Ray task an item, which sets the stage up each time."""
+def plain_tasks(root: str) -> Iterator[Case]:
+    """Yield the naive solution: one Ray task per item, which sets the stage up each time."""
 
     def one(stage: SmallFile, item: Item) -> Outcome:
         stage.setup()
@@ -176,28 +147,28 @@ def plain_tasks(root: str) -> Iterator[Run]:
     yield run
 
 
-def print_table(
+def table(
+    name: str,
     rows: Sequence[tuple[str, list[float], list[float]]],
     options: argparse.Namespace,
     ray_start: float,
     workers_start: float,
-) -> None:
-    print(f"`python {' '.join(sys.argv)}`, {os.cpu_count()} cores, {datetime.now(UTC).date()}", end=" ")
-    print(f"(Python {platform.python_version()}, Ray {ray.__version__}; median of {options.repeats}, in")
-    print("brackets the best and the worst).\n")
-    light, heavy = (
-        f"{options.items} items",
-        f"{options.items_with_setup} items, set-up {options.setup_seconds:g} s",
-    )
-    print(f"| ms an item | {light} | {heavy} |\n|---|---:|---:|")
-    for name, without, with_setup in rows:
-        print(f"| {name} | {spread(without)} | {spread(with_setup)} |")
-    print(f"\nRay starts in {ray_start:.1f} s, its first workers in {workers_start:.1f} s.")
+) -> Table:
+    """Return the medians."""
+    cells: list[list[Cell]] = [[case, spread(light), spread(heavy)] for case, light, heavy in rows]
+    heading = f"{options.items_with_setup} items, set-up {options.setup_seconds:g} s"
+    columns = [Column("ms per item"), Column(f"{options.items} items"), Column(heading)]
+    here = this_run()
+    load = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    run = Run(here.command, f"{here.machine}, Ray {ray.__version__}, load {load}", here.date, here.commit)
+    title = f"Median of {options.repeats} repeats, best and worst in brackets"
+    note = f"Ray starts in {ray_start:.1f} s, its first workers in {workers_start:.1f} s."
+    return Table(name, title, columns, cells, run, [note])
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str | None:
     if not values:
-        return "–"
+        return None
     return f"{statistics.median(values):.2f} ({min(values):.2f}…{max(values):.2f})"
 
 

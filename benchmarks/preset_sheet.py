@@ -2,7 +2,7 @@
 
     python benchmarks/preset_sheet.py docs/presets.png
 
-Grey is unseen by the source; the percentage is its share. The cross marks where the pivot went.
+Grey pixels are unseen by the source; the percentage is their share. The cross marks the pivot.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def main() -> None:
 
 
 def tile(name: str, video: Tensor, visible: Tensor, pivot: tuple[float, float]) -> Image.Image:
+    """Return a labelled view, grey where unseen, with a cross at the pivot."""
     frame = ((video[0].permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
     frame = np.where(visible[0][..., None].numpy(), frame, np.uint8(127))
     picture = Image.new("RGB", (WIDTH, HEIGHT + LABEL), "white")
@@ -65,7 +66,7 @@ def tile(name: str, video: Tensor, visible: Tensor, pivot: tuple[float, float]) 
 
 
 def pivot_pixel(path: CameraPath, source: Tensor, pivot: float) -> tuple[float, float]:
-    """Return where the pivot, on the axis of the source camera, lies in the path's first view."""
+    """Return the pixel of the pivot, a point on the axis of the source camera, in the path's first view."""
     point = invert_rigid(source[0].double()) @ torch.tensor([0.0, 0.0, pivot, 1.0]).double()
     u, v, z = (path.intrinsics[0] @ (path.world_to_camera[0] @ point)[:3]).tolist()
     return u / z, v / z

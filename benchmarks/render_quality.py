@@ -1,24 +1,27 @@
-"""How good is the renderer, against exact co-visibility and on a real stereo pair.
+"""How good the renderer is, against exact co-visibility and on a real stereo pair.
 
     python benchmarks/render_quality.py
 
-Prints one Markdown table a test. Analytic scene: a room with two spheres, 512x512, smooth colours that are a
-function of the surface point, so that the truth of every view is exact and resampling does not dominate.
+Analytic scene: a room with two spheres, 512x512, smooth colours that are a function of the surface point, so
+that the truth of every view is exact and resampling does not dominate. Takes about half a minute.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from skimage.data import stereo_motorcycle
-from splat import splat
 from torch import Tensor
 
+from bench.splat import splat
+from bench.tables import Cell, Column, Run, Table, add_write, publish, this_run
 from recapture.conf.schema import RenderConfig
 from recapture.datasets.scenes.assemble import make_scene
 from recapture.datasets.scenes.layout import Room, Scene, SceneObject, SourceCamera
@@ -31,7 +34,7 @@ from recapture.tasks.jobs.render import surface_settings
 
 SIZE = 512
 PIVOT = 4.2
-VIEWS = {
+VIEWS: dict[str, tuple[str, dict[str, Any]]] = {
     "orbit 15°": ("orbit_right", {"angle_degrees": 15.0}),
     "orbit 30°": ("orbit_right", {"angle_degrees": 30.0}),
     "orbit 45°": ("orbit_right", {"angle_degrees": 45.0}),
@@ -41,7 +44,7 @@ VIEWS = {
 
 
 def surface(shell: float) -> SurfaceSettings:
-    """Return the job's settings with another shell, and surfaces of any stretch."""
+    """Return a job's settings with another shell, and surfaces of any stretch."""
     return replace(surface_settings(RenderConfig()), shell=shell, max_stretch=None)
 
 
@@ -56,33 +59,55 @@ RENDERERS: dict[str, Callable[..., Rendered]] = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_write(parser, "render_quality")
+    given = parser.parse_args()
     torch.manual_seed(0)
-    print("| view | renderer | recall | false-valid | wrong among valid | PSNR of valid |")
-    print("|---|---|---|---|---|---|")
+    begin, write, run = given.write or "render_quality", given.write is not None, this_run()
+    for made in (views, reprojection, stereo):
+        publish([made(begin, run)], write=write)
+
+
+def views(begin: str, run: Run) -> Table:
+    """Return every renderer's score on every view."""
+    rows: list[list[Cell]] = []
     for view, (preset, amount) in VIEWS.items():
         source, target, truth = analytic_pair(preset, amount)
-        for name, renderer in RENDERERS.items():
-            print(
-                f"| {view} | {name} | " + " | ".join(score(renderer(*source, *target), *truth)) + " |",
-                flush=True,
-            )
-    print()
-    print("| view | source visibility | hole IoU | leaked hidden | kept visible |")
-    print("|---|---|---|---|---|")
+        rows += [[view, name, *score(draw(*source, *target), *truth)] for name, draw in RENDERERS.items()]
+    columns = [Column("view"), Column("renderer"), Column("recall", ".3f"), Column("false-valid", ".4f")]
+    columns += [Column("wrong among valid, %", ".3f"), Column("PSNR of valid, dB", ".1f")]
+    return Table(f"{begin}-views", "Renderers against exact co-visibility", columns, rows, run)
+
+
+def reprojection(begin: str, run: Run) -> Table:
+    """Return how exactly double reprojection tells which source pixels a view sees."""
+    rows: list[list[Cell]] = []
     for view, (preset, amount) in VIEWS.items():
         (_, depth, *cameras), target, _ = analytic_pair(preset, amount)
-        seen = co_visible(analytic_scene(), *cameras, *target, torch.zeros(1), SIZE, SIZE)
+        intrinsics, pose = cameras
+        seen = co_visible(analytic_scene(), intrinsics, pose, *target, torch.zeros(1), SIZE, SIZE)
         for name, shell in (("no shell", 0.0), ("shell 0.3 (default)", 0.3)):
-            visible = source_visibility(depth, *cameras, *target, surface=surface(shell))
-            print(f"| {view} | {name} | " + " | ".join(score_visibility(visible, seen)) + " |")
-    print()
-    print("| stereo_motorcycle, left to right | coverage | PSNR of valid |")
-    print("|---|---|---|")
+            visible = source_visibility(depth, intrinsics, pose, *target, surface=surface(shell))
+            rows.append([view, name, *score_visibility(visible, seen)])
+    columns = [Column("view"), Column("source visibility"), Column("hole IoU", ".3f")]
+    columns += [Column("leaked hidden, %", ".2f"), Column("kept visible", ".4f")]
+    title = "Double reprojection against the exact answer"
+    return Table(f"{begin}-reprojection", title, columns, rows, run)
+
+
+def stereo(begin: str, run: Run) -> Table:
+    """Return every renderer's score on a real stereo pair."""
     source, target, right = stereo_pair()
-    for name, renderer in RENDERERS.items():
-        rendered = renderer(*source, *target)
+    rows: list[list[Cell]] = []
+    for name, draw in RENDERERS.items():
+        rendered = draw(*source, *target)
         quality = psnr(rendered.video, right, rendered.visible)
-        print(f"| {name} | {rendered.visible.float().mean():.4f} | {quality:.2f} dB |")
+        rows.append([name, float(rendered.visible.float().mean()), quality])
+    columns = [Column("renderer"), Column("coverage", ".4f"), Column("PSNR of valid, dB", ".2f")]
+    title = "Middlebury's motorcycle (500x741), left view to right view"
+    return Table(f"{begin}-stereo", title, columns, rows, run)
 
 
 def analytic_scene() -> Scene:
@@ -98,7 +123,7 @@ def analytic_scene() -> Scene:
 
 
 def analytic_pair(
-    preset: str, amount: dict[str, float]
+    preset: str, amount: dict[str, Any]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Return the source (video, depth, cameras), the target cameras, and the truth (video, co-visible)."""
     scene = analytic_scene()
@@ -149,31 +174,31 @@ def stereo_pair() -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor], Tensor]:
     return source, (right_intrinsics, right_camera), truth
 
 
-def score(rendered: Rendered, truth: Tensor, shown: Tensor) -> list[str]:
-    """Return recall, false-valid, wrong among valid (mean error over 0.15 of the range) and PSNR, as text."""
+def score(rendered: Rendered, truth: Tensor, shown: Tensor) -> list[float]:
+    """Return recall, false-valid, % wrong among valid (mean error over 15 % of the range), PSNR in dB."""
     valid = rendered.visible
     error = (rendered.video - truth).abs().mean(1) / 2
     holes = ~shown
     return [
-        f"{(valid & shown).sum() / shown.sum():.3f}",
-        f"{(valid & holes).sum() / holes.sum():.4f}",
-        f"{100 * (error[valid] > 0.15).float().mean():.3f} %",
-        f"{psnr(rendered.video, truth, valid):.1f} dB",
+        float((valid & shown).sum() / shown.sum()),
+        float((valid & holes).sum() / holes.sum()),
+        float(100 * (error[valid] > 0.15).float().mean()),
+        psnr(rendered.video, truth, valid),
     ]
 
 
-def score_visibility(visible: Tensor, seen: Tensor) -> list[str]:
-    """Return the holes' IoU with the truth, the share of hidden pixels kept and of visible ones, as text."""
+def score_visibility(visible: Tensor, seen: Tensor) -> list[float]:
+    """Return the holes' IoU with the truth, % of hidden pixels kept, and the share of visible ones kept."""
     holes, hidden = ~visible, ~seen
     return [
-        f"{(holes & hidden).sum() / (holes | hidden).sum():.3f}",
-        f"{100 * (visible & hidden).sum() / hidden.sum():.2f} %",
-        f"{(visible & seen).sum() / seen.sum():.4f}",
+        float((holes & hidden).sum() / (holes | hidden).sum()),
+        float(100 * (visible & hidden).sum() / hidden.sum()),
+        float((visible & seen).sum() / seen.sum()),
     ]
 
 
 def psnr(video: Tensor, truth: Tensor, where: Tensor) -> float:
-    """Return the PSNR over the pixels `where` [T,H,W]."""
+    """Return the PSNR over the pixels `where` [T, H, W]."""
     error = ((video - truth) / 2).square().mean(1)[where].mean()
     return -10 * math.log10(float(error))
 

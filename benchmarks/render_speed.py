@@ -1,31 +1,27 @@
-"""How fast is the renderer, and does the GPU see what the CPU sees.
+"""How fast the renderer is, and whether GPU and CPU render the same.
 
-    python benchmarks/render_speed.py --device cpu --frames 3 --shell 0
-    python benchmarks/render_speed.py --device cuda --frames 81
+    python benchmarks/render_speed.py
+    python benchmarks/render_speed.py --device cuda --frames 81 --repeats 20
 
-A room with moving discs before it, orbited by up to 20 degrees; needs nothing but PyTorch. Prints JSON: the
-command, machine and versions, the median, best and worst milliseconds of a whole `render`, the medians of
-its stages, and on CUDA the differences to the CPU on the first and last frame and to the plain PyTorch
-z-buffer on all. --profile prints PyTorch's table of the costliest kernels as well.
+A room with moving discs in it, orbited by up to 20 degrees. One row per --shell: the median, best and worst
+milliseconds of a whole `render`, the medians of its stages, and on CUDA the differences to the CPU on the
+first and last frame and to the plain PyTorch z-buffer on all frames. --profile also prints PyTorch's table of
+the costliest kernels. Takes about half a minute on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from bench.tables import Cell, Column, Table, add_write, publish, this_run
 from recapture.models.geometry import rasterize
 from recapture.models.geometry.cameras import default_intrinsics, look_at
 from recapture.models.geometry.mesh import CameraPair, lift
@@ -37,42 +33,51 @@ PIVOT = 5.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--frames", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--frames", type=int, default=3)
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--shell", type=float, default=0.3)
+    parser.add_argument("--shell", type=float, nargs="+", default=[0.3, 0.0])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--profile", action="store_true")
+    add_write(parser, "render_speed")
     options = parser.parse_args()
     clip = [value.to(options.device) for value in room(options.frames, options.size)]
-    call = partial(render, *clip, surface=surface(options.shell))
-    times = milliseconds(call, options.device, options.repeats)
-    report: dict[str, object] = {
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": machine(options.device),
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "frames": options.frames,
-        "size": options.size,
-        "shell": options.shell,
-        "repeats": options.repeats,
-        "median_ms": round(statistics.median(times), 2),
-        "best_ms": round(min(times), 2),
-        "worst_ms": round(max(times), 2),
-        "median_ms_a_frame": round(statistics.median(times) / options.frames, 3),
-        "stages_ms": stages(clip, options.shell, options.device, options.repeats),
-        "hole_share": round(1 - call().visible.float().mean().item(), 4),
-    }
-    if options.device != "cpu":
-        report["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-        ends = [value[[0, -1]] for value in clip]
-        on_cpu = render(*(value.cpu() for value in ends), surface=surface(options.shell))
-        report["against_cpu"] = differences(render(*ends, surface=surface(options.shell)), on_cpu)
-        report["same_bytes_twice"] = same_bytes(call(), call())
-        report["against_pytorch_z_buffer"] = against_twin(clip, options.shell)
-    print(json.dumps(report, indent=2, ensure_ascii=False))
+    rows = [row(clip, shell, options) for shell in options.shell]
+    columns = [Column("shell", "g"), Column("whole clip, ms", ".1f"), Column("best", ".1f")]
+    columns += [Column("worst", ".1f"), Column("per frame, ms", ".2f"), Column("lift, ms", ".1f")]
+    columns += [Column("z-buffer, ms", ".1f"), Column("shade, ms", ".1f"), Column("peak memory, GiB", ".1f")]
+    title = f"{options.frames} frames of {options.size}x{options.size}, medians of {options.repeats} repeats"
+    name = f"{options.write or 'render_speed'}-{options.device}"
+    notes = [] if options.device == "cpu" else [against_cpu(clip, options.shell[0])]
+    made = Table(name, title, columns, rows, this_run(device=options.device), notes)
+    publish([made], write=options.write is not None)
     if options.profile:
-        print(profiled(call))
+        print(profiled(partial(render, *clip, surface=surface(options.shell[0]))))
+
+
+def surface(shell: float) -> SurfaceSettings:
+    """Return a job's settings with another shell, and surfaces of any stretch."""
+    return SurfaceSettings(0.05, shell, None)
+
+
+def row(clip: list[Tensor], shell: float, options: argparse.Namespace) -> list[Cell]:
+    """Return the times and the memory of one setting."""
+    times = milliseconds(partial(render, *clip, surface=surface(shell)), options.device, options.repeats)
+    parts = stages(clip, shell, options.device, options.repeats)
+    peak = None if options.device == "cpu" else torch.cuda.max_memory_allocated() / 2**30
+    median = statistics.median(times)
+    return [shell, median, min(times), max(times), median / options.frames, *parts.values(), peak]
+
+
+def against_cpu(clip: list[Tensor], shell: float) -> str:
+    """Return how GPU and CPU differ, and the Triton z-buffer and the plain one, as a sentence each."""
+    ends = [value[[0, -1]] for value in clip]
+    on_cpu = render(*(value.cpu() for value in ends), surface=surface(shell))
+    found = differences(render(*ends, surface=surface(shell)), on_cpu)
+    twice = same_bytes(render(*clip, surface=surface(shell)), render(*clip, surface=surface(shell)))
+    words = [f"First and last frame, GPU against CPU: {json.dumps(found)}."]
+    words += [f"Triton z-buffer against plain PyTorch, all frames: {json.dumps(against_twin(clip, shell))}."]
+    return " ".join([*words, f"Two calls give {'the same' if twice else 'different'} bytes."])
 
 
 def room(frames: int, size: int) -> list[Tensor]:
@@ -97,11 +102,6 @@ def room(frames: int, size: int) -> list[Tensor]:
     target = look_at(centres, torch.tensor([0.0, 0.0, PIVOT]).double().expand(frames, 3))
     still = torch.eye(4).double().expand(frames, 4, 4).clone()
     return [video, depth, intrinsics, still, intrinsics, target]
-
-
-def surface(shell: float) -> SurfaceSettings:
-    """Return the job's settings with another shell, and surfaces of any stretch."""
-    return SurfaceSettings(0.05, shell, None)
 
 
 def milliseconds(call: Callable[[], object], device: str, repeats: int) -> list[float]:
@@ -211,12 +211,6 @@ def profiled(call: Callable[[], object]) -> str:
     return profile.key_averages().table(
         sort_by="self_cuda_time_total", row_limit=24, max_name_column_width=60
     )
-
-
-def machine(device: str) -> str:
-    if device != "cpu":
-        return f"one {torch.cuda.get_device_name()}"
-    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
 def synchronise(device: str) -> None:

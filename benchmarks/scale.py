@@ -1,30 +1,30 @@
-"""What many clips cost beside their work, and how long a finished job takes to find that it is finished.
+"""What many clips cost besides their work, and how long a finished job takes to find that it is finished.
 
-    python benchmarks/scale.py            # 10,000 clips
-    python benchmarks/scale.py --clips 100000
-    python benchmarks/scale.py --stages 6 # a finished job of all its stages, with Prefect and MLflow
+    python benchmarks/scale.py                        # 10,000 clips: a minute
+    python benchmarks/scale.py --clips 10000 100000   # several minutes
+    python benchmarks/scale.py --stages 6             # a finished job of all stages, with Prefect and MLflow
 
-A stage that writes a few bytes goes through everything but Prefect: plan, executor, store, manifest, shard by
-shard, then once more when everything is there. Prints the rows of scale.md. Overhead is what is left of the
-time when that of writing the same artifacts without any of it, measured on a sample, is taken away.
+A stage that writes a few bytes goes through everything but Prefect: plan, executor, store, manifest, shard
+by shard, then once more when every artifact exists. Overhead is the time minus that of writing the same
+artifacts without any of this, which is measured on a sample.
 
-With --stages 6 the job is `recapture run` over an index of clips that do not exist, whose artifacts are made
-up (a few bytes and ten measurements), so that there is nothing left to do but to find that out.
+With --stages 6 the job is `recapture run` over an index of clips that do not exist and whose artifacts are
+made up (a few bytes and ten measurements), so that the job only has to find that it is finished.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import tempfile
 import time
-from datetime import UTC, datetime
+from typing import Literal
 
 import psutil
-from pool_overhead import SmallFile
 
+from bench.small_file import SmallFile
+from bench.tables import Cell, Column, Table, add_write, publish, this_run
 from recapture.conf.load import load_config
 from recapture.conf.schema import ExecutionConfig
 from recapture.datasets.clips.clip import Clip
@@ -45,47 +45,71 @@ MIB = 2**20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--clips", type=int, default=10_000)
-    parser.add_argument("--executor", choices=("inline", "ray"), default="inline")
+    parser.add_argument("--clips", type=int, nargs="+", default=[10_000])
+    parser.add_argument("--executor", choices=("inline", "ray"), nargs="+", default=["inline"])
     parser.add_argument("--shard", type=int, default=ExecutionConfig().shard)
     parser.add_argument("--stages", type=int, choices=(1, 6), default=1)
+    add_write(parser, "scale")
     options = parser.parse_args()
+    begin = options.write or "scale"
     if options.stages == 6:
-        finished_job(options.clips, options.shard)
-        return
+        name, title = f"{begin}-finished", "A finished job of six stages"
+        columns = [
+            Column("clips", "d"),
+            Column("load, before → after"),
+            Column("finished job again, s", ".0f"),
+        ]
+        columns += [Column("of that scan and plan, s", ".0f"), Column("checking artifacts, s", ".0f")]
+        rows = [finished_job(clips, options.shard) for clips in options.clips]
+    else:
+        name, title = begin, "Artifacts of a few bytes"
+        columns = [
+            Column("clips", "d"),
+            Column("executor"),
+            Column("load", ".1f"),
+            Column("ms per clip", ".2f"),
+        ]
+        columns += [Column("overhead, ms", ".2f"), Column("finished job again, s", ".1f")]
+        columns += [Column("driver, start → end (peak), MiB")]
+        rows = [
+            one_stage(clips, executor, options.shard)
+            for clips in options.clips
+            for executor in options.executor
+        ]
+    made = Table(name, title, columns, rows, this_run())
+    publish([made], write=options.write is not None)
+
+
+def one_stage(clips: int, executor_name: Literal["inline", "ray"], shard: int) -> list[Cell]:
+    """Return the row of a stage that writes a few bytes for each clip."""
     todo = [
         Item(f"clip/{number}", f"clip/{number}", content_key("small_file", "1", {}, {}, {"n": number}))
-        for number in range(options.clips)
+        for number in range(clips)
     ]
-    config = ExecutionConfig(executor=options.executor)
+    config = ExecutionConfig(executor=executor_name)
     with tempfile.TemporaryDirectory(prefix="recapture-scale-") as root:
-        alone = writing_alone(f"{root}/alone", min(SAMPLE, options.clips))
+        alone = writing_alone(f"{root}/alone", min(SAMPLE, clips))
         store = f"{root}/artifacts"
         with open_executor(config, store) as executor:
             executor.run(SmallFile(), todo[: os.cpu_count()], lambda outcome: None, RetryPolicy())
             memory = psutil.Process().memory_info().rss  # with its libraries loaded and its workers started
-            first = run(executor, store, todo, options.shard, "ok")
+            first = run(executor, store, todo, shard, "ok")
         after_first = psutil.Process().memory_info().rss
         with open_executor(config, store) as executor:
-            again = run(executor, store, todo, options.shard, "reused")
+            again = run(executor, store, todo, shard, "reused")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         reading, rows = seconds_to_read(store)
         started = time.perf_counter()
         parts = compact(store, "set", "small_file")
         compacting = time.perf_counter() - started
-    per_clip = 1000 * first / options.clips
-    print_machine()
-    print("| clips | executor | ms a clip | overhead | finished job again | driver, start → end (peak) |")
-    print("|---:|---|---:|---:|---:|---:|")
-    print(
-        f"| {options.clips} | {options.executor} | {per_clip:.2f} | {per_clip - alone:.2f} | {again:.1f} s "
-        f"| {memory / MIB:.0f} → {after_first / MIB:.0f} ({peak / MIB:.0f}) MiB |\n"
-    )
     print(f"{rows} rows read in {reading:.1f} s from {parts} parts; compacted in {compacting:.1f} s")
+    per_clip = 1000 * first / clips
+    driver = f"{memory / MIB:.0f} → {after_first / MIB:.0f} ({peak / MIB:.0f})"
+    return [clips, executor_name, os.getloadavg()[0], per_clip, per_clip - alone, again, driver]
 
 
-def finished_job(clips: int, shard: int) -> None:
-    """Print the row of a whole job whose every artifact is there, and what of it goes where."""
+def finished_job(clips: int, shard: int) -> list[Cell]:
+    """Return the row of a whole job whose every artifact exists."""
     with tempfile.TemporaryDirectory(prefix="recapture-scale-") as root:
         os.environ |= {**QUIET, "PREFECT_HOME": f"{root}/prefect"}
         from recapture.flows.recapture_dataset import recapture
@@ -107,26 +131,29 @@ def finished_job(clips: int, shard: int) -> None:
         summary = recapture(config)
         again = time.perf_counter() - started
         assert summary.reused_everything and summary.delivered == clips
-    print_machine()
-    print(
-        "| clips | load, before → after | finished job again | of that scan and plan | checking artifacts |"
-    )
-    print("|---:|---:|---:|---:|---:|")
-    print(
-        f"| {clips} | {before:.1f} → {os.getloadavg()[0]:.1f} | {again:.0f} s | {planning:.0f} s "
-        f"| {checking:.0f} s |"
-    )
+    return [clips, f"{before:.1f} → {os.getloadavg()[0]:.1f}", again, planning, checking]
 
 
 def made_up_clip(number: int) -> Clip:
+    """Return a clip that does not exist."""
     name = f"clip/{number:06d}"
-    size = {"frames": 49, "width": 832, "height": 480, "duration": 49 / 24}
     return Clip(
-        name, f"/videos/{name}.mp4", "video", "24", **size, audio=False, caption="", content_hash=name
+        name,
+        f"/videos/{name}.mp4",
+        "video",
+        "24",
+        frames=49,
+        width=832,
+        height=480,
+        duration=49 / 24,
+        audio=False,
+        caption="",
+        content_hash=name,
     )
 
 
 def make_up(job: Job) -> None:
+    """Write an artifact of a few bytes for every item of a job."""
     store = ArtifactStore(job.config.store)
     measured = {f"{method}/metric{number}": 0.5 for method in ("base", "copy_source") for number in range(5)}
     for plan in job.stages:
@@ -147,14 +174,8 @@ def run_planned(plan: StagePlan, root: str, shard: int) -> float:
     return time.perf_counter() - started
 
 
-def print_machine() -> None:
-    load = " ".join(f"{load:.1f}" for load in os.getloadavg())
-    date = datetime.now(UTC).date()
-    print(f"{date}, {os.cpu_count()} cores, Python {platform.python_version()}, load {load}\n")
-
-
 def writing_alone(root: str, count: int) -> float:
-    """Return milliseconds an artifact without plan, executor and manifest."""
+    """Return milliseconds per artifact without plan, executor and manifest."""
     store, stage = ArtifactStore(root), SmallFile()
     started = time.perf_counter()
     for number in range(count):
@@ -179,6 +200,7 @@ def run(executor: Executor, root: str, todo: list[Item], shard: int, expected: s
 
 
 def seconds_to_read(root: str) -> tuple[float, int]:
+    """Return the seconds of reading a manifest, and the number of its rows."""
     started = time.perf_counter()
     rows = read_manifest(root, "set", "small_file")
     return time.perf_counter() - started, len(rows)

@@ -1,9 +1,10 @@
-"""One LoRA training on several GPUs against one: the same gradient, and what a step takes.
+"""One LoRA training on all GPUs of a machine against one GPU: difference of gradients, seconds per step.
 
     python benchmarks/tuning_parallel.py
 
-Wan2.1 1.3B's shape with random weights, 81 frames of 512 x 512, rank 128, a batch of one sample a GPU; once
-by one process for the whole batch, once by a process a GPU that averages gradients over NCCL.
+Wan2.1 1.3B's shape with random weights, 81 frames of 512 x 512, rank 128, one sample per GPU in a batch: once
+one process computes the whole batch, once one process per GPU, averaging gradients over NCCL. Takes a few
+minutes.
 """
 
 from __future__ import annotations
@@ -11,16 +12,15 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from datetime import date
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
 import torch.distributed
-from real_size import random_base
-from tuning_speed import random_examples
 
+from bench.real_size import random_base, random_examples
+from bench.tables import Column, Run, Table, add_write, publish, this_run
 from recapture.conf.tune import TrainingConfig
 from recapture.models.tuning.parallel import mean_over_workers
 from recapture.models.tuning.trainer import LoraTrainer
@@ -35,24 +35,30 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--clip", default="81x512x512")
+    add_write(parser, "tuning_parallel")
     given = parser.parse_args()
     count = torch.cuda.device_count()
     with TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(train, (1, count, given.clip, given.steps, folder), nprocs=1)
         torch.multiprocessing.spawn(train, (count, count, given.clip, given.steps, folder), nprocs=count)
         (one, alone), (several, together) = (torch.load(f"{folder}/{n}.pt") for n in (1, count))
-    error = (several - one).norm() / one.norm()
-    print(
-        f"{count} x {torch.cuda.get_device_name()}, torch {torch.__version__}, {date.today()}, batch {count}"
-    )
-    print(f"gradients of {len(one) / 1e6:.1f} million weights differ by {float(error):.1e} of their norm")
-    print(
-        f"a step: one GPU {alone:.3f} s, {count} GPUs {together:.3f} s, {alone / together:.2f} times as fast"
-    )
+    error = float((several - one).norm() / one.norm())
+    columns = [
+        Column("GPUs", "d"),
+        Column("one GPU, s per step", ".3f"),
+        Column("all GPUs, s per step", ".3f"),
+    ]
+    columns += [Column("times as fast", ".2f"), Column("difference of gradients", ".1e")]
+    here = this_run(device="cuda")
+    run = Run(here.command, f"{count} x {here.machine}", here.date, here.commit)
+    title = f"Wan2.1 1.3B, {given.clip}, rank 128, one sample per GPU"
+    row = [count, alone, together, alone / together, error]
+    made = Table(given.write or "tuning_parallel", title, columns, [row], run)
+    publish([made], write=given.write is not None)
 
 
 def train(rank: int, workers: int, batch: int, clip: str, steps: int, folder: str) -> None:
-    """Write the first step's gradient and the median seconds of a step."""
+    """Write the first step's gradient and the median seconds per step."""
     torch.cuda.set_device(rank)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29581"}
     if workers > 1:

@@ -1,12 +1,12 @@
 """Seconds and memory of a LoRA training step at real size: Wan2.1's shapes with random weights, on a GPU.
 
     python benchmarks/tuning_speed.py
-    python benchmarks/tuning_speed.py --size 14B
+    python benchmarks/tuning_speed.py --size 14B --steps 3
 
 81 frames of 512 x 512 (21,504 tokens), rank 128, batch 1, through `LoraTrainer`: encoded examples from the
 CPU's memory, noise, loss, gradient, clipping, AdamW, average. Each row is another way to compute the same
-step, but for those that leave adapters out of layers. Medians over --steps steps after two to warm up. The
-parts of the last line are single operations in bfloat16, timed alone.
+step, except those that leave adapters out of layers. Medians over --steps steps after two to warm up. The
+operations of the last line are timed alone, in bfloat16. Takes a few minutes on an H200.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import gc
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from statistics import median
 
 import torch
-from real_size import HEADS_LAYERS_FFN, random_base
 
+from bench.real_size import HEADS_LAYERS_FFN, random_base, random_examples
+from bench.tables import Cell, Column, Table, add_write, publish, this_run
 from recapture.conf.tune import TrainingConfig
 from recapture.models.tuning.examples import Example
 from recapture.models.tuning.trainer import LoraTrainer
@@ -73,14 +74,12 @@ def main() -> None:
     parser.add_argument("--clip", default="81x512x512")
     parser.add_argument("--rank", type=int, default=128)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--only", nargs="+", help="Rows whose names have one of these in them.")
+    parser.add_argument("--only", nargs="+", help="Only rows whose names contain one of these.")
+    add_write(parser, "tuning_speed")
     given = parser.parse_args()
     base = random_base(given.size, vae=False)
     examples = random_examples(base, *map(int, given.clip.split("x")))
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {date.today()}")
-    print(f"Wan2.1 {given.size}, {given.clip}, rank {given.rank}, {given.steps} steps a row\n")
-    print("| | s a step | against untuned | 2000 steps, min | GB | compiling, s |")
-    print("|---|---:|---:|---:|---:|---:|", flush=True)
+    rows: list[list[Cell]] = []
     first: float | None = None
     for way in WAYS[given.size]:
         if given.only and not any(word in way.name for word in given.only):
@@ -88,39 +87,27 @@ def main() -> None:
         try:
             seconds, gigabytes, before = measure(base, way, examples, given.rank, given.steps)
         except torch.OutOfMemoryError:
-            print(f"| {way.name} | does not fit |", flush=True)
+            rows.append([way.name, "does not fit", None, None, None, None])
             continue
         finally:
             remove_lora(base.transformer)
             gc.collect()
             torch.cuda.empty_cache()
         first = first or seconds
-        print(
-            f"| {way.name} | {seconds:.3f} | {seconds / first:.2f} | {2000 * seconds / 60:.0f} "
-            f"| {gigabytes:.0f} | {before:.0f} |",
-            flush=True,
-        )
-    parts(given.size, examples[0])
-
-
-def random_examples(base: Base, frames: int, height: int, width: int, count: int = 4) -> list[Example]:
-    """Return encoded pairs as a tuning job keeps them: bfloat16, on the CPU, half of the frame known."""
-    z, *size = base.latent_shape(frames, height, width)
-    examples = []
-    for number in range(count):
-        random = torch.Generator().manual_seed(number)
-        clean = torch.randn(z, *size, generator=random)
-        known = (torch.rand(4, *size, generator=random) < 0.5).float()
-        text = torch.randn(512, base.transformer.config.text_dim, generator=random)
-        channels = torch.cat([known, clean * known[:1]])
-        examples.append(Example(clean.bfloat16(), channels.bfloat16(), text.bfloat16()))
-    return examples
+        rows.append([way.name, seconds, seconds / first, 2000 * seconds / 60, gigabytes, before])
+    columns = [Column(""), Column("s per step", ".3f"), Column("against untuned", ".2f")]
+    columns += [Column("2000 steps, min", ".0f"), Column("GB", ".0f"), Column("first two steps, s", ".0f")]
+    title = f"Wan2.1 {given.size}, {given.clip}, rank {given.rank}, {given.steps} steps per row"
+    name = f"{given.write or 'tuning_speed'}-{given.size}"
+    notes = [parts(given.size, examples[0])]
+    made = Table(name, title, columns, rows, this_run(device="cuda"), notes)
+    publish([made], write=given.write is not None)
 
 
 def measure(
     base: Base, way: Way, examples: list[Example], rank: int, steps: int
 ) -> tuple[float, float, float]:
-    """Return median seconds a step, peak gigabytes, and the seconds of the first two steps."""
+    """Return median seconds per step, peak gigabytes, and the seconds of the first two steps."""
     torch.compiler.reset()
     for block in base.transformer.blocks:
         block._compiled_call_impl = None
@@ -145,8 +132,8 @@ def measure(
     return median(times[2:]), torch.cuda.max_memory_allocated() / 1e9, sum(times[:2])
 
 
-def parts(size: str, example: Example) -> None:
-    """Print what attention and matrix products of a step would take at the rates that they reach alone."""
+def parts(size: str, example: Example) -> str:
+    """Return what attention and matrix products of a step would take at the rates that they reach alone."""
     heads, layers, ffn = HEADS_LAYERS_FFN[size]
     _, frames, height, width = example.clean.shape
     tokens, wide = frames * height * width // 4, heads * 128
@@ -162,14 +149,14 @@ def parts(size: str, example: Example) -> None:
     right = torch.randn(wide, wide, device="cuda", dtype=torch.bfloat16)
     rate = 2 * tokens * wide * wide / timed(lambda: left @ right)
     products = 2 * layers * (2 * tokens * (6 * wide * wide + 2 * wide * ffn)) / rate  # forward and to inputs
-    print(
-        f"\nattention alone, cuDNN: {layers * forward:.3f} s forward, "
+    return (
+        f"Attention alone, cuDNN: {layers * forward:.3f} s forward, "
         f"{layers * (both - forward):.3f} s backward; "
-        f"linear layers without adapters: {products:.3f} s at {rate / 1e12:.0f} TFLOP/s"
+        f"linear layers without adapters: {products:.3f} s at {rate / 1e12:.0f} TFLOP/s."
     )
 
 
-def timed(work: object) -> float:
+def timed(work: Callable[[], object]) -> float:
     """Return the median seconds of a call on the GPU."""
     times = []
     for _ in range(8):

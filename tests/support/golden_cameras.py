@@ -1,9 +1,10 @@
 """A known camera in a known place, for every dialect: what it must make of known points."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def project(intrinsics: np.ndarray, world_to_camera: np.ndarray, point: list[float]) -> np.ndarray:
+def project(intrinsics: ArrayLike, world_to_camera: ArrayLike, point: list[float]) -> np.ndarray:
     """Pixel (u, v) and depth of a world point."""
     x, y, z = (np.asarray(world_to_camera) @ np.array([*point, 1.0]))[:3]
     assert z > 0, "the point is behind the camera"

@@ -114,7 +114,7 @@ def test_nerfstudio_is_camera_to_world_with_y_up_and_z_backward(tmp_path: Path) 
     half, _ = read_cameras(str(tmp_path / "transforms.json"), size=(100, 50))
     lens = read_cameras(str(tmp_path / "transforms.json"), size=(100, 50))[1]
     assert lens is not None
-    np.testing.assert_allclose(project(lens[0], half[0], [1, 0, 1.5]), [62.5, 18.75, 4], atol=1e-9)
+    np.testing.assert_allclose(project(lens[0], half[0], [1, 0, 1.5]), np.array([62.5, 18.75, 4]), atol=1e-9)
 
 
 def colmap_text(folder: Path) -> None:

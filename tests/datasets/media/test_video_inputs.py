@@ -142,7 +142,7 @@ def test_a_varying_rate_becomes_a_constant_one_by_the_frames_times(tmp_path: Pat
     times = [0, 40, 80, 120, 280, 320, 360, 365, 400, 440]
     path = encode(tmp_path / "a.mkv", greys(10), "ffv1", "bgr0", milliseconds=times)
     found = probe(str(path))
-    assert (found.fps, found.frames) == (25, 12)
+    assert found.fps == 25 and found.frames == 12
     assert found.duration == pytest.approx(0.48)
     expected = [float(greys(10)[index].mean()) for index in (0, 1, 2, 3, 3, 3, 3, 4, 5, 7, 8, 9)]
     assert brightness(path) == expected
@@ -216,7 +216,7 @@ def test_transparency_shows_black_in_videos_gifs_and_pictures(tmp_path: Path) ->
 @pytest.mark.parametrize(("dtype", "suffix"), [(np.uint16, "png"), (np.uint16, "tif"), (np.int32, "tif")])
 def test_sixteen_bit_grey_pictures_keep_their_brightness(tmp_path: Path, dtype: type, suffix: str) -> None:
     (tmp_path / "a").mkdir()
-    ramp = np.linspace(0, 65535, 48).astype(dtype)[None].repeat(8, 0)
+    ramp: np.ndarray = np.linspace(0, 65535, 48).astype(dtype)[None].repeat(8, 0)
     Image.fromarray(ramp).save(tmp_path / "a" / f"0.{suffix}")
     (clip,), _ = scan(str(tmp_path))
     (frame,) = open_clip(clip).frames()

@@ -1,6 +1,7 @@
 """MultiCamVideo, Kubric-4D and DyCheck, written as specified: known points must fall on known pixels."""
 
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from recapture.datasets.readers.views import ViewSource
 FRAMES = 3
 
 
-def unreal_row(values: list[float]) -> str:
+def unreal_row(values: Sequence[float]) -> str:
     return "[" + " ".join(str(value) for value in values) + "] "
 
 
@@ -186,7 +187,7 @@ def test_dycheck_divides_the_lens_by_the_factor_and_pairs_moments(dycheck: Path)
     covisible = other.covisible()
     assert covisible is not None and covisible.mean() == 0.25 and covisible[:, :, :9].all()
     assert paired_frames(carried, fixed).tolist() == [[1, 0], [3, 1]]
-    assert source.truth(*source.cameras(), np.arange(4), 48, 36) is None  # type: ignore[misc]
+    assert source.truth(*source.cameras(), np.arange(4), 48, 36) is None  # type: ignore[misc, call-arg]
 
 
 def test_views_that_share_no_scene_are_not_paired(dycheck: Path, kubric: Path) -> None:

@@ -94,9 +94,9 @@ def test_davis_gives_object_ids_of_the_palette_and_honours_a_list(tmp_path: Path
         None,
         None,
     )
-    ids = source.objects(2, 3)
-    assert ids is not None and np.unique(ids).tolist() == [0, 1, 2]
-    assert (ids[0] == 1).sum() == 20 and ids[0, 5, 2] == 1 and ids[0, 5, 1] == 0
+    found = source.objects(2, 3)
+    assert found is not None and np.unique(found).tolist() == [0, 1, 2]
+    assert (found[0] == 1).sum() == 20 and found[0, 5, 2] == 1 and found[0, 5, 1] == 0
     assert clips["test-seq"][1].objects() is None
     listed, (missing,) = scan(str(lists / "val.txt"), "davis")
     assert [item.id for item in listed] == ["bear"]

@@ -84,10 +84,10 @@ def first_hit(scene: Scene, time: float, origin: np.ndarray, direction: np.ndarr
         }
         centre = np.array(
             [
-                reflected(
-                    *(float(field[name][axis]) for name in ("position", "velocity", "low", "high")), time
+                reflected(start, velocity, low, high, time)
+                for start, velocity, low, high in zip(
+                    *(field[name].tolist() for name in ("position", "velocity", "low", "high"))
                 )
-                for axis in range(3)
             ]
         )
         height, rate, phase = field["hop"]

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from recapture.datasets.store.keys import canonical_json, content_key, directory_hash, file_hash
 
-DESCRIPTION = {
+DESCRIPTION: dict[str, Any] = {
     "stage": "depth",
     "version": "2",
     "config": {"side": 518, "scale": 0.1, "model": {"name": "tiny", "revision": None}},

@@ -1,5 +1,6 @@
 import logging
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ SCHEDULERS = ["euler", "unipc", "dpm++"]
 LATENT = [name for name, recipe in SOLVERS.items() if not recipe.pixels]
 VELOCITY = [name for name, recipe in SOLVERS.items() if recipe.transition == "velocity"]
 # end at the measurement where the mask is 1, with these options
-EXACT = {
+EXACT: dict[str, dict[str, Any]] = {
     name: {} for name in ("replacement", "cg", "wiener", "ddnm", "dds", "flowchef", "blended", "repaint")
 }
 EXACT |= {"nvs": {"share": 1.0}, "proximal": {"gamma": 1e9}}

@@ -10,12 +10,12 @@ from functools import cache
 import cv2
 import numpy as np
 import torch
-from embedded_base import FRAMES, SIDE, SURFACE
 from torch import Tensor
 
+from bench.held_out import FRAMES, SIDE, SURFACE
 from recapture.datasets.scenes.layout import PATTERNS, ROOM_FACES, Scene
 from recapture.datasets.scenes.render import SceneFrames, render_scene, source_cameras
-from recapture.datasets.scenes.sampling import sample_scene
+from recapture.datasets.scenes.sampling import Variety, sample_scene
 from recapture.datasets.scenes.words import COLOURS, NOUNS
 from recapture.models.fill.edited import replaced_in
 from recapture.models.fill.view import RenderedView
@@ -29,7 +29,7 @@ DILATE = 2
 
 @dataclass(frozen=True)
 class Edit:
-    """A scene with one body to be repainted, and everything that is known of it."""
+    """A scene with one body to be repainted, and everything that is known about it."""
 
     caption: str
     prompt: str
@@ -42,9 +42,9 @@ class Edit:
     inside: Tensor  # [T, H, W] bool, where the new path shows the room
 
 
-def editable(variety: str, count: int) -> list[int]:
+def editable(variety: Variety, count: int) -> list[int]:
     """Return the first `count` scenes with a body of a usable size in every view."""
-    found = []
+    found: list[int] = []
     for number in range(10 * count):
         if len(found) == count:
             break
@@ -54,7 +54,7 @@ def editable(variety: str, count: int) -> list[int]:
 
 
 @cache
-def largest_body(number: int, variety: str) -> int | None:
+def largest_body(number: int, variety: Variety) -> int | None:
     """Return the id of the body that covers most of the source; None where it is too small or too large."""
     scene = sample_scene(number, variety=variety)
     some = slice(None, None, 8)
@@ -67,8 +67,8 @@ def largest_body(number: int, variety: str) -> int | None:
     return best if BODY_SHARE[0] <= low and high <= BODY_SHARE[1] else None
 
 
-def make_edit(number: int, variety: str, mask: str, angle: float) -> Edit:
-    """Mask the largest body of a scene and render what is left of it along the orbit."""
+def make_edit(number: int, variety: Variety, mask: str, angle: float) -> Edit:
+    """Mask the largest body of a scene and render the rest of the scene along the orbit."""
     scene = sample_scene(number, variety=variety)
     body = largest_body(number, variety)
     assert body is not None
@@ -92,8 +92,9 @@ def make_edit(number: int, variety: str, mask: str, angle: float) -> Edit:
     first = hidden.clone()
     first[0] = False
     repainted_first = source.video.clone()
+    intrinsics, pose = cameras
     repainted_first[0] = render_scene(
-        repainted[colour], *(camera[:1] for camera in cameras), times[:1], SIDE, SIDE
+        repainted[colour], intrinsics[:1], pose[:1], times[:1], SIDE, SIDE
     ).video[0]
     return Edit(
         caption,
@@ -117,7 +118,7 @@ def masked_view(
     cameras: tuple[Tensor, Tensor],
     target: tuple[Tensor, Tensor],
 ) -> tuple[RenderedView, Tensor]:
-    """The masked clip seen by the target cameras as mask and render stage do it, and where it is redrawn."""
+    """Return the masked clip seen by the target cameras, as the stages do it, and its redrawn part."""
     known = torch.isfinite(depth) & ~grown(grown(body, DILATE), 1, cv2.MORPH_RECT)
     marked = torch.cat([video, body[:, None].float()], 1)
     at, replaced = replaced_in(render(marked, depth, *cameras, *target, surface=SURFACE, known=known | body))
@@ -125,7 +126,7 @@ def masked_view(
 
 
 def covered(body: Tensor, mask: str) -> Tensor:
-    """The body [T, H, W] bool itself, or the box about it in each frame."""
+    """Return the body [T, H, W] bool itself, or the box around it in each frame."""
     if mask == "objects":
         return body
     boxes = torch.zeros_like(body)
@@ -137,7 +138,7 @@ def covered(body: Tensor, mask: str) -> Tensor:
 
 
 def grown(hidden: Tensor, pixels: int, shape: int = cv2.MORPH_ELLIPSE) -> Tensor:
-    """[T, H, W] bool, each frame dilated."""
+    """Return [T, H, W] bool, each frame dilated."""
     side = 2 * pixels + 1
     kernel = cv2.getStructuringElement(shape, (side, side))
     frames = [cv2.dilate(one.astype(np.uint8), kernel) > 0 for one in hidden.numpy()]
@@ -145,7 +146,7 @@ def grown(hidden: Tensor, pixels: int, shape: int = cv2.MORPH_ELLIPSE) -> Tensor
 
 
 def repaint(scene: Scene, body: int, colour: str) -> Scene:
-    """The scene with one body plain and of this colour."""
+    """Return the scene with one body plain and of this colour."""
     rgb = torch.tensor(rgb_of(colour)).to(scene.colours)
     skin = torch.nn.functional.pad(scene.label == body, (ROOM_FACES, 0))
     return replace(
@@ -157,17 +158,18 @@ def repaint(scene: Scene, body: int, colour: str) -> Scene:
 
 
 def rgb_of(colour: str) -> tuple[float, float, float]:
+    """Return a named colour as RGB in 0...1."""
     hue, saturation, value = COLOURS[colour]
     return colorsys.hsv_to_rgb(hue / 360, saturation, value)
 
 
 def body_phrases(caption: str) -> list[re.Match[str]]:
-    """What a caption says of each body, up to its noun, in the order of their ids."""
+    """Return what a caption says of each body, up to its noun, in the order of their ids."""
     return list(re.finditer(rf"\ban? (?P<looks>.+?) (?P<noun>{'|'.join(NOUNS)})\b", caption))
 
 
 def ask(caption: str, body: int, colour: str) -> str:
-    """The caption with one body plain and of this colour."""
+    """Return the caption with one body plain and of this colour."""
     phrase = body_phrases(caption)[body - 1]
     article = "an" if colour[0] in "aeiou" else "a"
     return f"{caption[: phrase.start()]}{article} {colour} {phrase['noun']}{caption[phrase.end() :]}"

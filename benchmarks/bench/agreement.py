@@ -1,4 +1,4 @@
-"""What one trajectory's fill shows of another's, for the measure of how far they agree."""
+"""Look up one trajectory's fill from another trajectory, to measure how far two fills agree."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from embedded_base import SURFACE
 from torch import Tensor
-from tuning_plan import ARMS, MASKS, PACKING, ROUNDS, Arm, Plan, filler, source_of
 
+from bench.held_out import SURFACE
+from bench.tuning_plan import ARMS, MASKS, PACKING, ROUNDS, Arm, Plan, filler, source_of
 from recapture.conf.tune import TrainingConfig
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView

@@ -1,4 +1,4 @@
-"""A point-splat renderer to compare with: soft z-weights over bilinear footprints, like public warpers."""
+"""A point-splat renderer for comparison: soft z-weights over bilinear footprints, as in public warpers."""
 
 from __future__ import annotations
 

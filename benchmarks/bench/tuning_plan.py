@@ -1,4 +1,4 @@
-"""What tuning.py trains and measures, and what all of its jobs have in common."""
+"""What tuning.py trains and measures, and what all of its jobs share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from embedded_base import default_filler, held_out
-from parallel import device
 from torch import Tensor
 
+from bench.held_out import default_filler, held_out
+from bench.parallel import device
 from recapture.conf.tune import MaskSharesConfig
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.packed import Packing
@@ -19,23 +19,26 @@ from recapture.models.wan.load import load_base
 
 ROUNDS = ((5.0, 15.0), (15.0, 30.0), (30.0, 45.0))
 PACKING = Packing(2, 8)
-MASKS = {"point cloud": {"point_cloud": 1.0}, "composite": MaskSharesConfig().model_dump()}
+MASKS: dict[str, dict[str, float]] = {
+    "point cloud": {"point_cloud": 1.0},
+    "composite": MaskSharesConfig().model_dump(),
+}
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train; its adapter goes by its name."""
+    """One way to train; names its adapter."""
 
     name: str
     masks: str = "composite"
     iterative: bool = False
-    cycles: int = 2  # recaptures a clip and round
+    cycles: int = 2  # recaptures per clip and round
     pseudo: float = 0.0  # weight of a recapture as a target
-    rounds: int = len(ROUNDS)  # trained on the pairs of so many
+    rounds: int = len(ROUNDS)  # trained on the pairs of the first rounds up to this number
     first_block: int = 0
-    more: int = 0  # further clips that are trained on and not measured
+    more: int = 0  # number of further clips that are trained on but not measured
     packed_share: float = 0.0  # of the steps that show frames of another camera
-    scope: str = "dataset"  # or a clip: an adapter for each; both: the same, from the dataset's own
+    scope: str = "dataset"  # clip: an adapter for each clip; both: the same, starting from the dataset's
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Fill:
     arm: str | None = None
     inverse: bool = False
     packed: bool = False
-    steps: int | None = None  # of sampling, in place of the default
+    steps: int | None = None  # of sampling; None: the default
 
 
 ARMS = (
@@ -77,10 +80,10 @@ FILLS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same in all jobs."""
+    """What all jobs share."""
 
     base: str
-    adapters: str
+    folder: Path  # of pairs and adapters, keyed by all that they depend on
     first: int
     clips: int
     steps: int
@@ -88,9 +91,9 @@ class Plan:
     batch: int
     rank: int
     rate: float
-    moves: int  # pairs a clip and round
+    moves: int  # pairs per clip and round
     angles: tuple[float, ...]
-    ends: float  # begin nothing after this time
+    ends: float  # start nothing after this time
 
     @property
     def scenes(self) -> range:
@@ -100,26 +103,26 @@ class Plan:
     def adapter(self, arm: Arm, seed: int, clip: int) -> Path:
         """Return the folder of the adapter that a clip is filled under."""
         name = f"{arm.name.replace(' ', '_').replace(',', '')}-{seed}"
-        return Path(self.adapters) / (name if arm.scope == "dataset" else f"{name}-{clip}")
+        return self.folder / "adapters" / (name if arm.scope == "dataset" else f"{name}-{clip}")
 
     def missing(self, arm: Arm, seed: int) -> list[int]:
-        """Return the clips whose adapter is missing; one stands for all that share it."""
+        """Return the clips whose adapter is missing, or the first of all clips that share one."""
         clips = self.scenes if arm.scope != "dataset" else self.scenes[:1]
         return [clip for clip in clips if not self.adapter(arm, seed, clip).exists()]
 
     def further(self, arm: Arm) -> range:
-        """Return the clips that an arm is trained on besides."""
+        """Return the further clips that an arm is trained on."""
         return range(1000, 1000 + arm.more)
 
     def pairs(self, clip: int, seed: int, masks: str, number: int) -> Path:
         """Return the file of a clip's encoded pairs of a round."""
         name = f"{clip}-{seed}-{masks.replace(' ', '_')}-{number}.safetensors"
-        return Path(self.adapters).parent / "pairs" / name
+        return self.folder / "pairs" / name
 
 
 @cache
 def filler(base: str) -> DiffusionFiller:
-    """Return what fills as a job's defaults do, on this process's device."""
+    """Return a filler with a job's default settings, on this process's device."""
     return default_filler(load_base(base, device=device()), packing=PACKING)
 
 

@@ -1,10 +1,11 @@
-"""Bases of Wan2.1's real shapes with random weights: enough to measure time and memory, and nothing else."""
+"""Bases of Wan2.1's real shapes with random weights, for measurements of time and memory only."""
 
 from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
+from recapture.models.tuning.examples import Example
 from recapture.models.wan.load import Base
 from recapture.models.wan.text import Text
 
@@ -54,3 +55,17 @@ def moving_hole(
         left = round((width - wide) * frame / max(1, frames - 1))
         visible[frame, :, left : left + wide] = False
     return video, visible
+
+
+def random_examples(base: Base, frames: int, height: int, width: int, count: int = 4) -> list[Example]:
+    """Return encoded pairs as a tuning job keeps them: bfloat16, on the CPU, half of each frame known."""
+    z, *size = base.latent_shape(frames, height, width)
+    examples = []
+    for number in range(count):
+        random = torch.Generator().manual_seed(number)
+        clean = torch.randn(z, *size, generator=random)
+        known = (torch.rand(4, *size, generator=random) < 0.5).float()
+        text = torch.randn(512, base.transformer.config.text_dim, generator=random)
+        channels = torch.cat([known, clean * known[:1]])
+        examples.append(Example(clean.bfloat16(), channels.bfloat16(), text.bfloat16()))
+    return examples

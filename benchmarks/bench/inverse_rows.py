@@ -1,17 +1,25 @@
-"""The rows of inverse.py's stages: what is sampled how, on which scenes."""
+"""The rows of inverse.py's stages: how each is sampled, and on which scenes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from recapture.models.inverse.measurement import Fill
+from recapture.models.inverse.measurement import Fill, MaskKind
 from recapture.models.inverse.solvers import SOLVERS
 
-CEILING = "truth through the VAE (ceiling)"
-PIXEL_MASKS = ("trilinear", "binary", "nearest_and", "min_pool", "area")
-ENCODER_MASKS = ("two_fill", "source_probe", "mask_encode", "leak_ratio", "fill_variance")
-BINARY, CONTINUOUS = "binary", "mask_encode"
+PIXEL_MASKS: tuple[MaskKind, ...] = ("trilinear", "binary", "nearest_and", "min_pool", "area")
+ENCODER_MASKS: tuple[MaskKind, ...] = (
+    "two_fill",
+    "source_probe",
+    "mask_encode",
+    "leak_ratio",
+    "fill_variance",
+)
+BINARY: MaskKind = "binary"
+CONTINUOUS: MaskKind = "mask_encode"
+DEFAULT = "native + area"
 FRESH: dict[str, Any] = {"transition": "ddim", "eta": 1.0}
 LATENT = [name for name, recipe in SOLVERS.items() if name != "wiener" and not recipe.pixels]
 
@@ -21,7 +29,7 @@ class Row:
     """One way to sample: a mask and a solver, on top of the base's own inpainting input or alone."""
 
     name: str
-    kind: str | None = None  # None: no solver; with settings, fresh noise at each step all the same
+    kind: MaskKind | None = None  # None: no solver; with settings, fresh noise at each step all the same
     solver: str = "replacement"
     native: bool = False
     channel_mean: bool = False
@@ -30,13 +38,13 @@ class Row:
 
     @property
     def held_to(self) -> tuple[str | None, bool, str]:
-        """Return what the measurement depends on; rows of equal ones share it."""
+        """Return what the measurement depends on; rows for which it is equal share one."""
         return self.kind, self.channel_mean, self.fill
 
 
 def mask_rows() -> list[Row]:
-    """Every mask under three consistencies, with the base's noise and with fresh noise."""
-    masks = [(kind, kind, False) for kind in (*PIXEL_MASKS, *ENCODER_MASKS)]
+    """Return every mask under three consistencies, with the base's noise and with fresh noise."""
+    masks: list[tuple[str, MaskKind, bool]] = [(kind, kind, False) for kind in (*PIXEL_MASKS, *ENCODER_MASKS)]
     masks += [(f"{kind}, channel mean", kind, True) for kind in ENCODER_MASKS]
     return [
         Row("native", native=True),
@@ -53,8 +61,16 @@ def mask_rows() -> list[Row]:
 
 
 def setting_rows() -> list[Row]:
-    ours = {"kind": CONTINUOUS, "channel_mean": True, "fill": "telea"}
+    """Return fills of the holes and settings of our solver."""
+    ours: dict[str, Any] = {"kind": CONTINUOUS, "channel_mean": True, "fill": "telea"}
     fills: tuple[Fill, ...] = ("pull_push", "telea", "grey", "mean")
+    two: tuple[tuple[MaskKind, bool], ...] = (("area", False), (CONTINUOUS, True))
+    solved: tuple[tuple[MaskKind, bool, tuple[int, ...]], ...] = (
+        ("binary", False, (5,)),
+        ("area", False, (1, 2, 3, 5, 10)),
+        (CONTINUOUS, True, (2, 5)),
+        ("leak_ratio", True, (5,)),
+    )
     return [
         *(
             Row(
@@ -67,7 +83,7 @@ def setting_rows() -> list[Row]:
                 FRESH,
             )
             for native in (False, True)
-            for kind, mean in (("area", False), (CONTINUOUS, True))
+            for kind, mean in two
             for fill in fills
         ),
         *(Row(f"ddim eta {eta:g}", **ours, settings=FRESH | {"eta": eta}) for eta in (0.0, 0.5, 0.85, 1.0)),
@@ -89,12 +105,7 @@ def setting_rows() -> list[Row]:
         Row("native + langevin, binary", "binary", "langevin", True),
         *(
             Row(f"native + cg {steps}, {kind}, fresh noise", kind, "cg", True, mean, settings=settings)
-            for kind, mean, counts in (
-                ("binary", False, (5,)),
-                ("area", False, (1, 2, 3, 5, 10)),
-                (CONTINUOUS, True, (2, 5)),
-                ("leak_ratio", True, (5,)),
-            )
+            for kind, mean, counts in solved
             for steps in counts
             for settings in (FRESH | {"iterations": steps},)
         ),
@@ -105,6 +116,7 @@ def setting_rows() -> list[Row]:
 
 
 def solver_rows() -> list[Row]:
+    """Return every solver, alone and on top of the native input."""
     return [
         Row("native", native=True),
         Row("native, fresh noise", native=True, settings=FRESH),
@@ -121,7 +133,8 @@ def solver_rows() -> list[Row]:
 
 
 def report_rows() -> list[Row]:
-    ours = {"kind": CONTINUOUS, "channel_mean": True, "settings": FRESH}
+    """Return what was chosen, and what it is compared with."""
+    ours: dict[str, Any] = {"kind": CONTINUOUS, "channel_mean": True, "settings": FRESH}
     return [
         Row("native", native=True),
         Row("native, fresh noise", native=True, settings=FRESH),
@@ -132,12 +145,12 @@ def report_rows() -> list[Row]:
         Row("native + langevin, area", "area", "langevin", True),
         Row("alone: cg, area", "area", "cg", settings=FRESH),
         Row("native + cg, area", "area", "cg", native=True, settings=FRESH),
-        Row("native + area", "area", native=True, settings=FRESH),
+        Row(DEFAULT, "area", native=True, settings=FRESH),
         Row(f"native + {CONTINUOUS}, channel mean", **ours, native=True),
     ]
 
 
-STAGES = {
+STAGES: dict[str, tuple[Callable[[], list[Row]], range, int, tuple[float, ...]]] = {
     "masks": (mask_rows, range(200, 224), 3, (30.0,)),
     "settings": (setting_rows, range(200, 224), 3, (30.0,)),
     "solvers": (solver_rows, range(24), 3, (30.0,)),

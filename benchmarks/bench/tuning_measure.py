@@ -1,4 +1,4 @@
-"""The fills of tuning.py, and what they are worth."""
+"""The fills of tuning.py, and their scores."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from agreement import looked_up
-from embedded_base import FRAMES, SIDE, SURFACE, decibel, held_out, score
-from parallel import device
 from torch import Tensor
-from tuning_plan import Arm, Fill, Plan, filler, on_device, source_of
 
+from bench.agreement import looked_up
+from bench.held_out import FRAMES, SIDE, SURFACE, decibel, held_out, score
+from bench.parallel import device
+from bench.tuning_plan import Arm, Fill, Plan, filler, on_device, source_of
 from recapture.conf.schema import FillConfig
 from recapture.datasets.scenes.render import render_scene
 from recapture.datasets.scenes.sampling import sample_scene
@@ -31,16 +31,18 @@ from recapture.models.wan.schedulers import make_scheduler
 from recapture.models.wan.text import encode_text
 from recapture.models.wan.vae import decode_latents
 
+Measurement = tuple[tuple[str, int, int, float], dict[str, float | None]]
 
-def measure(job: tuple[Plan, int, int, list[tuple[Fill, Arm | None]]]) -> list[list[Any]]:
-    """Return [fill, scene, seed, angle, scores] of every fill of a job at every angle, in order."""
+
+def measure(job: tuple[Plan, int, int, list[tuple[Fill, Arm | None]]]) -> list[Measurement]:
+    """Return ((fill, scene, seed, angle), scores) of every fill of a job at every angle, in order."""
     plan, clip, seed, fills = job
     if time.time() > plan.ends:
         return []
     angles = sorted(plan.angles)
     shots = [shot(clip, angle) for angle in angles]
     back = [returned(clip, angle) for angle in angles]
-    rows: list[list[Any]] = []
+    rows: list[Measurement] = []
     for one, arm in fills:
         using = replace(filler(plan.base), steps=one.steps or filler(plan.base).steps)
         if arm is not None:
@@ -53,21 +55,24 @@ def measure(job: tuple[Plan, int, int, list[tuple[Fill, Arm | None]]]) -> list[l
         again = fill_at_once(using, [shot for shot, _ in back], seed)
         remove_lora(using.base.transformer)
         for place, (angle, current) in enumerate(zip(angles, shots)):
-            scores = score(videos[place].cpu(), current.truth, current.seen.cpu(), current.inside)
+            scores: dict[str, float | None] = {
+                **score(videos[place].cpu(), current.truth, current.seen.cpu(), current.inside)
+            }
             if place:
                 scores["agreement"] = agreement(videos[place], videos[place - 1], shots[place - 1], current)
             source = back[place][1]
             hole = ~back[place][0].view.visible
             error = (again[place] - source).square().mean(1)[hole]
             scores["returned_hole"] = decibel(error)
-            rows.append([one.name, clip, seed, angle, scores])
+            rows.append(((one.name, clip, seed, angle), scores))
     return rows
 
 
 def fill_at_once(using: DiffusionFiller, shots: Sequence[Shot], seed: int) -> list[Tensor]:
-    """Return what `using.fill_both` makes of each view, sampled as one batch."""
+    """Return what `using.fill_both` would make of each view, sampled as one batch."""
     base = using.base
     given = [condition(base, grey_holes(s.view.video, s.view.visible), s.view.visible) for s in shots]
+    channels = torch.cat([one.channels for one in given if one.channels is not None])
     noise = torch.randn(1, *given[0].latent_shape, generator=torch.Generator().manual_seed(seed))
     solver = None
     if using.make_solver is not None:
@@ -75,7 +80,7 @@ def fill_at_once(using: DiffusionFiller, shots: Sequence[Shot], seed: int) -> li
         solver = AtOnce(each)
     latents = sample(
         base,
-        replace(given[0], channels=torch.cat([one.channels for one in given])),
+        replace(given[0], channels=channels),
         encode_text(base, shots[0].caption, None),
         scheduler=make_scheduler(using.scheduler, using.shift),
         steps=using.steps,
@@ -91,12 +96,12 @@ def fill_at_once(using: DiffusionFiller, shots: Sequence[Shot], seed: int) -> li
 
 @dataclass(frozen=True)
 class AtOnce:
-    """Solvers of several clips as one of a batch of them; a `SteppingSolver`."""
+    """The solvers of several clips as one solver of a batch of them; a `SteppingSolver`."""
 
     each: Sequence[Any]
 
     def visits(self, step: Step) -> int:
-        """Return how often the step is taken, the same for all."""
+        """Return how often the step is taken, which is the same for all clips."""
         return int(self.each[0].visits(step))
 
     def correct(self, latents: Tensor, velocity: Tensor, step: Step) -> Tensor:
@@ -130,7 +135,7 @@ def fill_in_turn(using: DiffusionFiller, shots: Sequence[Shot], seed: int) -> li
 
 @dataclass(frozen=True)
 class Shot:
-    """A scene from an angle, its holes filled from other frames as far as those saw them."""
+    """A scene from an angle, its holes filled from other frames as far as these saw them."""
 
     view: RenderedView  # after propagation
     seen: Tensor  # [T, H, W] bool, before it
@@ -141,7 +146,7 @@ class Shot:
 
 
 def shot(clip: int, angle: float) -> Shot:
-    """Return a scene as it is to be filled."""
+    """Return a scene as a fill gets it."""
     view, source, truth, inside, caption = held_out(clip, "wide", angle)
     times = torch.arange(FRAMES, dtype=torch.float32)
     scene = sample_scene(clip, variety="wide")
@@ -158,7 +163,7 @@ def shot(clip: int, angle: float) -> Shot:
 
 
 def returned(clip: int, angle: float) -> tuple[Shot, Tensor]:
-    """Return a clip that went to an angle, the other way than any shot, and back; and the clip itself."""
+    """Return a clip that was sent to an angle, in the other direction than any shot, and back; and itself."""
     source, pivot, caption = source_of(clip)
     pair = next(source_pairs(source, pivot, [Move(-angle, 0.0, 0.0, direct=True)], SURFACE))
     eye = torch.eye(4, device=device()).expand(len(pair.visible), 4, 4)
@@ -169,7 +174,7 @@ def returned(clip: int, angle: float) -> tuple[Shot, Tensor]:
 
 
 def agreement(result: Tensor, earlier: Tensor, first: Shot, second: Shot) -> float | None:
-    """PSNR of a fill against the earlier one, looked up through true depth, where both were invented."""
+    """Return the PSNR of a fill against the earlier one, looked up through depth, where both invented."""
     there, both = looked_up(earlier, first.view, first.depth, second.view, second.depth)
     if not both.any():
         return None

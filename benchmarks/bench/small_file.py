@@ -1,0 +1,41 @@
+"""A stage that writes a few bytes, so that what is measured is everything around it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.writer import ArtifactWriter
+from recapture.tasks.engine.stage import Item, Resources
+
+
+class NoConfig(BaseModel):
+    """No settings."""
+
+
+@dataclass(frozen=True)
+class SmallFile:
+    """A stage that writes a few bytes; its `setup` takes `setup_seconds`."""
+
+    setup_seconds: float = 0.0
+    name: str = "small_file"
+    version: str = "1"
+    resources: Resources = Resources()
+
+    @property
+    def config(self) -> BaseModel:
+        """Return the stage's settings."""
+        return NoConfig()
+
+    def setup(self) -> None:
+        """Wait."""
+        time.sleep(self.setup_seconds)
+
+    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+        """Write the file."""
+        output.write_bytes("x.bin", item.name.encode())
+        return {}
