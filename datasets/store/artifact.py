@@ -1,4 +1,4 @@
-"""A committed artifact, opened for reading."""
+"""Read a committed artifact."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError, Arti
 from recapture.datasets.store.frames import FrameReader
 from recapture.datasets.store.keys import file_hash
 from recapture.datasets.store.npz import load_npz
-from recapture.datasets.store.storage import telling_storage_faults
+from recapture.datasets.store.storage import raising_storage_faults
 
 META = "meta.json"  # the commit marker, written last
 
 
 class Artifact:
-    """A committed artifact."""
+    """A committed artifact, opened for reading."""
 
     def __init__(self, filesystem: fsspec.AbstractFileSystem, folder: str, stage: str, key: str) -> None:
         self._filesystem, self._folder = filesystem, folder
@@ -56,32 +56,32 @@ class Artifact:
         return str(self._filesystem.unstrip_protocol(f"{self._folder}/{name}"))
 
     def read_bytes(self, name: str) -> bytes:
-        """Read one file and check it against the commit marker; raises ArtifactError when it is damaged."""
+        """Read one file and check it against the commit marker; raises ArtifactDamaged if they differ."""
         promised = self._promised(name)
         try:
             content = self._content(name)
         except FileNotFoundError:
-            raise self._damaged(name, "the file is gone") from None
+            raise self._damaged(name, "the file is missing") from None
         if hashlib.sha256(content).hexdigest() != promised["sha256"]:
-            raise self._damaged(name, f"{len(content)} bytes with another sha256 than when it was written")
+            raise self._damaged(name, f"{len(content)} bytes whose sha256 differs from what was written")
         return content
 
     @contextmanager
     def local_path(self, name: str) -> Iterator[str]:
-        """Give a path to read one file at, checked as `read_bytes` does, without holding it in memory."""
+        """Give a local path of one file, checked as by `read_bytes`, without loading it into memory."""
         promised, path = self._promised(name), f"{self._folder}/{name}"
         with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
             try:
-                with telling_storage_faults(path, writing=False):
+                with raising_storage_faults(path, writing=False):
                     if not isinstance(self._filesystem, LocalFileSystem):
                         self._filesystem.get_file(path, f"{folder}/{name}")
                         path = f"{folder}/{name}"
                     found = file_hash(path)
             except FileNotFoundError:
-                raise self._damaged(name, "the file is gone") from None
+                raise self._damaged(name, "the file is missing") from None
             if found != promised["sha256"]:
                 size = Path(path).stat().st_size
-                raise self._damaged(name, f"{size} bytes with another sha256 than when it was written")
+                raise self._damaged(name, f"{size} bytes whose sha256 differs from what was written")
             yield path
 
     def read_npz(self, name: str) -> dict[str, np.ndarray]:
@@ -97,7 +97,7 @@ class Artifact:
         return FrameReader(self)
 
     def check_sizes(self) -> None:
-        """Raise ArtifactError when a file is missing or has another size than promised; reads no contents."""
+        """Raise ArtifactDamaged if a file is missing or has a wrong size; reads no contents."""
         present = self._present()
         for name, promised in self._files.items():
             if present.get(name) != promised["bytes"]:
@@ -112,8 +112,8 @@ class Artifact:
 
     def _content(self, name: str) -> bytes:
         path = f"{self._folder}/{name}"
-        with telling_storage_faults(path, writing=False):
-            if isinstance(self._filesystem, LocalFileSystem):  # fsspec takes longer to look at the path
+        with raising_storage_faults(path, writing=False):
+            if isinstance(self._filesystem, LocalFileSystem):  # faster than fsspec's handling of the path
                 with open(path, "rb", buffering=0) as stream:
                     return stream.read()
             return bytes(self._filesystem.cat_file(path))
@@ -124,7 +124,7 @@ class Artifact:
                 return {entry.name: entry.stat().st_size for entry in entries}
             return {}
         self._filesystem.invalidate_cache(self._folder)
-        with telling_storage_faults(self._folder, writing=False):
+        with raising_storage_faults(self._folder, writing=False):
             listing = self._filesystem.ls(self._folder, detail=True)
         return {entry["name"].rsplit("/", 1)[1]: entry["size"] for entry in listing}
 

@@ -8,11 +8,11 @@ class ArtifactError(ValueError):
 
 
 class ArtifactMissing(ArtifactError):
-    """There is no such artifact."""
+    """The artifact does not exist."""
 
 
 class ArtifactDamaged(ArtifactError):
-    """A committed artifact is not as it was written."""
+    """A committed artifact differs from what was written."""
 
     def __init__(self, stage: str, key: str, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Per-frame arrays of an artifact, in chunks, so that memory stays bounded for a video of any length."""
+"""Store the per-frame arrays of an artifact in chunks: memory is bounded for a video of any length."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class ReadableArtifact(Protocol):
 
 
 class FrameWriter:
-    """Takes arrays with a leading time axis and writes frames-00000.npz, ... of `chunk` frames each.
+    """A writer of arrays with a leading time axis: frames-00000.npz, ... of `chunk` frames each.
 
-    How frames are handed over changes nothing: the files depend on the frames and on `chunk` alone.
+    The files depend only on the frames and `chunk`, not on how the frames are divided over calls.
     """
 
     def __init__(self, artifact: WritableArtifact, chunk: int = DEFAULT_CHUNK) -> None:
@@ -52,7 +52,7 @@ class FrameWriter:
             self.close()
 
     def append(self, **arrays: np.ndarray) -> None:
-        """Add frames: every array is [t, ...] with the same t; names, types and sizes never change."""
+        """Add frames: every array is [t, ...] with the same t; names, types and sizes must not change."""
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"frames: arrays of one call differ in length: {lengths}")
@@ -62,13 +62,13 @@ class FrameWriter:
         for name, array in arrays.items():
             was, now = (held[name].dtype, held[name].shape[1:]), (array.dtype, array.shape[1:])
             if was != now:
-                raise ValueError(f"frames: array {name!r} was {was[0]} {was[1]}, now {now[0]} {now[1]} came")
+                raise ValueError(f"frames: array {name!r} was {was[0]} {was[1]}, now it is {now[0]} {now[1]}")
         self._pending = {name: np.concatenate([held[name], array]) for name, array in arrays.items()}
         while self._held >= self._chunk:
             self._write(self._chunk)
 
     def close(self) -> None:
-        """Write what is left and the index."""
+        """Write the remaining frames and the index."""
         if self._held:
             self._write(self._held)
         self._artifact.write_json(INDEX, {"frames": self._frames, "chunk": self._chunk})
@@ -86,7 +86,7 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Reads any stretch of frames; keeps the chunk last read, so that going forward reads each file once."""
+    """A reader of any range of frames; it caches the last chunk, so reading forward reads each file once."""
 
     def __init__(self, artifact: ReadableArtifact) -> None:
         self._artifact = artifact
@@ -96,11 +96,11 @@ class FrameReader:
         self._cached: tuple[int, dict[str, np.ndarray]] = (-1, {})
 
     def read(self, start: int, stop: int, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """Return name -> frames start...stop-1; raises ValueError outside of the video."""
+        """Return name -> frames start to stop-1; raises ValueError outside the video."""
         if not 0 <= start < stop <= self.frames:
             raise ValueError(
                 f"frames {start}...{stop - 1} of artifact {self._artifact.key} "
-                f"(stage {self._artifact.stage!r}) were asked for; it has {self.frames}"
+                f"(stage {self._artifact.stage!r}) were requested; it has {self.frames}"
             )
         parts = list(self._parts(start, stop))
         wanted = parts[0].keys() if names is None else names

@@ -1,4 +1,4 @@
-"""Content keys: an artifact is named by the hash of everything that its bytes depend on."""
+"""Content keys: the name of an artifact is the hash of everything that its bytes depend on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import fsspec
 
 KEY_LENGTH = 32
 _BLOCK = 1 << 20
-_ATOMS = frozenset({str, int, bool, type(None)})  # what JSON says exactly; asked first, plans make many keys
+_ATOMS = frozenset({str, int, bool, type(None)})  # exact in JSON; checked first, as plans make many keys
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -23,7 +23,7 @@ def content_key(
 ) -> str:
     """Return 32 hex characters of the sha256 of the canonical JSON of all arguments.
 
-    inputs: parent stage -> parent key. Raises ValueError for what JSON cannot say exactly (NaN, objects).
+    inputs: parent stage -> parent key. Raises ValueError for what JSON cannot express exactly (NaN, objects).
     """
     return content_keys(stage, version, config)(inputs, params)
 
@@ -31,7 +31,7 @@ def content_key(
 def content_keys(
     stage: str, version: str, config: Mapping[str, Any]
 ) -> Callable[[Mapping[str, str], Mapping[str, Any]], str]:
-    """Return content_key of one stage as a function of inputs and params: the rest is written down once."""
+    """Return content_key of one stage as a function of inputs and params; the rest is serialised once."""
     settings = canonical_json(config)
     ending = f'"stage":{canonical_json(stage)},"version":{canonical_json(version)}}}'
 
@@ -61,13 +61,13 @@ def file_hash(uri: str) -> str:
 
 
 def directory_hash(path: str) -> str:
-    """Return the hash of all files of a local directory by their names and bytes, for model revisions.
+    """Return the hash of the names and bytes of all files of a local directory, for model revisions.
 
-    Raises ValueError when the directory does not exist.
+    Raises ValueError if the directory does not exist.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise ValueError(f"{path!r} is no directory")
+        raise ValueError(f"{path!r} is not a directory")
     state = tuple(
         (str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns)
         for file in sorted(folder.rglob("*"))
@@ -89,7 +89,7 @@ def _plain(value: Any) -> Any:
         plain = {}
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"a key cannot be made of a mapping with the name {key!r}; names are text")
+                raise ValueError(f"a key cannot be made of a mapping with name {key!r}; names must be text")
             plain[key] = inner if type(inner) in _ATOMS else _plain(inner)
         return plain
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""Manifests: one Parquet row an item and run of a stage, append-only, one writer a part.
+"""Manifests: one Parquet row per item and run of a stage, append-only, one writer per part.
 
-Layout: {root}/manifests/{dataset}/{stage}/part-{run}-{shard}.parquet. The newest row of a key counts. A part
-never changes; compacting replaces parts by one that holds their rows.
+Layout: {root}/manifests/{dataset}/{stage}/part-{run}-{shard}.parquet. The newest row of a key is valid.
+A part never changes; compacting replaces the parts by one with all their rows.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
 
 
 class ManifestDamaged(ValueError):
-    """A part of a manifest cannot be read; the message names it and the way out."""
+    """A manifest part cannot be read; the message names it and the way out."""
 
 
 def write_part(
@@ -59,7 +59,7 @@ def write_part(
 ) -> str:
     """Write one part and return its path; created_at and schema_version are filled in.
 
-    A shard that its run tries again gets one more part: the rows of the first try stay.
+    If a run repeats a shard, it adds another part: the rows of the first attempt are kept.
     """
     filesystem, base = open_filesystem(root)
     now = datetime.now(UTC)
@@ -74,9 +74,9 @@ def write_part(
 
 
 def read_manifest(root: str, dataset: str, stage: str, *, lenient: bool = True) -> dict[str, dict[str, Any]]:
-    """Return key -> its newest row of a stage; empty when the stage has never run.
+    """Return key -> newest row of a stage; empty if the stage has never run.
 
-    lenient: leave out, with a warning, a part that cannot be read, instead of raising ManifestDamaged.
+    lenient: skip a part that cannot be read, with a warning, instead of raising ManifestDamaged.
     """
     tables = [table for _, table in _parts(root, dataset, stage, lenient)]
     if not tables:
@@ -88,14 +88,14 @@ def read_manifest(root: str, dataset: str, stage: str, *, lenient: bool = True) 
 
 
 def named_keys(root: str, dataset: str, stage: str, keys: Collection[str]) -> set[str]:
-    """Return those of the keys that a stage's manifest names."""
+    """Return those of the keys that a stage's manifest contains."""
     if not keys:
         return set()
     filesystem, _ = open_filesystem(root)
     paths = tuple(_paths(root, dataset, stage))
     try:
         return _keys_of_parts(filesystem, paths).intersection(keys)
-    except (pa.ArrowInvalid, OSError):  # one of them; what the others name still counts
+    except (pa.ArrowInvalid, OSError):  # one part is unreadable; use the others
         found: set[str] = set()
         for path in paths:
             with suppress(pa.ArrowInvalid, OSError):
@@ -104,10 +104,10 @@ def named_keys(root: str, dataset: str, stage: str, keys: Collection[str]) -> se
 
 
 def compact(root: str, dataset: str, stage: str) -> int:
-    """Replace the parts of a stage's manifest by one; return how many there were, 0 for nothing to do.
+    """Replace the parts of a stage's manifest by one; return how many there were, 0 if nothing was done.
 
-    The new part is written and read back before the old ones go: at every moment all rows are there, and
-    rows that are there twice count once. Raises ManifestDamaged for a part that cannot be read.
+    The new part is written and read back before the old ones are deleted: all rows exist at any time, and
+    duplicate rows count once. Raises ManifestDamaged for a part that cannot be read.
     """
     filesystem, base = open_filesystem(root)
     parts = list(_parts(root, dataset, stage, lenient=False))
@@ -116,14 +116,14 @@ def compact(root: str, dataset: str, stage: str) -> int:
     table = pa.concat_tables(table for _, table in parts)
     rows = zip(*(table.column(name).to_pylist() for name in ("created_at", "key", "run_id", "status")))
     once = {identity: number for number, identity in reversed(list(enumerate(rows)))}
-    # By time, and rows of one time as they were read: the newest stays the newest.
+    # By time, then in reading order, so that the newest row of each key stays the newest.
     table = table.take([once[identity] for identity in sorted(once, key=lambda row: (row[0], once[row]))])
     _replace_parts(filesystem, f"{base}/manifests/{dataset}/{stage}", [path for path, _ in parts], table)
     return len(parts)
 
 
 def forget(root: str, dataset: str, stage: str, keys: Collection[str]) -> None:
-    """Take the rows of these keys out of a stage's manifest; raises ManifestDamaged like compact."""
+    """Remove the rows of these keys from a stage's manifest; raises ManifestDamaged like compact."""
     filesystem, base = open_filesystem(root)
     parts = list(_parts(root, dataset, stage, lenient=False))
     if not parts or not keys:
@@ -137,12 +137,12 @@ def forget(root: str, dataset: str, stage: str, keys: Collection[str]) -> None:
 def _replace_parts(
     filesystem: fsspec.AbstractFileSystem, folder: str, parts: Collection[str], table: pa.Table
 ) -> None:
-    """Write one part, read it back, and only then remove those that it stands for."""
+    """Write one part, read it back, and only then delete the parts that it replaces."""
     path = f"{folder}/part-compact{uuid.uuid4().hex[:12]}-00000.parquet"
     put_file(filesystem, path, _dumped(table))
     if not _read(filesystem, path).equals(table):
         filesystem.rm_file(path)
-        raise ManifestDamaged(f"{path} did not come back as it was written; the parts stay as they are")
+        raise ManifestDamaged(f"{path} was read back with different content; the old parts are kept")
     for part in parts:
         filesystem.rm_file(part)
 
@@ -158,7 +158,7 @@ def stages(root: str, dataset: str) -> list[str]:
 
 
 def _parts(root: str, dataset: str, stage: str, lenient: bool) -> Iterator[tuple[str, pa.Table]]:
-    """Give the path and the rows of every part, sorted by path."""
+    """Yield the path and the rows of every part, sorted by path."""
     filesystem, _ = open_filesystem(root)
     read: set[str] = set()
     remaining = _paths(root, dataset, stage)
@@ -168,16 +168,16 @@ def _parts(root: str, dataset: str, stage: str, lenient: bool) -> Iterator[tuple
             read.add(path)
             try:
                 table = _read(filesystem, path)
-            except FileNotFoundError:  # compacted since the listing: its rows are in a part that came first
+            except FileNotFoundError:  # compacted since the listing: its rows are in a new part
                 gone = True
                 continue
             except (pa.ArrowInvalid, OSError) as error:
                 if not lenient:
                     raise ManifestDamaged(
-                        f"manifest part {path} cannot be read: {error}; delete it if it is torn: artifacts, "
-                        "not manifests, decide what is done"
+                        f"manifest part {path} cannot be read: {error}; delete it if it is incomplete: "
+                        "artifacts, not manifests, decide what is done"
                     ) from error
-                logger.warning("manifest part %s cannot be read and is left out: %s", path, error)
+                logger.warning("manifest part %s cannot be read and is skipped: %s", path, error)
                 continue
             yield path, table
         remaining = [path for path in _paths(root, dataset, stage) if path not in read] if gone else []

@@ -12,11 +12,11 @@ from recapture.datasets.store.errors import ArtifactError
 
 
 def dump_npz(arrays: Mapping[str, np.ndarray], where: str) -> bytes:
-    """Return arrays as npz bytes: quick compression, fixed time stamps; refuses Python objects."""
+    """Return arrays as npz bytes: fast compression, fixed timestamps; raises ArtifactError for objects."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for field, given in arrays.items():
-            array = np.asarray(given, order="C")  # the order in memory would show in the bytes
+            array = np.asarray(given, order="C")  # the memory order would change the bytes
             if array.dtype.hasobject:
                 raise ArtifactError(f"{where}: array {field!r} holds Python objects, which npz would pickle")
             with archive.open(f"{field}.npy", "w", force_zip64=True) as member:
@@ -25,7 +25,7 @@ def dump_npz(arrays: Mapping[str, np.ndarray], where: str) -> bytes:
 
 
 def load_npz(content: bytes, where: str) -> dict[str, np.ndarray]:
-    """Read all arrays of an npz from bytes; raises ArtifactError for pickled objects or a damaged file."""
+    """Return all arrays of npz bytes; raises ArtifactError for pickled objects or a damaged file."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}

@@ -1,4 +1,4 @@
-"""Quarantine: items that failed for good, with their reasons, until somebody retries or drops them.
+"""Quarantine: items that failed permanently, with their reasons, until a user retries or drops them.
 
 Layout: {root}/quarantine/{dataset}/{stage}/{key}.json.
 """
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Quarantined:
-    """One failed item. A dropped one is left out for good and no longer counts as missing."""
+    """One failed item. A dropped item is excluded permanently and no longer counts as missing."""
 
     item: str
     clip_id: str
@@ -53,7 +53,7 @@ class Quarantine:
         )
 
     def held(self, stage: str, keys: Collection[str]) -> dict[str, Quarantined]:
-        """Return key -> entry for those of the keys that are held at a stage."""
+        """Return key -> entry for those of the keys that are quarantined or dropped at a stage."""
         wanted = {f"/{key}.json" for key in keys}
         paths = (path for path in self._paths(stage) if path[path.rindex("/") :] in wanted)
         return {entry.key: entry for path in paths if (entry := self._read(path)) is not None}
@@ -65,12 +65,12 @@ class Quarantine:
         return [entry for entry in self.entries() if key == "all" or entry.key.startswith(key)]
 
     def retry(self, entry: Quarantined) -> None:
-        """Forget an entry: the next run tries the item again."""
+        """Delete an entry: the next run tries the item again."""
         with suppress(FileNotFoundError):
             self._filesystem.rm_file(self._path(entry))
 
     def drop(self, entry: Quarantined) -> None:
-        """Leave an item out for good."""
+        """Exclude an item permanently."""
         self.add(replace(entry, state="dropped"))
 
     def _path(self, entry: Quarantined) -> str:
@@ -95,5 +95,5 @@ class Quarantine:
             return None
         except (ValueError, TypeError) as error:
             problem = str(error)
-        logger.warning("quarantine entry %s is left out, its item is tried again: %s", path, problem)
+        logger.warning("quarantine entry %s is ignored, its item is tried again: %s", path, problem)
         return None

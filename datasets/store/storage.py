@@ -1,4 +1,4 @@
-"""Any fsspec storage: opening it, writing so that nobody sees half, and telling its faults from a clip's."""
+"""Any fsspec storage: open it, write files atomically, and distinguish its faults from those of a clip."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from typing import BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-BLOCK = 2**20  # bytes held of a file that is copied
+BLOCK = 2**20  # bytes in memory while a file is copied
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 BUSY = frozenset({errno.EBUSY, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ESTALE})
 CLIENTS = ("botocore", "aiobotocore", "aiohttp", "fsspec", "gcsfs", "urllib3")  # not all raise OSError
-FULL = "free space (`recapture gc --dry-run` lists what nothing needs), or set another place"
+FULL = "free space (`recapture gc --dry-run` lists unused artifacts), or choose another location"
 CLOSED = "make it writable, or renew the credentials"
-AWAY = "run the job again when the storage answers"
+UNREACHABLE = "run the job again when the storage responds"
 
 
 class StoreFailed(OSError):
-    """The storage refuses, whatever the item: it is full, read-only, or the credentials have ended."""
+    """The storage refuses all writes or reads: it is full, read-only, or the credentials have expired."""
 
 
 class StoreBusy(StoreFailed):
-    """The storage does not answer as it should: throttled, slow or cut off. Trying again may mend it."""
+    """The storage is throttled, slow or unreachable; trying again may help."""
 
 
 def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the filesystem and the path of an fsspec URL; object stores without a listings cache."""
+    """Return the filesystem and path of an fsspec URL; object stores get no listings cache."""
     options = {"use_listings_cache": False} if url.startswith(("s3://", "gs://")) else {}
     filesystem, path = fsspec.core.url_to_fs(url, **options)
     return filesystem, path.rstrip("/")
 
 
 def put_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
-    """Write a file so that readers see all of it or nothing: rename on local disks, else a single put."""
-    with telling_storage_faults(path, writing=True):
+    """Write a file so that readers see all of it or nothing: rename on local disks, else one put."""
+    with raising_storage_faults(path, writing=True):
         if isinstance(filesystem, LocalFileSystem):
             _replace_file(Path(path), io.BytesIO(content))
         else:
@@ -51,8 +51,8 @@ def put_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -
 
 
 def put_path(filesystem: fsspec.AbstractFileSystem, path: str, source: Path) -> None:
-    """Write what a local file holds as `put_file` does, a block at a time."""
-    with telling_storage_faults(path, writing=True):
+    """Copy a local file as `put_file` writes, block by block."""
+    with raising_storage_faults(path, writing=True):
         if isinstance(filesystem, LocalFileSystem):
             with source.open("rb") as content:
                 _replace_file(Path(path), content)
@@ -61,33 +61,33 @@ def put_path(filesystem: fsspec.AbstractFileSystem, path: str, source: Path) -> 
 
 
 def list_files(filesystem: fsspec.AbstractFileSystem, folder: str) -> list[str]:
-    """Return the paths of the files in a folder without folders; none when it does not exist."""
+    """Return the paths of the files in a folder without subfolders; none if it does not exist."""
     if isinstance(filesystem, LocalFileSystem):
         with suppress(FileNotFoundError):
-            return [f"{folder}/{name}" for name in os.listdir(folder)]  # noqa: PTH208 - ten times as fast
+            return [f"{folder}/{name}" for name in os.listdir(folder)]  # noqa: PTH208 - ten times faster
         return []
     return list(filesystem.find(folder)) if filesystem.exists(folder) else []
 
 
 def remove_tree(filesystem: fsspec.AbstractFileSystem, folder: str) -> None:
-    """Remove a folder and what is in it, if it is there."""
+    """Delete a folder and its contents, if it exists."""
     filesystem.invalidate_cache()
     if filesystem.exists(folder):
-        with suppress(FileNotFoundError):  # another was quicker
+        with suppress(FileNotFoundError):  # another process deleted it first
             filesystem.rm(folder, recursive=True)
 
 
 def check_plain(what: str, name: str) -> None:
-    """Raise ValueError for a name that would not be one plain step of a path below the root."""
+    """Raise ValueError for a name that is not one plain component of a path."""
     if not PLAIN_NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be a {what}; use letters, digits, '.', '_' and '-'")
 
 
 @contextmanager
-def telling_storage_faults(path: str, *, writing: bool) -> Iterator[None]:
-    """Raise StoreFailed or StoreBusy where storage is to blame; whatever else goes wrong stays as it is.
+def raising_storage_faults(path: str, *, writing: bool) -> Iterator[None]:
+    """Raise StoreFailed or StoreBusy if the storage is to blame; other errors pass unchanged.
 
-    A file that is not there is only a fault of the storage when it was to be written.
+    A missing file is a fault of the storage only if it was to be written.
     """
     verb = "written" if writing else "read"
     try:
@@ -109,11 +109,11 @@ def _blame(error: Exception, writing: bool) -> tuple[type[StoreFailed] | None, s
     if isinstance(error, PermissionError) or "Credential" in name:
         return StoreFailed, CLOSED
     if isinstance(error, ConnectionError | TimeoutError) or module in CLIENTS:
-        return StoreBusy, AWAY
+        return StoreBusy, UNREACHABLE
     if isinstance(error, OSError) and error.errno in REFUSED:
         return StoreFailed, FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else CLOSED
     if isinstance(error, OSError) and error.errno in BUSY:
-        return StoreBusy, AWAY
+        return StoreBusy, UNREACHABLE
     return None, ""
 
 

@@ -1,4 +1,4 @@
-"""Is everything there that the manifests promise, and what is there that none of them names any more."""
+"""Find artifacts that manifests promise but the store lacks, and artifacts that no manifest needs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Literal
 from recapture.datasets.store.artifact import META
 from recapture.datasets.store.errors import ArtifactDamaged, ArtifactMissing
 from recapture.datasets.store.manifest import datasets, forget, read_manifest, stages
-from recapture.datasets.store.storage import open_filesystem, telling_storage_faults
+from recapture.datasets.store.storage import open_filesystem, raising_storage_faults
 from recapture.datasets.store.store import ArtifactStore
 
 
 @dataclass(frozen=True)
 class Problem:
-    """An artifact that a manifest promises and that is not there as it was written."""
+    """An artifact that a manifest promises and that is missing or damaged."""
 
     stage: str
     key: str
@@ -32,18 +32,18 @@ Reason = Literal[
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something below objects/ that nothing needs; stage and key are empty for a single left-over file."""
+    """Something below objects/ that nothing needs; stage and key are empty for a single leftover file."""
 
     path: str
     stage: str
     key: str
     bytes: int
     why: Reason
-    dataset: str = ""  # whose manifest names it, where one does
+    dataset: str = ""  # whose manifest names it, if any does
 
 
 def verify(root: str, dataset: str) -> Iterator[tuple[str, int, list[Problem]]]:
-    """Give each stage of a dataset's manifests, how many artifacts it promises, and what is wrong with them.
+    """Yield each stage of a dataset's manifests, how many artifacts it promises, and their problems.
 
     Reads every byte of every artifact. Raises ManifestDamaged for a manifest that cannot be read.
     """
@@ -56,13 +56,13 @@ def verify(root: str, dataset: str) -> Iterator[tuple[str, int, list[Problem]]]:
 
 
 def garbage(root: str, older_than_hours: float) -> list[Garbage]:
-    """Find what no dataset's manifest names, was never finished, or was left over by a killed writer.
+    """Find what no manifest of any dataset names, was never finished, or was left over by a killed writer.
 
-    What has changed within the last `older_than_hours` is kept: a running job names its artifacts only at the
-    end of a shard. So is whatever the storage gives no time for. Raises ManifestDamaged for a manifest that
-    cannot be read: what it names would be lost.
+    Whatever changed within the last `older_than_hours` is kept, because a running job records its artifacts
+    only at the end of a shard; so is everything without a modification time. Raises ManifestDamaged for a
+    manifest that cannot be read, because what it names would be lost.
     """
-    folders = _folders(root)  # before the manifests, so that what is committed and named meanwhile is kept
+    folders = _folders(root)  # before the manifests, so that concurrent commits are kept
     named = {
         (stage, key)
         for dataset in datasets(root)
@@ -89,9 +89,9 @@ def garbage(root: str, older_than_hours: float) -> list[Garbage]:
 def superseded(
     root: str, dataset: str, needed: Mapping[str, Collection[str]], older_than_hours: float
 ) -> list[Garbage]:
-    """Find what of a dataset's finished artifacts is not needed and named by no other dataset.
+    """Find finished artifacts of a dataset that are not needed and that no other dataset names.
 
-    needed: stage -> keys; stages that it does not have are left alone. What has changed within the last
+    needed: stage -> keys; stages that are not in it are left alone. Whatever changed within the last
     `older_than_hours` is kept. Raises ManifestDamaged like garbage.
     """
     others = {
@@ -109,8 +109,12 @@ def superseded(
     limit = datetime.now(UTC).timestamp() - older_than_hours * 3600
     return [
         Garbage(
-            files[0].path.rpartition("/")[0],
-            *(stage, key, sum(file.bytes for file in files), "made with other settings", dataset),
+            path=files[0].path.rpartition("/")[0],
+            stage=stage,
+            key=key,
+            bytes=sum(file.bytes for file in files),
+            why="made with other settings",
+            dataset=dataset,
         )
         for (stage, key), files in sorted(_folders(root).items())
         if (stage, key) in old - others and max(file.changed for file in files) < limit
@@ -118,7 +122,7 @@ def superseded(
 
 
 def remove_superseded(root: str, found: Sequence[Garbage]) -> None:
-    """Delete what superseded found: first its manifests' rows, so that none promises what is not there."""
+    """Delete what superseded found: first the manifests' rows, so that none promises a missing artifact."""
     for dataset, stage in sorted({(item.dataset, item.stage) for item in found}):
         forget(root, dataset, stage, {item.key for item in found if item.stage == stage})
     for item in found:
@@ -162,7 +166,7 @@ def _folders(root: str) -> dict[tuple[str, str], list[_File]]:
     top = f"{base}/objects"
     if not filesystem.exists(top):
         return {}
-    with telling_storage_faults(top, writing=False):
+    with raising_storage_faults(top, writing=False):
         listing = filesystem.find(top, detail=True)
     folders: dict[tuple[str, str], list[_File]] = {}
     for path, entry in listing.items():

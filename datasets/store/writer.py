@@ -1,4 +1,4 @@
-"""Writing one artifact: its files first, then the commit marker."""
+"""Write one artifact: its files first, then the commit marker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recapture.datasets.store.storage import put_file, put_path
 
 
 class ArtifactWriter:
-    """Writes one artifact's files; `meta` takes what readers need to know beside them."""
+    """A writer of one artifact's files; `meta` is for what readers need in addition."""
 
     def __init__(self, filesystem: fsspec.AbstractFileSystem, folder: str, stage: str, key: str) -> None:
         self._filesystem, self._folder = filesystem, folder
@@ -44,7 +44,7 @@ class ArtifactWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            with suppress(Exception):  # the storage may be the very trouble; no marker, so no artifact
+            with suppress(Exception):  # the storage may be the cause; without a marker there is no artifact
                 self._discard()
             return
         record = self._described | {"files": self._files, "meta": self.meta, "metrics": self.metrics}
@@ -52,7 +52,7 @@ class ArtifactWriter:
         put_file(self._filesystem, f"{self._folder}/{META}", text.encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write one file; names are plain, without folders."""
+        """Write one file; the name must be plain, without folders."""
         self._check_name(name)
         put_file(self._filesystem, f"{self._folder}/{name}", content)
         self._files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -67,7 +67,7 @@ class ArtifactWriter:
 
     @contextmanager
     def local_file(self, name: str) -> Iterator[str]:
-        """Give a temporary local path to libraries that write files; what is there at the end is stored."""
+        """Give a temporary local path, for libraries that write files; its content is stored at the end."""
         with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
             path = Path(folder) / name
             yield str(path)
@@ -76,11 +76,11 @@ class ArtifactWriter:
             self._files[name] = {"bytes": path.stat().st_size, "sha256": file_hash(str(path))}
 
     def frames(self, chunk: int = DEFAULT_CHUNK) -> FrameWriter:
-        """Return a writer of per-frame arrays that holds one chunk in memory."""
+        """Return a writer of per-frame arrays that keeps one chunk in memory."""
         return FrameWriter(self, chunk)
 
     def _discard(self) -> None:
-        # Another writer may have committed the same key meanwhile: its files have these names and bytes.
+        # Another writer may have committed the same key by now: its files have these names and bytes.
         if self._filesystem.exists(f"{self._folder}/{META}"):
             return
         for name in self._files:

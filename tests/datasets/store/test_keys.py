@@ -110,7 +110,7 @@ def test_what_json_cannot_say_is_refused(value):
 
 def test_a_name_that_is_no_text_is_refused():
     # 1 and "1" would be one name in JSON, and one of the two values would be lost.
-    with pytest.raises(ValueError, match="the name 1; names are text"):
+    with pytest.raises(ValueError, match="name 1; names must be text"):
         canonical_json({"1": "text", 1: "number"})
 
 

@@ -1,6 +1,7 @@
 """The storage's own faults are told from those of an artifact, on every storage."""
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from recapture.datasets.store.storage import (
     check_plain,
     open_filesystem,
     put_file,
-    telling_storage_faults,
+    raising_storage_faults,
 )
 from recapture.datasets.store.store import ArtifactStore
 
@@ -65,43 +66,42 @@ class EndpointConnectionError(Exception):
 NoCredentialsError.__module__ = EndpointConnectionError.__module__ = "botocore.exceptions"
 
 
-@pytest.mark.parametrize(
-    ("error", "kind", "way_out"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), StoreFailed, "free space"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), StoreFailed, "free space"),
-        (OSError(errno.EROFS, "Read-only file system"), StoreFailed, "make it writable"),
-        (PermissionError("The provided token has expired."), StoreFailed, "renew the credentials"),
-        (NoCredentialsError("Unable to locate credentials"), StoreFailed, "renew the credentials"),
-        (OSError(errno.EBUSY, "Please reduce your request rate"), StoreBusy, "run the job again"),
-        (ConnectionResetError("peer"), StoreBusy, "run the job again"),
-        (TimeoutError("slow"), StoreBusy, "run the job again"),
-        (EndpointConnectionError("no route"), StoreBusy, "run the job again"),
-    ],
-)
-@pytest.mark.parametrize("writing", [True, False])
-def test_a_fault_of_the_storage_names_the_path_and_the_way_out(error, kind, way_out, writing):
-    with pytest.raises(StoreFailed) as told, telling_storage_faults("s3://b/x", writing=writing):
-        raise error
-    assert type(told.value) is kind
-    assert str(told.value).startswith(f"s3://b/x cannot be {'written' if writing else 'read'}: ")
-    assert way_out in str(told.value)
-    assert told.value.__cause__ is error
+FAULTS = [
+    (OSError(errno.ENOSPC, "No space left on device"), StoreFailed, "free space"),
+    (OSError(errno.EDQUOT, "Disk quota exceeded"), StoreFailed, "free space"),
+    (OSError(errno.EROFS, "Read-only file system"), StoreFailed, "make it writable"),
+    (PermissionError("The provided token has expired."), StoreFailed, "renew the credentials"),
+    (NoCredentialsError("Unable to locate credentials"), StoreFailed, "renew the credentials"),
+    (OSError(errno.EBUSY, "Please reduce your request rate"), StoreBusy, "run the job again"),
+    (ConnectionResetError("peer"), StoreBusy, "run the job again"),
+    (TimeoutError("slow"), StoreBusy, "run the job again"),
+    (EndpointConnectionError("no route"), StoreBusy, "run the job again"),
+]
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("x"), KeyError("x"), IsADirectoryError("x"), ArtifactMissing("x")]
-)
-def test_what_is_no_fault_of_the_storage_stays_what_it_is(error):
-    with pytest.raises(type(error)) as told, telling_storage_faults("p", writing=True):
-        raise error
-    assert told.value is error
+def test_a_fault_of_the_storage_names_the_path_and_the_way_out():
+    for (error, kind, way_out), (writing, verb) in itertools.product(
+        FAULTS, [(True, "written"), (False, "read")]
+    ):
+        with pytest.raises(StoreFailed) as told, raising_storage_faults("s3://b/x", writing=writing):
+            raise error
+        assert type(told.value) is kind, error
+        assert str(told.value).startswith(f"s3://b/x cannot be {verb}: "), error
+        assert way_out in str(told.value), error
+        assert told.value.__cause__ is error
+
+
+def test_what_is_no_fault_of_the_storage_stays_what_it_is():
+    for error in (ValueError("x"), KeyError("x"), IsADirectoryError("x"), ArtifactMissing("x")):
+        with pytest.raises(type(error)) as told, raising_storage_faults("p", writing=True):
+            raise error
+        assert told.value is error
 
 
 def test_a_file_that_is_not_there_is_a_fault_only_where_it_was_to_be_written():
-    with pytest.raises(FileNotFoundError), telling_storage_faults("p", writing=False):
+    with pytest.raises(FileNotFoundError), raising_storage_faults("p", writing=False):
         raise FileNotFoundError
-    with pytest.raises(StoreFailed), telling_storage_faults("p", writing=True):
+    with pytest.raises(StoreFailed), raising_storage_faults("p", writing=True):
         raise FileNotFoundError("The specified bucket does not exist")
 
 
@@ -140,6 +140,6 @@ def test_a_folder_without_permission_is_named(tmp_path):
         put_file(filesystem, f"{base}/f.bin", b"x")
 
 
-@pytest.mark.parametrize("name", ["depth", "0123abcdef", "part-1.2_x"])
-def test_plain_names_are_plain(name):
-    check_plain("key", name)
+def test_plain_names_are_plain():
+    for name in ("depth", "0123abcdef", "part-1.2_x"):
+        check_plain("key", name)
