@@ -32,7 +32,7 @@ def make_scene(
     caption: str = "",
     lighting: Lighting | None = None,
 ) -> Scene:
-    """A scene of these objects; the first object is rendered with id 1, the second with id 2 and so on.
+    """Return a scene of these objects; the first object has id 1, the second id 2, and so on.
 
     Raises: ValueError for an unknown kind or pattern, a size that is not positive, or a flat room.
     """
@@ -54,9 +54,9 @@ def pack_into_slots(
     lights: Sequence[Vector],
     lightings: Sequence[Lighting],
 ) -> Scene:
-    """A batch of scenes whose objects lie in given slots: stack_scenes of make_scene, but many times faster.
+    """Return a batch of scenes with given object slots: stack_scenes of make_scene, but many times faster.
 
-    Raises: ValueError as make_scene does, and where a scene has more objects of a kind than there are slots.
+    Raises: ValueError as make_scene does, and if a scene has more objects of a kind than there are slots.
     """
     starts = {kind: [slot for slot, other in enumerate(slots) if other == kind] for kind in KINDS}
     places, labels = [], []
@@ -92,9 +92,9 @@ def _patterns(indices: np.ndarray) -> frozenset[str]:
 
 
 def stack_scenes(scenes: Sequence[Scene]) -> Scene:
-    """One batch of single scenes, their objects sorted into common slots; missing objects are inactive."""
+    """Return a batch of single scenes, their objects sorted into common slots; unused slots are inactive."""
     if any(scene.batched for scene in scenes):
-        raise ValueError("stack_scenes: takes single scenes, got a batch")
+        raise ValueError("stack_scenes takes single scenes, got a batch")
     kinds: list[Kind] = []
     for kind in KINDS:
         kinds += [kind] * max(scene.kinds.count(kind) for scene in scenes)

@@ -1,6 +1,6 @@
-"""What a procedural scene is made of, and its packing into tensors.
+"""What a procedural scene is made of: its parts as dataclasses, and the scene as tensors.
 
-The world has OpenCV axes (x right, y down, z forward); lengths are scene units, time is counted in frames.
+The world has OpenCV axes (x right, y down, z forward); lengths are in scene units, time is counted in frames.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ PATTERNS = (
     "striped",
     "dotted",
     "bricked",
-    "plain",  # the first colour alone
-    "photographed",  # a photograph (phase z in 0..5 chooses it), one a cell, multiplied by the first colour
+    "plain",  # only the first colour
+    "photographed",  # one photograph per cell (chosen by phase z in 0..5), multiplied by the first colour
     "waved",
     "speckled",
 )
@@ -32,7 +32,7 @@ ROOM_FACES = 6  # in the order -x, +x, -y (ceiling), +y (floor), -z (behind), +z
 
 @dataclass(frozen=True)
 class Texture:
-    """A surface pattern: two colours in [0, 1], its cells per scene unit, and how it is laid."""
+    """A surface pattern: two colours in [0, 1], cells per scene unit, and how it is applied."""
 
     pattern: str = "marbled"
     colours: tuple[Vector, Vector] = ((0.8, 0.5, 0.3), (0.3, 0.2, 0.15))
@@ -47,8 +47,8 @@ class SceneObject:
     """One moving, spinning body.
 
     size: (radius, -, -) of a sphere, half extents of a box, (radius, half height, -) of a cylinder,
-    whose axis is its own y. The centre travels from `position` along `velocity` (units a frame) and is
-    reflected at `low` and `high`; on top of that it hops `hop_height` upwards, `hop_rate` times a frame.
+    whose axis is its own y. The centre travels from `position` along `velocity` (units per frame) and is
+    reflected at `low` and `high`; in addition it hops `hop_height` upwards, `hop_rate` times per frame.
     """
 
     kind: Kind
@@ -68,7 +68,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Room:
-    """The box that everything happens in; one texture a face, in the order of ROOM_FACES."""
+    """The box that contains the scene; one texture per face, in the order of ROOM_FACES."""
 
     low: Vector = (-4.5, -3.2, -4.0)
     high: Vector = (4.5, 1.3, 7.0)
@@ -77,7 +77,7 @@ class Room:
 
 @dataclass(frozen=True)
 class SourceCamera:
-    """Where the source camera stands and looks; both ends sway as a sine over `period` frames."""
+    """The source camera's position and target; both sway as a sine over `period` frames."""
 
     position: Vector = (0.0, -0.3, 0.0)
     target: Vector = (0.0, 0.3, 4.0)
@@ -89,7 +89,7 @@ class SourceCamera:
 
 @dataclass(frozen=True)
 class Lighting:
-    """How a scene is lit: light from everywhere, light from the scene's direction, and the light's colour."""
+    """How a scene is lit: ambient light, light from the scene's direction, and the light's colour."""
 
     ambient: float = 0.62
     direct: float = 0.42
@@ -100,13 +100,13 @@ class Lighting:
 class Scene:
     """A 4D scene as tensors, or B of them with a leading dimension B.
 
-    `kinds` names the object slots; scenes of one batch share it and switch slots off with `active`.
-    `label` is the object id that a slot is rendered with (0 is the room).
+    `kinds` names the object slots; the scenes of a batch share it and disable slots with `active`.
+    `label` is the object id with which a slot is rendered (0 is the room).
     """
 
     kinds: tuple[Kind, ...]  # N
-    captions: tuple[str, ...]  # one a scene
-    patterns: frozenset[str]  # every pattern that occurs (more are allowed, and cost time)
+    captions: tuple[str, ...]  # one per scene
+    patterns: frozenset[str]  # all patterns that occur; more are allowed but cost time
     room_low: Tensor  # [..., 3]
     room_high: Tensor  # [..., 3]
     active: Tensor  # [..., N] bool
@@ -118,10 +118,10 @@ class Scene:
     high: Tensor  # [..., N, 3]
     hop: Tensor  # [..., N, 3] height, rate, phase
     axis: Tensor  # [..., N, 3] unit
-    spin: Tensor  # [..., N, 2] radians at time 0, radians a frame
+    spin: Tensor  # [..., N, 2] radians at time 0, radians per frame
     pattern: Tensor  # [..., 6 + N] int64, index into PATTERNS
     colours: Tensor  # [..., 6 + N, 2, 3]
-    laying: Tensor  # [..., 6 + N, 6] cells a unit, turn (radians), grain, phase x, y, z
+    laying: Tensor  # [..., 6 + N, 6] cells per unit, turn (radians), grain, phase x, y, z
     light: Tensor  # [..., 3] unit, towards the light
     lighting: Tensor  # [..., 5] ambient, direct, colour as red, green, blue
     camera: Tensor  # [..., 4, 3] position, target, and the sway of each
@@ -132,21 +132,21 @@ class Scene:
         return self.room_low.ndim == 2
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Scene:
-        """The same scene on another device, its real numbers in another precision."""
+        """Return the scene on another device, its floating-point tensors in another precision."""
         moved: dict[str, Any] = {}
         for name, value in self.tensors().items():
             moved[name] = value.to(device=device, dtype=dtype if value.is_floating_point() else None)
         return replace(self, **moved)
 
     def as_batch(self) -> Scene:
-        """This scene with a leading batch dimension (of 1 if it had none)."""
+        """Return the scene with a leading batch dimension (of 1 if it had none)."""
         if self.batched:
             return self
         lifted: dict[str, Any] = {name: value[None] for name, value in self.tensors().items()}
         return replace(self, **lifted)
 
     def take(self, index: Tensor, captions: Sequence[str]) -> Scene:
-        """The scenes index [B] of this batch; captions: theirs, as the index may lie on a device."""
+        """Return the scenes index [B] of this batch; captions: theirs, as the index may be on a device."""
         taken: dict[str, Any] = {name: value[index] for name, value in self.tensors().items()}
         return replace(self, captions=tuple(captions), **taken)
 

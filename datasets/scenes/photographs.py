@@ -1,6 +1,6 @@
-"""Photographs that ship inside installed packages, as textures of procedural scenes. Nothing is downloaded.
+"""Photographs from installed packages, as textures of procedural scenes. Nothing is downloaded.
 
-Sources and terms, as the packages state them:
+Sources and licences, as the packages state them:
 
 scikit-image (`skimage/data`): brick, grass and gravel (CC0Textures and the like, CC0), chelsea (CC0, Stéfan
 van der Walt), coffee (CC0, Rachel Michetti), retina (CC0), rocket (SpaceX, public domain), coins and
@@ -47,10 +47,10 @@ _LEVELS = 9  # of the mip pyramid: from 256 pixels to one
 
 @lru_cache(maxsize=2)
 def photographs(size: int = 256) -> Tensor:
-    """The photographs, uint8 [P, 3, size, size]; the same ones in the same order every time.
+    """Return the photographs, uint8 [P, 3, size, size], always in the same order.
 
-    Raises: ImportError where scikit-image or scikit-learn is missing, FileNotFoundError where a package no
-    longer ships a file.
+    Raises: ImportError if scikit-image or scikit-learn is missing, FileNotFoundError if a package no longer
+    ships a file.
     """
     pictures = []
     for package, name, (left, top, side) in _CROPS:
@@ -72,9 +72,9 @@ def _folder(package: str) -> Path:
 
 @lru_cache(maxsize=4)
 def atlas(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The pyramids of all photographs, [3, P * levels, S, S] in [0, 1].
+    """Return the pyramids of all photographs, [3, P * levels, S, S] in [0, 1].
 
-    Every level keeps the full side, so that one trilinear lookup blends pixels and levels.
+    Every level has the full size, so that one trilinear lookup blends pixels and levels.
     """
     full = photographs().to(device=device, dtype=torch.float32) / 255
     side = full.shape[-1]
@@ -91,7 +91,7 @@ def photograph_colour(
     footprint: Tensor,  # [...] widths that a pixel covers
     choice: Tensor,  # [...] in [0, 1), which photograph
 ) -> Tensor:
-    """Colours [..., 3] in [0, 1] of the photographs at (u, v), averaged over about the footprint."""
+    """Return the colours [..., 3] in [0, 1] of photographs at (u, v), averaged over about the footprint."""
     pyramid = atlas(u.device, u.dtype)
     depth, side = pyramid.shape[1], pyramid.shape[-1]
     level = torch.log2((footprint * side).clamp_min(1)).clamp_max(_LEVELS - 1)

@@ -1,7 +1,7 @@
-"""Rays against a procedural scene at a moment: what each one meets first, and how far away.
+"""Cast rays into a procedural scene at a given time: what each one meets first, and how far away.
 
 A ray's direction has z = 1 in its camera, so the ray parameter is the camera's z-depth.
-Rays come as whole views [F, P] or scattered [M]; `view` ([F, 1] or [M]) is the frozen frame each one sees.
+Rays come as whole views [F, P] or scattered [M]; `view` ([F, 1] or [M]) is the index of each ray's frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Components = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Frames:
-    """The scene at the moment of each of F views. Bodies: 0 is the room, 1 + n is object slot n."""
+    """The scene at the time of each of F views. Bodies: 0 is the room, 1 + n is object slot n."""
 
     kinds: tuple[str, ...]  # N
     patterns: frozenset[str]  # as Scene.patterns
@@ -48,7 +48,7 @@ class Rays:
 
 
 def freeze(scene: Scene, times: Tensor) -> Frames:
-    """A batch of B scenes at times [B, T], as F = B * T frozen frames."""
+    """Return a batch of B scenes at times [B, T], as F = B * T frozen frames."""
     frames = times.shape[1]
     centre, rotation = object_poses(scene, times)
     eye = torch.eye(3, dtype=rotation.dtype, device=rotation.device).expand(*times.shape, 1, 3, 3)
@@ -75,7 +75,7 @@ def freeze(scene: Scene, times: Tensor) -> Frames:
 
 
 def object_poses(scene: Scene, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the objects of a batch of scenes are.
+    """Return the poses of the objects of a batch of scenes.
 
     times: [B, T] in frames. Returns centres [B, T, N, 3] and object-to-world rotations [B, T, N, 3, 3].
     """
@@ -93,7 +93,7 @@ def object_poses(scene: Scene, times: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _axis_rotation(axis: Tensor, angle: Tensor) -> Tensor:
-    """Rodrigues' formula: unit axis [..., 3] and radians [...] to [..., 3, 3]."""
+    """Return rotations [..., 3, 3] for unit axes [..., 3] and radians [...] (Rodrigues' formula)."""
     x, y, z = axis.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
@@ -103,27 +103,28 @@ def _axis_rotation(axis: Tensor, angle: Tensor) -> Tensor:
 
 
 def per_ray(value: Tensor, view: Tensor) -> Tensor:
-    """A value of each frame ([F, ...]) for its rays: [F, 1, ...] or [M, ...]."""
+    """Return each frame's value ([F, ...]) for its rays: [F, 1, ...] or [M, ...]."""
     return value[:, None] if view.ndim == 2 else value[view]
 
 
 def per_hit(value: Tensor, view: Tensor, index: Tensor) -> Tensor:
-    """Values [F, K, ...] picked by a ray's own index [...] below K: [..., ...]."""
+    """Return the values [F, K, ...] at each ray's own index [...] below K: [..., ...]."""
     return value.flatten(0, 1)[view * value.shape[1] + index]
 
 
 def components(vector: Tensor) -> Components:
-    """[..., 3] as three tensors."""
+    """Return a vector [..., 3] as three tensors."""
     x, y, z = vector.unbind(-1)
     return x, y, z
 
 
 def dot(a: Components, b: Components) -> Tensor:
+    """Return the dot product."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def into_body(rotation: Tensor, vector: Components) -> Components:
-    """World to body coordinates; rotation [..., 3, 3] is body to world."""
+    """Return a vector in body coordinates; rotation [..., 3, 3] is body to world."""
     x, y, z = (
         rotation[..., 0, axis] * vector[0]
         + rotation[..., 1, axis] * vector[1]
@@ -134,6 +135,7 @@ def into_body(rotation: Tensor, vector: Components) -> Components:
 
 
 def difference(a: Components, point: Tensor) -> Components:
+    """Return a minus point [..., 3]."""
     return a[0] - point[..., 0], a[1] - point[..., 1], a[2] - point[..., 2]
 
 
@@ -142,7 +144,7 @@ def _safe(value: Tensor) -> Tensor:
 
 
 def _slabs(origin: Components, direction: Components, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Ray parameters where a ray enters and leaves the box low..high ([..., 3])."""
+    """Return the ray parameters where a ray enters and leaves the box low..high ([..., 3])."""
     enter = leave = None
     for axis in range(3):
         inverse = 1 / _safe(direction[axis])
@@ -156,7 +158,7 @@ def _slabs(origin: Components, direction: Components, low: Tensor, high: Tensor)
 
 
 def _quadric(a: Tensor, half_b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Interval where a t² + 2 half_b t + c <= 0; empty (inf, -inf) without roots."""
+    """Return the interval where a t² + 2 half_b t + c <= 0; empty (inf, -inf) without roots."""
     a = a.clamp_min(1e-12)
     discriminant = half_b * half_b - a * c
     root = discriminant.clamp_min(0).sqrt()
@@ -168,7 +170,7 @@ def _quadric(a: Tensor, half_b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 def object_interval(
     kind: str, size: Tensor, origin: Components, direction: Components
 ) -> tuple[Tensor, Tensor]:
-    """Where a ray in object coordinates enters and leaves a body of this kind; size: [..., 3]."""
+    """Return where a ray in object coordinates enters and leaves a body of this kind; size: [..., 3]."""
     if kind == "box":
         return _slabs(origin, direction, -size, size)
     radius = size[..., 0]
@@ -185,9 +187,9 @@ def object_interval(
 
 
 def cast(frames: Frames, rays: Rays) -> tuple[Tensor, Tensor]:
-    """First hits. Returns z-depth [...] (inf where a ray misses even the room) and body [...] int64.
+    """Return the first hits: z-depth [...] (inf where a ray misses even the room) and body [...] int64.
 
-    Walls are seen from inside the room only, bodies from outside only.
+    Walls are visible only from inside the room, bodies only from outside.
     """
     size, centre = per_ray(frames.size, rays.view), per_ray(frames.centre, rays.view)
     rotation, active = per_ray(frames.rotation, rays.view), per_ray(frames.active, rays.view)

@@ -1,8 +1,8 @@
-"""Procedural 4D scenes: a textured room with moving, spinning bodies, ray-cast for any camera path.
+"""Render procedural 4D scenes: a textured room with moving, spinning bodies, ray-cast for any camera path.
 
-Exact depth, object ids and co-visibility exist for every view and time. One scene takes cameras [T, ...];
-a batch of B scenes takes [B, T, ...] and is rendered in one go. No file system, no state: the same scene,
-cameras and times give the same tensors.
+Depth, object ids and co-visibility are exact for every view and time. One scene takes cameras [T, ...]; a
+batch of B scenes takes [B, T, ...] and is rendered at once. No file system, no state: the same scene, cameras
+and times give the same tensors.
 """
 
 from __future__ import annotations
@@ -30,16 +30,14 @@ class SceneFrames:
     """Rendered views; every field starts with [T] for one scene, [B, T] for a batch."""
 
     video: Tensor  # [..., 3, H, W] in [-1, 1]
-    depth: Tensor  # [..., H, W] z-depth at pixel centres; inf only where a camera looks past the whole room
+    depth: Tensor  # [..., H, W] z-depth at pixel centres; inf only where a camera looks past the room
     object_id: Tensor  # [..., H, W] int64; 0 room, 1.. objects, -1 where depth is inf
 
 
 def caption(scene: Scene) -> str:
-    """What a single scene shows, in plain words."""
+    """Return what a single scene shows, in words."""
     if len(scene.captions) != 1:
-        raise ValueError(
-            f"caption: takes one scene, got a batch of {len(scene.captions)}; see scene.captions"
-        )
+        raise ValueError(f"caption takes one scene, got a batch of {len(scene.captions)}; use scene.captions")
     return scene.captions[0]
 
 
@@ -52,11 +50,11 @@ def render_scene(
     width: int,
     antialias: int = 2,
 ) -> SceneFrames:
-    """Render views of a scene, each with its own camera and moment.
+    """Render views of a scene, each with its own camera and time.
 
     Depth and ids are those of the ray through the pixel centre. Colour is filtered analytically inside a
     surface; pixels on an edge between surfaces average antialias x antialias rays (1: no edge smoothing).
-    Raises: ValueError where the numbers of cameras, times and scenes do not agree.
+    Raises: ValueError if the numbers of cameras, times and scenes differ.
     """
     batch, intrinsics, world_to_camera, times = _as_batch(scene, intrinsics, world_to_camera, times)
     frames = freeze(batch, times.to(batch.room_low))
@@ -93,10 +91,11 @@ def co_visible(
     width: int,
     source_size: tuple[int, int] | None = None,  # (height, width) of the source view; None: the target's
 ) -> Tensor:
-    """True where the surface point at the centre of a target pixel is seen by the source camera.
+    """Return True where the source camera sees the surface point at the centre of a target pixel.
 
     Exact: a ray (float64) from the source camera through the point must meet nothing before it, and the
-    point must fall inside the source's image. Returns bool [T, height, width] or [B, T, height, width].
+    point must be inside the source's image. Returns bool [T, height, width] or [B, T, height, width].
+    Nine parameters, because each of the two cameras is two tensors, as in render_scene.
     """
     exact = scene.to(dtype=torch.float64)
     source_times = times
@@ -130,10 +129,10 @@ def co_visible(
 
 
 def source_cameras(scene: Scene, frames: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The scene's own camera over `frames` frames from time 0.
+    """Return the scene's own camera over `frames` frames from time 0.
 
     The scene's field of view is that of the longer side; pixels are square, the principal point is the
-    middle. Returns intrinsics [T, 3, 3] and world_to_camera [T, 4, 4] ([B, T, ...] for a batch).
+    centre. Returns intrinsics [T, 3, 3] and world_to_camera [T, 4, 4] ([B, T, ...] for a batch).
     """
     batch = scene.as_batch()
     camera, lens = batch.camera.double(), batch.lens.double()
@@ -151,7 +150,7 @@ def source_cameras(scene: Scene, frames: int, height: int, width: int) -> tuple[
 
 
 def look_at(position: Tensor, target: Tensor) -> Tensor:
-    """world_to_camera [..., 4, 4] from position to target ([..., 3]), without roll (world y is down)."""
+    """Return world_to_camera [..., 4, 4] at position, facing target ([..., 3]), without roll (y is down)."""
     forward = torch.nn.functional.normalize(target - position, dim=-1)
     down = torch.tensor([0.0, 1.0, 0.0], dtype=forward.dtype, device=forward.device).expand_as(forward)
     right = torch.nn.functional.normalize(torch.linalg.cross(down, forward), dim=-1)
@@ -174,7 +173,7 @@ def _as_batch(
     shapes = tuple(intrinsics.shape), tuple(world_to_camera.shape)
     if shapes != ((*expected, 3, 3), (*expected, 4, 4)):
         raise ValueError(
-            f"scene: {expected[0]} scenes at {expected[1]} times need intrinsics {(*expected, 3, 3)} and "
+            f"{expected[0]} scenes at {expected[1]} times need intrinsics {(*expected, 3, 3)} and "
             f"world_to_camera {(*expected, 4, 4)}; got {shapes[0]} and {shapes[1]}"
         )
     return batch, intrinsics, world_to_camera, times
@@ -182,7 +181,7 @@ def _as_batch(
 
 @dataclass(frozen=True)
 class _Lenses:
-    """F cameras as what a ray needs: where it starts, and pixel coordinates to directions."""
+    """F cameras as rays need them: the origin, and the matrix from pixel coordinates to directions."""
 
     origin: Tensor  # [F, 3]
     to_direction: Tensor  # [F, 3, 3]; direction = to_direction @ (x, y, 1)
@@ -209,17 +208,17 @@ class _Lenses:
         )
 
     def whole_views(self, pixel: Tensor) -> Rays:
-        """Rays [F, P] of every camera through pixels [P, 2], or through its own pixels [F, P, 2]."""
+        """Return rays [F, P] of every camera through pixels [P, 2], or through its own pixels [F, P, 2]."""
         view = torch.arange(len(self.origin), device=pixel.device)[:, None]
         return self._rays(view, pixel[..., 0], pixel[..., 1])
 
     def scattered(self, view: Tensor, pixel: Tensor) -> Rays:
-        """Rays [M] of the cameras view [M] through pixels [M, 2]."""
+        """Return rays [M] of the cameras view [M] through pixels [M, 2]."""
         return self._rays(view, pixel[..., 0], pixel[..., 1])
 
 
 def _pixel_centres(height: int, width: int, like: Tensor) -> Tensor:
-    """[height * width, 2] coordinates x, y in row order."""
+    """Return coordinates x, y [height * width, 2] in row order."""
     y = torch.arange(height, dtype=like.dtype, device=like.device) + 0.5
     x = torch.arange(width, dtype=like.dtype, device=like.device) + 0.5
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
@@ -236,7 +235,7 @@ def _smooth_edges(
     size: tuple[int, int],
     antialias: int,
 ) -> None:
-    """Average antialias² rays in the pixels whose neighbours lie on another surface."""
+    """Average antialias² rays in the pixels whose neighbours are on another surface."""
     part = (surface.body * 8 + surface.face).masked_fill(missed, -1).unflatten(1, size)
     edge = torch.zeros_like(part, dtype=torch.bool)
     for axis in (1, 2):

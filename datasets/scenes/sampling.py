@@ -1,4 +1,7 @@
-"""Random scenes from a seed."""
+"""Random scenes from a seed.
+
+The order of random draws is the format: reordering, adding or removing one changes the world of every seed.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +35,13 @@ def sample_scene(
     fov_degrees: float | None = None,
     variety: Variety = "classic",
 ) -> Scene:
-    """A random scene: bodies that move, hop and spin in a textured room.
+    """Return a random scene: bodies that move, hop and spin in a textured room.
 
     camera_motion: whether the source camera moves; None lets the seed decide.
     fov_degrees: of the longer side; None lets the seed decide.
-    variety: "classic" has 3 to 6 bodies of two colours, and its room leaves space to orbit its middle:
-    45 degrees to the sides, 25 up, 20 down. "wide" has 2 to 7, among them thin poles and slabs, plain ones
-    and photographs on any surface, more light, more lenses, rooms of many sizes and a camera that may travel.
+    variety: "classic" has 3 to 6 bodies of two colours, and its room leaves space to orbit its centre:
+    45 degrees to the sides, 25 up, 20 down. "wide" has 2 to 7 bodies, among them thin poles and slabs, plain
+    colours and photographs on any surface, and more varied light, lenses, room sizes and camera motion.
     The same seed and options give the same scene. Raises: ValueError for an unknown variety.
     """
     if _checked(variety) == "wide":
@@ -69,7 +72,7 @@ def sample_scene(
 def sample_scenes(
     seeds: Sequence[int], camera_motion: bool | None = None, variety: Variety = "classic"
 ) -> Scene:
-    """A batch of random scenes, one a seed; scene i looks as sample_scene(seeds[i]) does.
+    """Return a batch of random scenes, one per seed; scene i looks like sample_scene(seeds[i]).
 
     Wide scenes share one set of object slots, whatever the seeds. Raises: ValueError for an unknown variety.
     """
@@ -107,6 +110,7 @@ def _phase(rng: np.random.Generator) -> Vector:
 def _object(
     rng: np.random.Generator, kind: Kind, spot: tuple[int, int], floor: float, name: str, other: str
 ) -> tuple[SceneObject, str]:
+    # The order of random draws is the format; see the top of the file.
     reach = float(rng.uniform(0.42, 0.70))
     if kind == "sphere":
         size: Vector = (reach, reach, reach)

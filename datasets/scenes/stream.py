@@ -1,4 +1,7 @@
-"""An endless stream of rendered clips from a pool of procedural scenes, drawn on the training device."""
+"""An endless stream of rendered clips from a pool of procedural scenes, drawn on the training device.
+
+The order of random draws is the format: what a seed draws must not change.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ _CLEARANCE = 0.4  # scene units between a camera and the room
 
 @dataclass(frozen=True)
 class SceneClips:
-    """B clips of T frames. Object ids follow the caption: id n is the body of the n-th phrase, 0 the room."""
+    """B clips of T frames. Object id n is the body of the caption's n-th phrase, 0 is the room."""
 
     video: Tensor  # [B, T, 3, h, w] in [-1, 1]
     depth: Tensor  # [B, T, h, w] z-depth in scene units
     object_id: Tensor  # [B, T, h, w] int64
-    intrinsics: Tensor  # [B, T, 3, 3] in pixels of the clip (of the crop, where there is one)
+    intrinsics: Tensor  # [B, T, 3, 3] in pixels of the clip (of the crop, if there is one)
     world_to_camera: Tensor  # [B, T, 4, 4]
     times: Tensor  # [B, T] in frames of the scene
     scene_index: Tensor  # [B] int64 into the pool's seeds, on the CPU
@@ -32,7 +35,7 @@ class SceneClips:
 
 
 class SceneStream:
-    """A pool of random scenes on a device, and clips of it from ever new moments and cameras."""
+    """A pool of random scenes on a device, and clips of them at random times from random cameras."""
 
     def __init__(
         self, seeds: Sequence[int], device: torch.device | str = "cpu", variety: Variety = "wide"
@@ -45,11 +48,12 @@ class SceneStream:
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """The caption of every scene of the pool, in the order of the seeds."""
+        """Return the caption of every scene of the pool, in the order of the seeds."""
         return self.scenes.captions
 
     @property
     def device(self) -> torch.device:
+        """Return the device of the pool."""
         return self.scenes.room_low.device
 
     def draw(
@@ -64,15 +68,15 @@ class SceneStream:
     ) -> SceneClips:
         """Render `count` clips of `frames` frames, each of a random scene of the pool.
 
-        The scene, the moment it starts (0 to 60), its pace (every frame; in a quarter of the clips every
-        second one), the camera's place, drift and zoom, and the crop's place hang on `seed` alone: the same
-        seed gives the same clips on the same machine. A crop (height, width) is a random window of the view
-        of `height` x `width`; only it is rendered, and the same seed without a crop gives the whole view.
+        Scene, start time (0 to 60), pace (every frame, or in a quarter of the clips every second one), the
+        camera's position, drift and zoom, and the crop's position depend only on `seed`: the same seed gives
+        the same clips on the same machine. A crop (height, width) is a random window of the `height` x
+        `width` view; only it is rendered, and the same seed without a crop gives the whole view.
         antialias: as in render_scene. Raises: ValueError for a crop larger than the view.
         """
         shown = crop or (height, width)
         if shown[0] > height or shown[1] > width:
-            raise ValueError(f"SceneStream: a crop {shown} does not fit into a view of {height} x {width}")
+            raise ValueError(f"SceneStream: crop {shown} does not fit into a view of {height} x {width}")
         generator = torch.Generator().manual_seed(seed)
         index = torch.randint(len(self.seeds), (count,), generator=generator)
         chance = torch.rand((count, 20), generator=generator, dtype=torch.float64)
@@ -109,9 +113,9 @@ class SceneStream:
 
 
 def _cameras(scenes: Scene, times: Tensor, elapsed: Tensor, chance: Tensor) -> Tensor:
-    """The scenes' own cameras at times [B, T], moved and drifting by chance [B, 13]: [B, T, 4, 4].
+    """Return the scenes' cameras [B, T, 4, 4] at times [B, T], moved and drifting by chance [B, 13].
 
-    A third of the cameras do not drift. All stay inside the room, before the bodies.
+    About a third of the cameras do not drift. All stay inside the room, in front of the bodies.
     """
     camera, lens = scenes.camera.double(), scenes.lens.double()
     signed = 2 * chance - 1

@@ -1,4 +1,4 @@
-"""The surface at a ray's first hit: side, normal, pattern coordinates and how much of it a pixel covers."""
+"""Find the surface at a ray's first hit: side, normal, pattern coordinates and pixel footprint."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from recapture.datasets.scenes.rays import (
 
 @dataclass(frozen=True)
 class Surface:
-    """What a ray sees at its first hit, enough to colour it."""
+    """What a ray sees at its first hit, sufficient for shading."""
 
     body: Tensor  # [...] int64
-    face: Tensor  # [...] int64 0..5, tells the sides of the room, a box and a cylinder apart
+    face: Tensor  # [...] int64 0..5, distinguishes the sides of the room, a box and a cylinder
     texture: Tensor  # [...] int64, index into the 6 + N textures
     point: Components  # in world coordinates
     local: Components  # in the body's coordinates, from its centre
     lit: Tensor  # [...] cosine between normal and light
-    up: Tensor  # [...] how far the normal points up, -1..1
+    up: Tensor  # [...] upward component of the normal, -1..1
     uv: tuple[Tensor, Tensor]  # cells of the pattern
     uv_footprint: tuple[Tensor, Tensor]  # cells that a pixel covers along u and v
     footprint: Tensor  # [...] scene units that a pixel covers (geometric mean of both directions)
 
 
 def surface_at(frames: Frames, rays: Rays, depth: Tensor, body: Tensor) -> Surface:
-    """The surface at the hits that `cast` returned (depth and body: [...])."""
+    """Return the surface at the hits that `cast` returned (depth and body: [...])."""
     reach = torch.where(torch.isfinite(depth), depth, torch.ones_like(depth))
     x, y, z = (o + reach * d for o, d in zip(rays.origin, rays.direction))
     rotation = per_hit(frames.rotation, rays.view, body)
@@ -88,7 +88,7 @@ def _kind_of(kinds: tuple[str, ...], body: Tensor) -> tuple[Tensor, Tensor]:
 def _face_and_normal(
     size: Tensor, local: Components, body: Tensor, is_box: Tensor, is_sphere: Tensor
 ) -> tuple[Tensor, Components]:
-    """Face 2 * axis + (1 on the positive side), and the outward unit normal (inward for the room)."""
+    """Return face 2 * axis + (1 on the positive side), and the outward unit normal (inward for the room)."""
     relative = [part / size[..., axis] for axis, part in enumerate(local)]
     reach = [part.abs() for part in relative]
     widest = torch.where(reach[1] > reach[0], 1, 0)
@@ -117,10 +117,10 @@ def _face_and_normal(
 def _pattern_axes(
     size: Tensor, local: Components, face: Tensor, cells: Tensor, is_box: Tensor, is_sphere: Tensor
 ) -> tuple[tuple[Tensor, Tensor], Tensor, tuple[Components, Components]]:
-    """Pattern coordinates (u, v) in cells, cells a unit along u, and the unit tangents of u and v.
+    """Return pattern coordinates (u, v) in cells, cells per unit along u, and the unit tangents of u and v.
 
-    Flat faces take the two axes of their plane (v vertical on walls); round sides take longitude, rounded
-    to an even number of cells so that the pattern closes, and height (or latitude on a sphere).
+    Flat faces use the two axes of their plane (v vertical on walls); round sides use longitude, rounded to an
+    even number of cells so that the pattern closes, and height (or latitude on a sphere).
     """
     zero, one = torch.zeros_like(local[0]), torch.ones_like(local[0])
     axis = face // 2

@@ -1,6 +1,6 @@
-"""Colours of procedural surfaces: filtered patterns, multi-octave grain, Lambert light, soft shadows.
+"""Shade procedural surfaces: filtered patterns, multi-octave grain, Lambert light, soft shadows.
 
-Everything is a function of the surface point alone, up to the pixel-footprint filter, so the same point has
+Up to the pixel-footprint filter, everything is a function of the surface point alone, so the same point has
 the same colour in every view.
 """
 
@@ -27,7 +27,7 @@ _COARSE_PERIOD, _FINE_PERIOD = 7.3, 1.9  # scene units
 
 @lru_cache(maxsize=8)
 def noise_volume(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Periodic value noise [octaves, S + 1, S + 1, S + 1] in about [-1, 1]; the last repeats the first."""
+    """Return periodic value noise [octaves, S + 1, S + 1, S + 1] in about [-1, 1]; last repeats first."""
     generator = torch.Generator().manual_seed(20240607)
     octaves = []
     for cells in _OCTAVES:
@@ -41,7 +41,7 @@ def noise_volume(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 def noise(point: Components, period: float) -> Tensor:
-    """Octaves of noise at points [...] repeating every `period` units: [octaves, ...]."""
+    """Return octaves of noise [octaves, ...] at points [...], repeating every `period` units."""
     x, y, z = (2 * torch.frac(torch.frac(part / period) + 1) - 1 for part in point)
     volume = noise_volume(x.device, x.dtype)
     grid = torch.stack([x, y, z], dim=-1).reshape(1, 1, 1, -1, 3)
@@ -50,7 +50,7 @@ def noise(point: Components, period: float) -> Tensor:
 
 
 def square_wave(x: Tensor, width: Tensor) -> Tensor:
-    """The wave that is +1 on [0, 1) and -1 on [1, 2), averaged over a window of `width` around x."""
+    """Return the wave that is +1 on [0, 1) and -1 on [1, 2), averaged over a window of `width` around x."""
     width = width.clamp_min(1e-3)
 
     def integral(at: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def square_wave(x: Tensor, width: Tensor) -> Tensor:
 
 
 def _line(x: Tensor, width: Tensor, thickness: float) -> Tensor:
-    """How much of a window around x is covered by lines of this thickness at every integer, 0..1."""
+    """Return the share (0..1) of a window around x that lines of this thickness at every integer cover."""
     distance = (torch.remainder(x + 0.5, 1) - 0.5).abs()
     sharp = ((thickness / 2 - distance) / width.clamp_min(1e-3) + 0.5).clamp(0, 1)
     far = width.clamp(0, 1)
@@ -75,10 +75,10 @@ def pattern_value(
     clouds: Tensor,
     used: Collection[str] = PATTERNS,
 ) -> Tensor:
-    """The mix between a texture's two colours, in [-1, 1].
+    """Return the mix between a texture's two colours, in [-1, 1].
 
     pattern: [...] index into PATTERNS; uv and footprint in cells; turn: [...] radians, turns stripes;
-    clouds: [...] coarse noise, which the marble is made of; used: the patterns that may occur.
+    clouds: [...] coarse noise, the basis of marble; used: the patterns that may occur.
     """
     value = torch.zeros_like(uv[0])
     for index, name in enumerate(PATTERNS):
@@ -120,7 +120,7 @@ def _bricks(u: Tensor, v: Tensor, du: Tensor, dv: Tensor, turn: Tensor) -> Tenso
 
 
 def _waves(u: Tensor, v: Tensor, du: Tensor, dv: Tensor, turn: Tensor) -> Tensor:
-    """Stripes that swing to and fro, along u or (turned) along v; they close around even numbers of cells."""
+    """Return wavy stripes along u or (turned) along v; they close around an even number of cells."""
     swap = turn.sin().abs() > 0.7
     u, v, du, dv = (torch.where(swap, a, b) for a, b in ((v, u), (u, v), (dv, du), (du, dv)))
     slope = 0.45 * math.pi * torch.cos(math.pi * u)
@@ -128,7 +128,7 @@ def _waves(u: Tensor, v: Tensor, du: Tensor, dv: Tensor, turn: Tensor) -> Tensor
 
 
 def _speckles(u: Tensor, v: Tensor, du: Tensor, dv: Tensor, turn: Tensor) -> Tensor:
-    """Flakes of many sizes, at most one a cell; a few cells have none."""
+    """Return flakes of many sizes, at most one per cell; a few cells have none."""
     seed = torch.floor(u) * 12.9898 + torch.floor(v) * 78.233
     at_u, at_v, radius = (torch.frac(torch.sin(seed + k) * 431.7).abs() for k in (0.0, 1.7, 3.1))
     away_u = torch.remainder(u, 1) - 0.5 - 0.3 * (at_u - 0.5)
@@ -151,7 +151,7 @@ _WAVES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = 
 
 
 def shade(frames: Frames, rays: Rays, surface: Surface) -> Tensor:
-    """Colours [..., 3] in [0, 1] of the surfaces that rays [...] meet."""
+    """Return the colours [..., 3] in [0, 1] of the surfaces that rays [...] meet."""
     _, turn, grain, *phase = per_hit(frames.laying, rays.view, surface.texture).unbind(-1)
     u, v = surface.uv[0], surface.uv[1]
     inside = (
@@ -186,7 +186,7 @@ def shade(frames: Frames, rays: Rays, surface: Surface) -> Tensor:
 
 
 def _shadow(frames: Frames, rays: Rays, surface: Surface) -> Tensor:
-    """Soft round shadows that bodies cast straight down on the floor, fainter the higher they are."""
+    """Return the soft round shadows of bodies straight below on the floor, fainter for higher bodies."""
     x, _, z = surface.point
     size, centre = per_ray(frames.size, rays.view), per_ray(frames.centre, rays.view)
     active = per_ray(frames.active, rays.view)
@@ -205,7 +205,7 @@ def _shadow(frames: Frames, rays: Rays, surface: Surface) -> Tensor:
 
 
 def _corner_shade(frames: Frames, rays: Rays, surface: Surface) -> Tensor:
-    """Walls darken towards the room's edges; the wall's own plane does not count."""
+    """Return the darkening of walls towards the room's edges; a wall's own plane does not count."""
     half = per_ray(frames.size, rays.view)[..., 0, :]
     shaded = torch.ones_like(surface.lit)
     for axis, part in enumerate(surface.local):

@@ -1,4 +1,7 @@
-"""Random scenes of the wide variety: many looks, lights, lenses and rooms, thin bodies, moving cameras."""
+"""Random scenes of the wide variety: many looks, lights, lenses and rooms, thin bodies, moving cameras.
+
+The order of random draws is the format: reordering, adding or removing one changes the world of every seed.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ _BODIES: tuple[tuple[str, Kind], ...] = (
     ("pole", "cylinder"),
 )
 SLOTS: tuple[Kind, ...] = tuple(kind for _, kind in _BODIES)
-CAMERA_LIMIT = 1.2  # source cameras stay at lower z; every body stays beyond it
+CAMERA_LIMIT = 1.2  # source cameras stay below this z; every body stays beyond it
 
 # How often an object and a face of the room has each pattern.
 _OBJECT_PATTERNS = {
@@ -79,11 +82,12 @@ class WideScene:
     caption: str
 
     def scene(self) -> Scene:
+        """Return the scene as tensors."""
         return make_scene(self.objects, self.room, self.camera, self.light, self.caption, self.lighting)
 
 
 def stack_wide(drawn: Sequence[WideScene]) -> Scene:
-    """One batch of drawn scenes, whose object slots are SLOTS."""
+    """Return a batch of drawn scenes, whose object slots are SLOTS."""
     return pack_into_slots(
         SLOTS,
         [one.caption for one in drawn],
@@ -124,7 +128,7 @@ def _lighting(rng: random.Random) -> Lighting:
 
 
 def _middle(rng: random.Random, spot: tuple[int, int], room: Room, fov: float) -> tuple[float, float]:
-    """Where a body stands, x and z: a spot of a 3 x 3 grid that fills what a lens of `fov` degrees sees."""
+    """Return x and z of a body at a spot of a 3 x 3 grid that fills the view of a lens of `fov` degrees."""
     column, row = spot
     nearest, farthest = 3.3, min(room.high[2] - 1.6, 7.4)
     z = nearest + (farthest - nearest) * row / 2
@@ -133,7 +137,7 @@ def _middle(rng: random.Random, spot: tuple[int, int], room: Room, fov: float) -
 
 
 def _size(rng: random.Random, noun: str, height: float) -> Vector:
-    """Size of a body in a room of this height, as SceneObject.size."""
+    """Return the size of a body in a room of this height, as SceneObject.size."""
     reach = rng.uniform(0.32, 0.78)
     if noun == "sphere":
         return reach, reach, reach
@@ -152,6 +156,7 @@ def _size(rng: random.Random, noun: str, height: float) -> Vector:
 def _object(
     rng: random.Random, noun: str, kind: Kind, middle: tuple[float, float], room: Room, name: str, other: str
 ) -> tuple[SceneObject, str]:
+    # The order of random draws is the format; see the top of the file.
     ceiling, floor = room.low[1], room.high[1]
     size = _size(rng, noun, floor - ceiling)
     half = size[0] if kind == "sphere" else size[1]
@@ -214,7 +219,7 @@ def _texture(rng: random.Random, pattern: str, first: Vector, second: Vector, on
 
 
 def _room(rng: random.Random) -> Room:
-    """A room of any size: every face its own pattern, or (one in three) all of one family and colour."""
+    """Return a room of random size; faces have their own patterns, or (one in three) share one."""
     patterns = rng.choices(list(_FACE_PATTERNS), list(_FACE_PATTERNS.values()), k=6)
     names = rng.sample(WALL_COLOURS, 6)
     matched = rng.random() < 0.35

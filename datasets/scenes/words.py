@@ -1,4 +1,4 @@
-"""The plain words that describe procedural scenes: colours, bodies, what they do, and the room."""
+"""The vocabulary of captions of procedural scenes: colours, bodies, their actions, and the room."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CAMERA_MOTIONS = ("the camera sways gently", "the camera moves")
 
 
 def action(velocity: Vector, hops: bool, tumbling: bool) -> str:
-    """What a body does, from how it sets out."""
+    """Return what a body does, from its motion at the start."""
     if hops:
         return "hopping"
     across, _, away = velocity
@@ -71,12 +71,12 @@ def action(velocity: Vector, hops: bool, tumbling: bool) -> str:
 
 
 def phrase(looks: str, noun: str, doing: str) -> str:
-    """One body: what it looks like, what it is and what it does, with its article."""
+    """Return the phrase for one body: article, look, noun and action."""
     return f"{'an' if looks[0] in 'aeiou' else 'a'} {looks} {noun} {doing}"
 
 
 def caption_of(phrases: Sequence[str], back: str, floor: str, camera: str = "") -> str:
-    """The caption of a scene: its bodies, the patterns of its back wall and floor, the camera's motion."""
+    """Return the caption of a scene: bodies, patterns of back wall and floor, and camera motion."""
     listed = phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
     floor = _FLOORS.get(floor, floor)
     moves = f"; {camera}" if camera else ""
@@ -84,9 +84,9 @@ def caption_of(phrases: Sequence[str], back: str, floor: str, camera: str = "") 
 
 
 def caption_words() -> list[str]:
-    """Every word that the caption of a sampled scene of any variety can hold, sorted.
+    """Return every word that the caption of a sampled scene of any variety can contain, sorted.
 
-    Words are what is left between spaces once "," and ";" stand as words of their own.
+    Words are separated by spaces; "," and ";" are words of their own.
     """
     frame = caption_of([phrase("orange", "box", "and"), "a"], "a", "a", "a")
     parts = [frame, *COLOURS, *PATTERNS, *_FLOORS.values(), *NOUNS, *ACTIONS, *CAMERA_MOTIONS, ",", ";"]
@@ -94,5 +94,5 @@ def caption_words() -> list[str]:
 
 
 def split_words(caption: str) -> list[str]:
-    """A caption's words, with "," and ";" as words of their own."""
+    """Return a caption's words, with "," and ";" as words of their own."""
     return caption.replace(",", " , ").replace(";", " ; ").split()
