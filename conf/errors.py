@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something that the user can fix; the message says what and how, and no traceback is shown."""
+    """An error that the user can fix, as its message says; shown without a traceback."""
 
 
 class ConfigError(UserError):
-    """The configuration cannot be used; the message says where and what to do."""
+    """The configuration cannot be used: the message names the setting and the way out."""

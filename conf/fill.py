@@ -1,4 +1,4 @@
-"""The configuration of how holes are filled."""
+"""The settings of filling holes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VELOCITY_SOLVERS = ("replacement", "proximal", "cg", "wiener", "nvs")
 
 
 class InverseConfig(Section):
-    """fill.method inverse: known pixels as a latent mask, which a solver holds every step to."""
+    """fill.method inverse: a latent mask of known pixels, which a solver enforces at every sampling step."""
 
     mask: Literal[
         "trilinear",
@@ -24,8 +24,13 @@ class InverseConfig(Section):
         "mask_encode",
         "leak_ratio",
         "fill_variance",
-    ] = Field("area", description="How far each latent is known; those from two_fill on look into the VAE.")
-    channel_mean: bool = Field(True, description="One weight for all channels of a latent.")
+    ] = Field(
+        "area",
+        description="How the mask of known pixels becomes latent weights; two_fill, mask_encode, leak_ratio "
+        "and "
+        "fill_variance run the VAE to find them.",
+    )
+    channel_mean: bool = Field(True, description="Use one weight for all channels of a latent.")
     solver: Literal[
         "renoised",
         "replacement",
@@ -42,39 +47,48 @@ class InverseConfig(Section):
         "repaint",
         "vision_xl",
         "psld",
-    ] = Field("renoised", description="What each step does with it; docs/solvers.md.")
+    ] = Field("renoised", description="How each step uses the known pixels; see docs/solvers.md.")
     transition: Literal["velocity", "ddim"] | None = Field(
-        None, description="null: the solver's own; all but velocity need the Euler scheduler."
+        None, description="How a step moves on; null: the solver's own. ddim needs fill.scheduler euler."
     )
     eta: float | None = Field(
-        None, ge=0, le=1, description="Share of fresh noise at each step of ddim; null: the solver's own."
+        None, ge=0, le=1, description="ddim: share of fresh noise per step; null: the solver's own."
     )
-    start: float | None = Field(None, ge=0, lt=1, description="Share of the steps before it acts.")
+    start: float | None = Field(
+        None, ge=0, lt=1, description="Share of the steps before the solver acts; null: the solver's own."
+    )
     stop: float = Field(
-        1.0, gt=0, le=1, description="Share of the steps after which the model is left alone."
+        1.0, gt=0, le=1, description="Share of the steps after which the solver no longer acts."
     )
-    mask_floor: float = Field(0.0, ge=0, le=1, description="Weights below it count as unknown.")
+    mask_floor: float = Field(0.0, ge=0, le=1, description="Latent weights below this count as unknown.")
 
     @property
     def corrects_velocity(self) -> bool:
-        """Whether it leaves the steps to the scheduler, so that any will do."""
+        """Return whether the scheduler takes the steps, so that any scheduler works."""
         return (self.transition or ("velocity" if self.solver in VELOCITY_SOLVERS else "")) == "velocity"
 
 
 class PackingConfig(Section):
-    """Finished frames of a clip's earlier trajectories, shown to the base while it fills a later one."""
+    """Temporal packing: frames of a clip's earlier trajectories, shown while a later one is filled."""
 
-    frames: int = Field(0, ge=0, le=16, description="At most so many a window; 0: none.")
-    spacing: int = Field(8, ge=0, description="Frames between any two of them.")
+    frames: int = Field(
+        0, ge=0, le=16, description="Maximum number of packed frames per window; 0 disables packing."
+    )
+    spacing: int = Field(8, ge=0, description="Minimum distance between packed frames, in frames.")
     positions: Literal["appended", "time_aligned"] = Field(
-        "appended", description="In time: behind the window's own, or those of the same moments."
+        "appended",
+        description="Temporal positions of packed frames: after the window's own, or those of the same "
+        "moments.",
     )
 
 
 class FillConfig(Section):
+    """How holes are filled: the method, the base model and its sampling."""
+
     method: Literal["base", "inverse", "classical"] = Field(
         "base",
-        description="base: a video inpainting model; inverse: the same, held to known pixels by a solver; "
+        description="base: a video inpainting model; inverse: the same with a solver that enforces known "
+        "pixels; "
         "classical: propagation, then OpenCV.",
     )
     inverse: InverseConfig = InverseConfig()
@@ -82,48 +96,58 @@ class FillConfig(Section):
         EMBEDDED,
         min_length=1,
         description="Pipeline directory of the Wan family, or a .safetensors file of a Fun-InP transformer; "
-        "embedded: the package's own.",
+        "embedded: the base that ships with the package.",
     )
     base_parts: str | None = Field(
-        None, description="For a single file: the pipeline directory with its VAE and text encoder."
+        None, description="Pipeline directory with VAE and text encoder, where fill.base is a single file."
     )
     adapter: str | None = Field(
         None,
         min_length=1,
-        description="LoRA of the base: a file, or a folder that `recapture train` has left, with an adapter "
-        "for all clips, one a clip, or both.",
+        description="LoRA adapter of the base: a file, or a folder written by `recapture train` with an "
+        "adapter "
+        "for all clips, one per clip, or both.",
     )
-    adapter_scale: float = Field(0.7, ge=0, le=2, description="Of what the adapter changes.")
+    adapter_scale: float = Field(
+        0.7, ge=0, le=2, description="LoRA scale: 0 disables the adapter, 1 applies it fully."
+    )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of transformer and text encoder."
+        "float32", description="Precision of transformer and text encoder."
     )
     vae_precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of the VAE; the encoder's masks but mask_encode need float32."
+        "float32",
+        description="Precision of the VAE; the masks two_fill, leak_ratio and fill_variance need float32.",
     )
     attention: Literal["native", "cudnn", "flash"] = Field(
-        "native", description="Attention kernel; cudnn and flash run on CUDA alone, in bfloat16."
+        "native", description="Attention kernel; cudnn and flash need CUDA and bfloat16."
     )
     compile_blocks: bool = Field(
-        False, description="torch.compile of the transformer's blocks: a minute once, then faster steps."
+        False,
+        description="Compile the transformer's blocks: takes about a minute once, then steps are faster.",
     )
-    steps: int = Field(10, ge=1, le=1000)
-    guidance_scale: float = Field(1.0, ge=0, description="Classifier-free guidance; 1 or less: off.")
-    negative_prompt: str = ""
-    scheduler: Literal["euler", "unipc", "dpm++"] = "euler"
-    shift: float = Field(2.0, gt=0, description="Time shift; Wan2.1 uses 3 at 480p, 5 at 720p.")
+    steps: int = Field(10, ge=1, le=1000, description="Sampling steps per window.")
+    guidance_scale: float = Field(1.0, ge=0, description="Classifier-free guidance; 1 or less disables it.")
+    negative_prompt: str = Field("", description="Prompt that guidance steers away from.")
+    scheduler: Literal["euler", "unipc", "dpm++"] = Field("euler", description="Sampler of the flow ODE.")
+    shift: float = Field(2.0, gt=0, description="Timestep shift; Wan2.1 uses 3 at 480p, 5 at 720p.")
     noise_scale: float = Field(
         0.6,
         gt=0,
         le=1,
-        description="Of the initial noise; less is calmer and less detailed. 1 for real bases.",
+        description="Scale of the initial noise; less gives calmer and less detailed fills. Use 1 for "
+        "full-size bases.",
     )
     feather: int = Field(
-        4, ge=0, description="Pixels over which pasted known pixels fade into the fill; 0 pastes nothing."
+        4,
+        ge=0,
+        description="Width in pixels over which known pixels are blended into the fill; 0 keeps the model's "
+        "output everywhere.",
     )
-    window: int = Field(49, ge=5, le=1001, description="Frames the filler sees at once: 4n+1.")
-    overlap: int = Field(8, ge=0, description="Frames shared by neighbouring windows and cross-faded.")
+    window: int = Field(49, ge=5, le=1001, description="Frames that are filled at once; must be 4n+1.")
+    overlap: int = Field(8, ge=0, description="Frames that neighbouring windows share and cross-fade.")
     propagate: bool = Field(
-        True, description="Take what other frames saw of a static scene before anything is invented."
+        True,
+        description="Fill holes of a static scene from other frames before the model generates the rest.",
     )
     packing: PackingConfig = PackingConfig()
     inpaint_radius: float = Field(
@@ -131,8 +155,9 @@ class FillConfig(Section):
     )
 
     def keyed(self) -> dict[str, Any]:
-        """Return the settings as content keys hold them: those of speed change a result by rounding at most,
-        and of packing an item's own key tells.
+        """Return the part of the settings that enters content keys.
+
+        Settings of speed change results only by rounding; an item that is packed adds packing to its own key.
         """
         keyed = self.model_dump(mode="json", exclude={"packing", "attention", "compile_blocks"})
         if self.vae_precision == "float32":
@@ -143,13 +168,13 @@ class FillConfig(Section):
     def _kernels_fit(self) -> Self:
         if self.attention != "native" and self.precision != "bfloat16":
             raise ValueError(
-                f"fill.attention {self.attention!r} takes half precision; set fill.precision bfloat16"
+                f"fill.attention {self.attention!r} needs half precision; set fill.precision bfloat16"
             )
         probing = ("two_fill", "leak_ratio", "fill_variance")
         if self.method == "inverse" and self.inverse.mask in probing and self.vae_precision != "float32":
             raise ValueError(
                 f"fill.inverse.mask {self.inverse.mask!r} compares encodings, for which "
-                f"fill.vae_precision {self.vae_precision} is too coarse; use float32, or another mask"
+                f"fill.vae_precision {self.vae_precision} is too coarse; use float32 or another mask"
             )
         return self
 
@@ -162,13 +187,15 @@ class FillConfig(Section):
             raise ValueError(f"fill.overlap {self.overlap} is more than half of fill.window {self.window}")
         if self.method == "inverse" and self.scheduler != "euler" and not self.inverse.corrects_velocity:
             raise ValueError(
-                f"fill.inverse.solver {self.inverse.solver!r} takes Euler's steps, and fill.scheduler is "
+                f"fill.inverse.solver {self.inverse.solver!r} needs Euler steps, and fill.scheduler is "
                 f"{self.scheduler!r}; use 'euler', or fill.inverse.solver 'replacement'"
             )
         if self.adapter is not None and self.method == "classical":
-            raise ValueError("fill.adapter changes a base, and fill.method classical has none; set one back")
+            raise ValueError(
+                "fill.adapter needs a base, and fill.method classical has none; unset one of them"
+            )
         if self.packing.frames and self.method == "classical":
             raise ValueError(
-                "fill.packing shows frames to a base, and fill.method classical has none; set one back"
+                "fill.packing needs a base, and fill.method classical has none; unset one of them"
             )
         return self

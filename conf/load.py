@@ -1,4 +1,4 @@
-"""Layered configuration: defaults < base < profile < dataset < environment < command line."""
+"""Layered configuration: defaults < profile < dataset < environment < command line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from recapture.conf.annotations import annotation_at, section_of
 from recapture.conf.errors import ConfigError
 from recapture.conf.pretrain import PretrainConfig
 from recapture.conf.schema import RecaptureConfig
+from recapture.conf.words import from_arguments, from_environment, merge
 
-ENVIRONMENT_PREFIX = "RECAPTURE_"
 Config = TypeVar("Config", bound=BaseModel)
 
 
@@ -29,17 +30,17 @@ def load_config(
 ) -> RecaptureConfig:
     """Merge all layers and validate the result.
 
-    profile, dataset: a name under conf/profile or conf/dataset, or a path to a YAML file.
+    profile: a name in conf/profile, or a path to a YAML file; dataset: a path to a YAML file.
     environment: variables like RECAPTURE_FILL__WINDOW=17; arguments: words like --fill.window 17.
     Raises ConfigError that names each bad key, its value and the nearest known key.
     """
-    layers: list[tuple[str, Mapping[str, Any]]] = [("conf/base.yaml", _read_layer("base", None))]
+    layers: list[tuple[str, Mapping[str, Any]]] = []
     if profile is not None:
-        layers.append((f"profile {profile}", _read_layer(profile, "profile")))
+        layers.append((f"profile {profile}", _read_profile(profile)))
     if dataset is not None:
-        layers.append((f"dataset {dataset}", _read_layer(dataset, "dataset")))
-    layers.append(("the environment", from_environment(environment or {})))
-    layers.append(("the command line", from_arguments(arguments)))
+        layers.append((f"dataset {dataset}", _read_file(dataset, "dataset")))
+    layers.append(("the environment", from_environment(environment or {}, RecaptureConfig)))
+    layers.append(("the command line", from_arguments(arguments, RecaptureConfig)))
     return _validated(RecaptureConfig, layers)
 
 
@@ -48,14 +49,15 @@ def load_pretrain_config(
 ) -> PretrainConfig:
     """Merge the defaults of pre-training, a YAML file, the environment and words like --refine.steps 9000.
 
-    Of the environment only `state` and `tracking` count, which pre-training shares with jobs. Raises
+    Only `state` and `tracking`, which pre-training shares with jobs, are read from the environment. Raises
     ConfigError like load_config.
     """
-    shared = {k: v for k, v in from_environment(environment or {}).items() if k in ("state", "tracking")}
+    variables = from_environment(environment or {}, PretrainConfig)
+    shared = {name: value for name, value in variables.items() if name in ("state", "tracking")}
     layers = [("the defaults", PretrainConfig().model_dump(mode="json"))]
     if path is not None:
         layers.append((path, _read_file(path, "settings")))
-    layers += [("the environment", shared), ("the command line", from_arguments(arguments))]
+    layers += [("the environment", shared), ("the command line", from_arguments(arguments, PretrainConfig))]
     return _validated(PretrainConfig, layers)
 
 
@@ -74,71 +76,22 @@ def profiles() -> list[str]:
     return sorted(Path(entry.name).stem for entry in files("recapture.conf").joinpath("profile").iterdir())
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `below` overlaid with `above`: mappings merge, anything else is replaced."""
-    merged = dict(below)
-    for key, value in above.items():
-        inner = merged.get(key)
-        if isinstance(inner, Mapping) and isinstance(value, Mapping):
-            value = merge(inner, value)
-        merged[key] = value
-    return merged
-
-
-def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Read RECAPTURE_SECTION__KEY=value variables; values are YAML."""
-    layer: dict[str, Any] = {}
-    for variable, text in sorted(environment.items()):
-        if variable.startswith(ENVIRONMENT_PREFIX):
-            path = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-            layer = merge(layer, _nest(path, _value(text, variable)))
-    return layer
-
-
-def from_arguments(arguments: Sequence[str]) -> dict[str, Any]:
-    """Read `--section.key value` and `--section.key=value` words; values are YAML."""
-    layer: dict[str, Any] = {}
-    words = list(arguments)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--"):
-            raise ConfigError(f"unexpected argument {word!r}; settings are written --section.key value")
-        name, equals, text = word[2:].partition("=")
-        if not equals:
-            if not words or words[0].startswith("--"):
-                raise ConfigError(f"--{name} has no value; write --{name} VALUE")
-            text = words.pop(0)
-        layer = merge(layer, _nest(name.replace("-", "_").split("."), _value(text, f"--{name}")))
-    return layer
-
-
-def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
-    for key in reversed(path):
-        value = {key: value}
-    return dict(value)
-
-
-def _value(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: cannot read the value {text!r}: {error}") from None
-
-
-def _read_layer(name: str, folder: str | None) -> dict[str, Any]:
-    if folder is not None and (name.endswith((".yaml", ".yml")) or "/" in name):
-        return _read_file(name, folder)
-    resource = files("recapture.conf") / (f"{folder}/{name}.yaml" if folder else f"{name}.yaml")
+def _read_profile(name: str) -> dict[str, Any]:
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return _read_file(name, "profile")
+    resource = files("recapture.conf") / f"profile/{name}.yaml"
     if not resource.is_file():
-        known = ", ".join(profiles()) if folder == "profile" else "a path to a YAML file"
-        raise ConfigError(f"no {folder} is called {name!r}; choose from: {known}")
+        raise ConfigError(
+            f"no profile is called {name!r}; choose {', '.join(profiles())} or a path to a YAML file"
+        )
     return _parsed(resource.read_text(encoding="utf-8"), name)
 
 
 def _read_file(name: str, kind: str) -> dict[str, Any]:
     path = Path(name)
     if not path.is_file():
-        raise ConfigError(f"{kind} file {name!r} does not exist")
+        way_out = "; set dataset.uri to name the clips" if kind == "dataset" else ""
+        raise ConfigError(f"{kind} file {name!r} does not exist; give a path to a YAML file{way_out}")
     return _parsed(path.read_text(encoding="utf-8"), name)
 
 
@@ -153,36 +106,37 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
 
 
 def _readable(error: ValidationError, model: type[BaseModel], layers: Sequence[str]) -> str:
-    lines = []
     problems = error.errors(include_url=False)
     places = [problem["loc"] for problem in problems]
-    for problem in problems:
-        if problem["type"] == "too_short" and any(
-            place[: len(problem["loc"])] == problem["loc"] != place for place in places
-        ):
-            continue  # entries that are wrong themselves are not counted
-        where = ".".join(str(part) for part in problem["loc"]) or "the configuration"
-        if problem["type"] == "extra_forbidden":
-            known = _known_keys(model, problem["loc"][:-1])
-            near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-            hint = f"; did you mean {'.'.join([*map(str, problem['loc'][:-1]), near[0]])}?" if near else ""
-            lines.append(f"{where}: no such setting{hint}")
-        elif problem["type"] == "literal_error":
-            known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
-            near = difflib.get_close_matches(str(problem["input"]), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
-            lines.append(f"{where}: {problem['input']!r} is unknown; {hint}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {message} (got {problem['input']!r})" if problem["loc"] else message)
-    return "the configuration has an error:\n  " + "\n  ".join(lines) + f"\n(read from: {', '.join(layers)})"
+    lines = [
+        f"  {_line(problem, model)}"
+        for problem in problems
+        if problem["type"] != "too_short" or not _within(problem["loc"], places)  # bad entries are no entries
+    ]
+    read_from = f"(read from: {', '.join(layers) or 'the defaults'})"
+    return "\n".join(["the configuration has an error:", *lines, read_from])
 
 
-def _known_keys(model: Any, location: Sequence[str | int]) -> list[str]:
-    for part in location:
-        field = getattr(model, "model_fields", {}).get(part)
-        annotation = getattr(field, "annotation", None)
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(getattr(model, "model_fields", {}))
+def _line(problem: Any, model: type[BaseModel]) -> str:
+    location, given = problem["loc"], problem["input"]
+    where = ".".join(map(str, location)) or "the configuration"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(location[-1]), _known_keys(model, location[:-1]), n=1)
+        hint = f"; did you mean {'.'.join(map(str, [*location[:-1], near[0]]))}?" if near else ""
+        return f"{where}: no such setting{hint}"
+    if problem["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        near = difflib.get_close_matches(str(given), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
+        return f"{where}: {given!r} is unknown; {hint}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message} (got {given!r})" if location else message
+
+
+def _within(location: tuple[Any, ...], places: Sequence[tuple[Any, ...]]) -> bool:
+    return any(place[: len(location)] == location != place for place in places)
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    section = section_of(annotation_at(model, location))
+    return [] if section is None else list(section.model_fields)

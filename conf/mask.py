@@ -1,4 +1,4 @@
-"""The settings of an edit: what is redrawn, by which words, and what of the first frame is kept."""
+"""The settings of an edit: what is redrawn, from which prompt, and what is kept of the first frame."""
 
 from __future__ import annotations
 
@@ -10,69 +10,76 @@ from recapture.conf.section import Section
 
 
 class OutpaintConfig(Section):
-    """New picture around the old one: margins as shares of the clip's width or height."""
+    """New picture around the clip: margins as shares of its width or height."""
 
-    left: float = Field(0.0, ge=0, le=2)
-    right: float = Field(0.0, ge=0, le=2)
-    top: float = Field(0.0, ge=0, le=2)
-    bottom: float = Field(0.0, ge=0, le=2)
+    left: float = Field(0.0, ge=0, le=2, description="Margin on the left, as a share of the width.")
+    right: float = Field(0.0, ge=0, le=2, description="Margin on the right, as a share of the width.")
+    top: float = Field(0.0, ge=0, le=2, description="Margin at the top, as a share of the height.")
+    bottom: float = Field(0.0, ge=0, le=2, description="Margin at the bottom, as a share of the height.")
 
     @property
     def any(self) -> bool:
-        """Return whether there is a margin at all."""
+        """Return whether any margin is set."""
         return max(self.left, self.right, self.top, self.bottom) > 0
 
 
 class MaskConfig(Section):
-    """What of a clip is redrawn instead of kept; nothing, by default."""
+    """What is redrawn in a clip instead of kept; by default nothing."""
 
     uri: str | None = Field(
         None,
         min_length=1,
-        description="A folder with one mask a clip, named by the clip's id: a video, a picture, a folder of "
-        "pictures, .npz with mask [T,H,W], or a box track (.json, .csv); or one such file for every clip.",
+        description="Folder with one mask per clip, named by the clip's id: a video, a picture, a folder of "
+        "pictures, .npz with mask [T,H,W], or a box track (.json, .csv); or one such file for all clips.",
     )
     threshold: float = Field(
-        0.5, ge=0, lt=1, description="Of masks in pictures and videos: brighter than this is redrawn."
+        0.5, ge=0, lt=1, description="Pixels brighter than this in pictures and videos are redrawn."
     )
-    invert: bool = Field(False, description="What the mask shows is kept, all else is redrawn.")
+    invert: bool = Field(False, description="Keep what the mask covers and redraw the rest.")
     objects: tuple[int, ...] | Literal["all"] | None = Field(
-        None, description="Redraw these ids of the clip's own object maps; all: everything but 0."
+        None, description="Ids of the clip's own object maps to redraw; all: every id except 0 (background)."
     )
     dilate: int = Field(
-        2, ge=0, le=256, description="Pixels of the working size by which masks and objects grow."
+        2, ge=0, le=256, description="Pixels by which masks and objects are dilated, at the working size."
     )
     replace: bool | None = Field(
         None,
-        description="Something new stands where the mask is: it hides what is behind it from a new camera, "
-        "and nothing that other frames saw takes its place. null: where a prompt or a first frame is given.",
+        description="true: something new replaces what the mask covers, so it also hides what is behind it "
+        "from "
+        "a new camera and is not filled from other frames. false: it is removed. null: true where a prompt "
+        "or "
+        "first frame is given.",
     )
     outpaint: OutpaintConfig = OutpaintConfig()
-    keep_first_frame: bool = Field(False, description="The first frame is known; only later ones are masked.")
+    keep_first_frame: bool = Field(
+        False, description="Keep the first frame as it is and mask only later frames."
+    )
     first_frame: str | None = Field(
         None,
         min_length=1,
-        description="An edited first frame, known, that replaces the clip's; or a folder of them by clip id.",
+        description="Edited first frame that replaces the clip's own; or a folder with one per clip id.",
     )
-    prompt: str | None = Field(None, description="Replaces the captions of all clips.")
+    prompt: str | None = Field(None, description="Prompt for all clips, in place of their captions.")
     prompts: str | None = Field(
-        None, min_length=1, description="YAML or JSON file, clip id: prompt; goes before mask.prompt."
+        None,
+        min_length=1,
+        description="YAML or JSON file that maps clip ids to prompts; takes precedence over mask.prompt.",
     )
 
     @property
     def given(self) -> bool:
-        """Return whether anything is to be redrawn."""
+        """Return whether anything is redrawn."""
         return self.uri is not None or bool(self.objects) or self.outpaint.any
 
     @property
     def replaces(self) -> bool:
-        """Return whether something new stands where the mask is, rather than nothing any more."""
+        """Return whether something new replaces what the mask covers, instead of the background."""
         if self.replace is not None:
             return self.replace
         return any(given is not None for given in (self.prompt, self.prompts, self.first_frame))
 
     def keyed(self) -> dict[str, Any]:
-        """Return the settings as content keys hold them; `replaces` is up to whoever reads it."""
+        """Return the part of the settings that enters content keys; stages add `replaces` if they use it."""
         return self.model_dump(mode="json", exclude={"replace"})
 
     @model_validator(mode="after")
@@ -80,7 +87,7 @@ class MaskConfig(Section):
         for setting in ("keep_first_frame", "first_frame"):
             if getattr(self, setting) and not self.given:
                 raise ValueError(
-                    f"mask.{setting} says what is kept, but nothing is redrawn; "
+                    f"mask.{setting} is set, but nothing is redrawn; "
                     "set mask.uri, mask.objects or mask.outpaint"
                 )
         return self

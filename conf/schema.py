@@ -1,7 +1,7 @@
-"""The configuration of a recapture job: one frozen section a stage, checked before anything starts.
+"""The configuration of a recapture job: one frozen section per stage, validated before anything starts.
 
-A stage reads its own section and nothing else; only that section enters the content key of its artifacts,
-so that a changed section redoes exactly what depends on it.
+A stage reads only its own section, and only that section enters the content key of its artifacts, so that a
+changed section redoes exactly what depends on it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from recapture.conf.tune import TuneConfig
 
 
 class DatasetConfig(Section):
-    name: Name = Field("sample", description="Names the manifests, the outputs and the MLflow experiment.")
+    """The clips of a job."""
+
+    name: Name = Field("sample", description="Name of the manifests, the outputs and the MLflow experiment.")
     uri: str = Field(
         SAMPLE,
         min_length=1,
@@ -37,39 +39,48 @@ class DatasetConfig(Section):
         "davis",
         "colmap",
         "nerfstudio",
-    ] = Field("auto", description="auto tells by the URI, and by the names in a folder; docs/inputs.md.")
-    where: str = Field("*", description="Glob over clip ids; others are left out.")
-    limit: int | None = Field(None, ge=1, description="At most so many clips, in the order of their ids.")
+    ] = Field(
+        "auto",
+        description="Layout; auto decides by the URI and by the names in a folder. See docs/inputs.md.",
+    )
+    where: str = Field("*", description="Glob that clip ids must match.")
+    limit: int | None = Field(
+        None, ge=1, description="Maximum number of clips, in the order of their ids; null: all."
+    )
 
 
 class IngestConfig(Section):
-    """How a clip becomes frames at the working size: scaled evenly and padded to multiples of 16."""
+    """Reading clips: frames are scaled to the working size and padded to multiples of 16."""
 
     short_side: int | None = Field(
         128,
         ge=16,
         le=4320,
-        description="Short side in pixels after scaling down; null keeps the source's size.",
+        description="Short side in pixels after scaling down; null: keep the source's size.",
     )
-    start_seconds: float = Field(0.0, ge=0)
+    start_seconds: float = Field(0.0, ge=0, description="Start of each clip, in seconds.")
     max_seconds: float | None = Field(
-        None, gt=0, description="Read at most so much of each clip; null reads it all."
+        None, gt=0, description="Maximum length of each clip, in seconds; null: read all of it."
     )
     fov_degrees: float = Field(
-        60.0, gt=5, lt=170, description="Field of view of the longer side where a clip brings no intrinsics."
+        60.0, gt=5, lt=170, description="Field of view of the longer side, for clips without intrinsics."
     )
 
 
 class VideoDepthConfig(Section):
-    """How a depth model of whole videos (a diffusers directory of the DepthCrafter kind) is applied."""
+    """Depth models of whole videos: diffusers pipelines of the DepthCrafter kind."""
 
-    window: int = Field(110, ge=1, le=4096, description="Frames denoised at once; bounds memory.")
-    overlap: int = Field(25, ge=0, description="Frames that neighbouring windows share.")
-    steps: int = Field(5, ge=1, le=1000)
-    max_side: int = Field(
-        1024, ge=64, le=8192, description="Longer sides are scaled down to it; smaller frames stay."
+    window: int = Field(110, ge=1, le=4096, description="Frames denoised at once; limits memory.")
+    overlap: int = Field(
+        25, ge=0, description="Frames that neighbouring windows share; must be less than window."
     )
-    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    steps: int = Field(5, ge=1, le=1000, description="Sampling steps per window.")
+    max_side: int = Field(
+        1024, ge=64, le=8192, description="Frames with a longer side than this are scaled down to it."
+    )
+    precision: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="Precision of the model."
+    )
 
     @model_validator(mode="after")
     def _windows_advance(self) -> Self:
@@ -81,105 +92,137 @@ class VideoDepthConfig(Section):
 
 
 class DepthConfig(Section):
+    """Where depth comes from."""
+
     source: Literal["auto", "given", "model"] = Field(
-        "auto", description="auto: the clip's own depth, else the model's."
+        "auto",
+        description="given: depth files beside the clips; model: the depth model; auto: the former where "
+        "there are any.",
     )
     model: str = Field(
         EMBEDDED,
         min_length=1,
         description="Directory of a transformers depth-estimation model, or of a diffusers pipeline of the "
-        "DepthCrafter kind; embedded: the package's own.",
+        "DepthCrafter kind; embedded: the depth model that ships with the package.",
     )
     prediction: Literal["auto", "inverse", "metric"] = Field(
         "auto",
-        description="What the model predicts: affine-invariant inverse depth, or depth in scene units; "
-        "auto reads it from the model's own configuration.",
+        description="What the model predicts: affine-invariant inverse depth or depth in scene units; auto "
+        "reads it from the model's configuration.",
     )
-    batch: int = Field(
-        8, ge=1, le=256, description="Frames in one forward pass; of a video model, in its VAE's."
-    )
+    batch: int = Field(8, ge=1, le=256, description="Frames per forward pass; for a video model, of its VAE.")
     video: VideoDepthConfig = VideoDepthConfig()
     median_depth: float = Field(
         4.0,
         gt=0,
-        description="Scene units that the first frame's median depth is set to where scale is unknown.",
+        description="Median depth of the first frame in scene units, where the scale is unknown.",
     )
     max_unknown_share: float = Field(
-        0.5, ge=0, le=1, description="A frame with more unusable depth than this is an error."
+        0.5, ge=0, le=1, description="A frame with a larger share of unusable depth is an error."
     )
 
 
 class RenderConfig(Section):
-    break_ratio: float = Field(0.05, gt=0, lt=1, description="A quad whose depth jumps by more is torn open.")
+    """Rendering the point cloud along a trajectory."""
+
+    break_ratio: float = Field(
+        0.05, gt=0, lt=1, description="Surfaces are torn where depth jumps by more than this share."
+    )
     shell: float = Field(
-        0.3, ge=0, le=10, description="Thickness of the occluder behind a torn edge, as a share of depth."
+        0.3, ge=0, le=10, description="Thickness of the occluder behind a torn edge, as a share of its depth."
     )
     max_stretch: float | None = Field(
-        16.0, gt=1, description="Surfaces magnified more (in area) than this are holes; null keeps them all."
+        16.0,
+        gt=1,
+        description="Surfaces magnified more than this (in area) become holes; null: keep them all.",
     )
     chunk: int = Field(
-        16, ge=1, le=1024, description="Frames rendered at once; bounds memory, changes nothing else."
+        16, ge=1, le=1024, description="Frames rendered at once; limits memory and changes nothing else."
     )
 
 
 class LearnedMetricsConfig(Section):
-    """Model directories of metrics that need weights; a metric is computed where its directory is named."""
+    """Metrics that need weights: each is computed if its model directory is set."""
 
-    lpips: str | None = None
-    clip: str | None = None
-    dino: str | None = None
+    lpips: str | None = Field(None, min_length=1, description="Directory of an LPIPS model.")
+    clip: str | None = Field(None, min_length=1, description="Directory of a CLIP model.")
+    dino: str | None = Field(None, min_length=1, description="Directory of a DINO model.")
 
 
 class MeasureConfig(Section):
-    baselines: bool = Field(True, description="Also measure the copied source and the classical fill.")
-    chunk: int = Field(48, ge=2, description="Frames measured at once; averages are weighted by frames.")
-    seam_pixels: int = Field(16, ge=1)
+    """Measuring the results."""
+
+    baselines: bool = Field(True, description="Also measure the unmodified source and the classical fill.")
+    chunk: int = Field(
+        48, ge=2, description="Frames measured at once; limits memory. Means are weighted by frames."
+    )
+    seam_pixels: int = Field(
+        16, ge=1, description="Width in pixels of the ring around holes that the seam metrics use."
+    )
     learned: LearnedMetricsConfig = LearnedMetricsConfig()
 
 
 class DeliverConfig(Section):
-    crf: int = Field(16, ge=0, le=51, description="x264 quality of the videos: smaller is better.")
-    side_by_side: bool = True
-    contact_sheet_frames: int = Field(4, ge=1, le=16)
+    """The finished files of each video."""
+
+    crf: int = Field(
+        16, ge=0, le=51, description="Constant rate factor of x264; smaller is better and larger in bytes."
+    )
+    side_by_side: bool = Field(True, description="Also write source, render and result side by side.")
+    contact_sheet_frames: int = Field(4, ge=1, le=16, description="Frames on a contact sheet.")
 
 
 class StageResources(Section):
-    cpus: float = Field(1.0, gt=0)
-    gpus: float = Field(0.0, ge=0)
+    """What one worker of a stage occupies."""
+
+    cpus: float = Field(1.0, gt=0, description="CPUs per worker.")
+    gpus: float = Field(0.0, ge=0, description="GPUs per worker; may be a fraction.")
 
 
 class ExecutionConfig(Section):
-    """How the work is spread; never part of an artifact's key."""
+    """How the work is distributed; never part of a content key."""
 
-    executor: Literal["ray", "inline"] = "ray"
-    workers: int | None = Field(None, ge=1, description="Workers a stage; null fills the cluster.")
+    executor: Literal["ray", "inline"] = Field(
+        "ray", description="ray: parallel workers; inline: one item after another in this process."
+    )
+    workers: int | None = Field(
+        None, ge=1, description="Workers per stage; null: as many as the cluster has room for."
+    )
     ray_address: str | None = Field(
-        None, description="null starts Ray here; 'auto' joins the cluster around."
+        None,
+        min_length=1,
+        description="Address of a Ray cluster; auto: the one this machine belongs to; null: RAY_ADDRESS, "
+        "else "
+        "start Ray here.",
     )
-    resources: dict[str, StageResources] = Field(default_factory=dict, description="By stage name.")
-    shard: int = Field(256, ge=1, description="Clips in one Prefect task.")
-    attempts: int = Field(3, ge=1, le=20, description="Tries at a clip before it is quarantined.")
-    timeout_seconds: float = Field(
-        600.0, gt=0, description="A clip that takes longer is stopped and tried again."
+    resources: dict[str, StageResources] = Field(
+        default_factory=dict, description="Resources of a worker, by stage name."
     )
+    shard: int = Field(256, ge=1, description="Clips per Prefect task.")
+    attempts: int = Field(3, ge=1, le=20, description="Attempts at an item before it is quarantined.")
+    timeout_seconds: float = Field(600.0, gt=0, description="Time limit of one attempt, in seconds.")
     max_failure_share: float = Field(
-        0.2, ge=0, le=1, description="The job's exit code is non-zero above this share of failed items."
+        0.2, ge=0, le=1, description="The job fails if a larger share of its videos is missing."
     )
 
 
 class TrackingConfig(Section):
-    enabled: bool = True
-    uri: str | None = Field(None, description="MLflow tracking URI; null is sqlite in state/.")
-    videos: int = Field(8, ge=0, description="At most so many videos and contact sheets a job.")
+    """The record of each job in MLflow."""
+
+    enabled: bool = Field(True, description="Whether to record jobs in MLflow.")
+    uri: str | None = Field(
+        None, min_length=1, description="MLflow tracking URI; null: SQLite in the state folder."
+    )
+    videos: int = Field(8, ge=0, description="Maximum number of videos and contact sheets per job.")
 
 
 class RecaptureConfig(Section):
-    """Everything a recapture job needs to know."""
+    """All settings of a job."""
 
     dataset: DatasetConfig = DatasetConfig()
-    store: str = Field("artifacts", min_length=1, description="fsspec URL of the artifacts.")
+    store: str = Field("artifacts", min_length=1, description="Path or fsspec URL of the artifacts.")
     outputs: str = Field(
-        "outputs", min_length=1, description="fsspec URL of the finished videos, by clip name."
+        "outputs", min_length=1, description="Path or fsspec URL of the finished videos, by clip name."
     )
     state: str = Field("state", min_length=1, description="Local folder of Prefect's and MLflow's databases.")
     ingest: IngestConfig = IngestConfig()
@@ -190,6 +233,7 @@ class RecaptureConfig(Section):
             TrajectoryConfig(preset="dolly_in", distance=0.3),
         ),
         min_length=1,
+        description="The new camera paths.",
     )
     mask: MaskConfig = MaskConfig()
     render: RenderConfig = RenderConfig()
@@ -199,21 +243,21 @@ class RecaptureConfig(Section):
     tune: TuneConfig = TuneConfig()
     execution: ExecutionConfig = ExecutionConfig()
     tracking: TrackingConfig = TrackingConfig()
-    seed: int = Field(0, ge=0, le=2**31 - 1)
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of all randomness.")
 
     @model_validator(mode="after")
     def _labels_are_distinct(self) -> Self:
         labels = [trajectory.label for trajectory in self.trajectories]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
-            raise ValueError(f"two trajectories are called {twice[0]!r}; give each a name of its own")
+            raise ValueError(f"two trajectories are called {twice[0]!r}; give each its own name")
         return self
 
     @model_validator(mode="after")
     def _budgets_are_for_compiled_blocks(self) -> Self:
         if self.tune.training.activation_budget < 1 and not self.fill.compile_blocks:
             raise ValueError(
-                "tune.training.activation_budget is kept by compiled blocks alone; "
+                "tune.training.activation_budget needs compiled blocks; "
                 "set fill.compile_blocks, or use tune.training.gradient_checkpointing"
             )
         return self

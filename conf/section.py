@@ -1,4 +1,4 @@
-"""What every part of the configuration is: frozen, and strict about its keys."""
+"""The base of every part of the configuration: frozen, and strict about its keys."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ SAMPLE = "sample://"  # the dataset that ships with the package
 
 
 class Section(BaseModel):
-    """A frozen part of the configuration that refuses keys it does not know."""
+    """A frozen part of the configuration that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
     def flat(self) -> dict[str, Any]:
-        """Return every setting as `section.key`, for MLflow's parameters and the documentation."""
+        """Return every setting as `section.key`, as MLflow's parameters show them."""
         return dict(_flatten("", self.model_dump(mode="json")))
 
     def keyed(self) -> dict[str, Any]:
-        """Return the settings as content keys hold them."""
+        """Return the part of the settings that enters content keys."""
         return self.model_dump(mode="json")
 
 

@@ -1,4 +1,4 @@
-"""The configuration of one new camera path."""
+"""The settings of one new camera path."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ class TrajectoryConfig(Section):
         gt=0,
         description="Follow the source's own path, smoothed by a Gaussian of this standard deviation.",
     )
-    file: str | None = Field(None, description="A trajectory file; docs/inputs.md lists the dialects.")
+    file: str | None = Field(
+        None, min_length=1, description="Camera or trajectory file; docs/inputs.md lists the dialects."
+    )
     file_format: Literal[
         "auto",
         "opencv",
@@ -102,24 +104,33 @@ class TrajectoryConfig(Section):
         "viewcrafter",
     ] = Field(
         "auto",
-        description="The file's dialect; auto tells npz, JSON and folders, text must be named. clip: the "
-        "file is a dataset, and another clip's cameras are taken over.",
+        description="Dialect of the file; auto recognises npz, JSON and folders, text files need a name. "
+        "clip: "
+        "the file is a dataset, and the cameras of one of its clips are used.",
     )
     file_camera: str | None = Field(
-        None, description="Which camera of a file that holds several, such as cam05; which clip of a dataset."
+        None, description="Camera of a file that holds several, such as cam05; clip of a dataset."
     )
     relative_to: Literal["source", "first", "world"] | None = Field(
         None,
-        description="What a file's cameras are: offsets from the source camera of each frame (source), a "
-        "motion to be made from the source's first camera on (first), or cameras in the clip's own world "
-        "(world). null is source for 4x4 npz and JSON, first for every other dialect.",
+        description="Meaning of a file's cameras: source: offsets from the source camera of each frame; "
+        "first: "
+        "a motion that starts at the source's first camera; world: cameras in the clip's own world. null: "
+        "source for 4x4 npz and JSON, first for every other dialect.",
     )
-    scale: float = Field(1.0, gt=0, description="Factor on the distances that a file's cameras travel.")
+    scale: float = Field(1.0, gt=0, description="Factor on the distances in a file.")
     fit_length: bool = Field(False, description="Stretch a file's cameras over the frames of the clip.")
-    mode: Literal["gradual", "direct", "bullet_time"] = "gradual"
-    easing: Literal["linear", "smooth"] = "linear"
+    mode: Literal["gradual", "direct", "bullet_time"] = Field(
+        "gradual",
+        description="gradual: from the source's view to the full amount; direct: the full amount in every "
+        "frame; "
+        "bullet_time: gradual around one frozen frame.",
+    )
+    easing: Literal["linear", "smooth"] = Field(
+        "linear", description="Progress along the path; smooth: slow start and end."
+    )
     freeze_frame: int | None = Field(
-        None, description="bullet_time: the source frame to hold; null is the middle one."
+        None, description="bullet_time: the source frame to hold; null: the middle one."
     )
 
     @model_validator(mode="after")

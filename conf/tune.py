@@ -1,4 +1,4 @@
-"""The settings of self-iterative tuning: which angles when, what is learned from, and how long."""
+"""The settings of self-iterative tuning: the order of angles, the training data and the training."""
 
 from __future__ import annotations
 
@@ -10,30 +10,34 @@ from recapture.conf.section import Section
 
 
 class RoundConfig(Section):
-    """Steps of tuning on camera moves of low to high degrees."""
+    """One round of tuning, on camera moves of `low` to `high` degrees."""
 
-    low: float = Field(ge=0, lt=180)
-    high: float = Field(ge=0, lt=180)
-    steps: int = Field(60, ge=1)
+    low: float = Field(ge=0, lt=180, description="Smallest angle of the round, in degrees.")
+    high: float = Field(ge=0, lt=180, description="Largest angle of the round, in degrees.")
+    steps: int = Field(60, ge=1, description="Training steps of the round.")
 
 
 class CurriculumConfig(Section):
-    """Which angles are tuned on when, and where to stop."""
+    """The angles of each round, and where to stop."""
 
     schedule: Literal["given", "auto"] = Field(
-        "given", description="given: `rounds`; auto: the first of them, then as far as quality holds."
+        "given",
+        description="given: the rounds as listed; auto: the first of them, then as far as quality allows.",
     )
     rounds: tuple[RoundConfig, ...] = Field(
         (RoundConfig(low=5, high=15), RoundConfig(low=15, high=25), RoundConfig(low=25, high=40)),
         min_length=1,
+        description="The rounds, ordered by angle.",
     )
     threshold: float = Field(
-        20.0, description="Mean cycle PSNR in dB below which an angle's own output is no longer learned from."
+        20.0, description="Mean cycle PSNR in dB below which the output at an angle is no longer trained on."
     )
-    max_rounds: int = Field(4, ge=1, description="auto: at most so many.")
-    limit: float = Field(60.0, gt=0, lt=180, description="auto: no angle beyond.")
-    stride: float = Field(8.0, gt=0, description="auto: degrees between angles that are tried.")
-    tolerance: float = Field(4.0, gt=0, description="auto: degrees to which the largest angle is found.")
+    max_rounds: int = Field(4, ge=1, description="auto: maximum number of rounds.")
+    limit: float = Field(60.0, gt=0, lt=180, description="auto: largest angle, in degrees.")
+    stride: float = Field(8.0, gt=0, description="auto: degrees between the angles that are tried.")
+    tolerance: float = Field(
+        4.0, gt=0, description="auto: precision in degrees to which the largest usable angle is found."
+    )
 
     @model_validator(mode="after")
     def _rounds_climb(self) -> Self:
@@ -51,12 +55,12 @@ class CurriculumConfig(Section):
 
 
 class MaskSharesConfig(Section):
-    """How often each kind of composite mask is drawn."""
+    """Relative frequency of each kind of composite mask."""
 
-    point_cloud: float = Field(0.50, ge=0)
-    union: float = Field(0.25, ge=0)
-    edit: float = Field(0.15, ge=0)
-    prior: float = Field(0.10, ge=0)
+    point_cloud: float = Field(0.50, ge=0, description="Holes of a rendered camera move.")
+    union: float = Field(0.25, ge=0, description="Such holes together with an edit mask.")
+    edit: float = Field(0.15, ge=0, description="An edit mask alone.")
+    prior: float = Field(0.10, ge=0, description="A mask of the kinds that the base was pre-trained on.")
 
     @model_validator(mode="after")
     def _some_kind_is_drawn(self) -> Self:
@@ -66,26 +70,31 @@ class MaskSharesConfig(Section):
 
 
 class PairsConfig(Section):
-    """Double reprojection: a clip goes to a new view and back, and what is lost on the way is filled."""
+    """Training pairs by double reprojection: a clip is rendered from a new view and back."""
 
-    window: int = Field(17, ge=5, le=1001, description="Frames of a pair: 4n+1.")
-    moves: int = Field(3, ge=1, description="Pairs a clip and round.")
-    held_out: int = Field(1, ge=0, description="More of them that only judge; 0: no early stopping.")
-    masks: int = Field(2, ge=1, description="Composite masks drawn for each pair.")
+    window: int = Field(17, ge=5, le=1001, description="Frames per pair; must be 4n+1.")
+    moves: int = Field(3, ge=1, description="Camera moves per clip and round.")
+    held_out: int = Field(
+        1, ge=0, description="Additional moves held out for validation; 0 disables early stopping."
+    )
+    masks: int = Field(2, ge=1, description="Composite masks drawn per move.")
     shares: MaskSharesConfig = MaskSharesConfig()
     pitch_share: float = Field(0.5, ge=0, le=1, description="Largest pitch as a share of the yaw.")
     radius: float = Field(0.1, ge=0, lt=1, description="Largest approach as a share of the pivot's depth.")
-    direct_share: float = Field(0.1, ge=0, le=1, description="Of moves that do not start at the source.")
+    direct_share: float = Field(
+        0.1, ge=0, le=1, description="Share of moves that do not start at the source's view."
+    )
     packed_share: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Of training steps with frames from another camera packed beside the clips, as "
-        "fill.packing does it. None: 0.3 where fill.packing packs frames, else 0.",
+        description="Share of training steps with packed frames of another camera, as in fill.packing; null: "
+        "0.3 "
+        "if fill.packing.frames is set, else 0.",
     )
 
     def keyed(self) -> dict[str, Any]:
-        """Return the settings as content keys hold them; what packs frames says so itself."""
+        """Return the part of the settings that enters content keys; packing enters them elsewhere."""
         return self.model_dump(mode="json", exclude={"packed_share"})
 
     @model_validator(mode="after")
@@ -97,86 +106,124 @@ class PairsConfig(Section):
 
 
 class CycleConfig(Section):
-    """The next round's data: the tuned model's own output at larger angles, back at the source's view."""
+    """Data of the next round: the model's output at larger angles, rendered back at the source's view."""
 
-    moves: int = Field(1, ge=0, description="Recaptured videos a clip and round; 0: none.")
-    steps: int = Field(8, ge=1, le=1000, description="Sampling steps of them.")
+    moves: int = Field(1, ge=0, description="Recaptured videos per clip and round; 0 disables the cycle.")
+    steps: int = Field(8, ge=1, le=1000, description="Sampling steps of these videos.")
     depth: Literal["background", "model"] = Field(
         "background",
-        description="Depth of what was filled in: of the background beside a hole, or the depth model's.",
+        description="Depth of filled pixels: that of the background beside the hole, or the depth model's.",
     )
     pseudo_weight: float = Field(
-        0.0, ge=0, le=1, description="Of what was recaptured as a target of its own; 0: never."
+        0.0,
+        ge=0,
+        le=1,
+        description="Weight of recaptured videos as training targets; 0 never uses them as targets.",
     )
-    full: float = Field(26.0, description="Cycle PSNR in dB from which a pseudo-target has its full weight.")
+    full: float = Field(26.0, description="Cycle PSNR in dB from which such a target has its full weight.")
     source_share: float = Field(
-        0.4, ge=0, le=1, description="Pairs of the real source are drawn no less often than this."
+        0.4, ge=0, le=1, description="Minimum share of training pairs that come from the real source."
     )
 
 
 class TrainingConfig(Section):
-    """How an adapter is trained."""
+    """The training of a LoRA adapter."""
 
-    rank: int = Field(16, ge=1, le=1024)
-    alpha: int | None = Field(None, ge=1, description="null: the rank, so that a scale of 1 adds all of it.")
+    rank: int = Field(16, ge=1, le=1024, description="Rank of the adapter.")
+    alpha: int | None = Field(
+        None,
+        ge=1,
+        description="LoRA alpha; null: equal to the rank, so that a scale of 1 applies the adapter fully.",
+    )
     rate: float = Field(1e-3, gt=0, description="Learning rate; 1e-5 to 1e-4 for Wan.")
-    weight_decay: float = Field(0.1, ge=0)
-    batch: int = Field(2, ge=1)
-    micro_batch: int | None = Field(None, ge=1, description="Samples through the model at once.")
-    gradient_checkpointing: bool = False
+    weight_decay: float = Field(0.1, ge=0, description="Weight decay of AdamW.")
+    batch: int = Field(2, ge=1, description="Samples per training step.")
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="Samples per forward pass; null: all of a worker's share of the batch. Less needs less "
+        "memory.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: slower, with less memory."
+    )
     activation_budget: float = Field(
         1.0,
         ge=0,
         le=1,
-        description="With fill.compile_blocks: the share of activations that is kept, not computed again.",
+        description="With fill.compile_blocks: share of activations that is kept instead of recomputed.",
     )
     first_block: int = Field(
-        0, ge=0, description="Transformer blocks before it get no adapter, which makes steps faster."
+        0, ge=0, description="Transformer blocks before this one get no adapter, which makes steps faster."
     )
-    warm_up: int = Field(10, ge=1)
-    clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    ema: float = Field(0.9, ge=0, lt=1, description="Decay of the average of the adapter that is kept.")
-    validate_every: int = Field(20, ge=1, description="Steps between held-out losses.")
-    patience: int = Field(3, ge=0, description="Held-out losses without gain before a stop; 0: never stop.")
-    log_every: int = Field(5, ge=1)
-    sigma: Literal["uniform", "logit_normal", "mixed"] = "mixed"
+    warm_up: int = Field(10, ge=1, description="Steps over which the learning rate rises to its value.")
+    clip: float = Field(1.0, gt=0, description="Gradient norms are clipped to this.")
+    ema: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="Decay of the running average of the adapter; the average is what is saved.",
+    )
+    validate_every: int = Field(20, ge=1, description="Steps between validations on the held-out moves.")
+    patience: int = Field(
+        3, ge=0, description="Validations without improvement before training stops; 0 never stops early."
+    )
+    log_every: int = Field(5, ge=1, description="Steps between logged losses.")
+    sigma: Literal["uniform", "logit_normal", "mixed"] = Field(
+        "mixed", description="Distribution of noise levels; mixed: half uniform, half logit-normal."
+    )
     shift: float = Field(2.0, gt=0, description="Timestep shift of the noise levels; 3 or 5 for Wan.")
     hole_weight: float = Field(
-        1.0, ge=0, description="A latent with a hole weighs this much more than another."
+        1.0, ge=0, description="Additional loss weight of latents with a hole; other latents weigh 1."
     )
-    caption_dropout: float = Field(0.1, ge=0, le=1)
+    caption_dropout: float = Field(
+        0.1, ge=0, le=1, description="Share of samples with an empty prompt, as guidance needs."
+    )
 
 
 class ExploreConfig(Section):
-    """What the angle-quality curve is measured at."""
+    """Where the angle-quality curve is measured."""
 
     angles: tuple[float, ...] = Field((20.0, 40.0), min_length=1, description="Degrees of yaw.")
     steps: int = Field(8, ge=1, le=1000, description="Sampling steps.")
 
 
 class TuneConfig(Section):
+    """Self-iterative LoRA tuning on a dataset: `recapture train`."""
+
     scope: Literal["dataset", "clip", "both"] = Field(
-        "dataset", description="One adapter for all clips, one a clip, or the first and a touch-up a clip."
+        "dataset",
+        description="dataset: one adapter for all clips; clip: one per clip; both: one for all, then a "
+        "touch-up per "
+        "clip.",
     )
     start: str | None = Field(
-        None, min_length=1, description="Adapter file or folder to start from; null starts anew."
+        None, min_length=1, description="Adapter file or folder to start from; null: start from scratch."
     )
     scale: float = Field(
-        1.0, gt=0, le=2, description="Scale at which an adapter makes the next round's data and is judged."
+        1.0,
+        gt=0,
+        le=2,
+        description="LoRA scale at which an adapter makes the next round's data and is evaluated.",
     )
-    touch_up_steps: int = Field(30, ge=1, description="both: steps a clip, from the dataset's adapter.")
+    touch_up_steps: int = Field(
+        30, ge=1, description="both: training steps per clip, starting from the dataset's adapter."
+    )
     workers: int = Field(
-        1, ge=1, le=64, description="Processes that share each batch of a training; with GPUs one for each."
+        1,
+        ge=1,
+        le=64,
+        description="Processes that share each batch of a training; one per GPU where there are GPUs.",
     )
     placement: Literal["node", "cluster"] = Field(
         "node",
-        description="Where these processes lie: on one node, or on several of a Ray cluster.",
+        description="Where these processes run: on one node, or on several nodes of a Ray cluster.",
     )
-    checkpoint_seconds: float = Field(60.0, ge=0, description="A run that is killed loses at most so much.")
-    timeout_seconds: float = Field(172_800.0, gt=0, description="A training that takes longer is stopped.")
-    register_model: bool = Field(
-        True, description="Register finished adapters as versions of a model in MLflow."
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="Seconds between checkpoints; a killed run loses at most this much work."
     )
+    timeout_seconds: float = Field(172_800.0, gt=0, description="Time limit of one training.")
+    register_model: bool = Field(True, description="Register finished adapters in MLflow's model registry.")
     curriculum: CurriculumConfig = CurriculumConfig()
     pairs: PairsConfig = PairsConfig()
     cycle: CycleConfig = CycleConfig()
@@ -188,6 +235,6 @@ class TuneConfig(Section):
         if self.training.batch % self.workers:
             raise ValueError(
                 f"{self.workers} workers cannot share batches of {self.training.batch}; "
-                f"set training.batch to a multiple of {self.workers}"
+                f"set tune.training.batch to a multiple of {self.workers}"
             )
         return self

@@ -18,6 +18,7 @@ import typer
 
 from recapture.flows.commands import cameras as cli_cameras
 from recapture.flows.commands import operating as cli_operating
+from recapture.flows.commands import settings as cli_settings
 from recapture.flows.commands.settings import (
     SETTINGS,
     SETTINGS_HELP,
@@ -33,27 +34,37 @@ if TYPE_CHECKING:
     from recapture.conf.schema import RecaptureConfig
     from recapture.flows.environment import Settings
 
+JOBS, INSPECT, MAINTAIN = "Jobs", "Inspect", "Maintain"
 app = typer.Typer(
     name="recapture",
-    help="Film a dataset of single-camera videos again along new camera trajectories.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
-app.add_typer(cli_operating.quarantine_app, name="quarantine")
-app.add_typer(cli_operating.manifest_app, name="manifest")
-app.add_typer(cli_cameras.cameras_app, name="cameras")
-app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)(cli_operating.replay)
-app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)(cli_operating.gc)
-
 PRETRAIN_HELP = (
-    "Any setting can follow as --section.key VALUE; `recapture pretrain --print-config` prints them."
+    "Any setting may follow as --section.key VALUE; `recapture settings pretrain` describes them all."
 )
-PretrainFile = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file of settings.")]
-PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print every setting, and do nothing.")]
+PretrainFile = Annotated[str | None, typer.Option("--config", "-c", help="YAML file of settings.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings and exit.")]
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from recapture import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Film a dataset of single-camera videos again along new camera trajectories."""
+
+
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
 def run(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, method: Method = None
 ) -> None:
@@ -61,62 +72,29 @@ def run(
     _run_flow(config_of(context, profile, dataset, method), "recapture")
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
 def inpaint(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, method: Method = None
 ) -> None:
-    """Redraw what a mask shows, under the clip's own cameras: removal, outpainting, editing by prompt."""
+    """Redraw what a mask covers, under the clip's own cameras: removal, outpainting, editing by prompt."""
     from recapture.tasks.jobs.job import inpaint_stages
 
     settings = config_of(context, profile, dataset, method)
-    inpaint_stages(settings)  # says that no mask is set before Prefect makes a traceback of it
+    inpaint_stages(settings)  # raises UserError without a mask, before Prefect would print a traceback
     _run_flow(settings, "inpaint")
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
 def preview(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
-    """Render the trajectories without any model: warped video, visibility, path, holes a frame."""
+    """Render the trajectories without filling: warped video, visibility, camera path, holes per frame."""
     _run_flow(config_of(context, profile, dataset), "preview")
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
-def plan(
-    context: typer.Context,
-    profile: Profile = None,
-    dataset: Dataset = None,
-    job: Job = "recapture",
-    as_json: Json = False,
-) -> None:
-    """Say what a run would do: new, reused and quarantined items, and how long it may take."""
-    from recapture.flows.commands.plan import print_plan
-
-    print_plan(config_of(context, profile, dataset), as_json, job)
-
-
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
-def status(
-    context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
-) -> None:
-    """Say how the last jobs ended, what they made, the last measurements, and where everything is."""
-    from recapture.flows.commands.status import print_status
-
-    print_status(config_of(context, profile, dataset), as_json)
-
-
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
-def config(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
-    """Print every setting of a job, after all layers."""
-    import yaml
-
-    settings = config_of(context, profile, dataset).model_dump(mode="json")
-    typer.echo(yaml.safe_dump(settings, sort_keys=False), nl=False)
-
-
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
 def train(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Tune a LoRA adapter of the base on a dataset, in rounds of growing camera moves."""
     settings = config_of(context, profile, dataset)
-    # What the user can mend is one line here; Prefect's UI keeps the traceback.
+    # An error that the user can fix is one line here; Prefect's UI keeps the traceback.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     settings = _prepare(settings)
     from recapture.flows.commands.tuned import print_tuned
@@ -127,9 +105,9 @@ def train(context: typer.Context, profile: Profile = None, dataset: Dataset = No
     sys.exit(0 if summary.acceptable else 1)
 
 
-@app.command(context_settings=SETTINGS, epilog=PRETRAIN_HELP)
+@app.command(context_settings=SETTINGS, epilog=PRETRAIN_HELP, rich_help_panel=JOBS)
 def pretrain(context: typer.Context, config: PretrainFile = None, print_config: PrintConfig = False) -> None:
-    """Train the embedded base and depth model on procedural scenes, judge and export them."""
+    """Train the embedded base and depth model on procedural scenes, evaluate and export them."""
     from recapture.conf.load import load_pretrain_config
 
     settings = load_pretrain_config(config, environment=os.environ, arguments=context.args)
@@ -152,7 +130,44 @@ def pretrain(context: typer.Context, config: PretrainFile = None, print_config: 
     typer.echo("\n".join(result.lines()))
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
+def plan(
+    context: typer.Context,
+    profile: Profile = None,
+    dataset: Dataset = None,
+    job: Job = "recapture",
+    as_json: Json = False,
+) -> None:
+    """Show what a run would do: new, reused and quarantined items, and the expected time."""
+    from recapture.flows.commands.plan import print_plan
+
+    print_plan(config_of(context, profile, dataset), as_json, job)
+
+
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
+def status(
+    context: typer.Context,
+    profile: Profile = None,
+    dataset: Dataset = None,
+    as_json: Json = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Define the metrics.")] = False,
+) -> None:
+    """Show the last jobs, their results and measurements, and where outputs are stored."""
+    from recapture.flows.commands.status import print_status
+
+    print_status(config_of(context, profile, dataset), as_json, explain)
+
+
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
+def config(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
+    """Print the values of all settings after all layers, as YAML."""
+    import yaml
+
+    settings = config_of(context, profile, dataset).model_dump(mode="json")
+    typer.echo(yaml.safe_dump(settings, sort_keys=False), nl=False)
+
+
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
 def ui(
     context: typer.Context,
     profile: Profile = None,
@@ -167,11 +182,11 @@ def ui(
     sys.exit(serve_dashboards(settings, prefect_port, mlflow_port))
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP)
+@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
 def doctor(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
 ) -> None:
-    """Check versions, devices, the store, the dataset and the servers that a job would use."""
+    """Check the versions, devices, storage, dataset and servers that a job would use."""
     from recapture.conf.errors import UserError
     from recapture.flows.commands.doctor import run_checks
 
@@ -182,12 +197,20 @@ def doctor(
     sys.exit(run_checks(settings, "", as_json))
 
 
+app.command(rich_help_panel=INSPECT)(cli_settings.settings)
+app.add_typer(cli_operating.quarantine_app, name="quarantine", rich_help_panel=MAINTAIN)
+app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(cli_operating.replay)
+app.add_typer(cli_operating.manifest_app, name="manifest", rich_help_panel=MAINTAIN)
+app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(cli_operating.gc)
+app.add_typer(cli_cameras.cameras_app, name="cameras", rich_help_panel=MAINTAIN)
+
+
 def main() -> None:
-    """Run the command line; what the user can mend is one message on standard error and exit code 2."""
+    """Run the command line; errors that the user can fix are one message on standard error, exit code 2."""
     from recapture.conf.errors import UserError
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # else what a job has started would outlive it
+        if signal.getsignal(number) is signal.SIG_DFL:  # otherwise the processes of a job would outlive it
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         app(prog_name="recapture")

@@ -176,7 +176,7 @@ def test_datasets_is_hugging_faces_even_at_the_root_of_the_checkout(start, tmp_p
 
 def test_our_datasets_are_found_under_our_name():
     assert files("recapture.datasets.store").joinpath("store.py").is_file()
-    assert files("recapture.conf").joinpath("base.yaml").is_file()
+    assert files("recapture.conf").joinpath("profile/demo.yaml").is_file()
     assert Path(python("import recapture.datasets.store.store as s; print(s.__file__)")).resolve() == (
         ROOT / "datasets/store/store.py"
     )

@@ -59,10 +59,8 @@ class Quarantine:
         return {entry.key: entry for path in paths if (entry := self._read(path)) is not None}
 
     def matching(self, key: str) -> list[Quarantined]:
-        """Return the entries whose key begins with `key`; all of them for 'all'."""
-        if not key:
-            return []
-        return [entry for entry in self.entries() if key == "all" or entry.key.startswith(key)]
+        """Return the entries whose key begins with `key`; none for an empty one."""
+        return [entry for entry in self.entries() if key and entry.key.startswith(key)]
 
     def retry(self, entry: Quarantined) -> None:
         """Delete an entry: the next run tries the item again."""

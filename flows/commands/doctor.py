@@ -1,4 +1,4 @@
-"""`recapture doctor`: whether a job with these settings can work here, and the way out where it cannot."""
+"""`recapture doctor`: check whether a job with these settings can run here, with the way out if it cannot."""
 
 from __future__ import annotations
 
@@ -22,16 +22,30 @@ from recapture.datasets.store.storage import open_filesystem
 from recapture.flows.commands.doctor_servers import Finding, check_mlflow, check_prefect, check_ray
 from recapture.tasks.engine.check_writable import check_writable
 from recapture.tasks.engine.model_revision import model_path
+from recapture.tasks.engine.redact import without_credentials
 
 GIB = 1024**3
 SCARCE_GIB, TOO_LITTLE_GIB = 10, 1
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+REINSTALL = "install again: pip install --force-reinstall -c constraints.txt recapture"
+WAYS_OUT = {  # for checks that end in an error nobody has foreseen
+    "python": "install Python 3.11 or 3.12",
+    "torch": "check the GPU driver with nvidia-smi; CUDA_VISIBLE_DEVICES= runs without GPUs",
+    "video": "install PyAV's own wheel: pip install --force-reinstall --only-binary=:all: av",
+    "dataset": "check dataset.uri and the storage's credentials",
+    "models": "check depth.model, fill.base and measure.learned, or unset them",
+    "store": "check store, outputs and state, and the storage's credentials",
+    "disk": "check store, outputs, state and TMPDIR",
+    "prefect": "check PREFECT_API_URL and PREFECT_HOME, or unset them",
+    "mlflow": "check tracking.uri, or run without MLflow: --tracking.enabled false",
+    "ray": "check execution.ray_address and RAY_ADDRESS, or run without Ray: --execution.executor inline",
+}
 
 
 def run_checks(config: RecaptureConfig | None, config_error: str = "", as_json: bool = False) -> int:
-    """Print one line a finding and return the exit code: 1 when something failed.
+    """Print one line per finding and return the exit code: 1 if a check failed.
 
-    config None: the settings cannot be used, as config_error says; what does not need them is still checked.
+    config: None if the settings are invalid, as config_error says; the checks that need them are left out.
     """
     findings = []
     console = Console()
@@ -49,12 +63,12 @@ def run_checks(config: RecaptureConfig | None, config_error: str = "", as_json: 
 
 
 def examine(config: RecaptureConfig | None, config_error: str = "") -> Iterator[Finding]:
-    """Yield the findings of every check; a check that itself breaks is a failure."""
+    """Yield the findings of every check; a check that raises is a failure."""
     yield from _guarded("python", _python)
     yield from _guarded("torch", _torch)
     yield from _guarded("video", _video)
     if config is None:
-        way_out = "mend the setting; `recapture config` prints them all"
+        way_out = "fix the setting; `recapture settings` describes them all"
         yield Finding("configuration", "fail", config_error, way_out)
         return
     yield Finding("configuration", "ok", "valid")
@@ -70,14 +84,14 @@ def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
     try:
         yield from check()
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        yield Finding(name, "fail", message, "install again with the committed constraints.txt: make test")
+        message = without_credentials(f"{type(error).__name__}: {error}")
+        yield Finding(name, "fail", message, REINSTALL if isinstance(error, ImportError) else WAYS_OUT[name])
 
 
 def _python() -> Iterator[Finding]:
     found = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    way_out = "" if fits else "make PYTHON=python3.11 test"
+    way_out = "" if fits else WAYS_OUT["python"]
     yield Finding("python", "ok" if fits else "fail", f"{found} ({sys.executable})", way_out)
 
 
@@ -99,12 +113,9 @@ def _video() -> Iterator[Finding]:
     import av
     import numpy as np
 
-    way_out = (
-        "install PyAV's own wheel, which brings them: pip install --force-reinstall --only-binary=:all: av"
-    )
     missing = [codec for codec in ("libx264", "aac") if codec not in av.codecs_available]
     if missing:
-        yield Finding("video", "fail", f"PyAV {av.__version__} has no encoder {missing}", way_out)
+        yield Finding("video", "fail", f"PyAV {av.__version__} has no encoder {missing}", WAYS_OUT["video"])
         return
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
@@ -117,7 +128,8 @@ def _video() -> Iterator[Finding]:
         frames = sum(1 for _ in container.decode(video=0))
     status: Literal["ok", "fail"] = "ok" if frames == 1 else "fail"
     message = f"PyAV {av.__version__} encodes and decodes h264"
-    yield Finding("video", status, message if frames else "h264 came back empty", "" if frames else way_out)
+    message = message if frames else "h264 came back empty"
+    yield Finding("video", status, message, "" if frames else WAYS_OUT["video"])
 
 
 def _dataset(config: RecaptureConfig) -> Iterator[Finding]:
@@ -131,7 +143,7 @@ def _dataset(config: RecaptureConfig) -> Iterator[Finding]:
     except Exception as error:
         there, reason = False, f"{type(error).__name__}: {error}"
     if there:
-        yield Finding("dataset", "ok", f"{uri} is there; `recapture plan` reads its clips")
+        yield Finding("dataset", "ok", f"{uri} exists; `recapture plan` lists its clips")
     else:
         yield Finding("dataset", "fail", f"{uri} {reason}", "set dataset.uri, or the storage's credentials")
 
@@ -149,7 +161,7 @@ def _models(config: RecaptureConfig) -> Iterator[Finding]:
             yield Finding("models", "ok", f"{setting}: {named}")
         else:
             yield Finding(
-                "models", "fail", f"{setting}: {named} is no directory", f"download it, or unset {setting}"
+                "models", "fail", f"{setting}: {named} is not a directory", f"download it, or unset {setting}"
             )
 
 
@@ -161,7 +173,7 @@ def _storage(config: RecaptureConfig) -> Iterator[Finding]:
             message, _, way_out = str(error).rpartition("; ")
             yield Finding(setting, "fail", message, way_out)
         else:
-            yield Finding(setting, "ok", f"{url} can be written")
+            yield Finding(setting, "ok", f"{url} is writable")
 
 
 def _disk(config: RecaptureConfig) -> Iterator[Finding]:
@@ -174,8 +186,10 @@ def _disk(config: RecaptureConfig) -> Iterator[Finding]:
         free = shutil.disk_usage(names[0]).free / GIB
         message = f"{free:.0f} GiB free for {', '.join(names)}"
         if free < TOO_LITTLE_GIB:
-            yield Finding("disk", "fail", message, "free space, or set store, outputs or TMPDIR elsewhere")
+            yield Finding(
+                "disk", "fail", message, "free space, or set store, outputs or TMPDIR to another place"
+            )
         elif free < SCARCE_GIB:
-            yield Finding("disk", "warn", message, "a large dataset will not fit; set store elsewhere")
+            yield Finding("disk", "warn", message, "a large dataset will not fit; set store to another place")
         else:
             yield Finding("disk", "ok", message)

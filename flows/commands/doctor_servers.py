@@ -1,4 +1,4 @@
-"""What `recapture doctor` finds of Prefect, MLflow and Ray."""
+"""The checks of `recapture doctor` for Prefect, MLflow and Ray."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; the way out is empty where all is well."""
+    """The result of one check; the way out is empty if there is nothing to do."""
 
     check: str
     status: Literal["ok", "warn", "fail"]
@@ -29,12 +29,12 @@ class Finding:
 
 
 def check_prefect(config: RecaptureConfig) -> Iterator[Finding]:
-    """Yield whether Prefect would work: a server that answers, or the database of the job's own."""
+    """Yield whether Prefect works: over a server that answers, or over the job's own database."""
     prepare_environment(config)
     import prefect
 
     if tuple(map(int, version("fastapi").split(".")[:2])) >= (0, 151):
-        message = f"fastapi {version('fastapi')} refuses the nulls that `prefect deploy` sends; jobs run"
+        message = f"fastapi {version('fastapi')} rejects requests of `prefect deploy`; jobs still run"
         yield Finding("prefect", "warn", message, "to deploy schedules: pip install 'fastapi>=0.139,<0.151'")
     if (url := prefect.settings.PREFECT_API_URL.value()) is None:
         database = str(prefect.settings.PREFECT_API_DATABASE_CONNECTION_URL.value() or "")
@@ -47,13 +47,15 @@ def check_prefect(config: RecaptureConfig) -> Iterator[Finding]:
 
 
 def check_mlflow(config: RecaptureConfig) -> Iterator[Finding]:
-    """Yield whether MLflow's server answers, or its database lets us in."""
+    """Yield whether MLflow's server answers, or its database accepts a connection."""
     installed = version("mlflow")
     uri = tracking_uri(config)
     if not config.tracking.enabled:
-        yield Finding("mlflow", "ok", f"{installed}; off by tracking.enabled")
+        yield Finding("mlflow", "ok", f"{installed}; disabled by tracking.enabled")
     elif uri.startswith(("http://", "https://")):
-        way_out = "start it with `mlflow server`, or unset tracking.uri; jobs run without it and say so"
+        way_out = (
+            "start it with `mlflow server`, or unset tracking.uri; jobs run without it and log a warning"
+        )
         found = _server("mlflow", f"{installed} at", uri, f"{uri.rstrip('/')}/health", way_out)
         yield Finding("mlflow", "ok" if found.status == "ok" else "warn", found.message, found.way_out)
     elif uri.startswith("postgresql"):
@@ -70,7 +72,7 @@ def _postgres(uri: str, installed: str) -> Finding:
     import sqlalchemy
 
     shown = f"{installed} over {without_credentials(uri)}"
-    way_out = "start it, or mend tracking.uri and PGPASSWORD; jobs run without it and say so"
+    way_out = "start it, or fix tracking.uri and PGPASSWORD; jobs run without it and log a warning"
     try:
         engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": PATIENCE_SECONDS})
         with engine.connect():
@@ -83,10 +85,10 @@ def _postgres(uri: str, installed: str) -> Finding:
 
 
 def check_ray(config: RecaptureConfig) -> Iterator[Finding]:
-    """Yield whether Ray answers and carries a worker of each stage."""
+    """Yield whether Ray answers and has room for a worker of each stage."""
     execution = config.execution
     if execution.executor == "inline":
-        yield Finding("ray", "ok", "off by execution.executor=inline; one item after the other")
+        yield Finding("ray", "ok", "disabled by execution.executor=inline; items run one after another")
         return
     import ray
 
@@ -96,12 +98,12 @@ def check_ray(config: RecaptureConfig) -> Iterator[Finding]:
         yield from _gpus_here(config)
         return
     way_out = (
-        "start it with `ray start --head`; where it wants a token, set RAY_AUTH_MODE=token; "
+        "start it with `ray start --head`; if it requires a token, set RAY_AUTH_MODE=token; "
         "or unset execution.ray_address and RAY_ADDRESS"
     )
     host, _, port = address.rpartition(":")
     if address != "auto" and host and not _answers(host.removeprefix("ray://"), port):
-        yield Finding("ray", "fail", f"nobody answers at {address}", way_out)
+        yield Finding("ray", "fail", f"no answer at {address}", way_out)
         return
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -115,7 +117,7 @@ def check_ray(config: RecaptureConfig) -> Iterator[Finding]:
     short = [name for name, wanted in execution.resources.items() if wanted.cpus > cpus or wanted.gpus > gpus]
     if short:
         way_out = f"lower execution.resources of {', '.join(short)}, or add nodes"
-        yield Finding("ray", "fail", f"{message}, less than one worker needs", way_out)
+        yield Finding("ray", "fail", f"{message}, fewer than one worker needs", way_out)
     else:
         yield Finding("ray", "ok", message)
 
@@ -127,13 +129,13 @@ def _gpus_here(config: RecaptureConfig) -> Iterator[Finding]:
     short = [name for name, wanted in config.execution.resources.items() if wanted.gpus > here]
     if short:
         way_out = f"set execution.resources.{short[0]}.gpus to 0, or use a machine with GPUs"
-        yield Finding("ray", "fail", f"{here} GPUs here; more are asked for by {', '.join(short)}", way_out)
+        yield Finding("ray", "fail", f"{here} GPUs here; more are requested by {', '.join(short)}", way_out)
 
 
 def _server(name: str, what: str, shown: str, health: str, way_out: str) -> Finding:
     shown = without_credentials(shown)
     if not health.startswith(("http://", "https://")):
-        return Finding(name, "fail", f"{shown} is no http address", way_out)
+        return Finding(name, "fail", f"{shown} is not an http address", way_out)
     try:
         with urlopen(health, timeout=PATIENCE_SECONDS):
             return Finding(name, "ok", f"{what} {shown} answers")

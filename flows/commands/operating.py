@@ -1,4 +1,4 @@
-"""The commands for whoever keeps jobs running: quarantine, replay, manifest and gc."""
+"""The commands of operation: quarantine, replay, manifest and gc."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ from recapture.flows.commands.settings import (
     pattern_of,
 )
 
-quarantine_app = typer.Typer(
-    help="Items that failed for good, and what to do with them.", no_args_is_help=True
-)
-manifest_app = typer.Typer(help="The tables of what jobs have made.", no_args_is_help=True)
-PATTERN_HELP = "A glob over items or clips, such as 'bmx/*', or the beginning of a key."
+quarantine_app = typer.Typer(help="List, retry or drop items that failed for good.", no_args_is_help=True)
+manifest_app = typer.Typer(help="Check and compact the tables of what jobs have made.", no_args_is_help=True)
+PATTERN_HELP = "Glob over items or clips, such as 'bmx/*', or the beginning of a key."
 Pattern = Annotated[str | None, typer.Argument(help=PATTERN_HELP)]
-All = Annotated[bool, typer.Option("--all", help="Everything that is quarantined.")]
+All = Annotated[bool, typer.Option("--all", help="All quarantined items; dropped ones must be named.")]
 
 
 @quarantine_app.command("ls", context_settings=SETTINGS)
 def quarantine_ls(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
 ) -> None:
-    """List quarantined and dropped items with their reasons and the way out."""
+    """List quarantined and dropped items with the reason and the way out."""
     from recapture.flows.commands.quarantine import print_quarantine
 
     print_quarantine(config_of(context, profile, dataset), as_json)
@@ -46,10 +44,11 @@ def quarantine_show(
     dataset: Dataset = None,
     as_json: Json = False,
 ) -> None:
-    """Print everything that is known of a failure, with its traceback."""
+    """Print all that is known about a failure, with its traceback."""
     from recapture.flows.commands.quarantine import show_quarantined
 
-    pattern, settings = pattern_of(context, pattern, profile, dataset)
+    pattern = pattern_of(context, pattern)
+    settings = config_of(context, profile, dataset)
     show_quarantined(settings, pattern, as_json)
 
 
@@ -62,10 +61,11 @@ def quarantine_retry(
     dataset: Dataset = None,
     as_json: Json = False,
 ) -> None:
-    """Let the next run try again."""
+    """Let the next run try items again."""
     from recapture.flows.commands.quarantine import retry_quarantined
 
-    pattern, settings = pattern_of(context, pattern, profile, dataset)
+    pattern = pattern_of(context, pattern)
+    settings = config_of(context, profile, dataset)
     retry_quarantined(settings, pattern, everything, as_json)
 
 
@@ -78,10 +78,11 @@ def quarantine_drop(
     dataset: Dataset = None,
     as_json: Json = False,
 ) -> None:
-    """Leave items out of every job for good; they no longer count as missing."""
+    """Exclude items from all jobs; they no longer count as missing."""
     from recapture.flows.commands.quarantine import drop_quarantined
 
-    pattern, settings = pattern_of(context, pattern, profile, dataset)
+    pattern = pattern_of(context, pattern)
+    settings = config_of(context, profile, dataset)
     drop_quarantined(settings, pattern, everything, as_json)
 
 
@@ -90,10 +91,13 @@ def manifest_verify(
     context: typer.Context,
     profile: Profile = None,
     dataset: Dataset = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove what is damaged.")] = False,
+    delete: Annotated[
+        bool,
+        typer.Option("--delete", help="Delete damaged artifacts, so that the next run makes them again."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check every byte of every artifact that the manifests promise; exit code 1 when one is wrong."""
+    """Verify every artifact that the manifests list, byte by byte; exit code 1 if one is damaged."""
     from recapture.flows.commands.upkeep import verify_manifests
 
     sys.exit(verify_manifests(config_of(context, profile, dataset), delete, as_json))
@@ -103,7 +107,7 @@ def manifest_verify(
 def manifest_compact(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
 ) -> None:
-    """Make one Parquet file of the many small ones of each stage; no row is lost."""
+    """Merge the small Parquet files of each stage into one; no row is lost."""
     from recapture.flows.commands.upkeep import compact_manifests
 
     compact_manifests(config_of(context, profile, dataset), as_json)
@@ -113,26 +117,31 @@ def gc(
     context: typer.Context,
     profile: Profile = None,
     dataset: Dataset = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be deleted, and delete nothing.")
+    ] = False,
     older_than_hours: Annotated[
-        float, typer.Option(min=0, help="Keep what is younger: a running job may be making it.")
+        float,
+        typer.Option(
+            min=0, help="Only delete artifacts older than this; a running job may be writing newer ones."
+        ),
     ] = 24.0,
     old_settings: Annotated[
         bool,
-        typer.Option("--old-settings", help="And what the dataset does not need with these settings."),
+        typer.Option("--old-settings", help="Also delete artifacts that these settings no longer use."),
     ] = False,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="With --old-settings: a profile whose artifacts are kept too; may be repeated."),
+        typer.Option(help="With --old-settings: another profile whose artifacts are kept; may be repeated."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Delete artifacts that no manifest of any dataset in the store names, and left-overs of killed jobs."""
+    """Delete artifacts that no manifest in the store lists, and leftovers of killed jobs."""
     from recapture.conf.errors import UserError
     from recapture.flows.commands.upkeep import collect_garbage
 
     if also and not old_settings:
-        raise UserError("--also says what --old-settings keeps; give both, or neither")
+        raise UserError("--also names what --old-settings keeps; give both or neither")
     config = config_of(context, profile, dataset)
     kept = [config, *(config_of(context, other, dataset) for other in also or ())] if old_settings else []
     collect_garbage(config, older_than_hours, dry_run, as_json, kept)
@@ -140,13 +149,13 @@ def gc(
 
 def replay(
     context: typer.Context,
-    clip: Annotated[str, typer.Option(help="CLIP, or CLIP@TRAJECTORY where it has several.")],
-    stage: Annotated[str, typer.Option(help="The stage to run again, such as fill.")],
+    clip: Annotated[str, typer.Option(help="CLIP, or CLIP@TRAJECTORY if it has several.")],
+    stage: Annotated[str, typer.Option(help="Stage to run again, such as fill.")],
     profile: Profile = None,
     dataset: Dataset = None,
     job: Job = "recapture",
 ) -> None:
-    """Run one item's stage again here, for a full traceback; the store only changes when it succeeds."""
+    """Run one stage of one item again here, with a full traceback; the store changes only on success."""
     from recapture.flows.commands.replay import replay as run_again
     from recapture.flows.environment import QUIET
 

@@ -1,4 +1,4 @@
-"""What a job says on the terminal: a progress bar while it runs, tables when it is done."""
+"""What a job prints on the terminal: progress bars while it runs, tables when it is done."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from recapture.tasks.jobs.summary import JobSummary, format_value, method_table,
 
 SHOWN_FAILURES = 20
 MOVE_SECONDS = 0.1
+BETTER = {True: "higher", False: "lower", None: ""}
 
 
 @dataclass
 class _Count:
-    """What a bar shows, or is yet to show."""
+    """The state of a bar, shown or yet to be shown."""
 
-    untold: int = 0  # items since it was last moved
+    pending: int = 0  # finished items that the bar does not show yet
     failed: int = 0
-    reused: bool = False  # the last item was
+    reused: bool = False  # whether the last item was reused
 
 
 class StageProgress:
-    """One bar a stage, advanced by each finished item."""
+    """One progress bar per stage, advanced by each finished item."""
 
     def __init__(self, job: Job, console: Console | None = None) -> None:
         self._progress = Progress(
@@ -65,7 +66,7 @@ class StageProgress:
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:
-        """Run the stage's clock."""
+        """Run the clock of a stage while the context is open."""
         self._progress.start_task(self._bars[stage])
         yield
         with self._lock:
@@ -73,10 +74,10 @@ class StageProgress:
         self._progress.stop_task(self._bars[stage])
 
     def advance(self, outcome: Outcome) -> None:
-        """Count one finished item; the bars move every MOVE_SECONDS at the most."""
+        """Count one finished item; bars are redrawn at most once per MOVE_SECONDS."""
         count = self._counts[outcome.stage]
         with self._lock:
-            count.untold += 1
+            count.pending += 1
             count.failed += outcome.status not in ("ok", "reused")
             count.reused = outcome.status == "reused"
             if time.monotonic() - self._moved >= MOVE_SECONDS:
@@ -85,15 +86,15 @@ class StageProgress:
     def _move(self, stage: str) -> None:
         count = self._counts[stage]
         note = f"[red]{count.failed} failed[/red]" if count.failed else "reused" if count.reused else ""
-        self._progress.update(self._bars[stage], advance=count.untold, note=note)
-        count.untold, self._moved = 0, time.monotonic()
+        self._progress.update(self._bars[stage], advance=count.pending, note=note)
+        count.pending, self._moved = 0, time.monotonic()
 
 
 def print_summary(summary: JobSummary, config: RecaptureConfig) -> None:
-    """Print where the videos are, the measurements, what is missing, and how to look further."""
+    """Print measurements, missing videos, where the finished ones are stored, and where to look further."""
     console = Console()
     if summary.reused_everything:
-        console.print("[bold]Reused[/bold]: every artifact was there already.")
+        console.print("[bold]Reused[/bold]: every artifact was already there.")
     print_measurements(summary.metrics, console)
     for failure in summary.failures[:SHOWN_FAILURES]:
         text = f"[red]missing[/red] {escape(failure.item)} at {failure.stage}: {escape(failure.error)}"
@@ -111,19 +112,34 @@ def print_summary(summary: JobSummary, config: RecaptureConfig) -> None:
             f"[red]{summary.failure_share:.0%} are missing, more than execution.max_failure_share="
             f"{summary.max_failure_share:.0%}[/red]"
         )
-    console.print("dashboards: [bold]make ui[/bold]")
+    console.print("dashboards: [bold]recapture ui[/bold]")
 
 
-def print_measurements(metrics: Mapping[str, Mapping[str, float]], console: Console) -> None:
-    """Print one column a method, averaged over items; metrics: item -> `method/metric` -> value."""
+def print_measurements(
+    metrics: Mapping[str, Mapping[str, float]], console: Console, explain: bool = False
+) -> None:
+    """Print one column per method, averaged over items; metrics: item -> `method/metric` -> value.
+
+    explain: also print the definition of each metric.
+    """
+    from recapture.models.metrics.suite import METRICS
+
     rows = method_table(metrics)
     columns = table_columns(rows)
     if not columns:
         return
     table = Table(title="measured, mean over clips and trajectories", title_justify="left")
-    table.add_column("metric")
+    for name in ("metric", "unit", "better"):
+        table.add_column(name)
     for method in rows:
         table.add_column(method, justify="right")
     for column in columns:
-        table.add_row(column, *(format_value(row.get(column)) for row in rows.values()))
+        metric = METRICS[column]
+        values = (format_value(row.get(column)) for row in rows.values())
+        table.add_row(column, metric.unit, BETTER[metric.higher_is_better], *values)
     console.print(table)
+    if not explain:
+        console.print("`recapture status --explain` defines the metrics", highlight=False)
+        return
+    for column in columns:
+        console.print(f"  {column}: {METRICS[column].definition}", highlight=False, soft_wrap=True)

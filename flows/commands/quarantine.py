@@ -1,4 +1,4 @@
-"""`recapture quarantine`: items that failed for good, why, and what to do with them."""
+"""`recapture quarantine`: list, retry and drop items that failed for good."""
 
 from __future__ import annotations
 
@@ -16,48 +16,64 @@ from recapture.datasets.store.quarantine import Quarantine, Quarantined
 
 SHOWN_KEY = 10
 WAYS_OUT = {
-    "OutOfMemoryError": "more memory, or a smaller ingest.short_side, window or batch; then retry",
-    "WorkerLost": "it kills its worker: look at it with --execution.executor inline; retry or drop",
+    "OutOfMemoryError": "use more memory, or a smaller ingest.short_side, window or batch; then retry",
+    "WorkerLost": "it kills its worker: run it with --execution.executor inline; retry or drop",
     "WorkerHung": "raise execution.timeout_seconds, then retry; or drop",
-    "ClipError": "mend the file (its new content is a new key, so it runs by itself), or drop",
-    "ArtifactError": "delete the parent's artifact so that it is made again, then retry",
+    "ClipError": "fix the file (its new content has a new key, so the next run takes it), or drop",
+    "ArtifactError": "`recapture manifest verify --delete` removes the damaged artifact; then retry",
 }
-WAY_OUT = "mend what the error says, then retry; or drop"
+WAY_OUT = "fix what the error names, then retry; or drop"
 
 
 def way_out(entry: Quarantined) -> str:
-    """Say what can be done about an entry."""
+    """Return what can be done about an entry."""
     if entry.state == "dropped":
-        return "dropped for good; retry takes it back"
+        return "dropped; retry takes it back"
     return WAYS_OUT.get(entry.error_type, WAY_OUT)
 
 
-def select(quarantine: Quarantine, pattern: str | None, everything: bool) -> list[Quarantined]:
-    """Return the entries that a pattern means: a glob over items or clips, else the beginning of a key.
+def select(quarantine: Quarantine, pattern: str | None, everything: bool = False) -> list[Quarantined]:
+    """Return the entries to retry or drop: those that match a pattern, or all that are quarantined.
 
-    everything: all that are quarantined; what somebody dropped is only meant by its own name.
-    Raises UserError when nothing is meant.
+    Dropped entries must be named by item, clip or a key of their own; a glob or `everything` leaves them out.
+    Raises UserError if nothing matches.
     """
     if (pattern is None) != everything:
-        raise UserError("say which items: a pattern such as 'bmx/*', the beginning of a key, or --all")
-    if pattern is None:
-        return [entry for entry in quarantine.entries() if entry.state == "quarantined"]
+        raise UserError("name the items: a pattern such as 'bmx/*', the beginning of a key, or --all")
     entries = quarantine.entries()
-    named = [
+    if pattern is None:
+        return [entry for entry in entries if entry.state == "quarantined"]
+    named = [entry for entry in entries if pattern in (entry.item, entry.clip_id)]
+    matching = named or find(quarantine, pattern)
+    if not named and len(matching) > 1:
+        matching = [entry for entry in matching if entry.state == "quarantined"]
+    if not matching:
+        raise UserError(
+            f"every item that matches {pattern!r} is dropped; name each as `recapture quarantine ls` does"
+        )
+    return matching
+
+
+def find(quarantine: Quarantine, pattern: str) -> list[Quarantined]:
+    """Return the entries that match a glob over items or clips, else those whose key begins with it.
+
+    Raises UserError if nothing matches.
+    """
+    entries = quarantine.entries()
+    found = [
         entry
         for entry in entries
-        if fnmatch.fnmatchcase(entry.item, pattern) or fnmatch.fnmatchcase(entry.clip_id, pattern)
-    ]
-    found = named or quarantine.matching(pattern)
+        if any(fnmatch.fnmatchcase(name, pattern) for name in (entry.item, entry.clip_id))
+    ] or quarantine.matching(pattern)
     if not found:
         raise UserError(
-            f"nothing in quarantine is called {pattern!r}; `recapture quarantine ls` lists all {len(entries)}"
+            f"nothing in quarantine matches {pattern!r}; `recapture quarantine ls` lists all {len(entries)}"
         )
     return found
 
 
 def print_quarantine(config: RecaptureConfig, as_json: bool = False) -> None:
-    """List every entry with its reason and the way out."""
+    """Print every entry with its reason and the way out."""
     entries = Quarantine(config.store, config.dataset.name).entries()
     if as_json:
         print(json.dumps([asdict(entry) | {"way_out": way_out(entry)} for entry in entries], indent=1))
@@ -79,8 +95,10 @@ def print_quarantine(config: RecaptureConfig, as_json: bool = False) -> None:
 
 
 def show_quarantined(config: RecaptureConfig, pattern: str | None, as_json: bool = False) -> None:
-    """Print everything that is known of the entries that a pattern means."""
-    entries = select(Quarantine(config.store, config.dataset.name), pattern, everything=False)
+    """Print all that is known about the entries that match a pattern."""
+    if pattern is None:
+        raise UserError("name the items: a pattern such as 'bmx/*' or the beginning of a key")
+    entries = find(Quarantine(config.store, config.dataset.name), pattern)
     if as_json:
         print(json.dumps([asdict(entry) | {"way_out": way_out(entry)} for entry in entries], indent=1))
         return
@@ -99,7 +117,7 @@ def show_quarantined(config: RecaptureConfig, pattern: str | None, as_json: bool
 def retry_quarantined(
     config: RecaptureConfig, pattern: str | None, everything: bool, as_json: bool = False
 ) -> None:
-    """Forget the entries that are meant: the next run tries them again."""
+    """Remove the matching entries from quarantine: the next run tries them again."""
     quarantine = Quarantine(config.store, config.dataset.name)
     chosen = select(quarantine, pattern, everything)
     for entry in chosen:
@@ -110,12 +128,12 @@ def retry_quarantined(
 def drop_quarantined(
     config: RecaptureConfig, pattern: str | None, everything: bool, as_json: bool = False
 ) -> None:
-    """Leave the entries that are meant out of every job."""
+    """Exclude the matching entries from all jobs."""
     quarantine = Quarantine(config.store, config.dataset.name)
     chosen = select(quarantine, pattern, everything)
     for entry in chosen:
         quarantine.drop(entry)
-    _say("left out from now on", chosen, as_json)
+    _say("excluded from now on", chosen, as_json)
 
 
 def _say(what: str, entries: list[Quarantined], as_json: bool) -> None:

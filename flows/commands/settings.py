@@ -1,4 +1,4 @@
-"""What the commands share: their options, and the settings that may follow any of them."""
+"""Options that commands share, settings that may follow them, and the command that describes settings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from recapture.conf.schema import RecaptureConfig
 
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
-SETTINGS_HELP = "Any setting can follow as --section.key VALUE; `recapture config` prints them all."
+SETTINGS_HELP = "Any setting may follow as --section.key VALUE; `recapture settings` describes them all."
 Profile = Annotated[
-    str | None, typer.Option("--profile", "-p", help="A name under conf/profile, or a YAML file.")
+    str | None,
+    typer.Option("--profile", "-p", help="Settings to start from: demo, wan, cluster or a YAML file."),
 ]
-Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="A YAML file layered over the profile.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option("--dataset", "-d", metavar="FILE", help="YAML file of settings, layered over the profile."),
+]
 Method = Annotated[
     str | None, typer.Option("--method", "-m", help="Short for --fill.method: base, inverse or classical.")
 ]
@@ -26,21 +30,54 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def config_of(
     context: typer.Context, profile: str | None, dataset: str | None, method: str | None = None
 ) -> RecaptureConfig:
+    """Return the configuration of all layers; settings are the words that no option has taken."""
     from recapture.conf.load import load_config
 
     short = [] if method is None else ["--fill.method", method]
     return load_config(profile, dataset, environment=os.environ, arguments=[*short, *context.args])
 
 
-def pattern_of(
-    context: typer.Context, first: str | None, profile: str | None, dataset: str | None
-) -> tuple[str | None, RecaptureConfig]:
-    """Tell the pattern from the settings: typer takes the first word for it, be it `--section.key`."""
+def pattern_of(context: typer.Context, first: str | None) -> str | None:
+    """Return the pattern among the words of a command, and leave its settings in `context.args`.
+
+    Typer assigns the first word that it does not know to the pattern, also when that is a setting. Raises
+    ConfigError for more than one pattern.
+    """
+    from recapture.conf.errors import ConfigError
+    from recapture.conf.schema import RecaptureConfig
+    from recapture.conf.words import split_words
+
     words = ([] if first is None else [first]) + context.args
-    for place, word in enumerate(words):
-        follows_a_setting = place > 0 and words[place - 1].startswith("--") and "=" not in words[place - 1]
-        if not word.startswith("--") and not follows_a_setting:
-            context.args = words[:place] + words[place + 1 :]
-            return word, config_of(context, profile, dataset)
-    context.args = words
-    return None, config_of(context, profile, dataset)
+    context.args, patterns = split_words(words, RecaptureConfig)
+    if len(patterns) > 1:
+        raise ConfigError(f"{patterns[0]!r} and {patterns[1]!r} cannot both be meant; give one pattern")
+    return patterns[0] if patterns else None
+
+
+def settings(
+    section: Annotated[
+        str | None,
+        typer.Argument(
+            help="A section such as fill, part of a name, or pretrain; all of a job's by default."
+        ),
+    ] = None,
+    as_json: Json = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
+) -> None:
+    """Describe settings: name, type, bounds, default and meaning."""
+    from recapture.conf import describe
+
+    if as_markdown:
+        typer.echo(describe.markdown(), nl=False)
+        return
+    found = describe.chosen(section)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+        return
+    for one in found:
+        heading, description = one.lines()
+        name, _, facts = heading.partition("  ")
+        typer.echo(f"{typer.style(name, bold=True)}  {facts}\n{description}")

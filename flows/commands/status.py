@@ -1,4 +1,4 @@
-"""`recapture status`: the last jobs of a dataset, how they ended and where their results are."""
+"""`recapture status`: the last jobs of a dataset, how they ended and where their results are stored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from recapture.tasks.jobs.summary import method_table
 
 SHOWN_JOBS = 5
 STATES = {
-    "RUNNING": "running, or killed",
+    "RUNNING": "running or killed",
     "FINISHED": "finished",
     "FAILED": "stopped by an error",
     "KILLED": "killed",
@@ -35,7 +35,7 @@ Manifests = Mapping[str, Mapping[str, Mapping[str, Any]]]  # stage -> key -> its
 
 @dataclass
 class PastJob:
-    """One job: from the manifests what it made, from MLflow how it ended."""
+    """One job: its results according to the manifests, its end according to MLflow."""
 
     run: str
     ended: datetime | None = None
@@ -47,7 +47,7 @@ class PastJob:
 
 
 def past_jobs(config: RecaptureConfig, manifests: Manifests) -> list[PastJob]:
-    """Return the last jobs, the newest first: those of the manifests, and those that MLflow knows."""
+    """Return the most recent jobs in the manifests and in MLflow, the newest first."""
     jobs: dict[str, PastJob] = {}
     order = [stage.name for stage in recapture_stages(config)]
     for stage in sorted(manifests, key=lambda name: order.index(name) if name in order else len(order)):
@@ -64,8 +64,11 @@ def past_jobs(config: RecaptureConfig, manifests: Manifests) -> list[PastJob]:
     return newest[:SHOWN_JOBS]
 
 
-def print_status(config: RecaptureConfig, as_json: bool = False) -> None:
-    """Print the last jobs of a dataset, the last measurements, and where videos and tables are."""
+def print_status(config: RecaptureConfig, as_json: bool = False, explain: bool = False) -> None:
+    """Print the most recent jobs of a dataset, the last measurements, and where results are stored.
+
+    explain: also define the metrics.
+    """
     dataset = config.dataset.name
     manifests = {
         stage: read_manifest(config.store, dataset, stage) for stage in stages(config.store, dataset)
@@ -90,7 +93,7 @@ def print_status(config: RecaptureConfig, as_json: bool = False) -> None:
         return
     console = Console()
     if not jobs:
-        console.print(f"{dataset}: no job has run here yet; start one with `recapture run`")
+        console.print(f"{dataset}: no job has run yet; start one with `recapture run`")
         return
     for job in jobs:
         when = f"{job.ended.astimezone():%Y-%m-%d %H:%M}" if job.ended else ""
@@ -98,7 +101,7 @@ def print_status(config: RecaptureConfig, as_json: bool = False) -> None:
         console.print(f"[bold]{job.run}[/bold]  {when}  {job.state}{videos}", highlight=False)
         made = ", ".join(f"{stage} {_counts(counts)}" for stage, counts in job.stages.items())
         console.print(f"    {made or 'nothing new'}", highlight=False, soft_wrap=True)
-    print_measurements(measured, console)
+    print_measurements(measured, console, explain)
     if held:
         console.print(f"{len(held)} quarantined or dropped; see `recapture quarantine ls`")
     for what, where in places.items():
@@ -106,9 +109,9 @@ def print_status(config: RecaptureConfig, as_json: bool = False) -> None:
 
 
 def _in_mlflow(uri: str, experiment: str) -> list[PastJob]:
-    """Return the jobs of an experiment; none, and a line on standard error, when MLflow is away."""
+    """Return the jobs of an experiment; none, with a line on standard error, if MLflow is unreachable."""
     if uri.startswith("sqlite:///") and not os.path.exists(uri.removeprefix("sqlite:///")):  # noqa: PTH110
-        return []  # asking would create an empty database
+        return []  # a query would create an empty database
     for variable, value in PATIENCE.items():
         os.environ.setdefault(variable, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -120,7 +123,7 @@ def _in_mlflow(uri: str, experiment: str) -> list[PastJob]:
         runs = client.search_runs([known.experiment_id], "attributes.run_name LIKE '%-%'") if known else []
     except Exception as error:
         where, what = without_credentials(uri), type(error).__name__
-        Console(stderr=True).print(f"MLflow at {where} is away ({what}); how jobs ended is not known")
+        Console(stderr=True).print(f"MLflow at {where} is unreachable ({what}); how jobs ended is not known")
         return []
     return [
         _past_job(run)

@@ -1,4 +1,4 @@
-"""What a tuning says on the terminal when it is done."""
+"""What a tuning prints when it is done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN_FAILURES = 20
 
 
 def recapture_with(adapter: str, config: RecaptureConfig) -> str:
-    """Return the command that recaptures the dataset under its adapter, packed as it was trained to be."""
+    """Return the command that recaptures the dataset with its adapter, packed as in training."""
     packing = config.fill.packing.model_dump(exclude_defaults=True)
     words = {"dataset.uri": config.dataset.uri, "fill.adapter": adapter}
     words |= {f"fill.packing.{name}": str(value) for name, value in packing.items()}
@@ -26,10 +26,10 @@ def recapture_with(adapter: str, config: RecaptureConfig) -> str:
 
 
 def print_tuned(summary: TuneSummary, config: RecaptureConfig, console: Console | None = None) -> None:
-    """Print the angle-quality table, what is missing, and where adapters, curve and sheets are."""
+    """Print the angle-quality table, missing items, and where adapters, curve and sheets are stored."""
     console = console or Console()
     if summary.reused_everything:
-        console.print("[bold]Reused[/bold]: every artifact was there already.")
+        console.print("[bold]Reused[/bold]: every artifact was already there.")
     if rows := summary.table():
         table = Table(title="dB, mean over clips", title_justify="left")
         for name in ("metric", "degrees", "clips", BASE, TUNED, "gain"):
@@ -58,4 +58,4 @@ def print_tuned(summary: TuneSummary, config: RecaptureConfig, console: Console 
             f"curve and sheets: {outputs}/tuning/curve.png, {outputs}/tuning/CLIP.png", soft_wrap=True
         )
         console.print(f"to use it: {escape(recapture_with(summary.adapter, config))}", soft_wrap=True)
-    console.print("dashboards: [bold]make ui[/bold]")
+    console.print("dashboards: [bold]recapture ui[/bold]")

@@ -27,12 +27,12 @@ def test_a_solver_that_takes_eulers_steps_refuses_another_scheduler():
         if solver in VELOCITY_SOLVERS:
             FillConfig.model_validate(settings)
         else:
-            with pytest.raises(ValueError, match="takes Euler's steps"):
+            with pytest.raises(ValueError, match="needs Euler steps"):
                 FillConfig.model_validate(settings)
 
 
 def test_kernels_that_take_half_precision_ask_for_it():
-    with pytest.raises(ValueError, match="takes half precision"):
+    with pytest.raises(ValueError, match="needs half precision"):
         FillConfig(attention="cudnn")
     assert FillConfig(attention="cudnn", precision="bfloat16").attention == "cudnn"
 

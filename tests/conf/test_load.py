@@ -3,9 +3,12 @@
 import pytest
 import yaml
 
+from recapture.conf.describe import settings_of
 from recapture.conf.errors import ConfigError
-from recapture.conf.load import from_arguments, load_config, merge, profiles
+from recapture.conf.load import load_config, load_pretrain_config, profiles
+from recapture.conf.pretrain import PretrainConfig
 from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
+from recapture.conf.words import from_arguments, merge, split_words
 
 
 def test_each_layer_overrides_the_one_below(tmp_path):
@@ -69,7 +72,51 @@ def test_merge_replaces_lists_and_merges_mappings():
 
 
 def test_both_spellings_of_an_argument_mean_the_same():
-    assert from_arguments(["--a.b-c=1"]) == from_arguments(["--a.b_c", "1"]) == {"a": {"b_c": 1}}
+    one, other = (from_arguments(words, RecaptureConfig) for words in (["--a.b-c=1"], ["--a.b_c", "1"]))
+    assert one == other == {"a": {"b_c": 1}}
+
+
+@pytest.mark.parametrize(
+    "text", ["/videos/shot #1", "*", "null", "2024", "[draft] take: 2", "'a'", "true", ""]
+)
+def test_text_is_taken_literally_from_words_and_from_the_environment(text):
+    for given in (
+        {"arguments": ["--dataset.where", text]},
+        {"arguments": [f"--dataset.where={text}"]},
+        {"environment": {"RECAPTURE_DATASET__WHERE": text}},
+    ):
+        assert load_config(**given).dataset.where == text
+    expected = None if text == "null" else text
+    assert load_config(arguments=["--mask.prompt", text]).mask.prompt == expected
+
+
+def test_names_and_entries_of_mappings_know_their_types():
+    words = ["--dataset.name", "2024", "--execution.resources.fill.gpus", "0.5", "--mask.objects", "[1, 2]"]
+    config = load_config(arguments=words)
+    assert (config.dataset.name, config.mask.objects) == ("2024", (1, 2))
+    assert config.execution.resources["fill"].gpus == 0.5
+    assert load_pretrain_config(arguments=["--output", "a #1"]).output == "a #1"
+
+
+def test_a_setting_that_is_true_or_false_may_stand_alone():
+    for words in (["--fill.compile_blocks"], ["--fill.compile_blocks", "--seed", "3"]):
+        assert load_config(arguments=words).fill.compile_blocks is True
+    assert load_config(arguments=["--fill.propagate", "no"]).fill.propagate is False
+    settings, others = split_words(["--fill.propagate", "bmx/*", "--seed", "3"], RecaptureConfig)
+    assert (settings, others) == (["--fill.propagate=true", "--seed=3"], ["bmx/*"])
+
+
+def test_every_setting_has_a_description():
+    every = [*settings_of(RecaptureConfig), *settings_of(PretrainConfig)]
+    assert len(every) > 200
+    assert [one.name for one in every if not one.description] == []
+
+
+def test_a_default_that_is_described_is_the_default():
+    described = {one.name: one.default for one in settings_of(RecaptureConfig)}
+    for name, value in RecaptureConfig().flat().items():
+        if name in described:
+            assert described[name] == value or yaml.safe_load(described[name]) == value
 
 
 def test_a_trajectory_is_labelled_by_what_it_does():

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import recapture
+
 
 def cli(*words, cwd=None, **environment):
     return subprocess.run(
@@ -68,6 +70,39 @@ def test_the_default_dataset_is_found_from_any_folder(tmp_path):
     assert json.loads(done.stdout)["clips"] == 6
 
 
+def test_help_lists_the_jobs_first_and_in_groups():
+    text = cli("--help").stdout
+    marks = ["Jobs", "run ", "inpaint", "train", "Inspect", "plan", "settings", "Maintain", "replay", "gc"]
+    places = [text.index(mark, text.index("─ Jobs")) for mark in marks]
+    assert places == sorted(places)
+
+
+def test_the_version_is_printed():
+    assert cli("--version").stdout.strip() == recapture.__version__
+
+
+def test_the_shell_completes_commands():
+    done = cli(_RECAPTURE_COMPLETE="complete_bash", COMP_WORDS="recapture r", COMP_CWORD="1")
+    assert done.stdout.split() == ["run", "replay"]
+
+
+def test_settings_are_described_by_section_or_by_a_part_of_the_name():
+    (window,) = json.loads(cli("settings", "fill.window", "--json").stdout)
+    assert window["name"] == "fill.window"
+    assert (window["type"], window["default"], window["bounds"]) == ("int", "49", "5 to 1001")
+    text = cli("settings", "dilate").stdout
+    assert text.startswith("mask.dilate  (int, 0 to 256, default 2)\n    Pixels by which masks")
+    done = cli("settings", "fil.window")
+    assert done.returncode == 2 and "did you mean fill.window?" in done.stderr
+
+
+def test_the_settings_page_is_what_the_models_say():
+    page = Path(__file__).parents[2] / "docs/settings.md"
+    assert cli("settings", "--markdown").stdout == page.read_text(), (
+        "make it again: recapture settings --markdown > docs/settings.md"
+    )
+
+
 def test_config_prints_what_the_layers_come_to():
     done = cli("config", "--profile", "demo", "--fill.window", "17", RECAPTURE_SEED="7")
     settings = yaml.safe_load(done.stdout)
@@ -81,6 +116,7 @@ def test_config_prints_what_the_layers_come_to():
         (["run", "--profile", "nope"], "no profile is called 'nope'"),
         (["plan", "--dataset.uri", "/no/such/folder"], "/no/such/folder"),
         (["run", "--method", "guess"], "fill.method"),
+        (["run", "--dataset", "sample"], "dataset file 'sample' does not exist; give a path to a YAML file"),
         (["config", "--trajectories", "[{preset: orbit_rigth}]"], "did you mean 'orbit_right'?"),
         (["plan", "--trajectories", "[{preset: orbit_left, distance: 1}]"], "write angle_degrees instead"),
         (["run", "--trajectories", "[{preset: dolly_in, angle_degrees: 9}]"], "write distance instead"),

@@ -9,6 +9,7 @@ import pytest
 
 from recapture.conf.errors import UserError
 from recapture.datasets.store.manifest import read_manifest
+from recapture.flows.commands import doctor
 from recapture.flows.commands.doctor import examine, run_checks
 from recapture.flows.commands.plan import duration, forecast, print_plan
 from recapture.flows.commands.quarantine import drop_quarantined, print_quarantine, retry_quarantined
@@ -62,7 +63,7 @@ def test_quarantine_goes_from_failure_through_retry_and_drop(job, capsys):
     assert (planned["render"].quarantined, planned["render"].new) == (1, 0)
     assert [planned[stage].blocked for stage in ("fill", "measure", "deliver")] == [1, 1, 1]
 
-    with pytest.raises(UserError, match="nothing in quarantine is called 'nobody'"):
+    with pytest.raises(UserError, match="nothing in quarantine matches 'nobody'"):
         retry_quarantined(config, "nobody", False)
     with pytest.raises(UserError, match="--all"):
         retry_quarantined(config, None, False)
@@ -78,6 +79,8 @@ def test_quarantine_goes_from_failure_through_retry_and_drop(job, capsys):
     retry_quarantined(config, None, True)  # all that is quarantined, which a dropped item is not
     (entry,) = printed(capsys, print_quarantine, config)
     assert entry["state"] == "dropped"
+    with pytest.raises(UserError, match="nothing in quarantine matches 'all'"):
+        retry_quarantined(config, "all", False)
     retry_quarantined(config, entry["key"][:8], False)
     assert printed(capsys, print_quarantine, config) == []
 
@@ -131,6 +134,23 @@ def test_doctor_fails_what_would_fail_and_says_the_way_out(job, check, words):
     assert all(finding.way_out for finding in failed)
 
 
+def test_a_check_that_raises_reports_what_failed_with_its_own_way_out(job, monkeypatch):
+    def broken(config):
+        raise OSError("cannot reach redis://me:secret@head:6379")
+
+    monkeypatch.setattr(doctor, "check_ray", broken)
+    (finding,) = (finding for finding in examine(job()) if finding.status == "fail")
+    assert (finding.check, finding.message) == ("ray", "OSError: cannot reach redis://head:6379")
+    assert "--execution.executor inline" in finding.way_out
+
+    def missing(config):
+        raise ImportError("no module called ray")
+
+    monkeypatch.setattr(doctor, "check_ray", missing)
+    (finding,) = (finding for finding in examine(job()) if finding.status == "fail")
+    assert finding.way_out.startswith("install again")
+
+
 def test_doctor_warns_of_an_mlflow_server_that_is_away(job):
     away = job("--tracking.enabled", "true", "--tracking.uri", "http://127.0.0.1:9")
     (finding,) = (finding for finding in examine(away) if finding.check == "mlflow")
@@ -162,7 +182,7 @@ def test_a_pattern_may_stand_before_or_after_settings(tmp_path):
             check=False,
         )
         assert done.returncode == 2
-        assert "nothing in quarantine is called 'a*'" in done.stderr.replace("\n", " ")
+        assert "nothing in quarantine matches 'a*'" in done.stderr.replace("\n", " ")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (720, "12 min"), (12600, "3.5 h")])

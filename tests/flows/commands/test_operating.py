@@ -344,5 +344,5 @@ def test_plan_and_replay_know_inpainting_and_previews(tmp_path, capsys):
 
 
 def test_a_profile_to_keep_needs_the_option_that_deletes(tmp_path):
-    with pytest.raises(UserError, match="--also says what --old-settings keeps"):
+    with pytest.raises(UserError, match="--also names what --old-settings keeps"):
         app(["gc", "--also", "demo", "--store", str(tmp_path)], standalone_mode=False)
