@@ -109,7 +109,7 @@ def test_status_without_its_mlflow_server_still_answers(job, capsys):
     print_status(job("--tracking.enabled", "true", "--tracking.uri", "http://127.0.0.1:9"), as_json=True)
     out, err = capsys.readouterr()
     assert len(json.loads(out)["jobs"]) == 1
-    assert "MLflow at http://127.0.0.1:9 is away" in err
+    assert "MLflow at http://127.0.0.1:9 is unreachable" in err
 
 
 def test_doctor_finds_nothing_wrong_with_a_job_that_runs(job, capsys):
