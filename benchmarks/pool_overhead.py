@@ -60,6 +60,7 @@ def main() -> None:
 
 
 def start_ray() -> None:
+    """Start a local Ray without dashboard and logs."""
     ray.init(
         address="local",
         num_cpus=os.cpu_count(),
@@ -84,11 +85,13 @@ def both(
 
 
 def per_item(run: Case, stage: SmallFile, count: int) -> float:
+    """Return milliseconds per item for `count` new items."""
     todo = items(count)
     return 1000 * seconds(lambda: run(stage, todo)) / count
 
 
 def seconds(action: Callable[[], Any]) -> float:
+    """Return the seconds that an action takes."""
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
@@ -108,11 +111,14 @@ def items(count: int) -> list[Item]:
 
 
 def check(outcomes: Sequence[Outcome], todo: Sequence[Item]) -> None:
+    """Raise SystemExit unless every item was made."""
     if len(outcomes) != len(todo) or any(outcome.status != "ok" for outcome in outcomes):
         raise SystemExit("an item was not made; the numbers would mean nothing")
 
 
 def run_with(executor: Executor) -> Case:
+    """Return a case that runs items by an executor."""
+
     def run(stage: SmallFile, todo: Sequence[Item]) -> None:
         check(executor.run(stage, todo, lambda outcome: None, RetryPolicy()), todo)
 
@@ -121,6 +127,7 @@ def run_with(executor: Executor) -> Case:
 
 @contextmanager
 def store_only(root: str) -> Iterator[Case]:
+    """Yield a case that only writes the artifacts."""
     store = ArtifactStore(root)
 
     def run(stage: SmallFile, todo: Sequence[Item]) -> None:
@@ -167,6 +174,7 @@ def table(
 
 
 def spread(values: Sequence[float]) -> str | None:
+    """Return the median, and the best and the worst in brackets."""
     if not values:
         return None
     return f"{statistics.median(values):.2f} ({min(values):.2f}…{max(values):.2f})"

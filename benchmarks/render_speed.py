@@ -24,7 +24,7 @@ from torch import Tensor
 from bench.tables import Cell, Column, Table, add_write, publish, this_run
 from recapture.models.geometry import rasterize
 from recapture.models.geometry.cameras import default_intrinsics, look_at
-from recapture.models.geometry.mesh import CameraPair, lift
+from recapture.models.geometry.mesh import CameraPair, Surface, lift
 from recapture.models.geometry.rasterize import Rendered, SurfaceSettings, render
 from recapture.models.geometry.z_buffer import EMPTY, on_screen, z_buffer
 
@@ -146,7 +146,8 @@ def stages(clip: list[Tensor], shell: float, device: str, repeats: int) -> dict[
     }
 
 
-def draw(surface, size: tuple[int, int], device: str) -> Tensor:  # type: ignore[no-untyped-def]
+def draw(surface: Surface, size: tuple[int, int], device: str) -> Tensor:
+    """Return the z-buffer of a surface, by the device's own implementation."""
     if device == "cpu":
         return z_buffer(on_screen(surface.faces(), size), len(surface.x), size)
     from recapture.models.geometry.z_buffer_triton import surface_keys
@@ -200,10 +201,12 @@ def differences(one: Rendered, other: Rendered) -> dict[str, float]:
 
 
 def same_bytes(one: Rendered, other: Rendered) -> bool:
+    """Return whether two renderings are equal bit for bit."""
     return all(torch.equal(getattr(one, field), getattr(other, field)) for field in Rendered.__annotations__)
 
 
 def profiled(call: Callable[[], object]) -> str:
+    """Return PyTorch's table of the costliest kernels of a call."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         call()
@@ -214,6 +217,7 @@ def profiled(call: Callable[[], object]) -> str:
 
 
 def synchronise(device: str) -> None:
+    """Wait until the device is idle."""
     if device != "cpu":
         torch.cuda.synchronize()
 

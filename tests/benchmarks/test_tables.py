@@ -22,7 +22,7 @@ from bench.tables import (
 
 BENCHMARKS = sorted(PAGES.glob("*.md"))
 DOCS = sorted((PAGES.parent / "docs").glob("*.md"))
-QUOTE = re.compile(r"([+-]?\d+(?:\.\d+)?)<!-- ([\w.-]+): (.+?) \| (.+?) -->")
+QUOTE = re.compile(r"([+-]?\d*(?:\.\d+)?)<!-- ([\w.-]+): (.+?) \| (.+?) -->")
 ANY_QUOTE = re.compile(r"<!-- [\w.-]+: [^>]*? \| [^>]*? -->")
 
 
