@@ -1,4 +1,4 @@
-"""Pre-train the embedded base: autoencoder, inpainter with text, depth; each judged before the next."""
+"""Pre-train the embedded base: autoencoder, inpainter with text, depth; each is judged before the next."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from recapture.tasks.pretrain.summary import Pretrained
 
 @flow(name="pretrain", flow_run_name="seed {config.seed}", persist_result=False)
 def pretrain(config: PretrainConfig) -> Pretrained:
-    """Train what is not trained yet, judge it, and export it.
+    """Train the parts that are not trained yet, judge them, and export them.
 
     A part resumes from its last checkpoint. Raises GateFailed, naming part, gate, value and bound, before
-    anything is built on a part that falls short, unless gates.enforce is off.
+    anything is built on a part that misses a gate, unless gates.enforce is false.
     """
     run = Pretraining(config)
     tags = {"flow": "pretrain", **code_version()}
@@ -54,7 +54,7 @@ def pretrain(config: PretrainConfig) -> Pretrained:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def train_part(run: Pretraining, part: str, tracker: Tracker, tags: Mapping[str, str]) -> dict[str, float]:
-    """Train one part to its end and judge it; log its curve from the first step on, scores and samples."""
+    """Train and judge one part; log its curve from the first step on, its scores and samples."""
     child = tracker.child(part, {**tags, "part": part})
     to_file, before = file_log(run.folder, part), curve(run.folder, part)
     for step, values in before.items():
@@ -79,7 +79,7 @@ def train_part(run: Pretraining, part: str, tracker: Tracker, tags: Mapping[str,
 
 
 def remember(result: Pretrained, tracker: Tracker, *, failed: bool) -> None:
-    """Leave the summary in MLflow and in Prefect."""
+    """Record the summary in MLflow and Prefect."""
     tracker.text(result.markdown(), "summary.md")
     tracker.tags({"gates_missed": ", ".join(f"{gate.part}/{gate.name}" for gate in result.missed)})
     tracker.finish(failed=failed)

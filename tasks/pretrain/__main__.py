@@ -2,7 +2,7 @@
 
     python -m recapture.tasks.pretrain vae --seconds 500 --vae.steps 7000
 
-Any setting can follow as --section.key VALUE. Saves and stops after --seconds; the next call resumes.
+Any setting can be added as --section.key VALUE. Saves and stops after --seconds; the next call resumes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from recapture.tasks.pretrain.parts import Pretraining
 
 
 def main(words: list[str] | None = None) -> None:
-    """Train and judge one part, and hold it to its gates."""
+    """Train and judge one part, and check its gates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--seconds", type=float, default=math.inf, help="Save and stop after this time.")

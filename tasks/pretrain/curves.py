@@ -1,4 +1,4 @@
-"""The curves of pre-training: PART.jsonl in its working folder, a line a record."""
+"""Training curves of pre-training: PART.jsonl in its working folder, one line per record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recapture.models.training.schedule import Log
 
 
 def file_log(folder: Path, part: str) -> Log:
-    """A log that appends a JSON line a record to the part's file, and prints it."""
+    """Return a log that appends each record to the part's file as a JSON line, and prints it."""
     folder.mkdir(parents=True, exist_ok=True)
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
 
@@ -29,7 +29,7 @@ def file_log(folder: Path, part: str) -> Log:
 
 
 def curve(folder: Path, part: str) -> dict[int, dict[str, float]]:
-    """What was logged of a part: step -> values. Of steps that a resumed run repeated, the last record."""
+    """Return a part's log: step -> values; for steps that a resumed run repeated, the last record."""
     points = {
         entry["step"]: {name: value for name, value in entry.items() if name not in ("step", "machine")}
         for entry in _entries(folder, part)
@@ -38,7 +38,7 @@ def curve(folder: Path, part: str) -> dict[int, dict[str, float]]:
 
 
 def seconds(folder: Path, part: str) -> float:
-    """Seconds that a part's steps took, with the making of their data; steps made twice count once."""
+    """Return the seconds of a part's steps, data generation included; repeated steps count once."""
     took, last = 0.0, 0
     for entry in _entries(folder, part):
         steps = max(0, entry["step"] - last)
@@ -48,7 +48,7 @@ def seconds(folder: Path, part: str) -> float:
 
 
 def machines(folder: Path, parts: Sequence[str]) -> str:
-    """The machines that the parts were trained on, separated by commas."""
+    """Return the machines on which the parts were trained, separated by commas."""
     return ", ".join(sorted({entry["machine"] for part in parts for entry in _entries(folder, part)}))
 
 

@@ -1,4 +1,4 @@
-"""What the parts of the embedded base learn from: procedural scenes, rendered where they are trained."""
+"""Training data of the embedded base: procedural scenes, rendered on the training device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POOL_SIZE = (144, 176)  # of the clips that the autoencoder's crops are cut fro
 
 
 def make_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer of whole lower-case words and punctuation; what it does not know is <unk>."""
+    """Return a tokenizer of whole lower-case words and punctuation; unknown words become <unk>."""
     vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {word: n + 3 for n, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -37,7 +37,7 @@ def make_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 class InpainterClips:
-    """Clips of any bucket with their captions as tokens."""
+    """Clips of any bucket, with their captions as tokens."""
 
     def __init__(self, stream: SceneStream, tokenizer: PreTrainedTokenizerFast) -> None:
         self._stream = stream
@@ -58,9 +58,9 @@ class InpainterClips:
 
 
 class VaeClips:
-    """Random crops of a pool of clips that is rendered anew every `epoch` steps.
+    """Random crops of a pool of clips that is rendered again every `epoch` steps.
 
-    scale: of the pool's sides, as in `shrink_stages`.
+    scale: factor for the pool's sides, as in `shrink_stages`.
     """
 
     def __init__(self, stream: SceneStream, seed: int, clips: int, epoch: int, scale: float = 1.0) -> None:
@@ -99,7 +99,7 @@ class VaeClips:
 
 
 class DepthFrames:
-    """Square frames of wide and tall views, squashed as the estimator squashes them, with their depth."""
+    """Frames of wide and tall views resized to squares, as the estimator resizes them, with their depth."""
 
     def __init__(self, stream: SceneStream, seed: int) -> None:
         self._stream, self._seed = stream, seed
@@ -117,5 +117,5 @@ class DepthFrames:
 
 
 def channels_first(drawn: SceneClips) -> Tensor:
-    """Video [B, 3, T, H, W] of rendered clips."""
+    """Return the video [B, 3, T, H, W] of rendered clips."""
     return drawn.video.transpose(1, 2)

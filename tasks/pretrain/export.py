@@ -1,4 +1,4 @@
-"""The trained parts as directories that diffusers and transformers load: weights/base and weights/depth."""
+"""Export the trained parts as directories of diffusers and transformers: weights/base and weights/depth."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from recapture.tasks.pretrain.curves import machines, seconds
 from recapture.tasks.pretrain.model_card import Training, base_card, depth_card
 from recapture.tasks.pretrain.parts import Pretraining
 
-SHIFT = 2.0  # of the sampling grid; training drew its noise levels with the same
+SHIFT = 2.0  # of the sampling grid; the same as for the noise levels in training
 
 
 def trained_base(run: Pretraining) -> Base:
-    """The finished autoencoder, transformer and text encoder as a base, on the run's device, in float32."""
+    """Return the finished autoencoder, transformer and text encoder as a base in float32."""
     vae, mean, deviation = run.finished_vae()
     vae.register_to_config(
         latents_mean=[round(float(value), 5) for value in mean],
@@ -35,7 +35,7 @@ def trained_base(run: Pretraining) -> Base:
 def export_base(base: Base, folder: Path, training: Training) -> None:
     """Write a pipeline directory in float16 with its card, for `WanPipeline.from_pretrained` and `load_base`.
 
-    The folder is replaced as a whole once everything is written.
+    The folder is replaced as a whole after everything has been written.
     """
     partial = _fresh(folder)
     for name in ("vae", "transformer", "text_encoder"):
@@ -102,7 +102,7 @@ def _record(
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers a model holds."""
+    """Return the number of parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -1,4 +1,4 @@
-"""The finished weights of pre-training's parts, in its working folder, with the settings that made them."""
+"""Store the finished weights of pre-training's parts, with the settings that made them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ from recapture.models.pretraining.trainer import changed_settings
 
 BUILT_ON = {"refine": "vae", "inpainter": "refine"}
 _VAE_SETTINGS = ("side", "vae_clips", "vae_epoch", "vae_scale", "autoencoder")
-_SETTINGS = {  # that a part's weights depend on, beside its schedule
+_SETTINGS = {  # settings that a part's weights depend on, in addition to its schedule
     "vae": _VAE_SETTINGS,
     "refine": _VAE_SETTINGS,
     "inpainter": (
-        *("inpainter_batch", "inpainter_clips", "inpainter_masks", "inpainter_scale", "inpainter_epoch"),
+        "inpainter_batch",
+        "inpainter_clips",
+        "inpainter_masks",
+        "inpainter_scale",
+        "inpainter_epoch",
         "transformer",
     ),
     "depth": ("depth_batch", "depth_model"),
@@ -31,17 +35,17 @@ _SETTINGS = {  # that a part's weights depend on, beside its schedule
 
 
 class FinishedWeights:
-    """PART.finished.safetensors of every part that has been trained to its end."""
+    """The files PART.finished.safetensors of fully trained parts."""
 
     def __init__(self, config: PretrainConfig) -> None:
         self._config, self._folder = config, Path(config.work)
 
     def path(self, part: str) -> Path:
-        """The file of a part."""
+        """Return the file of a part."""
         return self._folder / f"{part}.finished.safetensors"
 
     def made_with(self, part: str) -> dict[str, Any]:
-        """The settings that a part's weights depend on, and a hash of the weights that it is built on."""
+        """Return the settings that a part's weights depend on, and a hash of the weights it is built on."""
         config = self._config.model_dump(mode="json")
         below = BUILT_ON.get(part)
         return {
@@ -51,12 +55,12 @@ class FinishedWeights:
         }
 
     def digest(self, part: str) -> str:
-        """A hash of a part's file; '' while there is none."""
+        """Return a hash of a part's file; '' if there is none."""
         path = self.path(part)
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""
 
     def exists(self, part: str) -> bool:
-        """Whether a part is finished; raises UserError when it was made with other settings."""
+        """Return whether a part is finished; raises UserError if it was made with other settings."""
         path = self.path(part)
         if not path.exists():
             return False
@@ -64,18 +68,18 @@ class FinishedWeights:
             made_with = json.loads(file.metadata()["recapture"])
         if changed := changed_settings(made_with, self.made_with(part)):
             raise UserError(
-                f"pretrain: {path} was made with {changed}; remove {self._folder}/{part}.* to train it anew, "
-                "restore the settings, or choose another folder as work"
+                f"pretrain: {path} was made with {changed}; remove {self._folder}/{part}.* to retrain, "
+                "restore the settings, or choose another work folder"
             )
         return True
 
     def write(self, part: str, weights: Mapping[str, Tensor]) -> None:
-        """Keep a part's tensors: whole, or not at all."""
+        """Write a part's tensors completely or not at all."""
         content = save(dict(weights), metadata={"recapture": json.dumps(self.made_with(part))})
         put_file(*open_filesystem(str(self.path(part))), content)
 
     def read(self, part: str) -> dict[str, Tensor]:
-        """A part's tensors in float32, on the CPU; raises UserError when it is not finished."""
+        """Return a part's tensors in float32 on the CPU; raises UserError if it is not finished."""
         if not self.exists(part):
             raise UserError(
                 f"pretrain: {part} is not trained yet ({self.path(part)} is missing); train it first"

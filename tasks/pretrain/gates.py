@@ -1,4 +1,4 @@
-"""The gates of pre-training: what a part must reach on held-out scenes before anything is built on it."""
+"""The gates of pre-training: scores that a part must reach on held-out scenes before others build on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class GateFailed(UserError):
 
 @dataclass(frozen=True)
 class Gate:
-    """A bound on a score of a part, and what was reached."""
+    """A bound on a score of a part, and the value reached."""
 
     part: str
     name: str
@@ -25,7 +25,7 @@ class Gate:
 
     @property
     def met(self) -> bool:
-        """Whether the value is on the right side; one that is no number is not."""
+        """Return whether the value meets the bound; NaN does not."""
         return self.value >= self.bound if self.side == ">=" else self.value <= self.bound
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Gate:
 
 
 def gate_bounds(config: GatesConfig, part: str) -> dict[str, tuple[str, float]]:
-    """The gates of a part: name of the score -> side and bound. 'vae' has none; 'refine' finishes it."""
+    """Return the gates of a part: score -> side and bound. 'vae' has none, because 'refine' finishes it."""
     return {
         "vae": {},
         "refine": {
@@ -51,28 +51,28 @@ def gate_bounds(config: GatesConfig, part: str) -> dict[str, tuple[str, float]]:
 
 
 def part_gates(config: GatesConfig, part: str, scores: Mapping[str, float]) -> list[Gate]:
-    """The gates of a part with the scores that it reached."""
+    """Return the gates of a part with the scores that it reached."""
     bounds = gate_bounds(config, part).items()
     return [Gate(part, name, side, bound, scores[name]) for name, (side, bound) in bounds]
 
 
 def missed(gates: Sequence[Gate]) -> list[Gate]:
-    """Those that are not met."""
+    """Return the gates that are not met."""
     return [gate for gate in gates if not gate.met]
 
 
 def check(config: PretrainConfig, part: str, scores: Mapping[str, float]) -> None:
-    """Raise GateFailed, naming every missed gate of the part, unless gates.enforce is off."""
+    """Raise GateFailed, naming every missed gate of the part, unless gates.enforce is false."""
     failed = missed(part_gates(config.gates, part, scores))
     if failed and config.gates.enforce:
         raise GateFailed(
             f"pretrain: gate failed: {'; '.join(map(str, failed))}. Remove {config.work}/{part}.* and train "
-            f"with more {part}.steps, lower the bound under gates, or go on with gates.enforce=false"
+            f"with more {part}.steps, lower the bound under gates, or continue with gates.enforce=false"
         )
 
 
 def gate_table(gates: Sequence[Gate]) -> str:
-    """A Markdown table of gates: bound, value, met or not."""
+    """Return a Markdown table of gates: bound, value, met or not."""
     rows = []
     for gate in gates:
         verdict = "met" if gate.met else "not met"

@@ -1,4 +1,4 @@
-"""What the trained parts are judged by, on held-out scenes: reconstruction, depth, holes, captions."""
+"""Judge the trained parts on held-out scenes: reconstruction, depth, holes, captions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ VARIETIES: tuple[Variety, ...] = ("classic", "wide")
 
 
 def judge(run: Pretraining, part: str) -> dict[str, float]:
-    """The scores of a finished part; those that have a gate are named in `gate_bounds`."""
+    """Return the scores of a finished part; those with a gate are listed in `gate_bounds`."""
     with torch.no_grad():
         if part in ("vae", "refine"):
             return judge_vae(run, part)
@@ -53,13 +53,13 @@ def judge(run: Pretraining, part: str) -> dict[str, float]:
 
 
 def held_out_clips(run: Pretraining, variety: Variety) -> SceneClips:
-    """As many clips of the held-out scenes of a variety as there are, of random ones among them."""
+    """Return as many clips as there are held-out scenes of a variety, each of a random one of them."""
     count, side = run.config.held_out, run.config.side
     return SceneStream(range(count), run.device, variety=variety).draw(1, count, 17, side, side)
 
 
 def judge_vae(run: Pretraining, part: str) -> dict[str, float]:
-    """PSNR and chroma R2, mean and worst clip."""
+    """Return PSNR and chroma R2, of the mean and the worst clip."""
     vae, _, _ = run.finished_vae(part)
     scores: dict[str, float] = {}
     for variety in VARIETIES:
@@ -75,7 +75,7 @@ def judge_vae(run: Pretraining, part: str) -> dict[str, float]:
 
 
 def judge_depth(run: Pretraining) -> dict[str, float]:
-    """AbsRel after one scale a clip, and flicker."""
+    """Return AbsRel after fitting one scale per clip, and flicker."""
     model = run.finished_depth()
     scores: dict[str, float] = {}
     for variety in VARIETIES:
@@ -94,7 +94,7 @@ def judge_depth(run: Pretraining) -> dict[str, float]:
 def generate(
     base: Base, video: Tensor, visible: Tensor, caption: str, seed: int, guidance: float, steps: int = STEPS
 ) -> Tensor:
-    """Fill the holes of video [T, 3, H, W] where visible [T, H, W] is False; nothing is pasted back."""
+    """Return video [T, 3, H, W] with holes (visible [T, H, W] False) filled; nothing is pasted back."""
     latents = sample(
         base,
         condition(base, video, visible),
@@ -108,7 +108,7 @@ def generate(
 
 
 def judge_holes(base: Base, clips: SceneClips, guidance: float = 1.0) -> dict[str, float]:
-    """PSNR (dB) in general holes of held-out clips, beside the mean colour of what is known."""
+    """Return PSNR (dB) in holes of held-out clips, and that of filling with the mean known colour."""
     device = clips.video.device
     random = generator(3, 0, device)
     count, frames, _, height, width = clips.video.shape
@@ -137,12 +137,12 @@ def judge_holes(base: Base, clips: SceneClips, guidance: float = 1.0) -> dict[st
 
 
 def judge_colours(base: Base, stream: SceneStream, count: int, side: int) -> dict[str, float]:
-    """Whether a hidden object takes the caption's colour.
+    """Return how often a hidden object gets the caption's colour.
 
-    In `count` held-out scenes the first body is made plain and of one of ASKED, hidden in all frames, and
-    filled with the right caption and with a wrong one. accuracy: share of fills nearest (mean squared error
-    on the body) to the true picture of the colour that was asked for, among ASKED. caption_gain: hole PSNR
-    with the right caption less that with the wrong one, dB.
+    In `count` held-out scenes the first body gets one plain colour of ASKED, is hidden in all frames, and is
+    filled with the right caption and with a wrong one. colour_accuracy: share of fills that are nearest (mean
+    squared error on the body) to the true picture of the requested colour, among all of ASKED. caption_gain:
+    hole PSNR with the right caption minus that with the wrong one, in dB.
     """
     hits, tried, gain = 0, 0, 0.0
     for index in range(3 * count):
@@ -159,7 +159,9 @@ def judge_colours(base: Base, stream: SceneStream, count: int, side: int) -> dic
         truth = truths[ASKED.index(asked)]
         visible = objects(torch.where(body, 1, 0)[None], generator(5, index, body.device))[0]
         filled = {
-            colour: generate(base, truth, visible, said(clip.captions[0], colour), index, GUIDANCE)
+            colour: generate(
+                base, truth, visible, recoloured_caption(clip.captions[0], colour), index, GUIDANCE
+            )
             for colour in (asked, wrong)
         }
         error = ((filled[asked][None] - truths).square().mean(2) * body).sum((1, 2, 3))
@@ -168,13 +170,13 @@ def judge_colours(base: Base, stream: SceneStream, count: int, side: int) -> dic
     return {"colour_accuracy": hits / max(1, tried), "caption_gain": gain / max(1, tried), "scenes": tried}
 
 
-def said(caption: str, colour: str) -> str:
-    """The caption with its first body plain and of this colour."""
+def recoloured_caption(caption: str, colour: str) -> str:
+    """Return the caption with its first body in this plain colour."""
     return re.sub(r"^an? .+? (sphere|box|cylinder|pole|slab) ", rf"a {colour} \1 ", caption, count=1)
 
 
 def _repainted(scene: Scene, clip: SceneClips, colour: str) -> Tensor:
-    """The clip [T, 3, H, W] with its first body plain and of this colour."""
+    """Return the clip [T, 3, H, W] with its first body in this plain colour."""
     hue, saturation, value = COLOURS[colour]
     rgb = torch.tensor(colorsys.hsv_to_rgb(hue / 360, saturation, value), device=clip.video.device)
     first = torch.nn.functional.pad(scene.label == 1, (6, 0))  # [1, 6 + N]; the room's faces come first
@@ -186,17 +188,17 @@ def _repainted(scene: Scene, clip: SceneClips, colour: str) -> Tensor:
 
 
 def hole_psnr(result: Tensor, truth: Tensor, visible: Tensor) -> float:
-    """PSNR (dB, range 2) of [T, 3, H, W] where visible [T, H, W] is False."""
+    """Return the PSNR (dB, range 2) of [T, 3, H, W] where visible [T, H, W] is False."""
     error = (result - truth).square().mean(1)[~visible].mean()
     return float(10 * torch.log10(4 / error.clamp_min(1e-10)))
 
 
 @torch.no_grad()
 def sample_grid(run: Pretraining, part: str, columns: int = 4) -> Image.Image:
-    """What a finished part makes of held-out clips, a column each.
+    """Return a picture of a finished part's results on held-out clips, one column per clip.
 
     Autoencoder: clip and reconstruction. Depth: clip, truth and prediction, brighter is nearer. Inpainter:
-    clip with its hole and fill.
+    clip with its hole, and fill.
     """
     clips = held_out_clips(run, "wide")
     columns = min(columns, len(clips.video))

@@ -1,4 +1,4 @@
-"""The model cards of the embedded base and of its depth model, and the record that they are written from."""
+"""Write the model cards of the embedded base and depth model from the record of their training."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ license: apache-2.0
 """
 TEXTURES = """with photographs that ship in scikit-image (CC0, public domain) and scikit-learn
 (china.jpg, flower.jpg: CC BY 2.0) as some of the textures"""
-RECORD = "training.json"  # lies beside the card
-_PLACES = {"output", "work", "state", "device", "tracking"}  # of one machine, no part of the recipe
+RECORD = "training.json"  # next to the card
+_PLACES = {"output", "work", "state", "device", "tracking"}  # specific to a machine, not part of the recipe
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is remembered of the training of one exported directory.
+    """The record of the training of one exported directory.
 
-    settings: of PretrainConfig, without places. parameters: how many numbers each model holds. scores:
+    settings: those of PretrainConfig, without locations. parameters: number of parameters per model. scores:
     part -> score -> value on held-out scenes. seconds: part -> training time on `machine`.
     """
 
@@ -48,27 +48,27 @@ class Training:
         seconds: Mapping[str, float],
         machine: str,
     ) -> Self:
-        """The record of a run."""
+        """Return the record of a run."""
         settings = config.model_dump(mode="json", exclude=_PLACES)
         return cls(settings, parameters, scores, seconds, machine)
 
     @property
     def config(self) -> PretrainConfig:
-        """The run's settings; places are the defaults."""
+        """Return the run's settings, with default locations."""
         return PretrainConfig.model_validate(self.settings)
 
     def write(self, folder: Path) -> None:
-        """Keep the record in a directory."""
+        """Write the record into a directory."""
         (folder / RECORD).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The record in a directory."""
+        """Read the record in a directory."""
         return cls(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
 
 
 def base_card(training: Training) -> str:
-    """The model card of the base."""
+    """Return the model card of the base."""
     config = training.config
     counted = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in training.parameters.items())
     buckets = shrink_buckets(BUCKETS, config.inpainter_scale)
@@ -97,7 +97,7 @@ texture is beyond the autoencoder (see PSNR). Captions outside the grammar are m
 
 
 def depth_card(training: Training) -> str:
-    """The model card of the depth model."""
+    """Return the model card of the depth model."""
     config = training.config
     millions = sum(training.parameters.values()) / 1e6
     text = f"""# The embedded depth model of recapture
@@ -131,13 +131,13 @@ def _card(text: str, training: Training) -> str:
 
 
 def score_table(scores: Mapping[str, float]) -> str:
-    """A Markdown table of scores."""
+    """Return a Markdown table of scores."""
     rows = [f"| {name} | {value:.4g} |" for name, value in sorted(scores.items())]
     return "\n".join(["| score | value |", "|---|---|", *rows])
 
 
 def timed(training: Training) -> str:
-    """Say "vae 400 s, refine 300 s on NVIDIA H200"."""
+    """Return the training time, such as "vae 400 s, refine 300 s on NVIDIA H200"."""
     took = ", ".join(f"{part} {value:.0f} s" for part, value in training.seconds.items())
     return f"{took} on {training.machine}"
 

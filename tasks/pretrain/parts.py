@@ -1,6 +1,6 @@
 """Pre-training of the embedded base, part by part: autoencoder, inpainter with its text encoder, depth.
 
-Each part resumes from its last checkpoint, and is judged on held-out scenes.
+Each part resumes from its last checkpoint and is judged on held-out scenes.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ FIRST_TRAINING_SEED = 1_000_000
 
 
 class Pretraining:
-    """The parts of one pre-training run in its working folder."""
+    """One pre-training run: its parts and its working folder."""
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
         wanted = config.device
         if wanted == "cuda" and not torch.cuda.is_available():
             raise UserError(
-                "pretrain: device=cuda, but torch sees no GPU; set device=auto, or mend the driver"
+                "pretrain: device=cuda, but torch finds no GPU; set device=auto, or fix the driver"
             )
         self.device = torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
@@ -86,10 +86,10 @@ class Pretraining:
             torch.use_deterministic_algorithms(True, warn_only=True)
 
     def train(self, part: str, log: Log, *, until: float = math.inf, stop_at: int | None = None) -> bool:
-        """Train a part up to its schedule's end, `until` (time.monotonic) or a step; return whether finished.
+        """Train a part to the end of its schedule, until `until` (time.monotonic) or a step.
 
-        The inpainter needs a finished autoencoder. Raises UserError when the loss is no longer a number, and
-        when the folder's checkpoint was made with other settings.
+        Return whether it is finished. The inpainter needs a finished autoencoder. Raises UserError if the
+        loss is no longer a number, or if the folder's checkpoint was made with other settings.
         """
         trainer = self.trainer(part)
         every, save_seconds = self.config.log_every, self.config.checkpoint_seconds
@@ -105,11 +105,11 @@ class Pretraining:
         return finished
 
     def finished(self, part: str) -> bool:
-        """Whether a part has been trained to its end; raises UserError when with other settings."""
+        """Return whether a part is fully trained; raises UserError if it was trained with other settings."""
         return self.weights.exists(part)
 
     def scores(self, part: str, judge: Callable[[Pretraining, str], dict[str, float]]) -> dict[str, float]:
-        """What the judge says of a finished part; remembered beside its weights."""
+        """Return the judge's scores of a finished part; they are stored with its weights."""
         path = self.folder / f"{part}.scores.json"
         judged = {
             "weights": self.weights.digest(part),
@@ -124,7 +124,7 @@ class Pretraining:
         return scores
 
     def trainer(self, part: str) -> Trainer:
-        """The trainer of a part, at its first step until it is resumed."""
+        """Return the trainer of a part, at its first step until it is resumed."""
         settings: PartConfig = getattr(self.config, part)
         schedule = Schedule(settings.steps, settings.rate, settings.warm_up, settings.decay_from)
         make: dict[str, Callable[[], Learner]] = {
@@ -137,11 +137,12 @@ class Pretraining:
 
     @cached_property
     def stream(self) -> SceneStream:
-        """The training scenes."""
+        """Return the training scenes."""
         return SceneStream(range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + self.config.scenes), self.device)
 
     @cached_property
     def tokenizer(self) -> Any:
+        """Return the tokenizer of the scenes' captions."""
         return make_tokenizer(caption_words())
 
     def _vae(self) -> VaeLearner:
@@ -181,7 +182,7 @@ class Pretraining:
         return InpainterLearner(inpainter, vae, source, (mean, deviation), config.seed, plan, buckets)
 
     def new_inpainter(self) -> Inpainter:
-        """Transformer and text encoder at their start values."""
+        """Return transformer and text encoder with their initial weights."""
         config = self.config
         transformer = build_transformer(config.seed, self.device, **config.transformer)
         encoder = build_text_encoder(
@@ -195,11 +196,11 @@ class Pretraining:
         return DepthLearner(model, frames, self.config.seed, self.config.depth_batch)
 
     def new_depth_model(self) -> Any:
-        """The depth model at its start values."""
+        """Return the depth model with its initial weights."""
         return build_depth_model(self.config.seed, self.device, **self.config.depth_model)
 
     def _keep(self, part: str, trainer: Trainer) -> None:
-        """Write a finished part's averaged weights, half as long; with the autoencoder, its statistics."""
+        """Write a finished part's averaged weights in float16; for the autoencoder, also its statistics."""
         weights = {
             name: p.detach().to(torch.float16).contiguous().cpu()
             for name, p in trainer.learner.module.state_dict().items()
@@ -217,7 +218,7 @@ class Pretraining:
         self.weights.write(part, weights)
 
     def finished_vae(self, part: str = "refine") -> tuple[Any, Tensor, Tensor]:
-        """The trained autoencoder, and its latents' mean and deviation [16]."""
+        """Return the trained autoencoder, and its latents' mean and deviation [16]."""
         weights = self.weights.read(part)
         mean, deviation = (weights.pop(f"statistics.{x}").to(self.device) for x in ("mean", "deviation"))
         vae = build_vae(self.config.seed, self.device, **self.config.autoencoder)
@@ -225,13 +226,13 @@ class Pretraining:
         return vae.requires_grad_(False).eval(), mean, deviation
 
     def finished_inpainter(self) -> Inpainter:
-        """The trained transformer and text encoder."""
+        """Return the trained transformer and text encoder."""
         inpainter = self.new_inpainter()
         inpainter.load_state_dict(self.weights.read("inpainter"))
         return inpainter.requires_grad_(False).eval()
 
     def finished_depth(self) -> Any:
-        """The trained depth model."""
+        """Return the trained depth model."""
         model = self.new_depth_model()
         model.load_state_dict(self.weights.read("depth"))
         return model.requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""What a pre-training run came to."""
+"""The summary of a pre-training run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recapture.tasks.pretrain.model_card import score_table
 
 @dataclass
 class Pretrained:
-    """The scores of the parts that have been judged so far, and whether they were exported."""
+    """The scores of the parts judged so far, and whether they were exported."""
 
     config: PretrainConfig
     scores: dict[str, Mapping[str, float]] = field(default_factory=dict)
@@ -21,15 +21,15 @@ class Pretrained:
 
     @property
     def missed(self) -> list[Gate]:
-        """The gates that are not met."""
+        """Return the gates that are not met."""
         return [gate for part in self.scores for gate in missed(self.gates(part))]
 
     def gates(self, part: str) -> list[Gate]:
-        """The gates of a judged part."""
+        """Return the gates of a judged part."""
         return part_gates(self.config.gates, part, self.scores[part])
 
     def lines(self) -> list[str]:
-        """What to tell at the end: a line on the export, and one for every missed gate."""
+        """Return the final report: one line on the export, and one per missed gate."""
         folder = Path(self.config.output)
         size = (
             sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if self.exported else 0
@@ -38,7 +38,7 @@ class Pretrained:
         return [end, *(f"gate missed: {gate}" for gate in self.missed)]
 
     def markdown(self) -> str:
-        """A page with gates and scores of every part."""
+        """Return a page with the gates and scores of every part."""
         parts = ["# Pre-training", "\n".join(f"- {line}" for line in self.lines())]
         for part, scores in self.scores.items():
             gates = self.gates(part)

@@ -7,7 +7,7 @@ import torch
 
 from recapture.datasets.scenes.stream import SceneStream
 from recapture.tasks.pretrain import judge as pretrain_judge
-from recapture.tasks.pretrain.judge import ASKED, hole_psnr, judge_colours, judge_holes, said
+from recapture.tasks.pretrain.judge import ASKED, hole_psnr, judge_colours, judge_holes, recoloured_caption
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +43,12 @@ def opposite(base, video, visible, caption, seed, guidance, steps=1):
     ],
 )
 def test_the_first_body_alone_gets_the_colour(caption, expected):
-    assert said(caption, "green").startswith(expected)
+    assert recoloured_caption(caption, "green").startswith(expected)
 
 
 def test_the_edit_finds_the_first_body_of_every_caption(stream):
     for caption in stream.captions:
-        edited = said(caption, "pink")
+        edited = recoloured_caption(caption, "pink")
         assert edited.startswith("a pink ")
         assert edited.split(" ", 3)[3] == caption.split(f" {edited.split()[2]} ", 1)[1]
 

@@ -75,5 +75,5 @@ def test_scores_are_remembered_until_weights_or_judge_change(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match="device=cuda, but torch sees no GPU"):
+    with pytest.raises(UserError, match="device=cuda, but torch finds no GPU"):
         Pretraining(PretrainConfig(work=str(tmp_path), device="cuda"))
