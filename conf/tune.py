@@ -39,6 +39,11 @@ class CurriculumConfig(Section):
         4.0, gt=0, description="auto: precision in degrees to which the largest usable angle is found."
     )
 
+    @property
+    def most_rounds(self) -> int:
+        """Return how many rounds there are if quality holds."""
+        return self.max_rounds if self.schedule == "auto" else len(self.rounds)
+
     @model_validator(mode="after")
     def _rounds_climb(self) -> Self:
         for number, one in enumerate(self.rounds):

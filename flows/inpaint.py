@@ -8,7 +8,7 @@ from prefect.logging import get_run_logger
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.run_job import run_job
 from recapture.tasks.jobs.behind_mask import with_still_camera
-from recapture.tasks.jobs.job import inpaint_stages
+from recapture.tasks.jobs.job import ClipJob, inpaint_stages
 from recapture.tasks.jobs.summary import JobSummary
 
 
@@ -16,7 +16,7 @@ from recapture.tasks.jobs.summary import JobSummary
 def inpaint(config: RecaptureConfig) -> JobSummary:
     """Ingest, lift, mask, fill, measure and deliver a dataset; its trajectories do not count here."""
     still = with_still_camera(config)
-    summary = run_job(still, inpaint_stages(still))
+    summary = run_job(ClipJob.of(still, inpaint_stages(still)))
     for item in nothing_redrawn(summary):
         get_run_logger().warning("%s: the mask hides nothing, so the clip is delivered as it is", item)
     return summary

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
-from recapture.tasks.jobs.behind_mask import with_still_camera
-from recapture.tasks.jobs.job import Job, inpaint_stages, plan_job, preview_stages, recapture_stages
+from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.survey import Surveyed, survey
+from recapture.tasks.jobs.job import ClipJob, inpaint_stages, preview_stages, recapture_stages
+from recapture.tasks.jobs.still_camera import with_still_camera
+from recapture.tasks.tune.tuning import Tuning
 
 STAGES = {"recapture": recapture_stages, "inpaint": inpaint_stages, "preview": preview_stages}
+KINDS = (*STAGES, "train")
 
 
-def planned(config: RecaptureConfig, kind: str = "recapture") -> Job:
-    """Plan what `recapture run`, `inpaint` or `preview` would do with these settings.
+def planned(config: RecaptureConfig, kind: str = "recapture") -> ClipJob | Tuning:
+    """Return the job that `recapture run`, `inpaint`, `preview` or `train` would run.
 
-    Raises UserError for another kind, for inpainting without a mask, and as plan_job does.
+    Raises UserError for another kind, for inpainting without a mask, and as the jobs do.
     """
-    if kind not in STAGES:
-        raise UserError(f"no job is called {kind!r}; choose one of {', '.join(STAGES)}")
+    if kind not in KINDS:
+        raise UserError(f"no job is called {kind!r}; choose one of {', '.join(KINDS)}")
+    if kind == "train":
+        return Tuning(config)
     settings = with_still_camera(config) if kind == "inpaint" else config
-    return plan_job(settings, STAGES[kind](settings))
+    return ClipJob.of(settings, STAGES[kind](settings))
 
 
-def jobs_of(config: RecaptureConfig) -> list[Job]:
-    """Plan all of them, over the whole dataset: dataset.where and dataset.limit only narrow a single run."""
-    dataset = config.dataset.model_copy(update={"where": "*", "limit": None})
-    whole = config.model_copy(update={"dataset": dataset})
-    return [planned(whole, kind) for kind in STAGES if kind != "inpaint" or config.mask.given]
+def surveyed(config: RecaptureConfig, kind: str = "recapture") -> tuple[ClipJob | Tuning, list[Surveyed]]:
+    """Return the same job, and what a run of each of its plans would do today."""
+    job = planned(config, kind)
+    return job, list(survey(job.plans(), ArtifactStore(config.store), config.dataset.name))
+
+
+def kinds_of(config: RecaptureConfig) -> list[str]:
+    """Return the kinds of jobs that these settings are complete for."""
+    return [kind for kind in KINDS if kind != "inpaint" or config.mask.given]

@@ -6,11 +6,11 @@ from prefect import flow
 
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.run_job import run_job
-from recapture.tasks.jobs.job import preview_stages
+from recapture.tasks.jobs.job import ClipJob, preview_stages
 from recapture.tasks.jobs.summary import JobSummary
 
 
 @flow(name="preview", flow_run_name="{config.dataset.name}", persist_result=False)
 def preview(config: RecaptureConfig) -> JobSummary:
     """Ingest, lift and render a dataset; write the warped videos, their visibility and the camera paths."""
-    return run_job(config, preview_stages(config))
+    return run_job(ClipJob.of(config, preview_stages(config)))

@@ -6,11 +6,11 @@ from prefect import flow
 
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.run_job import run_job
-from recapture.tasks.jobs.job import recapture_stages
+from recapture.tasks.jobs.job import ClipJob, recapture_stages
 from recapture.tasks.jobs.summary import JobSummary
 
 
 @flow(name="recapture", flow_run_name="{config.dataset.name}", persist_result=False)
 def recapture(config: RecaptureConfig) -> JobSummary:
     """Ingest, lift, render, fill, measure and deliver a dataset; what is there already is not done again."""
-    return run_job(config, recapture_stages(config))
+    return run_job(ClipJob.of(config, recapture_stages(config)))

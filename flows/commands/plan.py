@@ -14,12 +14,11 @@ from rich.table import Table
 
 from recapture.conf.schema import ExecutionConfig, RecaptureConfig
 from recapture.datasets.store.manifest import read_manifest
-from recapture.datasets.store.store import ArtifactStore
-from recapture.flows.jobs import planned
-from recapture.tasks.engine.run_stage import plan_stage
+from recapture.flows.jobs import surveyed
 from recapture.tasks.engine.stage import Resources
-from recapture.tasks.jobs.job import Job
-from recapture.tasks.jobs.shards import as_it_stands
+from recapture.tasks.engine.survey import Surveyed
+from recapture.tasks.jobs.job import ClipJob
+from recapture.tasks.tune.tuning import Tuning
 
 SHOWN_REJECTED = 20
 
@@ -39,44 +38,43 @@ class StageForecast:
     gpu_hours: float | None
 
 
-def forecast(job: Job) -> list[StageForecast]:
-    """Say for each stage of a job what is new, reused and held back, and how long the new part may take."""
-    store, dataset = ArtifactStore(job.config.store), job.config.dataset.name
-    job = as_it_stands(job, store)
+def forecast(job: ClipJob | Tuning, plans: Iterable[Surveyed]) -> list[StageForecast]:
+    """Return for each stage what is new, reused and held back, and how long the new part may take."""
     frames = {clip.id: clip.frames for clip in job.clips}
-    never: set[str] = set()  # keys that the run will not make
-    forecasts = []
-    for stage_plan in job.stages:
-        stage = stage_plan.stage
-        plan = plan_stage(stage, stage_plan.items, store, dataset, expected=True)
-        todo = [item for item in plan.todo if never.isdisjoint(item.inputs.values())]
-        never.update(item.key for item in plan.todo if item not in todo)
-        never.update(item.key for item, _ in plan.quarantined)
-        rows = read_manifest(store.root, dataset, stage.name).values()
-        work = _work_seconds(rows, [frames[item.clip_id] for item in todo], frames)
-        workers = _workers(job.config.execution, stage.resources)
-        dropped = sum(entry.state == "dropped" for _, entry in plan.quarantined)
-        forecasts.append(
-            StageForecast(
-                stage.name,
-                new=len(todo),
-                reused=len(plan.reused),
-                quarantined=len(plan.quarantined) - dropped,
-                dropped=dropped,
-                blocked=len(plan.todo) - len(todo),
-                work_seconds=work,
-                seconds=None if work is None or workers is None else work / max(1, min(workers, len(todo))),
-                gpu_hours=None if work is None else work * stage.resources.gpus / 3600,
-            )
-        )
-    return forecasts
+    by_stage: dict[str, list[Surveyed]] = {}
+    for one in plans:
+        by_stage.setdefault(one.plan.stage.name, []).append(one)
+    return [_stage_forecast(job.config, parts, frames) for parts in by_stage.values()]
+
+
+def _stage_forecast(
+    config: RecaptureConfig, parts: Sequence[Surveyed], frames: Mapping[str, int]
+) -> StageForecast:
+    stage = parts[0].plan.stage
+    new = [item for part in parts for item in part.new]
+    held = [entry for part in parts for _, entry in part.todo.quarantined]
+    rows = read_manifest(config.store, config.dataset.name, stage.name).values()
+    work = _work_seconds(rows, [frames.get(item.clip_id) for item in new], frames)
+    workers = _workers(config.execution, stage.resources)
+    dropped = sum(entry.state == "dropped" for entry in held)
+    return StageForecast(
+        stage.name,
+        new=len(new),
+        reused=sum(len(part.todo.reused) for part in parts),
+        quarantined=len(held) - dropped,
+        dropped=dropped,
+        blocked=sum(len(part.blocked) for part in parts),
+        work_seconds=work,
+        seconds=None if work is None or workers is None else work / max(1, min(workers, len(new))),
+        gpu_hours=None if work is None else work * stage.resources.gpus / 3600,
+    )
 
 
 def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "recapture") -> None:
     """Print what a job of a kind would do with these settings."""
-    job = planned(config, kind)
+    job, plans = surveyed(config, kind)
     trajectories = job.config.trajectories
-    forecasts = forecast(job)
+    forecasts = forecast(job, plans)
     if as_json:
         record = {
             "dataset": config.dataset.name,
@@ -88,9 +86,9 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
         print(json.dumps(record, indent=1))
         return
     console = Console()
+    along = "" if kind == "train" else f", {len(trajectories)} trajectories"
     console.print(
-        f"{config.dataset.name}: {len(job.clips)} clips, {len(trajectories)} trajectories "
-        f"from {escape(config.dataset.uri)}",
+        f"{config.dataset.name}: {len(job.clips)} clips{along} from {escape(config.dataset.uri)}",
         soft_wrap=True,
     )
     table = Table("stage")
@@ -117,18 +115,19 @@ def duration(seconds: float) -> str:
 
 
 def _work_seconds(
-    rows: Iterable[Mapping[str, Any]], todo: Sequence[int], frames: Mapping[str, int]
+    rows: Iterable[Mapping[str, Any]], todo: Sequence[int | None], frames: Mapping[str, int]
 ) -> float | None:
     """Estimate one worker's seconds for items of `todo` frames each from finished rows of the same stage.
 
-    By seconds a frame over the clips whose length is known, else by seconds an item; None without rows.
+    By seconds per frame over the clips whose length is known, else by seconds per item; None without rows.
     """
     if not todo:
         return 0.0
     done = [(row["seconds"], frames.get(row["clip_id"])) for row in rows if row["status"] == "ok"]
     known = [(seconds, length) for seconds, length in done if length]
-    if known:
-        return sum(todo) * sum(seconds for seconds, _ in known) / sum(length for _, length in known)
+    lengths = [length for length in todo if length is not None]
+    if known and len(lengths) == len(todo):
+        return sum(lengths) * sum(seconds for seconds, _ in known) / sum(length for _, length in known)
     return len(todo) * sum(seconds for seconds, _ in done) / len(done) if done else None
 
 

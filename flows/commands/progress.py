@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from recapture.conf.schema import RecaptureConfig
+from recapture.tasks.engine.planner import StagePlan
 from recapture.tasks.engine.stage import Outcome
-from recapture.tasks.jobs.job import Job
 from recapture.tasks.jobs.summary import JobSummary, format_value, method_table, table_columns
 
 SHOWN_FAILURES = 20
@@ -37,7 +38,7 @@ class _Count:
 class StageProgress:
     """One progress bar per stage, advanced by each finished item."""
 
-    def __init__(self, job: Job, console: Console | None = None) -> None:
+    def __init__(self, expected: Mapping[str, int], console: Console | None = None) -> None:
         self._progress = Progress(
             TextColumn("{task.description:<8}"),
             BarColumn(bar_width=36),
@@ -47,10 +48,8 @@ class StageProgress:
             console=console or Console(stderr=True),
         )
         self._bars = {
-            plan.stage.name: self._progress.add_task(
-                plan.stage.name, total=len(plan.items), note="", start=False
-            )
-            for plan in job.stages
+            stage: self._progress.add_task(stage, total=items, note="", start=False)
+            for stage, items in expected.items()
         }
         self._counts = {stage: _Count() for stage in self._bars}
         self._lock, self._moved = threading.Lock(), 0.0
@@ -65,13 +64,18 @@ class StageProgress:
         self._progress.stop()
 
     @contextmanager
-    def stage(self, stage: str) -> Iterator[None]:
-        """Run the clock of a stage while the context is open."""
+    def plan(self, plan: StagePlan) -> Iterator[None]:
+        """Run the clock of a plan's stage; log a plan that is only a part of its stage when it is done."""
+        stage, started = plan.stage.name, time.monotonic()
         self._progress.start_task(self._bars[stage])
         yield
         with self._lock:
             self._move(stage)
         self._progress.stop_task(self._bars[stage])
+        if plan.title != stage:
+            counted = sorted(Counter(outcome.status for outcome in plan.outcomes).items())
+            counts = ", ".join(f"{number} {status}" for status, number in counted)
+            self._progress.console.print(f"{plan.title}: {counts} in {time.monotonic() - started:.0f} s")
 
     def advance(self, outcome: Outcome) -> None:
         """Count one finished item; bars are redrawn at most once per MOVE_SECONDS."""

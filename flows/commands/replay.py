@@ -13,13 +13,12 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.errors import ArtifactError
 from recapture.datasets.store.quarantine import Quarantine
 from recapture.datasets.store.store import ArtifactStore
-from recapture.flows.jobs import planned
+from recapture.flows.jobs import surveyed
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.redact import without_credentials
-from recapture.tasks.engine.run_stage import run_stage
-from recapture.tasks.engine.stage import ClipStage, Item, parent_stage
-from recapture.tasks.engine.worker import limited_threads
-from recapture.tasks.jobs.shards import as_it_stands
+from recapture.tasks.engine.run_stage import RunContext, run_stage
+from recapture.tasks.engine.stage import Item, PlannedStage
+from recapture.tasks.engine.worker import limited_threads, open_inputs
 
 
 def replay(config: RecaptureConfig, clip: str, stage: str, kind: str = "recapture") -> int:
@@ -32,7 +31,7 @@ def replay(config: RecaptureConfig, clip: str, stage: str, kind: str = "recaptur
     chosen, item = _find(config, clip, stage, kind)
     store = ArtifactStore(config.store)
     try:
-        inputs = {name: store.open(parent_stage(name), key) for name, key in item.inputs.items()}
+        inputs = open_inputs(chosen, item, store)
     except ArtifactError as error:
         raise UserError(f"{item.name} cannot be replayed: {error}") from None
     with tempfile.TemporaryDirectory(prefix="recapture-replay-") as scratch:
@@ -55,19 +54,19 @@ def replay(config: RecaptureConfig, clip: str, stage: str, kind: str = "recaptur
     return 0
 
 
-def _find(config: RecaptureConfig, clip: str, stage: str, kind: str) -> tuple[ClipStage, Item]:
-    job = as_it_stands(planned(config, kind), ArtifactStore(config.store))
-    by_name = {plan.stage.name: plan for plan in job.stages}
-    if stage not in by_name:
-        raise UserError(f"no stage is called {stage!r}; choose one of {', '.join(by_name)}")
-    plan = by_name[stage]
-    meant = [item for item in plan.items if clip in (item.name, item.clip_id)]
+def _find(config: RecaptureConfig, clip: str, stage: str, kind: str) -> tuple[PlannedStage, Item]:
+    plans = [one.plan for one in surveyed(config, kind)[1]]
+    items = [(plan.stage, item) for plan in plans for item in plan.items if plan.stage.name == stage]
+    if not items:
+        known = dict.fromkeys(plan.stage.name for plan in plans)
+        raise UserError(f"no stage is called {stage!r}; choose one of {', '.join(known)}")
+    meant = [(its, item) for its, item in items if clip in (item.name, item.clip_id)]
     if len(meant) != 1:
-        names = [item.name for item in meant or plan.items]
+        names = [item.name for _, item in meant or items]
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         problem = f"{clip!r} means {len(meant)} items" if meant else f"no item is called {clip!r}"
         raise UserError(f"{problem} of stage {stage!r}; choose one of {shown}")
-    return plan.stage, meant[0]
+    return meant[0]
 
 
 def _compared(committed: Artifact, made: Artifact) -> str:
@@ -89,7 +88,7 @@ def _same(committed: Artifact, made: Artifact, name: str) -> bool:
 
 
 def _commit(
-    config: RecaptureConfig, stage: ClipStage, item: Item, store: ArtifactStore, made: Artifact
+    config: RecaptureConfig, stage: PlannedStage, item: Item, store: ArtifactStore, made: Artifact
 ) -> None:
     with store.create(stage.name, item.key) as output:
         for name in made.names():
@@ -100,5 +99,5 @@ def _commit(
     for entry in quarantine.held(stage.name, [item.key]).values():
         quarantine.retry(entry)
     with InlineExecutor(config.store) as executor:  # finds it made, and names it in the manifest
-        run_stage(stage, [item], store, executor, dataset=config.dataset.name, run_id=uuid4().hex[:12])
+        run_stage(stage, [item], RunContext(store, executor, config.dataset.name, uuid4().hex[:12]))
     print("it is in the store now, and out of quarantine; `recapture run` goes on from here")

@@ -21,8 +21,10 @@ from recapture.datasets.store.upkeep import (
     superseded,
     verify,
 )
-from recapture.flows.jobs import jobs_of
-from recapture.tasks.jobs.shards import as_it_stands
+from recapture.flows.jobs import kinds_of, planned, surveyed
+from recapture.tasks.engine.planner import supposed
+from recapture.tasks.jobs.job import ClipJob
+from recapture.tasks.tune.tuning import Tuning
 
 MIB = 2**20
 
@@ -110,14 +112,22 @@ def _needed(kept: Sequence[RecaptureConfig]) -> dict[str, set[str]]:
     Raises UserError when a clip cannot be read: its artifacts would pass for those of old settings.
     """
     needed: dict[str, set[str]] = {}
-    for job in (job for config in kept for job in jobs_of(config)):
-        if job.rejected:
-            names = ", ".join(clip.id for clip in job.rejected[:5])
-            raise UserError(
-                f"nothing was deleted: {len(job.rejected)} clips of {job.config.dataset.name} cannot be read "
-                f"({names}), so what they need is not known; mend or remove them, see `recapture plan`"
-            )
-        as_planned = as_it_stands(job, ArtifactStore(job.config.store))
-        for plan in (*job.stages, *as_planned.stages):  # packed fills have other keys where one is missing
-            needed.setdefault(plan.stage.name, set()).update(item.key for item in plan.items)
+    for config in kept:
+        dataset = config.dataset.model_copy(update={"where": "*", "limit": None})  # they narrow a single run
+        whole = config.model_copy(update={"dataset": dataset})
+        for kind in kinds_of(whole):
+            job = planned(whole, kind)
+            _refuse_unreadable(job)
+            for plans in (supposed(job.plans()), [one.plan for one in surveyed(whole, kind)[1]]):
+                for plan in plans:  # what follows a missing item has other keys
+                    needed.setdefault(plan.stage.name, set()).update(item.key for item in plan.items)
     return needed
+
+
+def _refuse_unreadable(job: ClipJob | Tuning) -> None:
+    if job.rejected:
+        names = ", ".join(clip.id for clip in job.rejected[:5])
+        raise UserError(
+            f"nothing was deleted: {len(job.rejected)} clips of {job.config.dataset.name} cannot be read "
+            f"({names}), so what they need is not known; fix or remove them, see `recapture plan`"
+        )

@@ -1,9 +1,9 @@
-"""One stage over one shard: plan what is to do, do it, write down what came of it."""
+"""One shard of a stage: find out what is to be done, have it done, and record what came of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,19 +19,36 @@ from recapture.tasks.engine.stage import Item, Outcome, Stage, Status, parent_st
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunContext:
+    """What all shards of a job share."""
+
+    store: ArtifactStore
+    executor: Executor
+    dataset: str  # names the manifests and the quarantine
+    run_id: str
+    policy: RetryPolicy = RetryPolicy()  # noqa: RUF009 - frozen
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None
+
+
+@dataclass(frozen=True)
+class Todo:
     """A stage's items by what is to be done with each."""
 
     todo: tuple[Item, ...]
     reused: tuple[Item, ...]
     blocked: tuple[tuple[Item, str], ...]  # with the parent stage whose artifact is missing
     quarantined: tuple[tuple[Item, Quarantined], ...]
-    committed: Mapping[str, Artifact]  # key -> what is there already
+    committed: Mapping[str, Artifact]  # key -> the artifact that exists already
+
+    @classmethod
+    def nothing(cls, items: Sequence[Item], committed: Mapping[str, Artifact]) -> Todo:
+        """Return it for items that are all complete."""
+        return cls((), tuple(items), (), (), committed)
 
 
-def plan_stage(
+def sort_items(
     stage: Stage, items: Sequence[Item], store: ArtifactStore, dataset: str, *, expected: bool = False
-) -> Plan:
+) -> Todo:
     """Sort items: committed artifacts are reused, quarantined ones left, those without parents blocked.
 
     Only artifacts count, not manifests: deleting one makes it run again. Items of one key (two copies of a
@@ -52,98 +69,149 @@ def plan_stage(
             blocked.append((item, gone[0]))
         else:
             todo[item.key] = item
-    return Plan(tuple(todo.values()), tuple(reused), tuple(blocked), tuple(held), committed)
+    return Todo(tuple(todo.values()), tuple(reused), tuple(blocked), tuple(held), committed)
 
 
 def run_stage(
     stage: Stage,
     items: Sequence[Item],
-    store: ArtifactStore,
-    executor: Executor,
+    context: RunContext,
     *,
-    dataset: str,
-    run_id: str,
     shard: int = 0,
-    policy: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
-    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
-    there: Mapping[str, Artifact] | None = None,
+    complete: Mapping[str, Artifact] | None = None,
 ) -> list[Outcome]:
-    """Bring a shard of a stage up to date; return one outcome an item, in the order of the items.
+    """Bring a shard of a stage up to date; return one outcome per item, in the order of the items.
 
     Writes a manifest part for what was worked on, and for artifacts that no part names yet; quarantines what
     failed. Raises StageSick when the stage itself cannot work or the store refuses, StoreBusy when the store
-    does not answer; what was finished by then stays and, where the store lets, is recorded.
-    there: the artifacts of all items, by key, where they are known to be whole; they are not looked at again.
+    does not answer; what was finished by then stays and, where the store allows it, is recorded.
+    complete: the artifacts of all items, by key, if they are known to exist; they are not looked up again.
     """
+    with _naming_the_stage(stage):
+        if complete is None:
+            todo = sort_items(stage, items, context.store, context.dataset)
+        else:
+            todo = Todo.nothing(items, complete)
+        return _Shard(stage, todo, context, shard).bring_up_to_date(items)
+
+
+@contextmanager
+def _naming_the_stage(stage: Stage) -> Iterator[None]:
     try:
-        return _run_stage(stage, items, store, executor, dataset, run_id, shard, policy, on_outcome, there)
+        yield
     except StoreBusy:
         raise
     except StoreFailed as error:
         raise StageSick(sick_message(stage, without_credentials(str(error)))) from None
 
 
-def _run_stage(
-    stage: Stage,
-    items: Sequence[Item],
-    store: ArtifactStore,
-    executor: Executor,
-    dataset: str,
-    run_id: str,
-    shard: int,
-    policy: RetryPolicy,
-    on_outcome: Callable[[Outcome], None],
-    there: Mapping[str, Artifact] | None,
-) -> list[Outcome]:
-    plan = (
-        plan_stage(stage, items, store, dataset) if there is None else Plan((), tuple(items), (), (), there)
-    )
-    settled: dict[str, Outcome] = {}
+class _Shard:
+    """One shard while it is worked on."""
 
-    def settle(outcome: Outcome) -> None:
-        settled[outcome.item] = outcome
-        on_outcome(outcome)
+    def __init__(self, stage: Stage, todo: Todo, context: RunContext, number: int) -> None:
+        self._stage, self._todo, self._context, self._number = stage, todo, context, number
+        self._settled: dict[str, Outcome] = {}  # by item
+        self._made: list[Outcome] = []
 
-    for item, entry in plan.quarantined:
-        settle(_outcome(stage, item, entry.state, entry.error_type, entry.error))
-    for item, missing in plan.blocked:
-        settle(_outcome(stage, item, "blocked", "Blocked", f"stage {missing!r} has made nothing for it"))
-    made: list[Outcome] = []
+    def bring_up_to_date(self, items: Sequence[Item]) -> list[Outcome]:
+        self._settle_held_back()
+        try:
+            self._context.executor.run(self._stage, self._todo.todo, self._finished, self._context.policy)
+        except BaseException:
+            with suppress(StoreFailed):  # the artifacts exist; the next run names them
+                self._record()
+            raise
+        self._record()
+        self._settle_reused()
+        return [self._settled[item.name] for item in items]
 
-    def finished(outcome: Outcome) -> None:
-        made.append(outcome)
+    def _settle(self, outcome: Outcome) -> None:
+        self._settled[outcome.item] = outcome
+        self._context.on_outcome(outcome)
+
+    def _settle_held_back(self) -> None:
+        for item, entry in self._todo.quarantined:
+            self._settle(_outcome(self._stage, item, entry.state, entry.error_type, entry.error))
+        for item, parent in self._todo.blocked:
+            reason = f"stage {parent!r} has made nothing for it"
+            self._settle(_outcome(self._stage, item, "blocked", "Blocked", reason))
+
+    def _settle_reused(self) -> None:
+        failed = {outcome.key: outcome for outcome in self._made if not outcome.usable}
+        twins = {outcome.key: outcome.metrics for outcome in self._made}
+        for item in self._todo.reused:
+            if twin := failed.get(item.key):  # another item of the same key, tried in this very run
+                self._settle(_outcome(self._stage, item, twin.status, twin.error_type, twin.error))
+            else:
+                found = self._todo.committed.get(item.key)
+                metrics = twins[item.key] if found is None else found.metrics
+                self._settle(_outcome(self._stage, item, "reused", metrics=metrics))
+
+    def _finished(self, outcome: Outcome) -> None:
+        self._made.append(outcome)
         if outcome.status == "quarantined":
-            _quarantine(store, dataset, run_id, outcome)
-        settle(outcome)
+            self._quarantine(outcome)
+        self._settle(outcome)
 
-    def record() -> None:
-        by_name = {item.name: item for item in plan.todo}
-        rows = [_row(stage, by_name[outcome.item], outcome, run_id) for outcome in made]
-        rows += _adopted(stage, plan, store, dataset, run_id)
+    def _record(self) -> None:
+        by_name = {item.name: item for item in self._todo.todo}
+        rows = [self._row(by_name[outcome.item], outcome) for outcome in self._made]
+        rows += self._adopted()
         if rows:
-            write_part(store.root, dataset, stage.name, run_id, shard, rows)
+            given = self._context
+            write_part(given.store.root, given.dataset, self._stage.name, given.run_id, self._number, rows)
 
-    try:
-        executor.run(stage, plan.todo, finished, policy)
-    except BaseException:
-        with suppress(StoreFailed):  # the artifacts are there; the next run names them
-            record()
-        raise
-    record()
-    failed = {outcome.key: outcome for outcome in made if not outcome.usable}
-    twins = {outcome.key: outcome.metrics for outcome in made}
-    for item in plan.reused:
-        if twin := failed.get(item.key):  # another item of the same key, tried in this very run
-            settle(_outcome(stage, item, twin.status, twin.error_type, twin.error))
-        else:
-            found = plan.committed.get(item.key)
-            metrics = twins[item.key] if found is None else found.metrics
-            settle(_outcome(stage, item, "reused", metrics=metrics))
-    return [settled[item.name] for item in items]
+    def _adopted(self) -> list[dict[str, Any]]:
+        """Return rows of reused artifacts that the dataset's manifest does not name.
+
+        Another dataset has made them, or a run that was killed before it could record them.
+        """
+        committed, given = self._todo.committed, self._context
+        named = named_keys(given.store.root, given.dataset, self._stage.name, committed.keys())
+        unnamed = {item.key: item for item in self._todo.reused if item.key in committed.keys() - named}
+        rows = []
+        for key, item in unnamed.items():
+            outcome = _outcome(self._stage, item, "reused", metrics=committed[key].metrics)
+            rows.append(self._row(item, replace(outcome, bytes=committed[key].total_bytes)))
+        return rows
+
+    def _quarantine(self, outcome: Outcome) -> None:
+        entry = Quarantined(
+            outcome.item,
+            outcome.clip_id,
+            outcome.stage,
+            outcome.key,
+            outcome.error_type,
+            outcome.error,
+            outcome.traceback,
+            outcome.attempts,
+            self._context.run_id,
+        )
+        Quarantine(self._context.store.root, self._context.dataset).add(entry)
+
+    def _row(self, item: Item, outcome: Outcome) -> dict[str, Any]:
+        return {
+            "clip_id": item.clip_id,
+            "item": item.name,
+            "key": item.key,
+            "stage": self._stage.name,
+            "status": outcome.status,
+            "attempts": outcome.attempts,
+            "error_type": outcome.error_type,
+            "error": outcome.error,
+            "seconds": outcome.seconds,
+            "bytes": outcome.bytes,
+            "device": outcome.device,
+            "vram_peak_mb": outcome.vram_peak_mb,
+            "parent_keys": list(item.inputs.values()),
+            "code_version": self._stage.version,
+            "run_id": self._context.run_id,
+            "metrics": dict(outcome.metrics),
+        }
 
 
 def _parents(items: Sequence[Item], store: ArtifactStore) -> dict[str, Collection[str]]:
-    """Return parent stage -> the keys that are there, of all that the items need."""
+    """Return parent stage -> the keys that exist, of all that the items need."""
     wanted: dict[str, set[str]] = {}
     for item in items:
         for parent, key in item.inputs.items():
@@ -152,33 +220,9 @@ def _parents(items: Sequence[Item], store: ArtifactStore) -> dict[str, Collectio
 
 
 def _gone(item: Item, parents: Mapping[str, Collection[str]]) -> list[str]:
-    """Return the stages of the inputs that are not there."""
+    """Return the stages of the inputs that do not exist."""
     stages = ((parent_stage(name), key) for name, key in item.inputs.items())
     return [stage for stage, key in stages if key not in parents[stage]]
-
-
-def _adopted(
-    stage: Stage, plan: Plan, store: ArtifactStore, dataset: str, run_id: str
-) -> list[dict[str, Any]]:
-    """Return rows of reused artifacts that the dataset's manifest does not name.
-
-    Another dataset has made them, or a run that was killed before it could say so.
-    """
-    unnamed_keys = plan.committed.keys() - named_keys(store.root, dataset, stage.name, plan.committed.keys())
-    unnamed = {item.key: item for item in plan.reused if item.key in unnamed_keys}
-    return [
-        _row(
-            stage,
-            item,
-            replace(
-                _outcome(stage, item, "reused"),
-                bytes=plan.committed[key].total_bytes,
-                metrics=plan.committed[key].metrics,
-            ),
-            run_id,
-        )
-        for key, item in unnamed.items()
-    ]
 
 
 def _outcome(
@@ -191,39 +235,3 @@ def _outcome(
 ) -> Outcome:
     name, clip, key = item.name, item.clip_id, item.key
     return Outcome(name, clip, key, stage.name, status, error_type, error, attempts=0, metrics=metrics or {})
-
-
-def _quarantine(store: ArtifactStore, dataset: str, run_id: str, outcome: Outcome) -> None:
-    entry = Quarantined(
-        outcome.item,
-        outcome.clip_id,
-        outcome.stage,
-        outcome.key,
-        outcome.error_type,
-        outcome.error,
-        outcome.traceback,
-        outcome.attempts,
-        run_id,
-    )
-    Quarantine(store.root, dataset).add(entry)
-
-
-def _row(stage: Stage, item: Item, outcome: Outcome, run_id: str) -> dict[str, Any]:
-    return {
-        "clip_id": item.clip_id,
-        "item": item.name,
-        "key": item.key,
-        "stage": stage.name,
-        "status": outcome.status,
-        "attempts": outcome.attempts,
-        "error_type": outcome.error_type,
-        "error": outcome.error,
-        "seconds": outcome.seconds,
-        "bytes": outcome.bytes,
-        "device": outcome.device,
-        "vram_peak_mb": outcome.vram_peak_mb,
-        "parent_keys": list(item.inputs.values()),
-        "code_version": stage.version,
-        "run_id": run_id,
-        "metrics": dict(outcome.metrics),
-    }

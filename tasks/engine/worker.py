@@ -35,9 +35,7 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcom
         "attempts": attempt,
     }
     try:
-        inputs: dict[str, Artifact] = {
-            name: store.open(parent_stage(name), key) for name, key in item.inputs.items()
-        }
+        inputs = open_inputs(stage, item, store)
         with store.create(stage.name, item.key) as output:
             metrics = stage.run(item, inputs, output)
             output.metrics = dict(metrics)
@@ -65,6 +63,15 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcom
             seconds=time.monotonic() - started,
             **({} if kind == DEVICE_LOST else _device_use()),
         )
+
+
+def open_inputs(stage: Stage, item: Item, store: ArtifactStore) -> dict[str, Artifact]:
+    """Return the artifacts that an item is made from, under the names that its stage reads.
+
+    Raises ArtifactError where one is missing or damaged.
+    """
+    inputs = {name: store.open(parent_stage(name), key) for name, key in item.inputs.items()}
+    return inputs | {name: inputs[parent] for name, parent in stage.reads.items() if parent in inputs}
 
 
 def error_type(error: Exception) -> str:

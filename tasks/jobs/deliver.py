@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from recapture.conf.schema import DeliverConfig, TrajectoryConfig
-from recapture.datasets.clips.clip import Clip
+from recapture.conf.schema import DeliverConfig
 from recapture.datasets.media.video import write_video
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.picture_rows import Rows
 from recapture.tasks.clip.sheets import contact_sheet, path_plot, png_bytes, spread
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.stage import Item
 
 VIDEO, SIDE_BY_SIDE, SHEET, PATH, CAMERAS = (
     "recapture.mp4",
@@ -28,26 +28,22 @@ VIDEO, SIDE_BY_SIDE, SHEET, PATH, CAMERAS = (
 SHEET_ROWS = ("source", "render", "visible", "result", "truth")
 
 
-@dataclass(frozen=True)
-class DeliverStage:
+@dataclass
+class DeliverStage(ClipStage):
     """Write recapture.mp4, side_by_side.mp4, contact_sheet.png, path.png and cameras.npz, without padding."""
 
     config: DeliverConfig
-    resources: Resources = Resources()
-    name: str = "deliver"
-    version: str = "1"
-    parents: tuple[str, ...] = ("ingest", "render", "fill")
-    per_trajectory: bool = True
+    name: ClassVar[str] = "deliver"
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "render", "fill")
+    per_trajectory: ClassVar[bool] = True
 
-    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
-        assert trajectory is not None
-        return {"clip": clip.id, "label": trajectory.label}
+    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        return {"clip": params.clip_id, "label": params.label}
 
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
-        clip = Clip(**item.params["clip"])
+    def run(
+        self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
+        clip = item.params.clip
         ingest, render = inputs["ingest"], inputs["render"]
         fps = Fraction(ingest.meta["fps"])
         path = render.read_npz("cameras.npz")
@@ -73,7 +69,7 @@ class DeliverStage:
         output.write_bytes(SHEET, png_bytes(sheet))
         output.write_bytes(PATH, camera_plot(item.name, ingest, render))
         output.write_npz(CAMERAS, **path)
-        output.meta.update(label=item.params["label"], frames=rows.frames, fps=str(fps), sound=sound)
+        output.meta.update(label=item.params.label, frames=rows.frames, fps=str(fps), sound=sound)
         return {"frames": float(rows.frames)}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.schema import DepthConfig, TrajectoryConfig
+from recapture.conf.schema import DepthConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
@@ -20,31 +20,30 @@ from recapture.models.depth.alignment import Scale, align_depth, check_depth
 from recapture.models.depth.load import DepthModel, open_depth_model
 from recapture.models.depth.video import VideoSettings
 from recapture.models.depth.video_load import is_pipeline_directory
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size
 from recapture.tasks.engine.model_revision import model_path, model_revision, once
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.stage import Item
 
 CHUNK = 16
 
 
 @dataclass
-class DepthStage:
+class DepthStage(ClipStage):
     """Write depth float32 [T,H,W] and known bool [T,H,W] (False where depth is unusable).
 
     meta.pivot_depth is the median depth of the middle of the first frame: what trajectories turn about.
     """
 
     config: DepthConfig
-    resources: Resources = Resources()
-    name: str = "depth"
-    version: str = "1"
-    parents: tuple[str, ...] = ("ingest",)
-    per_trajectory: bool = False
+    name: ClassVar[str] = "depth"
+    parents: ClassVar[tuple[str, ...]] = ("ingest",)
+
     seed: int = 0  # of a video model's noise
 
-    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
-        source = depth_source(self.config, clip)
+    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        source = depth_source(self.config, params.clip)
         if source != "model":
             return {"source": source, "model": None}
         identity = {"source": source, "model": model_revision("depth.model", self.config.model)}
@@ -59,8 +58,10 @@ class DepthStage:
         if self.config.source != "given":
             self._model = depth_model(self.config, stage_device(self.resources.gpus), self.seed)
 
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
-        clip = Clip(**item.params["clip"])
+    def run(
+        self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
+        clip = item.params.clip
         ingest = inputs["ingest"]
         height, width = ingest.meta["content"]
         source = depth_source(self.config, clip)

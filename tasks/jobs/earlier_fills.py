@@ -11,7 +11,8 @@ from recapture.models.fill.packed import FinishedView, finished_view, same_momen
 from recapture.models.fill.windows import Window
 from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.clip.scene_reader import path_of, read_frames, read_view
-from recapture.tasks.jobs.packing import FILL, RENDER
+
+FILL, RENDER = "fill", "render"
 
 
 class EarlierFills:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.schema import FillConfig, RenderConfig, TrajectoryConfig
-from recapture.datasets.clips.clip import Clip
+from recapture.conf.schema import FillConfig, RenderConfig
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
@@ -26,16 +25,18 @@ from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.load import Base, load_base
 from recapture.models.wan.speed import speed_up
 from recapture.tasks.clip.adapters import Adapters, adapter_file, adapter_identity, shared_adapter
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames
 from recapture.tasks.clip.scene_reader import SceneReader
 from recapture.tasks.engine.model_revision import model_path, model_revision
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.earlier_fills import EarlierFills
+from recapture.tasks.jobs.packing import filling_order
 from recapture.tasks.jobs.render import surface_settings
 
 
 @dataclass
-class FillStage:
+class FillStage(ClipStage):
     """Write the completed video as rgb uint8 [T,H,W,3]; as `unpasted`, before known pixels were put back.
 
     An item with earlier fills of its clip among its inputs is shown frames of them (see `packing`).
@@ -43,21 +44,27 @@ class FillStage:
 
     config: FillConfig
     seed: int = 0
-    resources: Resources = Resources()
     render: RenderConfig = RenderConfig()  # how surfaces seen by other frames and cameras are rendered
-    name: str = "fill"
-    version: str = "1"
-    parents: tuple[str, ...] = ("ingest", "depth", "render")
-    per_trajectory: bool = True
+    name: ClassVar[str] = "fill"
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render")
+    per_trajectory: ClassVar[bool] = True
 
-    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
-        identity: dict[str, Any] = {"caption": clip.caption, "seed": self.seed}
+    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        identity: dict[str, Any] = {"caption": params.clip.caption, "seed": self.seed}
         if self.config.method != "classical":
             identity["base"] = model_revision("fill.base", self.config.base)
             if self.config.base_parts is not None:
                 identity["parts"] = model_revision("fill.base_parts", self.config.base_parts)
-            identity |= adapter_identity(self.config, clip.id)
+            identity |= adapter_identity(self.config, params.clip_id)
+        if f"{self.name}/0" in inputs:
+            identity["packing"] = self.config.packing.model_dump(mode="json")
         return identity
+
+    def follows(self, params: Sequence[ClipParams]) -> Mapping[str, Sequence[str]]:
+        """With packing, a clip's trajectories follow each other, from the smallest move to the largest."""
+        if not self.config.packing.frames:
+            return {}
+        return filling_order(params)
 
     def setup(self) -> None:
         device, self._surface = stage_device(self.resources.gpus), surface_settings(self.render)
@@ -66,8 +73,10 @@ class FillStage:
             self._adapters = Adapters(self._filler.base)
             self._adapters.use(shared_adapter(self.config), self.config.adapter_scale)
 
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
-        clip = Clip(**item.params["clip"])
+    def run(
+        self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
+        clip = item.params.clip
         if isinstance(self._filler, DiffusionFiller):
             self._adapters.use(adapter_file(self.config, clip.id), self.config.adapter_scale)
         scene = SceneReader(inputs, stage_device(self.resources.gpus))

@@ -6,23 +6,24 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from recapture.conf.schema import IngestConfig, TrajectoryConfig
+from recapture.conf.schema import IngestConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import check_cameras, default_intrinsics, scale_intrinsics
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.working_size import (
     WorkingSize,
     to_working_size,
     working_size,
 )
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.stage import Item
 
 CHUNK = 32
 
@@ -42,28 +43,23 @@ def frame_range(clip: Clip, config: IngestConfig) -> range:
     return range(start, stop)
 
 
-@dataclass(frozen=True)
-class IngestStage:
+@dataclass
+class IngestStage(ClipStage):
     """Decode, scale and pad a clip once; every later stage reads these frames.
 
     Writes rgb uint8 [T,H,W,3] in chunks and cameras.npz with intrinsics [T,3,3], world_to_camera [T,4,4].
     """
 
     config: IngestConfig
-    resources: Resources = Resources()
-    name: str = "ingest"
-    version: str = "1"
-    parents: tuple[str, ...] = ()
-    per_trajectory: bool = False
+    name: ClassVar[str] = "ingest"
 
-    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
-        return {"content": clip.content_hash}
+    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        return {"content": params.clip.content_hash}
 
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
-        clip = Clip(**item.params["clip"])
+    def run(
+        self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
+        clip = item.params.clip
         wanted = frame_range(clip, self.config)
         size = working_size(clip.height, clip.width, self.config.short_side)
         source = open_clip(clip)

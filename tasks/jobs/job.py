@@ -1,74 +1,107 @@
-"""The plan of a job: which artifacts its clips and trajectories need, by content key."""
+"""Jobs over a dataset's clips and trajectories: recapture, inpainting, preview."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any
-
-from pydantic import BaseModel
+from collections import UserDict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from recapture.conf.errors import UserError
-from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
-from recapture.conf.section import Section
+from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.clips.clip import Clip, Rejected
 from recapture.datasets.readers.scan import scan
-from recapture.datasets.store.keys import content_keys
-from recapture.tasks.engine.model_revision import models_looked_at_once
+from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.engine.planner import Planner, StagePlan
 from recapture.tasks.engine.redact import without_credentials
-from recapture.tasks.engine.stage import ClipStage, Item, Resources
-from recapture.tasks.jobs.behind_mask import StillCameraStage, behind_mask
+from recapture.tasks.engine.stage import Resources
+from recapture.tasks.engine.summary import Failure
 from recapture.tasks.jobs.deliver import DeliverStage
 from recapture.tasks.jobs.depth import DepthStage
 from recapture.tasks.jobs.fill import FillStage
 from recapture.tasks.jobs.ingest import IngestStage
 from recapture.tasks.jobs.mask import MaskStage
 from recapture.tasks.jobs.measure import MeasureStage
-from recapture.tasks.jobs.packing import FILL, filling_order, pack_earlier
+from recapture.tasks.jobs.mlflow_record import JobRecord
 from recapture.tasks.jobs.preview import PreviewStage
 from recapture.tasks.jobs.prompts import with_prompts
+from recapture.tasks.jobs.publish import publish
 from recapture.tasks.jobs.render import RenderStage
+from recapture.tasks.jobs.still_camera import StillCameraStage
+from recapture.tasks.jobs.summary import JobSummary
+
+REJECTED_SHOWN = 10
+MASKED = {"ingest": "mask", "depth": "mask"}  # what stages behind a mask read in place of the clip
 
 
-@dataclass(frozen=True)
-class StagePlan:
-    """One stage and every item that it has to provide."""
+class ClipJob:
+    """Stages over the clips of a dataset, in their order, and what came of them."""
 
-    stage: ClipStage
-    items: tuple[Item, ...]
+    def __init__(
+        self,
+        config: RecaptureConfig,
+        stages: Sequence[ClipStage],
+        clips: Sequence[Clip],
+        rejected: Sequence[Rejected] = (),
+    ) -> None:
+        self.config, self.stages, self.clips, self.rejected = config, stages, clips, rejected
+        self.title = f"{config.dataset.name}: {len(clips)} clips"
+        self._last: list[StagePlan] = []  # the plans of the last stage
+        # Every clip, also one that could not be read, is expected to give one video per trajectory.
+        self.summary = JobSummary(
+            config.dataset.name,
+            clips=len(clips),
+            videos=UserDict({one.name: one.clip_id for one in self.params(stages[-1])}),
+            unreadable=len(rejected) * len(config.trajectories),
+            failures=[Failure(clip.id, clip.stage, clip.error) for clip in rejected],
+            max_failure_share=config.execution.max_failure_share,
+            last_stage=stages[-1].name,
+        )
 
-    def shards(self, size: int) -> Iterator[tuple[Item, ...]]:
-        """Cut the items into runs of at most `size`; keys do not depend on it.
+    @classmethod
+    def of(cls, config: RecaptureConfig, stages: Sequence[ClipStage]) -> ClipJob:
+        """Scan the dataset. Raises UserError if it cannot be read or no clip is left to work on."""
+        return cls(config, stages, *chosen_clips(config))
 
-        Where fills are packed, those that come first in their clips run before those that are shown them.
-        """
-        ranked = sorted(self.items, key=rank_of)
-        for _, wave in groupby(ranked, key=rank_of):
-            items = tuple(wave)
-            for start in range(0, len(items), size):
-                yield items[start : start + size]
+    @property
+    def expected(self) -> dict[str, int]:
+        """Return stage -> how many items it has."""
+        return {stage.name: len(self.params(stage)) for stage in self.stages}
+
+    def plans(self) -> Iterator[StagePlan]:
+        """Yield the plan of each stage; see StagePlan for what to do with it."""
+        planner = Planner()
+        self._last = []
+        for stage in self.stages:
+            for plan in planner.waves(stage, self.params(stage)):
+                if stage is self.stages[-1]:
+                    self._last.append(plan)
+                yield plan
+
+    def params(self, stage: ClipStage) -> list[ClipParams]:
+        """Return what a stage's items are about, clip by clip."""
+        along = self.config.trajectories if stage.per_trajectory else (None,)
+        return [ClipParams(clip, trajectory) for clip in self.clips for trajectory in along]
+
+    def open_record(self, run_id: str, destination: tuple[str | None, str | None], flow: str) -> JobRecord:
+        """Open the job's runs in MLflow."""
+        self._record = JobRecord(self.config, run_id, destination, flow=flow)
+        return self._record
+
+    def deliver(self, store: ArtifactStore) -> None:
+        """Publish what the last stage made, and log the end of the job."""
+        stage = self.stages[-1].name
+        ready = [item for plan in self._last for item in plan.usable]
+        outputs = f"{self.config.outputs.rstrip('/')}/{self.config.dataset.name}"
+        publish(stage, ready, self.summary.metrics, store, outputs)
+        self._record.job(self.summary, stage, ready, store)
 
 
-@dataclass(frozen=True)
-class Job:
-    """A dataset's clips, what could not be read of it, and the stages in their order."""
+def chosen_clips(config: RecaptureConfig) -> tuple[list[Clip], list[Rejected]]:
+    """Return the clips that the configuration chooses, with their prompts, and what could not be read.
 
-    config: RecaptureConfig
-    clips: tuple[Clip, ...]
-    rejected: tuple[Rejected, ...]
-    stages: tuple[StagePlan, ...]
-
-    def stage(self, name: str) -> StagePlan:
-        """Return the plan of the stage called `name`."""
-        return next(plan for plan in self.stages if plan.stage.name == name)
-
-
-def plan_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> Job:
-    """Scan the dataset and derive every item and its key from it and from the configuration.
-
-    Raises UserError when the dataset cannot be read or no clip is left to work on.
+    Raises UserError if the dataset cannot be read or no clip is left to work on.
     """
     try:
         found, rejected = scan(config.dataset.uri, config.dataset.kind)
@@ -83,16 +116,15 @@ def plan_job(config: RecaptureConfig, stages: Sequence[ClipStage]) -> Job:
         raise UserError(
             f"dataset {uri!r} has no clip to work on: {len(found)} could be read, of which "
             f"{len(wanted)} match dataset.where={config.dataset.where!r}; {len(rejected)} could not be read"
-            + "".join(f"\n  {clip.id}: {clip.error}" for clip in rejected[:10])
+            + "".join(f"\n  {clip.id}: {clip.error}" for clip in rejected[:REJECTED_SHOWN])
         )
     ids = {clip.id for clip in found} | {clip.id for clip in rejected}
-    clips = with_prompts(clips, config.mask, ids)
-    return Job(config, tuple(clips), tuple(rejected), tuple(plan_stages(stages, clips, config)))
+    return with_prompts(clips, config.mask, ids), rejected
 
 
 def recapture_stages(config: RecaptureConfig) -> list[ClipStage]:
-    """Return the stages of a recapture job in their order; a mask, where one is given, is warped along."""
-    render = RenderStage(config.render, _resources(config, "render"))
+    """Return the stages of a recapture job in their order; if a mask is given, it is warped along."""
+    render = RenderStage(config.render, resources=stage_resources(config, "render"))
     return _masked(config, [*source_stages(config), render, *_fill_stages(config)])
 
 
@@ -100,99 +132,43 @@ def inpaint_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages of an inpainting job in their order: the cameras stay, the mask makes the holes."""
     if not config.mask.given:
         raise UserError("nothing is to be redrawn; set mask.uri, mask.objects or mask.outpaint")
-    render = StillCameraStage(_resources(config, "render"), config.render)
+    render = StillCameraStage(render=config.render, resources=stage_resources(config, "render"))
     return _masked(config, [*source_stages(config), render, *_fill_stages(config)])
 
 
 def preview_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages of a preview in their order: no model fills anything."""
-    render = RenderStage(config.render, _resources(config, "render"))
-    preview = PreviewStage(config.deliver, _resources(config, "preview"))
+    render = RenderStage(config.render, resources=stage_resources(config, "render"))
+    preview = PreviewStage(config.deliver, resources=stage_resources(config, "preview"))
     return _masked(config, [*source_stages(config), render, preview])
 
 
 def source_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages that every job begins with: frames and depth."""
     return [
-        IngestStage(config.ingest, _resources(config, "ingest")),
-        DepthStage(config.depth, _resources(config, "depth"), seed=config.seed),
+        IngestStage(config.ingest, resources=stage_resources(config, "ingest")),
+        DepthStage(config.depth, seed=config.seed, resources=stage_resources(config, "depth")),
     ]
 
 
-def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
-    return [
-        FillStage(config.fill, config.seed, _resources(config, "fill"), config.render),
-        MeasureStage(config.measure, _resources(config, "measure"), config.render),
-        DeliverStage(config.deliver, _resources(config, "deliver")),
-    ]
-
-
-def _masked(config: RecaptureConfig, stages: list[ClipStage]) -> list[ClipStage]:
-    if not config.mask.given:
-        return stages
-    return behind_mask(MaskStage(config.mask, _resources(config, "mask")), stages)
-
-
-def _resources(config: RecaptureConfig, stage: str) -> Resources:
+def stage_resources(config: RecaptureConfig, stage: str) -> Resources:
+    """Return what one worker of a stage is given."""
     wanted = config.execution.resources.get(stage)
     return Resources(wanted.cpus, wanted.gpus) if wanted else Resources()
 
 
-def plan_stages(
-    stages: Sequence[ClipStage],
-    clips: Sequence[Clip],
-    config: RecaptureConfig,
-    lost: Collection[str] = (),
-) -> Iterator[StagePlan]:
-    """Chain the keys: a key holds its parents' keys, so a change redoes what follows it and no more.
-
-    lost: names of fills that there are none of, which later ones are not shown (see `packing`).
-    """
-    keys: dict[tuple[str, str], str] = {}
-    in_order = filling_order(config)
-    described = {clip.id: dict(vars(clip)) for clip in clips}
-    for stage in stages:
-        along = in_order if stage.name == FILL else config.trajectories
-        trajectories = along if stage.per_trajectory else (None,)
-        dumped = [one.model_dump(mode="json") if one else None for one in trajectories]
-        key_of = content_keys(stage.name, stage.version, keyed(stage.config))
-        items = []
-        with models_looked_at_once():
-            for clip in clips:
-                for place, trajectory in enumerate(trajectories):
-                    name = item_name(clip, trajectory)
-                    inputs = {
-                        parent: keys.get((parent, name)) or keys[parent, clip.id] for parent in stage.parents
-                    }
-                    identity = stage.identity(clip, trajectory)
-                    rank = {}
-                    if stage.name == FILL:
-                        earlier = [item_name(clip, before) for before in in_order[:place]]
-                        packed = pack_earlier(config, earlier, keys, lost)
-                        inputs, identity = {**inputs, **packed.inputs}, {**identity, **packed.identity}
-                        rank = {"rank": packed.rank} if packed.rank else {}
-                    params = {
-                        "clip": described[clip.id],
-                        "trajectory": dumped[place],
-                        "label": trajectory.label if trajectory else "",
-                        **rank,
-                    }
-                    key = keys[stage.name, name] = key_of(inputs, identity)
-                    items.append(Item(clip.id, name, key, inputs, params))
-        yield StagePlan(stage, tuple(items))
+def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
+    return [
+        FillStage(config.fill, config.seed, config.render, resources=stage_resources(config, "fill")),
+        MeasureStage(config.measure, config.render, resources=stage_resources(config, "measure")),
+        DeliverStage(config.deliver, resources=stage_resources(config, "deliver")),
+    ]
 
 
-def keyed(config: BaseModel) -> dict[str, Any]:
-    """Return a stage's settings as its content keys hold them."""
-    return config.keyed() if isinstance(config, Section) else config.model_dump(mode="json")
-
-
-def rank_of(item: Item) -> int:
-    """Return how many items of its stage and clip are worked on before it."""
-    rank: int = item.params.get("rank", 0)
-    return rank
-
-
-def item_name(clip: Clip, trajectory: TrajectoryConfig | None) -> str:
-    """Return the unique label of a clip, or of a clip along a trajectory."""
-    return f"{clip.id}@{trajectory.label}" if trajectory else clip.id
+def _masked(config: RecaptureConfig, stages: list[ClipStage]) -> list[ClipStage]:
+    """Put the mask, if one is given, behind ingest and depth; later stages read it in their place."""
+    if not config.mask.given:
+        return stages
+    source, later = stages[:2], stages[2:]
+    mask = MaskStage(config.mask, resources=stage_resources(config, "mask"))
+    return [*source, mask, *(replace(stage, reads=MASKED) for stage in later)]

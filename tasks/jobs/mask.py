@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 import torch
-from pydantic import BaseModel
 
 from recapture.conf.mask import MaskConfig, OutpaintConfig
-from recapture.conf.schema import TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.clips.edit_masks import (
     check_aspect,
@@ -31,9 +30,10 @@ from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import shift_intrinsics
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.scene_reader import read_frames
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.stage import Item
 
 CHUNK = 16
 GREY = 128
@@ -73,8 +73,8 @@ class Canvas:
         return np.pad(placed, sides, constant_values=padding)
 
 
-@dataclass(frozen=True)
-class MaskStage:
+@dataclass
+class MaskStage(ClipStage):
     """Write what ingest and depth write, with the edit as unknown; each array on the canvas of the result.
 
     Per frame: rgb uint8 [T,H,W,3] (the source; grey in margins), edit bool [T,H,W] (True: to be redrawn),
@@ -85,36 +85,35 @@ class MaskStage:
     cameras.npz: the source's, shifted by the margins.
     """
 
-    settings: MaskConfig
-    resources: Resources = Resources()
-    name: str = "mask"
-    version: str = "1"
-    parents: tuple[str, ...] = ("ingest", "depth")
-    per_trajectory: bool = False
+    config: MaskConfig
+    name: ClassVar[str] = "mask"
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
 
-    @property
-    def config(self) -> BaseModel:
+    def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        return self._pixels
+
+    @cached_property
+    def _pixels(self) -> Mapping[str, Any]:
         """The settings that decide the pixels; of files it is their content that counts."""
         files = {"uri": None, "first_frame": None, "prompt": None, "prompts": None}
-        return self.settings.model_copy(update=files)
+        return self.config.model_copy(update=files).keyed()
 
-    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         finders = {"uri": find_mask, "first_frame": find_first_frame}
         files = {
-            setting: _hash_or_none(finder, getattr(self.settings, setting), clip)
+            setting: _hash_or_none(finder, getattr(self.config, setting), params.clip)
             for setting, finder in finders.items()
         }
-        return {**files, "replaces": True} if self.settings.replaces else files
+        return {**files, "replaces": True} if self.config.replaces else files
 
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
-        clip = Clip(**item.params["clip"])
+    def run(
+        self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
+        clip = item.params.clip
         ingest, depth = inputs["ingest"], inputs["depth"]
-        canvas = Canvas.of(ingest.meta["content"], self.settings.outpaint)
+        canvas = Canvas.of(ingest.meta["content"], self.config.outpaint)
         edits = self._edits(clip, ingest)
-        side = 2 * self.settings.dilate + 1
+        side = 2 * self.config.dilate + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
         shares = []
         with output.frames() as writer:
@@ -125,13 +124,13 @@ class MaskStage:
                 edit = _grown(core, disc)
                 if start == 0 and self._first_frame_is_known:
                     edit[0] = core[0] = False
-                if start == 0 and self.settings.first_frame is not None:
+                if start == 0 and self.config.first_frame is not None:
                     source["rgb"][0] = self._first_frame(clip, ingest)
                 placed = canvas.place(edit, True)
                 content = placed[:, : canvas.size.content_height, : canvas.size.content_width]
                 shares.append(content.mean(axis=(1, 2)))
                 replaced = {}
-                if self.settings.replaces:
+                if self.config.replaces:
                     replaced["replaced"] = canvas.place(edit, False, False)
                     replaced["lifted"] = canvas.place(core, False, False)
                     source["depth"] = np.where(source["known"], source["depth"], np.float32(0.0))
@@ -153,7 +152,7 @@ class MaskStage:
 
     @property
     def _first_frame_is_known(self) -> bool:
-        return self.settings.keep_first_frame or self.settings.first_frame is not None
+        return self.config.keep_first_frame or self.config.first_frame is not None
 
     def _edits(self, clip: Clip, ingest: Artifact) -> Iterator[np.ndarray]:
         """Yield [height,width] bool of each ingested frame: mask and objects together."""
@@ -161,22 +160,22 @@ class MaskStage:
         first, count = ingest.meta["first_frame"], ingest.meta["frames"]
         wanted = range(first, first + count)
         sources = []
-        if self.settings.uri is not None:
-            stored = find_mask(self.settings.uri, clip)
-            threshold, invert = self.settings.threshold, self.settings.invert
+        if self.config.uri is not None:
+            stored = find_mask(self.config.uri, clip)
+            threshold, invert = self.config.threshold, self.config.invert
             sources.append(
                 read_edit_mask(stored, clip, wanted, height, width, threshold=threshold, invert=invert)
             )
-        if self.settings.objects:
-            sources.append(_objects(self.settings.objects, clip, wanted, height, width))
+        if self.config.objects:
+            sources.append(_objects(self.config.objects, clip, wanted, height, width))
         if not sources:
             yield from (np.zeros((height, width), dtype=bool) for _ in wanted)
         for parts in zip(*sources):
             yield np.logical_or.reduce(parts)
 
     def _first_frame(self, clip: Clip, ingest: Artifact) -> np.ndarray:
-        assert self.settings.first_frame is not None
-        uri = find_first_frame(self.settings.first_frame, clip)
+        assert self.config.first_frame is not None
+        uri = find_first_frame(self.config.first_frame, clip)
         try:
             picture = read_picture(uri)
         except (OSError, ValueError) as error:

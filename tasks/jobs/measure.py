@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.schema import MeasureConfig, RenderConfig, TrajectoryConfig
+from recapture.conf.schema import MeasureConfig, RenderConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
@@ -19,17 +19,18 @@ from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.metrics.learned import LearnedMetrics
 from recapture.models.metrics.suite import measure
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
 from recapture.tasks.clip.scene_reader import SceneReader, read_frames
 from recapture.tasks.engine.model_revision import model_revision
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.render import surface_settings
 
 COPY_SOURCE, CLASSICAL = "copy_source", "classical"
 
 
 @dataclass
-class MeasureStage:
+class MeasureStage(ClipStage):
     """Return metrics named METHOD/METRIC: the filler's own name, copy_source and classical.
 
     METHOD_unpasted is the filler's result before known pixels were pasted back over it.
@@ -39,29 +40,29 @@ class MeasureStage:
     """
 
     config: MeasureConfig
-    resources: Resources = Resources()
     render: RenderConfig = RenderConfig()
-    name: str = "measure"
-    version: str = "1"
-    parents: tuple[str, ...] = ("ingest", "depth", "render", "fill")
-    per_trajectory: bool = True
+    name: ClassVar[str] = "measure"
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render", "fill")
+    per_trajectory: ClassVar[bool] = True
 
-    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
+    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         folders = self.config.learned.model_dump()
         learned = {
             name: model_revision(f"measure.learned.{name}", folder)
             for name, folder in folders.items()
             if folder is not None
         }
-        return {"caption": clip.caption, "learned": learned}
+        return {"caption": params.clip.caption, "learned": learned}
 
     def setup(self) -> None:
         self._learned = LearnedMetrics(
             **self.config.learned.model_dump(), device=str(stage_device(self.resources.gpus))
         )
 
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
-        clip = Clip(**item.params["clip"])
+    def run(
+        self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
+        clip = item.params.clip
         device = stage_device(self.resources.gpus)
         scene = SceneReader(inputs, device)
         surface = surface_settings(self.render)
@@ -89,7 +90,6 @@ class MeasureStage:
                     content,
                     source,
                     view,
-                    surface=surface,
                     pivot_depth=inputs["render"].meta["pivot_depth"],
                     seam_pixels=self.config.seam_pixels,
                     truth=truth,

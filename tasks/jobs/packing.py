@@ -1,45 +1,41 @@
-"""Temporal packing in the plan of a job: which fills of a clip a later fill of it is shown.
+"""Temporal packing in a job: which fills of a clip are shown to its later ones.
 
-Everything here follows from the configuration and from which fills could not be made, so that keys are known
-before anything runs.
+The order follows from the configuration alone, so that keys are known before anything runs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 
 from recapture.conf.errors import UserError
-from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
+from recapture.conf.schema import TrajectoryConfig
 from recapture.models.geometry.cameras import default_intrinsics
 from recapture.models.geometry.trajectories import keyframe_path, preset_path
+from recapture.tasks.clip.clip_stage import ClipParams
 
-FILL, RENDER = "fill", "render"
-FRAMES = 49  # of the path that a trajectory's reach is taken from
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What a fill is shown of its clip's earlier ones."""
-
-    inputs: Mapping[str, str]  # fill/0, render/0, fill/1, ... -> key
-    identity: Mapping[str, Any]  # what packing adds to the key; nothing where nothing is packed
-    rank: int  # how many of the clip's trajectories come before; 0 without packing
+FRAMES = 49  # of the path from which a trajectory's reach is taken
 
 
-def filling_order(config: RecaptureConfig) -> tuple[TrajectoryConfig, ...]:
-    """Return the trajectories in the order in which a clip's are filled: as given, or packing by reach.
+def filling_order(params: Iterable[ClipParams]) -> dict[str, list[str]]:
+    """Return item name -> names of the items of the same clip that are filled before it.
 
-    The camera that moves least has the smallest holes, and less of its fill is invented. What comes from a
-    file is not known here and goes last; ties go by label.
+    The camera that moves least comes first: it has the smallest holes, and less of its fill is invented.
+    Paths from files are not known here and come last; ties go by label.
     """
-    if not config.fill.packing.frames:
-        return config.trajectories
-    return tuple(sorted(config.trajectories, key=lambda one: (*reach(one), one.label)))
+    reaches: dict[str, tuple[float, float]] = {}
+    by_clip: dict[str, list[tuple[tuple[float, float, str], str]]] = {}
+    for one in params:
+        if one.label not in reaches:
+            reaches[one.label] = reach(one.path)
+        by_clip.setdefault(one.clip_id, []).append(((*reaches[one.label], one.label), one.name))
+    before: dict[str, list[str]] = {}
+    for items in by_clip.values():
+        names = [name for _, name in sorted(items)]
+        before |= {name: names[:place] for place, name in enumerate(names)}
+    return before
 
 
 def reach(trajectory: TrajectoryConfig) -> tuple[float, float]:
@@ -69,22 +65,3 @@ def reach(trajectory: TrajectoryConfig) -> tuple[float, float]:
     away = torch.nn.functional.normalize(centre - centre.new_tensor([0.0, 0.0, 1.0]), dim=1)
     cosine = torch.minimum(turned, -away[:, 2]).clamp(-1, 1).min()
     return round(float(cosine.arccos().rad2deg()), 6), round(float(centre.norm(dim=1).max()), 6)
-
-
-def pack_earlier(
-    config: RecaptureConfig,
-    earlier: Sequence[str],  # names of the clip's fills that come before, in their order
-    keys: Mapping[tuple[str, str], str],  # (stage, item) -> key
-    lost: Collection[str],  # names of fills that there are none of
-) -> Packed:
-    """Return what a fill is given: every fill that comes before it in its clip and could be made."""
-    if not config.fill.packing.frames:
-        return Packed({}, {}, 0)
-    there = [name for name in earlier if name not in lost]
-    inputs = {
-        f"{stage}/{number}": keys[stage, name]
-        for number, name in enumerate(there)
-        for stage in (FILL, RENDER)
-    }
-    identity = {"packing": config.fill.packing.model_dump(mode="json")} if there else {}
-    return Packed(inputs, identity, len(earlier))

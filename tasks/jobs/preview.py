@@ -5,43 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
-from recapture.conf.schema import DeliverConfig, TrajectoryConfig
-from recapture.datasets.clips.clip import Clip
+from recapture.conf.schema import DeliverConfig
 from recapture.datasets.media.video import write_video
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.picture_rows import Rows
 from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.deliver import CAMERAS, PATH, SHEET, camera_plot
 
 VIDEO = "preview.mp4"
 
 
-@dataclass(frozen=True)
-class PreviewStage:
+@dataclass
+class PreviewStage(ClipStage):
     """Write preview.mp4 (source | render | visible), contact_sheet.png, path.png and cameras.npz."""
 
     config: DeliverConfig
-    resources: Resources = Resources()
-    name: str = "preview"
-    version: str = "1"
-    parents: tuple[str, ...] = ("ingest", "render")
-    per_trajectory: bool = True
+    name: ClassVar[str] = "preview"
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "render")
+    per_trajectory: ClassVar[bool] = True
 
-    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
-        assert trajectory is not None
-        return {"clip": clip.id, "label": trajectory.label}
+    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        return {"clip": params.clip_id, "label": params.label}
 
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+    def run(
+        self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
         ingest, render = inputs["ingest"], inputs["render"]
         path = render.read_npz("cameras.npz")
-        rows = Rows(Clip(**item.params["clip"]), inputs, path)
+        rows = Rows(item.params.clip, inputs, path)
         with output.local_file(VIDEO) as target:
             pictures = rows.beside("source", "render", "visible")
             write_video(target, pictures, Fraction(ingest.meta["fps"]), crf=self.config.crf)

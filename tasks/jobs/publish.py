@@ -30,10 +30,10 @@ def publish(
     filesystem, root = open_filesystem(outputs)
     copied = 0
     for item in items:
-        folder = f"{root}/{item.clip_id}/{item.params['label']}"
+        folder = f"{root}/{item.clip_id}/{item.params.label}"
         record = {
             "clip": item.clip_id,
-            "trajectory": item.params["trajectory"],
+            "trajectory": item.params.path.model_dump(mode="json"),
             "key": item.key,
             "metrics": dict(metrics.get(item.name, {})),
         }

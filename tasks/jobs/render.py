@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.schema import RenderConfig, TrajectoryConfig
-from recapture.datasets.clips.clip import Clip
+from recapture.conf.schema import RenderConfig
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.edited import replaced_in
 from recapture.models.geometry.rasterize import SurfaceSettings, render
 from recapture.tasks.clip.camera_path import Source, camera_path, trajectory_identity
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
 from recapture.tasks.clip.scene_reader import read_frames
 from recapture.tasks.clip.working_size import content_known
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.stage import Item
 
 
-@dataclass(frozen=True)
-class RenderStage:
+@dataclass
+class RenderStage(ClipStage):
     """Write what the new camera sees of the source, and what it does not.
 
     Per frame: rgb uint8 [T,H,W,3] (grey in holes), visible bool [T,H,W], depth float32 [T,H,W] (inf where
@@ -36,35 +36,31 @@ class RenderStage:
     """
 
     config: RenderConfig
-    resources: Resources = Resources()
-    name: str = "render"
-    version: str = "1"
-    parents: tuple[str, ...] = ("ingest", "depth")
-    per_trajectory: bool = True
+    name: ClassVar[str] = "render"
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
+    per_trajectory: ClassVar[bool] = True
 
-    def identity(self, clip: Clip, trajectory: TrajectoryConfig | None) -> Mapping[str, Any]:
-        assert trajectory is not None
-        return trajectory_identity(trajectory)
+    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        return trajectory_identity(params.path)
 
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+    def run(
+        self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
         ingest, depth = inputs["ingest"], inputs["depth"]
-        cameras = Source.of(Clip(**item.params["clip"]), ingest)
-        trajectory = TrajectoryConfig(**item.params["trajectory"])
+        cameras = Source.of(item.params.clip, ingest)
+        trajectory = item.params.path
         path = camera_path(trajectory, cameras, depth.meta["pivot_depth"], item.name)
         device = stage_device(self.resources.gpus)
         content = content_known(ingest)
         size = tuple(ingest.meta["size"])
-        hole_share = []
+        hole_share, edited = [], False
         with output.frames() as writer:
             for start in range(0, len(path.source_frame), self.config.chunk):
                 part = slice(start, start + self.config.chunk)
                 shown = path.source_frame[part]
                 source = read_frames(ingest, shown.numpy()) | read_frames(depth, shown.numpy())
                 known, video = source["known"] & content, to_video(source["rgb"], device)
-                if "lifted" in source:
+                if edited := "lifted" in source:
                     known |= source["lifted"] & content
                     video = torch.cat([video, _mark(source["lifted"], device)], dim=1)
                 rendered = render(
@@ -79,7 +75,7 @@ class RenderStage:
                     known=torch.from_numpy(known).to(device),
                 )
                 edit = {}
-                if "lifted" in source:
+                if edited:
                     rendered, replaced = replaced_in(rendered)
                     edit["edit"] = replaced.cpu().numpy()
                 visible = rendered.visible.cpu().numpy()
@@ -101,7 +97,7 @@ class RenderStage:
         )
         output.write_npz("per_frame.npz", hole_share=holes)
         output.meta.update(pivot_depth=depth.meta["pivot_depth"], frames=len(holes))
-        if edit:
+        if edited:
             output.meta.update(edited=True)
         return {"hole_share": float(holes.mean()), "hole_share_max": float(holes.max())}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,17 +22,18 @@ from recapture.models.tuning.pairs import Move, check_source, source_pairs
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
 from recapture.tasks.clip.sheets import spread
 from recapture.tasks.clip.working_size import content_known
-from recapture.tasks.engine.stage import Item, Resources
-from recapture.tasks.jobs.render import surface_settings
-from recapture.tasks.tune.recapturer import Recapture, Recapturer
+from recapture.tasks.engine.stage import Item, PlannedStage
+from recapture.tasks.jobs.render import keyed_surface, surface_settings
+from recapture.tasks.tune.params import ExploreParams
+from recapture.tasks.tune.recapturer import Recapture, Recapturer, base_settings, sampling_settings
 from recapture.tasks.tune.source import draw_seed, read_window
 
 PICTURES = "pictures.npz"
 
 
 @dataclass
-class ExploreStage:
-    """Return PSNRs in dB of a clip's first window under a yaw of item.params["angle"] degrees.
+class ExploreStage(PlannedStage[ExploreParams]):
+    """Return PSNRs in dB of a clip's first window under a yaw of the item's angle.
 
     cycle_psnr: recaptured, filmed again from the source's cameras, against the source where it is visible.
     hole_psnr: degraded by double reprojection and filled, against the source in the holes; the move is none
@@ -45,21 +47,30 @@ class ExploreStage:
     recapture: Recapture
     window: int
     seed: int = 0
-    resources: Resources = Resources()
-    name: str = "explore"
-    version: str = "1"
+    name: ClassVar[str] = "explore"
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "tune")
+
+    def settings(self, params: ExploreParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        shown = {"caption": params.clip.caption, "seed": self.seed, "window": self.window}
+        models = {**base_settings(self.recapture.fill), **keyed_surface(self.recapture.render)}
+        return {**models, **sampling_settings(self.recapture), **shown}
+
+    def identity(self, params: ExploreParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        return {"angle": params.angle}
 
     def setup(self) -> None:
         self._device = stage_device(self.resources.gpus)
         self._recapturer = Recapturer(self.recapture, self._device)
 
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
-        clip = Clip(**item.params["clip"])
+    def run(
+        self, item: Item[ExploreParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
+        clip = item.params.clip
         self._recapturer.use(inputs.get("tune"))
         frames = min(self.window, inputs["ingest"].meta["frames"])
         source = read_window(inputs, 0, frames, self._device)
         check_source(source, clip.id, self.window)
-        move = Move(item.params["angle"], 0.0, 0.0)
+        move = Move(item.params.angle, 0.0, 0.0)
         pivot_depth = inputs["depth"].meta["pivot_depth"]
         seed = draw_seed(self.seed, "explore")
 
@@ -90,7 +101,7 @@ class ExploreStage:
             PICTURES,
             **{name: to_frames(video[shown, :, :height, :width]) for name, video in pictures.items()},
         )
-        output.meta.update(angle=item.params["angle"], frames=shown.tolist())
+        output.meta.update(angle=item.params.angle, frames=shown.tolist())
         return {name: score for name, score in scores.items() if math.isfinite(score)}
 
     def _truth(self, clip: Clip, ingest: Artifact, trip: RoundTrip) -> Tensor | None:

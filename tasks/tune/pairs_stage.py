@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from recapture.conf.tune import CycleConfig, PairsConfig
-from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.packed import Packing
@@ -23,15 +23,16 @@ from recapture.models.tuning.pairs import Move, Pair, check_source, draw_moves, 
 from recapture.models.wan.text import encode_text
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames
 from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread
-from recapture.tasks.engine.stage import Item, Resources
-from recapture.tasks.jobs.render import surface_settings
+from recapture.tasks.engine.stage import Item, PlannedStage
+from recapture.tasks.jobs.render import keyed_surface, surface_settings
 from recapture.tasks.tune.encoded_pairs import FILE, EncodedPair, pack_pairs
-from recapture.tasks.tune.recapturer import Recapture, Recapturer
+from recapture.tasks.tune.params import PairsParams
+from recapture.tasks.tune.recapturer import Recapture, Recapturer, base_settings, sampling_settings
 from recapture.tasks.tune.source import draws, read_objects, read_window
 
 
 @dataclass
-class PairsStage:
+class PairsStage(PlannedStage[PairsParams]):
     """Write examples.safetensors with a clip's encoded pairs of one round, and preview.png.
 
     Windows, moves and masks are drawn from seed, clip and round. An item with an adapter among its inputs
@@ -44,19 +45,33 @@ class PairsStage:
     recapture: Recapture
     threshold: float  # dB
     seed: int = 0
-    resources: Resources = Resources()
-    name: str = "pairs"
-    version: str = "1"
     packing: Packing | None = None  # of frames from another camera beside pairs of the source
+    name: ClassVar[str] = "pairs"
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "tune")
+
+    def settings(self, params: PairsParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        settings: dict[str, Any] = {"pairs": self.config.keyed(), **base_settings(self.recapture.fill)}
+        settings |= keyed_surface(self.recapture.render)
+        settings |= {"caption": params.clip.caption, "seed": self.seed}
+        if self.packing is not None:
+            settings["packing"] = {"frames": self.packing.frames, "spacing": self.packing.spacing}
+        if "tune" in inputs:
+            settings["cycle"] = self.cycle.model_dump(mode="json", exclude={"source_share"})
+            settings |= {**sampling_settings(self.recapture), "threshold": self.threshold}
+        return settings
+
+    def identity(self, params: PairsParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        return {"round": params.number, "low": params.angles.low, "high": params.angles.high}
 
     def setup(self) -> None:
         self._device = stage_device(self.resources.gpus)
         self._recapturer = Recapturer(self.recapture, self._device)
 
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
-        clip = Clip(**item.params["clip"])
-        work = _Work(self, item, clip, inputs)
-        text = encode_text(self._recapturer.base, clip.caption, None).prompt
+    def run(
+        self, item: Item[PairsParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
+        work = _Work(self, item, inputs)
+        text = encode_text(self._recapturer.base, item.params.clip.caption, None).prompt
         pairs: list[EncodedPair] = []
         pictures: dict[str, Tensor] = {}
         for pair, source, masks, held_out in work.source_pairs():
@@ -80,7 +95,7 @@ class PairsStage:
             metrics |= {"cycle_psnr": float(np.mean(finite))} if finite else {}
         output.write_bytes(FILE, pack_pairs(pairs))
         output.write_bytes("preview.png", _sheet(pictures))
-        output.meta.update({name: item.params[name] for name in ("round", "low", "high")})
+        output.meta.update(self.identity(item.params, item.inputs))
         return metrics
 
     def _encoded(
@@ -100,10 +115,10 @@ class PairsStage:
 class _Work:
     """The pairs of one clip and round."""
 
-    def __init__(self, stage: PairsStage, item: Item, clip: Clip, inputs: Mapping[str, Artifact]) -> None:
-        self._stage, self._item, self._clip, self._inputs = stage, item, clip, inputs
+    def __init__(self, stage: PairsStage, item: Item[PairsParams], inputs: Mapping[str, Artifact]) -> None:
+        self._stage, self._item, self._inputs = stage, item, inputs
+        self._clip, self._surface = item.params.clip, surface_settings(stage.recapture.render)
         self._pivot_depth: float = inputs["depth"].meta["pivot_depth"]
-        self._surface = surface_settings(stage.recapture.render)
         self._other_moves = self._random("packed")
 
     def source_pairs(self) -> Iterator[tuple[Pair, SourceView, Tensor, bool]]:
@@ -145,16 +160,15 @@ class _Work:
             yield made, trip
 
     def _random(self, purpose: str) -> torch.Generator:
-        return draws(
-            self._stage.seed, "pairs", purpose, self._item.inputs["ingest"], self._item.params["round"]
-        )
+        number = self._item.params.number
+        return draws(self._stage.seed, "pairs", purpose, self._item.inputs["ingest"], number)
 
     def _moves(self, count: int, random: torch.Generator) -> list[Move]:
-        config, params = self._stage.config, self._item.params
+        config, angles = self._stage.config, self._item.params.angles
         return draw_moves(
             count,
-            params["low"],
-            params["high"],
+            angles.low,
+            angles.high,
             random,
             pitch_share=config.pitch_share,
             radius=config.radius,

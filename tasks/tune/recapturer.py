@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from recapture.models.tuning.examples import check_trainable
 from recapture.models.tuning.pairs import Move
 from recapture.models.wan.load import Base
 from recapture.tasks.clip.adapters import Adapters
+from recapture.tasks.engine.model_revision import model_revision
 from recapture.tasks.jobs.depth import depth_model
 from recapture.tasks.jobs.fill import open_filler
 from recapture.tasks.jobs.render import surface_settings
@@ -32,6 +34,31 @@ class Recapture:
     render: RenderConfig
     estimate_depth: bool  # of what was filled in; else it takes the depth of the background beside a hole
     scale: float = 1.0  # of the adapter
+
+
+SAMPLING = ("guidance_scale", "negative_prompt", "scheduler", "shift", "noise_scale", "propagate", "feather")
+
+
+def base_settings(fill: FillConfig) -> dict[str, Any]:
+    """Return what of a base enters the keys of whatever is made with it."""
+    parts = None if fill.base_parts is None else model_revision("fill.base_parts", fill.base_parts)
+    vae = {} if fill.vae_precision == "float32" else {"vae_precision": fill.vae_precision}
+    revision = model_revision("fill.base", fill.base)
+    return {"base": revision, "parts": parts, "precision": fill.precision, **vae}
+
+
+def sampling_settings(recapture: Recapture) -> dict[str, Any]:
+    """Return what of the sampling enters the keys of whatever is recaptured."""
+    cycle_depth = "model" if recapture.estimate_depth else "background"
+    found: dict[str, Any] = {
+        "steps": recapture.fill.steps,
+        "scale": recapture.scale,
+        "cycle_depth": cycle_depth,
+    }
+    found |= {name: getattr(recapture.fill, name) for name in SAMPLING}
+    if recapture.estimate_depth:
+        found["depth"] = model_revision("depth.model", recapture.depth.model)
+    return found
 
 
 class Recapturer:

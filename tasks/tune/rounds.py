@@ -6,6 +6,14 @@ from recapture.conf.tune import CurriculumConfig
 from recapture.models.tuning.curriculum import Quality, Round, next_round
 
 
+class Unmeasured(Exception):
+    """Raised by a quality function: the quality at this angle has to be measured first."""
+
+    def __init__(self, angle: float) -> None:
+        super().__init__(angle)
+        self.angle = angle
+
+
 def first_round(curriculum: CurriculumConfig) -> Round:
     """Return the round that every schedule begins with."""
     one = curriculum.rounds[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,9 +13,10 @@ from PIL import Image
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.tuning.curriculum import Round
 from recapture.tasks.clip.sheets import contact_sheet
-from recapture.tasks.engine.stage import Outcome
-from recapture.tasks.jobs.summary import Failure, format_value
+from recapture.tasks.engine.summary import Summary
+from recapture.tasks.jobs.summary import format_value
 from recapture.tasks.tune.explore_stage import PICTURES
+from recapture.tasks.tune.params import DATASET
 
 BASE, TUNED = "base", "tuned"
 METRICS = {
@@ -36,44 +37,31 @@ class Explored:
 
 
 @dataclass
-class TuneSummary:
+class TuneSummary(Summary):
     """Rounds made, every measurement, what is missing and why the tuning ended."""
 
-    dataset: str
-    clips: int
-    max_failure_share: float
     rounds: list[Round] = field(default_factory=list)
     explored: list[Explored] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
     adapted: set[str] = field(default_factory=set)  # clips that have an adapter
     ended: str = ""
-    seconds: float = 0.0
     adapter: str = ""  # folder of the finished adapters
-    mlflow_run: str | None = None
-
-    def add(self, stage: str, outcomes: Iterable[Outcome]) -> None:
-        """Count what came of a stage."""
-        counts = self.counts.setdefault(stage, {})
-        for outcome in outcomes:
-            counts[outcome.status] = counts.get(outcome.status, 0) + 1
-            if outcome.status == "quarantined":
-                self.failures.append(Failure(outcome.item, stage, outcome.error))
 
     @property
-    def failure_share(self) -> float:
-        """Return the share of clips without an adapter."""
-        return 1.0 - len(self.adapted) / self.clips if self.clips else 0.0
+    def wanted(self) -> int:
+        """Return how many clips should have an adapter: all but those of which something was dropped."""
+        return self.clips - len({item.partition("@")[0] for item in self.dropped} - {DATASET})
+
+    @property
+    def delivered(self) -> int:
+        return len(self.adapted)
+
+    @property
+    def results(self) -> str:
+        return "adapted clips"
 
     @property
     def acceptable(self) -> bool:
-        """Return whether few enough clips are missing for the tuning to count as done."""
-        return bool(self.adapted) and self.failure_share <= self.max_failure_share
-
-    @property
-    def reused_everything(self) -> bool:
-        """Return whether every stage found all of its artifacts ready."""
-        return {s for counts in self.counts.values() for s, n in counts.items() if n} == {"reused"}
+        return bool(self.adapted) and super().acceptable
 
     def curve(self, label: str, metric: str) -> list[tuple[float, float]]:
         """Return (angle, mean over clips) of a metric for base, a round's adapter or the tuned one."""
@@ -128,10 +116,7 @@ class TuneSummary:
                 f" | {_shown(row[TUNED])} | {float(row['gain']):+.2f} |"
                 for row in rows
             ]
-        if self.failures:
-            lines += ["", "## Missing", ""]
-            lines += [f"- `{failure.item}` at {failure.stage}: {failure.error}" for failure in self.failures]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.missing_lines()])
 
 
 def curve_figure(summary: TuneSummary) -> Figure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from recapture.conf.schema import FillConfig
 from recapture.conf.tune import TuneConfig
@@ -18,12 +19,15 @@ from recapture.models.wan.text import encode_text
 from recapture.tasks.clip.adapters import local_adapter
 from recapture.tasks.clip.frames_to_video import stage_device
 from recapture.tasks.engine.mlflow_link import Tracker, resume_run
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.model_revision import model_revision
+from recapture.tasks.engine.stage import Item, PlannedStage
 from recapture.tasks.jobs.fill import open_base
 from recapture.tasks.tune.checkpoint import Checkpoint, Point
 from recapture.tasks.tune.encoded_pairs import FILE, EncodedPair, unpack_pairs
 from recapture.tasks.tune.many_nodes import Ranks
 from recapture.tasks.tune.one_node import train_together
+from recapture.tasks.tune.params import PairsKey, TrainingParams
+from recapture.tasks.tune.recapturer import base_settings
 from recapture.tasks.tune.source import draw_seed
 from recapture.tasks.tune.train_adapter import Trained, settings_of, train_adapter
 
@@ -40,13 +44,16 @@ class Live:
         return resume_run(self.uri, self.run_id)
 
 
+# Settings that change an adapter by rounding at most.
+SPEED_ONLY = {"micro_batch", "gradient_checkpointing", "activation_budget", "log_every"}
+
+
 @dataclass
-class TuneStage:
+class TuneStage(PlannedStage[TrainingParams]):
     """Write an adapter as pytorch_lora_weights.safetensors, and curve.json.
 
-    item.params: pairs, a list of {key, judges} of the pairs artifacts to learn from (only those that judge
-    give their held-out pairs); steps; label, which its metrics begin with. An adapter among its inputs is
-    gone on from, else tune.start, else a new one.
+    An adapter among the inputs is trained further, else tune.start, else a new one. The artifacts of pairs
+    enter the key through the identity.
     """
 
     config: TuneConfig
@@ -54,10 +61,33 @@ class TuneStage:
     store: str  # URL: pairs are opened from it, checkpoints written to it
     seed: int = 0
     live: Live = Live()
-    resources: Resources = Resources()
-    name: str = "tune"
-    version: str = "1"
     packed_share: float = 0.0  # of the steps that show frames from another camera
+    name: ClassVar[str] = "tune"
+    parents: ClassVar[tuple[str, ...]] = ("tune",)
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        return self.config.timeout_seconds
+
+    def settings(self, params: TrainingParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        training = self.config.training
+        settings: dict[str, Any] = {
+            "training": training.model_dump(mode="json", exclude=SPEED_ONLY),
+            "source_share": self.config.cycle.source_share,
+            "seed": self.seed,
+            **base_settings(self.fill),
+        }
+        if self.packed_share:
+            settings["packed_share"] = self.packed_share
+        if not training.first_block:
+            del settings["training"]["first_block"]
+        if not inputs and self.config.start is not None:
+            settings["start"] = model_revision("tune.start", self.config.start)
+        return settings
+
+    def identity(self, params: TrainingParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        pairs = [{"key": one.key, "judges": one.judges} for one in params.pairs]
+        return {"pairs": pairs, "steps": params.steps}
 
     def setup(self) -> None:
         if self.resources.bundles > 1:
@@ -74,7 +104,9 @@ class TuneStage:
         self._empty_text = encode_text(base, "", None).prompt[0]
         self._base = replace(base, text_encoder=None, tokenizer=None)  # the pairs bring their captions
 
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+    def run(
+        self, item: Item[TrainingParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
         workers = self.config.workers
         if self.resources.bundles > 1:
             trained = self._ranks.train(item)
@@ -90,9 +122,11 @@ class TuneStage:
             **last_values(trained.curve),
         }
 
-    def train(self, item: Item, worker: tuple[int, int] = (0, 1), reduce: Reduce | None = None) -> Trained:
+    def train(
+        self, item: Item[TrainingParams], worker: tuple[int, int] = (0, 1), reduce: Reduce | None = None
+    ) -> Trained:
         """Train an item's adapter as one of some workers, and leave the base as it was."""
-        tracker, label = self.live.open(), item.params["label"]
+        tracker, label = self.live.open(), item.params.label
 
         def on_point(step: int, values: Mapping[str, float]) -> None:
             if worker[0] == 0:
@@ -103,8 +137,8 @@ class TuneStage:
             self._put_adapter(item, store, seed)
             return train_adapter(
                 self._base,
-                read_pairs(store, item.params["pairs"]),
-                settings_of(self.config.training, item.params["steps"], seed, self.packed_share),
+                read_pairs(store, item.params.pairs),
+                settings_of(self.config.training, item.params.steps, seed, self.packed_share),
                 empty_text=self._empty_text,
                 source_share=self.config.cycle.source_share,
                 checkpoint=Checkpoint(self.store, self.name, item.key),
@@ -117,7 +151,7 @@ class TuneStage:
         finally:
             remove_lora(self._base.transformer)
 
-    def _put_adapter(self, item: Item, store: ArtifactStore, seed: int) -> None:
+    def _put_adapter(self, item: Item[TrainingParams], store: ArtifactStore, seed: int) -> None:
         transformer, training = self._base.transformer, self.config.training
         if "tune" in item.inputs:
             with local_adapter(store.open("tune", item.inputs["tune"])) as file:
@@ -134,13 +168,13 @@ class TuneStage:
             )
 
 
-def read_pairs(store: ArtifactStore, wanted: Sequence[Mapping[str, object]]) -> list[EncodedPair]:
+def read_pairs(store: ArtifactStore, wanted: Sequence[PairsKey]) -> list[EncodedPair]:
     """Read the pairs of several artifacts, in order; those that do not judge without their held-out pairs."""
     return [
         pair
         for one in wanted
-        for pair in unpack_pairs(store.open("pairs", str(one["key"])).read_bytes(FILE))
-        if one["judges"] or not pair.held_out
+        for pair in unpack_pairs(store.open("pairs", one.key).read_bytes(FILE))
+        if one.judges or not pair.held_out
     ]
 
 

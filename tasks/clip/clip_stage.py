@@ -1,0 +1,49 @@
+"""Stages over clips, and over clips along trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from recapture.conf.schema import TrajectoryConfig
+from recapture.datasets.clips.clip import Clip
+from recapture.tasks.engine.stage import ConfiguredStage
+
+
+@dataclass(frozen=True)
+class ClipParams:
+    """A clip, or a clip along a trajectory."""
+
+    clip: Clip
+    trajectory: TrajectoryConfig | None = None
+
+    @property
+    def clip_id(self) -> str:
+        return self.clip.id
+
+    @property
+    def name(self) -> str:
+        """Return CLIP, or CLIP@TRAJECTORY."""
+        return f"{self.clip.id}@{self.trajectory.label}" if self.trajectory else self.clip.id
+
+    @property
+    def label(self) -> str:
+        """Return the trajectory's label, or nothing."""
+        return self.trajectory.label if self.trajectory else ""
+
+    @property
+    def path(self) -> TrajectoryConfig:
+        """Return the trajectory of an item that has one."""
+        assert self.trajectory is not None
+        return self.trajectory
+
+    def sources(self, parent: str) -> Sequence[str]:
+        return (self.name, self.clip.id)
+
+
+@dataclass
+class ClipStage(ConfiguredStage[ClipParams]):
+    """A stage that makes one artifact per clip or, if `per_trajectory`, per clip and trajectory."""
+
+    per_trajectory: ClassVar[bool] = False

@@ -1,0 +1,140 @@
+"""What a job leaves in MLflow: one parent run with the settings, a child run per stage or round."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from recapture.conf.schema import RecaptureConfig
+from recapture.tasks.engine.mlflow_link import Tracker, code_version, start_run
+from recapture.tasks.engine.planner import StagePlan
+from recapture.tasks.engine.stage import Outcome
+from recapture.tasks.engine.summary import Summary
+
+TABLE_ROWS = 2000
+PAUSE_SECONDS = 1.0
+NOTE_CHARACTERS = 5000
+
+
+class _Child:
+    """A child run. A shard that made something is logged at once, others at most once per second."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker, self.seen = tracker, list[Outcome]()
+        self._statuses, self._made = Counter[str](), list[Outcome]()
+        self._logged, self._moment = 0, 0.0
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        self.seen.extend(outcomes)
+        self._statuses.update(outcome.status for outcome in outcomes)
+        self._made += [outcome for outcome in outcomes if outcome.status == "ok"]
+        idle = all(outcome.status == "reused" for outcome in outcomes)
+        if not idle or time.monotonic() - self._moment >= PAUSE_SECONDS:
+            self.log()
+
+    def log(self) -> None:
+        """Log the counts and costs so far, unless they are logged already."""
+        if self._logged == len(self.seen):
+            return
+        self._logged, self._moment = len(self.seen), time.monotonic()
+        numbers = {f"items_{status}": float(number) for status, number in self._statuses.items()}
+        if self._made:
+            numbers |= {
+                "seconds_median": statistics.median(outcome.seconds for outcome in self._made),
+                "seconds_total": sum(outcome.seconds for outcome in self._made),
+                "bytes_total": sum(outcome.bytes for outcome in self._made),
+                "vram_peak_mb": max(outcome.vram_peak_mb for outcome in self._made),
+            }
+        self.tracker.metrics(numbers, step=self._logged)
+
+
+class MlflowRecord:
+    """The MLflow runs of one job, from its start to its end. Without a URI nothing is logged."""
+
+    def __init__(
+        self,
+        config: RecaptureConfig,
+        run_id: str,
+        destination: tuple[str | None, str | None],  # tracking URI, root of artifacts
+        *,
+        flow: str,
+        parameters: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        self.config = config
+        self.uri, artifact_root = destination
+        self.tags = {
+            "dataset": config.dataset.name,
+            "recapture_run": run_id,
+            **code_version(),
+            **(tags or {}),
+        }
+        self.run = start_run(
+            self.uri, config.dataset.name, f"{flow}-{run_id}", self.tags, artifact_root=artifact_root
+        )
+        self._parameters, self._children = parameters, dict[str, _Child]()
+        self._open: _Child | None = None
+
+    def __enter__(self) -> Self:
+        self.run.params(self._parameters)
+        self.run.text(yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False), "config.yaml")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close_child(failed=error is not None)
+        self.run.finish(failed=error is not None)
+
+    def begin(self, plan: StagePlan) -> None:
+        """Open the run of a plan's stage, unless it is open; the one before ends with it."""
+        self.open_child(plan.stage.name, {"stage": plan.stage.name, "stage_version": plan.stage.version})
+
+    def add(self, plan: StagePlan, outcomes: Sequence[Outcome]) -> None:
+        """Log the outcomes of a shard of a plan."""
+        self._children[plan.stage.name].add(outcomes)
+
+    def finished(self, summary: Summary) -> None:
+        """Log the end of the job."""
+        summary.mlflow_run = self.run.run_id
+        written = summary.markdown()
+        self.run.text(written, "summary.md")
+        self.run.tags({"mlflow.note.content": written[:NOTE_CHARACTERS]})
+
+    def open_child(self, label: str, tags: Mapping[str, str]) -> Tracker:
+        """Return the child run of this label; opens it, and ends the one before, unless it is open."""
+        if label not in self._children:
+            self.close_child()
+            self._open = self._children[label] = _Child(self.run.child(label, {**self.tags, **tags}))
+        return self._children[label].tracker
+
+    def close_child(self, *, failed: bool = False) -> None:
+        """End the child run that was opened last."""
+        if self._open is not None:
+            self._open.log()
+            self._open.tracker.finish(failed)
+            self._open = None
+
+    def log_tables(self) -> None:
+        """Log a table of items for every child run."""
+        for name, child in self._children.items():
+            child.log()
+            child.tracker.table([_table_row(outcome) for outcome in child.seen[:TABLE_ROWS]], f"{name}.json")
+
+
+def _table_row(outcome: Outcome) -> dict[str, str | float | int]:
+    return {
+        "item": outcome.item,
+        "status": outcome.status,
+        "seconds": round(outcome.seconds, 3),
+        "bytes": outcome.bytes,
+        "attempts": outcome.attempts,
+        "error": outcome.error,
+        **{name: float(value) for name, value in outcome.metrics.items()},
+    }

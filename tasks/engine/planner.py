@@ -1,0 +1,113 @@
+"""Plans: which items a stage has to provide, and under which content keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from recapture.datasets.store.keys import content_keys
+from recapture.tasks.engine.model_revision import models_looked_at_once
+from recapture.tasks.engine.stage import Item, Outcome, Params, PlannedStage
+
+P = TypeVar("P", bound=Params)
+
+
+@dataclass
+class StagePlan:
+    """One stage and the items that it has to provide.
+
+    Whoever carries the plan out appends the outcomes, one per item in any order, before asking for the next.
+    """
+
+    stage: PlannedStage
+    items: tuple[Item, ...]
+    title: str  # names the plan in logs and in Prefect
+    notes: tuple[str, ...] = ()  # what a user should know about it
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def shards(self, size: int) -> Iterator[tuple[Item, ...]]:
+        """Cut the items into runs of at most `size`; keys do not depend on it."""
+        for start in range(0, len(self.items), size):
+            yield self.items[start : start + size]
+
+    @property
+    def usable(self) -> list[Item]:
+        """Return the items whose artifacts exist, or are expected to."""
+        made = {outcome.item for outcome in self.outcomes if outcome.usable}
+        return [item for item in self.items if item.name in made]
+
+
+class Planner:
+    """Plans stage after stage. A key holds its parents' keys: a change redoes what follows, and no more."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, str], str] = {}  # (stage, item) -> key
+
+    def plan(self, stage: PlannedStage[P], params: Iterable[P], title: str = "") -> StagePlan:
+        """Return the plan of a stage whose items do not follow each other."""
+        return StagePlan(stage, self._items(stage, params, {}), title or stage.name)
+
+    def waves(self, stage: PlannedStage[P], params: Sequence[P]) -> Iterator[StagePlan]:
+        """Yield the plans of a stage: one, or as many as its items follow each other.
+
+        Each is planned when the one before has its outcomes: an item that could not be made is left out of
+        those that follow it. They have other keys then, so that they never count as the complete ones.
+        """
+        follows = stage.follows(params)
+        ranks = {one.name: len(follows.get(one.name, ())) for one in params}
+        lost: set[str] = set()
+        for rank in sorted(set(ranks.values())):
+            wave = [one for one in params if ranks[one.name] == rank]
+            names = {one.name: follows.get(one.name, ()) for one in wave}
+            before = {item: [name for name in earlier if name not in lost] for item, earlier in names.items()}
+            notes = tuple(
+                f"{item}: stage {stage.name!r} runs without {', '.join(gone)}, which could not be made"
+                for item, earlier in names.items()
+                if (gone := [name for name in earlier if name in lost])
+            )
+            plan = StagePlan(stage, self._items(stage, wave, before), stage.name, notes)
+            yield plan
+            lost |= {outcome.item for outcome in plan.outcomes if not outcome.usable}
+
+    def _items(
+        self, stage: PlannedStage[P], params: Iterable[P], before: Mapping[str, Sequence[str]]
+    ) -> tuple[Item[P], ...]:
+        """Give each item its inputs and its key; before: item name -> items of the stage that it follows."""
+        items, settings, key_of = [], None, None
+        with models_looked_at_once():
+            for one in params:
+                name = one.name
+                inputs = self._inputs(stage, one, before.get(name, ()))
+                if (own := stage.settings(one, inputs)) is not settings or key_of is None:
+                    settings, key_of = own, content_keys(stage.name, stage.version, own)
+                key = self._keys[stage.name, name] = key_of(inputs, stage.identity(one, inputs))
+                items.append(Item(one.clip_id, name, key, inputs, one))
+        return tuple(items)
+
+    def _inputs(self, stage: PlannedStage[P], params: P, before: Sequence[str]) -> dict[str, str]:
+        inputs = {}
+        for parent in dict.fromkeys(stage.reads.get(name, name) for name in stage.parents):
+            if names := params.sources(parent):
+                inputs[parent] = next(key for one in names if (key := self._keys.get((parent, one))))
+        for number, name in enumerate(before):
+            inputs[f"{stage.name}/{number}"] = self._keys[stage.name, name]
+            for parent in stage.parents:
+                key = self._keys.get((parent, name))  # what the earlier item alone was made from
+                if key is not None:
+                    inputs[f"{parent}/{number}"] = key
+        return inputs
+
+
+def supposed(plans: Iterable[StagePlan]) -> list[StagePlan]:
+    """Return all plans of a job as they are when every item can be made."""
+    found = []
+    for plan in plans:
+        plan.outcomes += [expected(plan.stage, item) for item in plan.items]
+        found.append(plan)
+    return found
+
+
+def expected(stage: PlannedStage, item: Item) -> Outcome:
+    """Return the outcome of an item that nothing speaks against."""
+    return Outcome(item.name, item.clip_id, item.key, stage.name, "expected", attempts=0)

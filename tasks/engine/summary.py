@@ -1,0 +1,96 @@
+"""What came of a job: counts per stage, failures, and whether few enough results are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from recapture.tasks.engine.stage import PARENT_FAULTS, Outcome
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that the job has to do without."""
+
+    item: str
+    stage: str
+    error: str
+
+
+@dataclass
+class Summary:
+    """Outcomes per stage and failures. Subclasses know what was wanted and what was made."""
+
+    dataset: str
+    clips: int = 0
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # stage -> status -> items
+    failures: list[Failure] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+    max_failure_share: float = 0.0
+    mlflow_run: str | None = None
+
+    def add(self, stage: str, outcomes: Iterable[Outcome]) -> None:
+        """Count the outcomes of a shard of a stage."""
+        counts = self.counts.setdefault(stage, {})
+        for outcome in outcomes:
+            counts[outcome.status] = counts.get(outcome.status, 0) + 1
+            if outcome.status == "dropped":
+                self.dropped.add(outcome.item)
+            elif outcome.status == "quarantined" or outcome.error_type in PARENT_FAULTS:
+                self.failures.append(Failure(outcome.item, stage, outcome.error))
+
+    @property
+    def wanted(self) -> int:
+        """Return how many results there should be."""
+        raise NotImplementedError
+
+    @property
+    def delivered(self) -> int:
+        """Return how many of the wanted results exist."""
+        raise NotImplementedError
+
+    @property
+    def results(self) -> str:
+        """Return what the results are, in the plural."""
+        return "results"
+
+    @property
+    def failure_share(self) -> float:
+        """Return the share of the wanted results that are missing."""
+        return 1.0 - self.delivered / self.wanted if self.wanted else 0.0
+
+    @property
+    def acceptable(self) -> bool:
+        """Return whether few enough results are missing for the job to count as done."""
+        return self.failure_share <= self.max_failure_share
+
+    @property
+    def too_many_missing(self) -> str:
+        """Return the message for a job that is not acceptable."""
+        return (
+            f"{self.failure_share:.0%} of {self.wanted} {self.results} are missing, more than "
+            f"execution.max_failure_share={self.max_failure_share:.0%}; `recapture quarantine ls` says why"
+        )
+
+    @property
+    def reused_everything(self) -> bool:
+        """Return whether every stage found all of its artifacts ready."""
+        statuses = {status for count in self.counts.values() for status, n in count.items() if n}
+        return statuses == {"reused"}
+
+    @property
+    def line(self) -> str:
+        """Return one line for the end of a log."""
+        return f"{self.delivered} of {self.wanted} {self.results} in {self.seconds:.0f} s"
+
+    def markdown(self) -> str:
+        """Return the summary as the Markdown that Prefect and MLflow show."""
+        raise NotImplementedError
+
+    def missing_lines(self) -> list[str]:
+        """Return the failures as lines of Markdown; none without failures."""
+        if not self.failures:
+            return []
+        lines = [f"- `{one.item}` at {one.stage}: {one.error}" for one in self.failures]
+        return ["", "## Missing", "", *lines]

@@ -1,0 +1,90 @@
+"""What the items of tuning are about: a clip's pairs of a round, one training, one point of the curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recapture.datasets.clips.clip import Clip
+from recapture.models.tuning.curriculum import Round
+
+DATASET = "dataset"  # stands for a clip where an adapter is for all clips
+
+
+@dataclass(frozen=True)
+class PairsParams:
+    """The pairs of one clip and round."""
+
+    clip: Clip
+    number: int  # of the round
+    angles: Round
+    adapter: str = ""  # name of the training whose adapter also recaptures the clip; "": none does
+
+    @property
+    def clip_id(self) -> str:
+        return self.clip.id
+
+    @property
+    def name(self) -> str:
+        return f"{self.clip.id}@round-{self.number}"
+
+    def sources(self, parent: str) -> Sequence[str]:
+        return _sources(parent, self.clip, self.adapter)
+
+
+@dataclass(frozen=True)
+class PairsKey:
+    """An artifact of pairs that a training learns from."""
+
+    key: str
+    judges: bool  # whether its held-out pairs are used; they decide when to stop
+
+
+@dataclass(frozen=True)
+class TrainingParams:
+    """One training: of an adapter for a clip, or for all of them."""
+
+    clip_id: str  # or DATASET
+    number: int  # of the round
+    steps: int
+    pairs: tuple[PairsKey, ...]
+    adapter: str = ""  # name of the training whose adapter is trained further; "": none
+
+    @property
+    def name(self) -> str:
+        return f"{self.clip_id}@round-{self.number}"
+
+    @property
+    def label(self) -> str:
+        """Return what the names of its metrics begin with."""
+        return "" if self.clip_id == DATASET else f"{self.clip_id}/"
+
+    def sources(self, parent: str) -> Sequence[str]:
+        return (self.adapter,) if self.adapter else ()
+
+
+@dataclass(frozen=True)
+class ExploreParams:
+    """How well one clip is recaptured at one angle."""
+
+    clip: Clip
+    label: str  # base, round-N, tuned
+    angle: float  # degrees of yaw
+    adapter: str = ""  # name of the training whose adapter is measured; "": the base itself
+
+    @property
+    def clip_id(self) -> str:
+        return self.clip.id
+
+    @property
+    def name(self) -> str:
+        return f"{self.clip.id}@{self.label}-{self.angle:g}"
+
+    def sources(self, parent: str) -> Sequence[str]:
+        return _sources(parent, self.clip, self.adapter)
+
+
+def _sources(parent: str, clip: Clip, adapter: str) -> Sequence[str]:
+    if parent == "tune":
+        return (adapter,) if adapter else ()
+    return (clip.id,)
