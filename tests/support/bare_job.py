@@ -10,8 +10,8 @@ from recapture.conf.load import load_config
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.retry import retry_policy
-from recapture.tasks.engine.run_stage import run_stage
-from recapture.tasks.jobs.job import plan_job, recapture_stages
+from recapture.tasks.engine.run_stage import RunContext, run_stage
+from recapture.tasks.jobs.job import ClipJob, recapture_stages
 
 SCENES = "scenes://?count={count}&seed=3&frames=5&height=32&width=48"
 
@@ -31,21 +31,15 @@ def configure(root, *words, count=2):
 
 def run_bare(config, stages=None):
     """Run all stages, by default those of a recapture job, in this process; return stage -> its outcomes."""
-    job = plan_job(config, stages or recapture_stages(config))
-    store, run_id = ArtifactStore(config.store), uuid4().hex
+    job = ClipJob.of(config, stages or recapture_stages(config))
+    store, run_id, outcomes = ArtifactStore(config.store), uuid4().hex[:12], {}
     with InlineExecutor(config.store) as executor:
-        return {
-            plan.stage.name: run_stage(
-                plan.stage,
-                plan.items,
-                store,
-                executor,
-                dataset=config.dataset.name,
-                run_id=run_id[:12],
-                policy=retry_policy(config.execution),
-            )
-            for plan in job.stages
-        }
+        policy = retry_policy(config.execution)
+        context = RunContext(store, executor, config.dataset.name, run_id, policy)
+        for plan in job.plans():
+            plan.outcomes += run_stage(plan.stage, plan.items, context)
+            outcomes[plan.stage.name] = outcomes.get(plan.stage.name, []) + plan.outcomes
+    return outcomes
 
 
 def counts(outcomes):

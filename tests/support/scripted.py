@@ -40,6 +40,8 @@ class Scripted:
     resources: Resources = Resources()
     name: str = "scripted"
     version: str = "1"
+    reads: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: float | None = None
     state: dict[str, Any] = field(default_factory=dict)
 
     def setup(self) -> None:
@@ -62,7 +64,7 @@ class Scripted:
     def run(self, item: Item, inputs: Mapping[str, Any], output: Any) -> dict[str, float]:
         assert self.state["ready"]
         tries = count(self.log, f"run {item.name}")
-        script = item.params.get("script", "ok")
+        script = item.params or "ok"
         output.write_json("half.json", {})
         if self.state.get("gpu lost"):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -149,7 +151,7 @@ def items(*scripts: str, stage: str = "scripted") -> list[Item]:
             f"clip/{number}",
             f"clip/{number}",
             content_key(stage, "1", {}, {}, {"number": number}),
-            params={"script": script},
+            params=script,
         )
         for number, script in enumerate(scripts)
     ]

@@ -12,6 +12,7 @@ from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.tune.encoded_pairs import EncodedPair, pack_pairs
+from recapture.tasks.tune.params import PairsKey, TrainingParams
 from recapture.tasks.tune.tune_stage import TuneStage
 
 KEY, PAIRS = "a" * 32, "b" * 32
@@ -54,7 +55,7 @@ def stage(store, *, workers=1, checkpoint_seconds=60.0, start=None, **training):
 
 
 def item(key=KEY, steps=6, **inputs):
-    params = {"pairs": [{"key": PAIRS, "judges": True}], "steps": steps, "label": ""}
+    params = TrainingParams("dataset", 0, steps, (PairsKey(PAIRS, judges=True),))
     return Item("dataset", "dataset@round-0", key, inputs, params)
 
 
