@@ -26,8 +26,9 @@ from recapture.conf.load import load_config
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.media.video import write_video
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.planner import supposed
 from recapture.tasks.engine.worker import limited_threads, work
-from recapture.tasks.jobs.job import plan_job, recapture_stages
+from recapture.tasks.jobs.job import ClipJob, recapture_stages
 
 HEIGHT, WIDTH = 32, 48
 STAGES = ("ingest", "depth", "render", "fill, classical", "fill, base", "measure", "deliver")
@@ -127,8 +128,8 @@ def measured(stage: str, settings: list[str]) -> dict[str, float]:
 
 def run_one(name: str, config: RecaptureConfig) -> dict[str, float]:
     """Run the stage on its item in this process; the artifacts of its parents must exist."""
-    stages = plan_job(config, recapture_stages(config)).stages
-    plan = next(plan for plan in stages if plan.stage.name == name)
+    plans = supposed(ClipJob.of(config, recapture_stages(config)).plans())
+    plan = next(plan for plan in plans if plan.stage.name == name)
     with limited_threads(plan.stage.resources):
         plan.stage.setup()
         set_up = status("VmRSS")

@@ -19,6 +19,7 @@ import os
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 import psutil
@@ -34,10 +35,11 @@ from recapture.datasets.store.manifest import compact, read_manifest
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.environment import QUIET
 from recapture.tasks.engine.executor import Executor, open_executor
+from recapture.tasks.engine.planner import StagePlan, supposed
 from recapture.tasks.engine.retry import RetryPolicy
-from recapture.tasks.engine.run_stage import run_stage
+from recapture.tasks.engine.run_stage import RunContext, run_stage
 from recapture.tasks.engine.stage import Item
-from recapture.tasks.jobs.job import Job, StagePlan, plan_job, recapture_stages
+from recapture.tasks.jobs.job import ClipJob, recapture_stages
 
 SAMPLE = 2000
 MIB = 2**20
@@ -121,12 +123,12 @@ def finished_job(clips: int, shard: int) -> list[Cell]:
         words += ["--trajectories", "[{preset: orbit_right}]", "--execution.shard", str(shard)]
         config = load_config(arguments=[*words, "--execution.executor", "inline"])
         started = time.perf_counter()
-        job = plan_job(config, recapture_stages(config))
+        plans = supposed(ClipJob.of(config, recapture_stages(config)).plans())
         planning = time.perf_counter() - started
-        make_up(job)
+        make_up(plans, config.store)
         recapture(config)  # names the artifacts in the manifests, and publishes
         before = os.getloadavg()[0]
-        checking = sum(run_planned(plan, config.store, shard) for plan in job.stages)
+        checking = sum(run_planned(plan, config.store, shard) for plan in plans)
         started = time.perf_counter()
         summary = recapture(config)
         again = time.perf_counter() - started
@@ -152,11 +154,11 @@ def made_up_clip(number: int) -> Clip:
     )
 
 
-def make_up(job: Job) -> None:
-    """Write an artifact of a few bytes for every item of a job."""
-    store = ArtifactStore(job.config.store)
+def make_up(plans: Sequence[StagePlan], root: str) -> None:
+    """Write an artifact of a few bytes for every item of some plans."""
+    store = ArtifactStore(root)
     measured = {f"{method}/metric{number}": 0.5 for method in ("base", "copy_source") for number in range(5)}
-    for plan in job.stages:
+    for plan in plans:
         for item in plan.items:
             with store.create(plan.stage.name, item.key) as output:
                 output.write_bytes("x.bin", item.name.encode())
@@ -168,8 +170,9 @@ def run_planned(plan: StagePlan, root: str, shard: int) -> float:
     store = ArtifactStore(root)
     started = time.perf_counter()
     with open_executor(ExecutionConfig(executor="inline"), root) as executor:
+        context = RunContext(store, executor, "set", "r")
         for number, items in enumerate(plan.shards(shard)):
-            outcomes = run_stage(plan.stage, items, store, executor, dataset="set", run_id="r", shard=number)
+            outcomes = run_stage(plan.stage, items, context, shard=number)
             assert all(outcome.status == "reused" for outcome in outcomes)
     return time.perf_counter() - started
 
@@ -189,10 +192,9 @@ def run(executor: Executor, root: str, todo: list[Item], shard: int, expected: s
     """Return the seconds of one run over all shards."""
     store, stage = ArtifactStore(root), SmallFile()
     started = time.perf_counter()
+    context = RunContext(store, executor, "set", f"{expected}1")
     for number, start in enumerate(range(0, len(todo), shard)):
-        items = todo[start : start + shard]
-        run_id = f"{expected}1"
-        outcomes = run_stage(stage, items, store, executor, dataset="set", run_id=run_id, shard=number)
+        outcomes = run_stage(stage, todo[start : start + shard], context, shard=number)
         wrong = [outcome for outcome in outcomes if outcome.status not in (expected, "reused")]
         if wrong or (expected == "reused" and any(outcome.status != "reused" for outcome in outcomes)):
             raise SystemExit(f"{len(wrong)} items went wrong; the numbers would mean nothing")

@@ -7,8 +7,8 @@ from prefect.logging import get_run_logger
 
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.run_job import run_job
-from recapture.tasks.jobs.behind_mask import with_still_camera
 from recapture.tasks.jobs.job import ClipJob, inpaint_stages
+from recapture.tasks.jobs.still_camera import with_still_camera
 from recapture.tasks.jobs.summary import JobSummary
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.bare_job import artifacts, configure, counts, run_bare
+from support.plans import planned
 
 from recapture.conf.errors import ConfigError
 from recapture.datasets.media.video import write_video
@@ -17,7 +18,6 @@ from recapture.datasets.store import manifest
 from recapture.datasets.store.quarantine import Quarantine
 from recapture.datasets.store.store import ArtifactStore
 from recapture.datasets.store.upkeep import verify
-from recapture.tasks.jobs.job import plan_job, recapture_stages
 
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
 
@@ -63,16 +63,16 @@ def test_a_parent_deleted_between_the_plan_and_the_work_blocks_its_item_and_is_m
     store.delete("fill", *store.keys("fill"))
     from recapture.tasks.engine import run_stage as run
 
-    plan_stage = run.plan_stage
+    sort_items = run.sort_items
 
-    def plan_then_delete(stage, *arguments, **settings):
-        plan = plan_stage(stage, *arguments, **settings)
+    def sort_then_delete(stage, *arguments, **settings):
+        todo = sort_items(stage, *arguments, **settings)
         if stage.name == "fill":
             store.delete("render", *store.keys("render"))
-        return plan
+        return todo
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "plan_stage", plan_then_delete)
+        patch.setattr(run, "sort_items", sort_then_delete)
         (found,) = run_bare(config)["fill"]
     assert (found.status, found.error_type) == ("blocked", "ArtifactMissing")
     assert Quarantine(config.store, "small").entries() == []
@@ -143,7 +143,7 @@ def test_depth_that_cannot_be_used_costs_its_own_clip_only_and_says_why(tmp_path
         np.savez(folder / f"{name}.depth.npz", depth=depth.astype(np.float32))
     config = configure(tmp_path, "--dataset.uri", str(folder))
     outcomes = run_bare(config)
-    errors = {clip.id: clip.error for clip in plan_job(config, recapture_stages(config)).rejected}
+    errors = {clip.id: clip.error for clip in planned(config).rejected}
     errors |= {o.clip_id: o.error for o in [*outcomes["ingest"], *outcomes["depth"]] if not o.usable}
     assert errors.keys() == DEPTHS.keys()
     for name, (_, message) in DEPTHS.items():

@@ -5,19 +5,19 @@ import logging
 import numpy as np
 import pytest
 import torch
+from support.plans import as_it_stands
 
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.commands.plan import forecast
 from recapture.flows.commands.replay import replay
+from recapture.flows.jobs import surveyed
 from recapture.flows.recapture_dataset import recapture
 from recapture.models.fill.packed import finished_view
 from recapture.models.fill.propagate import propagate_static
 from recapture.tasks.clip.frames_to_video import to_frames, to_video
 from recapture.tasks.clip.scene_reader import SceneReader, path_of, read_frames, read_view
 from recapture.tasks.jobs.fill import FillStage, open_filler
-from recapture.tasks.jobs.job import plan_job, recapture_stages
 from recapture.tasks.jobs.render import surface_settings
-from recapture.tasks.jobs.shards import as_it_stands
 
 pytestmark = pytest.mark.integration
 IN_ORDER = ["dolly_in_0.1", "orbit_right_10", "orbit_left_30"]
@@ -31,13 +31,9 @@ LONG = "scenes://?count=1&seed=3&frames=9&height=48&width=64"
 PACKED = ("--fill.packing", "{frames: 2, spacing: 3}")
 
 
-def plan(config):
-    return as_it_stands(plan_job(config, recapture_stages(config)), ArtifactStore(config.store))
-
-
 def artifacts(job, stage):
-    store = ArtifactStore(job.config.store)
-    return {item.params["label"]: store.open(stage, item.key) for item in job.stage(stage).items}
+    store = ArtifactStore(job.job.config.store)
+    return {item.params.label: store.open(stage, item.key) for item in job.items(stage)}
 
 
 def rgb(artifact):
@@ -48,17 +44,17 @@ def rgb(artifact):
 def test_each_window_of_a_trajectory_is_shown_the_same_moments_of_the_fills_before_it(job):
     alone, together = (job(*WORDS, "--dataset.uri", LONG, *words) for words in ((), PACKED))
     assert recapture(alone).failures == []
-    plain = {label: rgb(fill) for label, fill in artifacts(plan(alone), "fill").items()}
+    plain = {label: rgb(fill) for label, fill in artifacts(as_it_stands(alone), "fill").items()}
     summary = recapture(together)
     assert summary.failures == [] and summary.delivered == 3
     assert summary.counts["fill"] == {"ok": 2, "reused": 1}  # the first packs nothing
     assert recapture(together).reused_everything
-    rows = forecast(plan_job(together, recapture_stages(together)))
+    rows = forecast(*surveyed(together))
     assert [(row.stage, row.reused, row.new) for row in rows if row.stage == "fill"] == [("fill", 3, 0)]
-    config, planned = together, plan(together)
+    config, planned = together, as_it_stands(together)
     fills, renders = artifacts(planned, "fill"), artifacts(planned, "render")
     store = ArtifactStore(config.store)
-    item = next(item for item in planned.stage("fill").items if item.params["label"] == IN_ORDER[2])
+    item = next(item for item in planned.items("fill") if item.params.label == IN_ORDER[2])
     inputs = {name: store.open(name, key) for name, key in item.inputs.items() if "/" not in name}
     assert "packed" not in fills[IN_ORDER[0]].meta
     assert all((rgb(fills[label]) != plain[label]).any() for label in IN_ORDER[1:])
@@ -101,21 +97,21 @@ def test_a_failed_fill_blocks_none_and_what_was_shown_less_is_made_again_later(j
     with caplog.at_level(logging.WARNING):
         summary = recapture(config)
     assert [failure.item for failure in summary.failures] == [lost] and summary.delivered == 2
-    said = [r.getMessage() for r in caplog.records if "is filled without" in r.getMessage()]
-    expected = f"scene-000003@{{}} is filled without {lost}, of which there is no fill"
+    said = [r.getMessage() for r in caplog.records if "runs without" in r.getMessage()]
+    expected = f"scene-000003@{{}}: stage 'fill' runs without {lost}, which could not be made"
     assert said == [expected.format(label) for label in IN_ORDER[1:]]
-    rows = {row.stage: row for row in forecast(plan_job(config, recapture_stages(config)))}
+    rows = {row.stage: row for row in forecast(*surveyed(config))}
     assert (rows["fill"].reused, rows["fill"].quarantined, rows["fill"].new) == (2, 1, 0)
     assert (rows["deliver"].reused, rows["deliver"].blocked) == (2, 1)
     again = recapture(config)
     assert again.counts["fill"] == {"reused": 2, "quarantined": 1} and again.counts["deliver"]["reused"] == 2
-    less = plan(config)
+    less = as_it_stands(config)
     monkeypatch.setattr(FillStage, "run", whole)
     assert replay(config, lost, "fill") == 0  # mended: it leaves quarantine
     mended = recapture(config)
     assert mended.failures == [] and mended.counts["fill"] == {"reused": 1, "ok": 2}
     assert mended.counts["deliver"] == {"ok": 3}
-    keys = [{item.name: item.key for item in job.stage("fill").items} for job in (less, plan(config))]
+    keys = [job.keys("fill") for job in (less, as_it_stands(config))]
     assert [name for name in keys[0] if keys[0][name] != keys[1][name]] == [
         f"scene-000003@{label}" for label in IN_ORDER[1:]
     ]

@@ -85,7 +85,7 @@ def test_a_job_is_in_both_databases_and_a_second_run_reuses_it(server, command, 
         for run, *_ in runs
     ]
     assert states[0] == [(f"{stage} 1: 1 items", "Completed") for stage in STAGES]
-    assert states[1] == [(f"{stage} 1: 1 items, all there", "Reused") for stage in STAGES]
+    assert states[1] == [(f"{stage} 1: 1 items, all complete", "Reused") for stage in STAGES]
 
     parents = server.rows(
         "mlflow", "SELECT run_uuid, name, status FROM runs WHERE name LIKE 'recapture-%' ORDER BY start_time"

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from support.plans import planned
 
 from recapture.conf.errors import UserError
 from recapture.datasets.media.video import iterate_frames, probe, write_video
@@ -15,7 +16,6 @@ from recapture.flows import run_job
 from recapture.flows.preview import preview
 from recapture.flows.recapture_dataset import recapture
 from recapture.flows.run_job import TooManyMissing
-from recapture.tasks.jobs.job import plan_job, recapture_stages
 
 pytestmark = pytest.mark.integration
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
@@ -273,13 +273,13 @@ def test_a_deployments_run_fails_when_too_much_is_missing(job, monkeypatch):
 
 
 def test_neighbouring_shards_that_are_finished_share_a_task_and_one_with_work_has_its_own(job, monkeypatch):
-    titles, real = [], run_job.brought_up_to_date
+    titles, real = [], run_job.bring_up_to_date
 
-    def noted(stage, items, title, **more):
-        titles.append(title)
-        return real(stage, items, title, **more)
+    def noted(plan, batch, context):
+        titles.append(f"{plan.title} {batch.title}")
+        return real(plan, batch, context)
 
-    monkeypatch.setattr(run_job, "brought_up_to_date", noted)
+    monkeypatch.setattr(run_job, "bring_up_to_date", noted)
     config = job("--execution.shard", "1", count=4)
     made = recapture(config)
     assert titles == [f"{stage} {number}: 1 items" for stage in STAGES for number in range(1, 5)]
@@ -287,16 +287,16 @@ def test_neighbouring_shards_that_are_finished_share_a_task_and_one_with_work_ha
     again = recapture(config)
     assert again.reused_everything and again.counts == {stage: {"reused": 4} for stage in STAGES}
     assert (again.metrics, again.ready) == (made.metrics, made.ready)
-    assert titles == [f"{stage} 1-4: 4 items, all there" for stage in STAGES]
+    assert titles == [f"{stage} 1-4: 4 items, all complete" for stage in STAGES]
     titles.clear()
     store = ArtifactStore(config.store)
-    store.delete("fill", plan_job(config, recapture_stages(config)).stage("fill").items[2].key)
+    store.delete("fill", planned(config).items("fill")[2].key)
     mended = recapture(config)
     assert mended.counts["fill"] == {"ok": 1, "reused": 3} and mended.delivered == 4
     assert [title for title in titles if title.startswith("fill")] == [
-        "fill 1-2: 2 items, all there",
+        "fill 1-2: 2 items, all complete",
         "fill 3: 1 items",
-        "fill 4: 1 items, all there",
+        "fill 4: 1 items, all complete",
     ]
 
 

@@ -22,11 +22,11 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.environment import tracking_uri
 from recapture.flows.recapture_dataset import recapture
 from recapture.flows.train_iterative import train_iterative
-from recapture.flows.tune_job import TuneJob
 from recapture.models.wan.load import load_base
 from recapture.models.wan.lora import FILE_NAME, load_adapter
 from recapture.tasks.engine.model_revision import WEIGHTS
 from recapture.tasks.engine.retry import StageSick
+from recapture.tasks.tune.tuning import Tuning
 
 pytestmark = pytest.mark.integration
 SCENES = "scenes://?count=2&seed=3&frames=5&height=48&width=64"
@@ -209,7 +209,7 @@ def test_a_job_killed_between_rounds_goes_on_to_the_same_adapter(
 ):
     config = configured(tmp_path, "--tune.curriculum.rounds", TWO_ROUNDS)
     with monkeypatch.context() as patched:
-        patched.setattr(TuneJob, "next_round", lambda job, one: os.kill(os.getpid(), signal.SIGINT))
+        patched.setattr(Tuning, "next_round", lambda job, one: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             train_iterative(config)
     summary = train_iterative(config)

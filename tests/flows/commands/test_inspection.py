@@ -14,8 +14,8 @@ from recapture.flows.commands.doctor import examine, run_checks
 from recapture.flows.commands.plan import duration, forecast, print_plan
 from recapture.flows.commands.quarantine import drop_quarantined, print_quarantine, retry_quarantined
 from recapture.flows.commands.status import print_status
+from recapture.flows.jobs import surveyed
 from recapture.flows.recapture_dataset import recapture
-from recapture.tasks.jobs.job import plan_job, recapture_stages
 
 pytestmark = pytest.mark.integration
 ONE_FAILS = (
@@ -25,7 +25,7 @@ ONE_FAILS = (
 
 
 def forecasts(config):
-    return {row.stage: row for row in forecast(plan_job(config, recapture_stages(config)))}
+    return {row.stage: row for row in forecast(*surveyed(config))}
 
 
 def printed(capsys, show, *arguments):

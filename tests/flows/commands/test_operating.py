@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.bare_job import artifacts, configure, counts, run_bare
+from support.plans import planned
 
 from recapture.conf.errors import UserError
 from recapture.datasets.media.video import write_video
@@ -21,9 +22,8 @@ from recapture.flows.cli import app
 from recapture.flows.commands.plan import print_plan
 from recapture.flows.commands.replay import replay
 from recapture.flows.commands.upkeep import collect_garbage, compact_manifests, verify_manifests
-from recapture.flows.jobs import planned
-from recapture.tasks.jobs.behind_mask import with_still_camera
 from recapture.tasks.jobs.job import inpaint_stages
+from recapture.tasks.jobs.still_camera import with_still_camera
 
 OTHER = ("--fill.inpaint_radius", "5")
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
@@ -264,7 +264,7 @@ def test_gc_of_old_settings_keeps_what_the_given_ones_need_and_no_row_promises_t
 ):
     present = configure(tmp_path, *OTHER, count=1)
     run_bare(present)
-    needed = {plan.stage.name: plan.items[0].key for plan in planned(present).stages}
+    needed = {stage: planned(present).items(stage)[0].key for stage in STAGES}
     every = {stage: ArtifactStore(job.store).keys(stage) for stage in STAGES}
     old = {(stage, key) for stage in STAGES for key in every[stage] - {needed[stage]}}
     assert {stage for stage, _ in old} == {"fill", "measure", "deliver"}

@@ -10,16 +10,17 @@ from rich.console import Console
 from recapture.conf.load import load_config
 from recapture.flows.commands.progress import StageProgress, print_measurements, print_summary
 from recapture.models.metrics.suite import METRICS
+from recapture.tasks.engine.planner import StagePlan
 from recapture.tasks.engine.stage import Outcome
 from recapture.tasks.jobs.summary import TABLE, JobSummary
 
 
 def shown(statuses, threads=1):
-    stages = [SimpleNamespace(stage=SimpleNamespace(name="fill"), items=range(len(statuses)))]
     text = io.StringIO()
-    bars = StageProgress(SimpleNamespace(stages=stages), Console(file=text, width=120))
+    bars = StageProgress({"fill": len(statuses)}, Console(file=text, width=120))
+    plan = StagePlan(SimpleNamespace(name="fill"), (), "fill")
     outcomes = [Outcome(f"clip/{n}", f"clip/{n}", "k", "fill", one) for n, one in enumerate(statuses)]
-    with bars, bars.stage("fill"), ThreadPoolExecutor(threads) as pool:
+    with bars, bars.plan(plan), ThreadPoolExecutor(threads) as pool:
         list(pool.map(bars.advance, outcomes))
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue()).strip().splitlines()[-1]
 

@@ -1,6 +1,7 @@
-"""Shards whose artifacts are all there go together, sixteen at the most; one with work goes alone."""
+"""Complete shards go together, sixteen at the most; one with work goes alone."""
 
 import pytest
+from support.plans import run_items
 from support.scripted import Scripted, items
 
 from recapture.datasets.store.manifest import read_manifest
@@ -9,7 +10,7 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine import batches as neighbours
 from recapture.tasks.engine.batches import TOGETHER, batches
 from recapture.tasks.engine.executor import InlineExecutor
-from recapture.tasks.engine.run_stage import run_stage
+from recapture.tasks.engine.planner import StagePlan
 
 
 @pytest.fixture
@@ -24,18 +25,22 @@ def stage(tmp_path):
 
 def run(store, stage, todo, **more):
     with InlineExecutor(store.root) as executor:
-        return run_stage(stage, todo, store, executor, dataset="set", **more)
+        return run_items(stage, todo, store, executor, **more)
 
 
 def shards(todo, size=2):
-    return list(enumerate(tuple(todo[start : start + size]) for start in range(0, len(todo), size)))
+    return list(enumerate(StagePlan(None, tuple(todo), "").shards(size)))
+
+
+def cut_up(stage, todo, store, size=2):
+    return batches(StagePlan(stage, tuple(todo), stage.name), size, store)
 
 
 def cut(stage, todo, store, size=2):
     """First shard, shards and whether all is there; asserts that no item is lost, repeated or moved."""
-    found = list(batches(stage, shards(todo, size), store))
+    found = list(cut_up(stage, todo, store, size))
     assert [item for batch in found for item in batch.items] == list(todo)
-    return [(batch.number, batch.shards, batch.there is not None) for batch in found]
+    return [(batch.number, batch.shards, batch.complete is not None) for batch in found]
 
 
 def test_a_job_with_everything_to_do_has_a_batch_a_shard(store, stage):
@@ -70,22 +75,22 @@ def test_a_failed_item_keeps_its_shard_alone(store, stage):
     assert cut(stage, todo, store) == [(0, 1, True), (1, 1, False)]
 
 
-def test_a_later_shard_is_asked_for_when_work_before_it_is_done(store, stage):
+def test_a_later_shard_is_looked_up_when_the_work_before_it_is_done(store, stage, monkeypatch):
     todo = items(*["ok"] * 6)
     run(store, stage, todo[:2], run_id="r1")
-    asked = []
+    looked, complete = [], ArtifactStore.all_whole
 
-    def asking():
-        for number, shard in shards(todo):
-            asked.append(number)
-            yield number, shard
+    def looking(self, stage, keys):
+        keys = list(keys)
+        looked.append(len(keys))
+        return complete(self, stage, keys)
 
-    for batch in batches(stage, asking(), store):
-        assert asked == list(range(asked[-1] + 1)) and asked[-1] <= batch.number + batch.shards
-        if batch.there is None:
-            assert asked[-1] == batch.number
+    monkeypatch.setattr(ArtifactStore, "all_whole", looking)
+    for batch in cut_up(stage, todo, store):
+        if batch.complete is None:
+            assert len(looked) == batch.number + 1  # no shard behind it was looked up
             run(store, stage, batch.items, run_id="r2")
-    assert asked == [0, 1, 2]
+    assert len(looked) == 3
 
 
 def test_storage_that_does_not_answer_is_left_to_who_works_on_the_shard(store, stage, monkeypatch):
@@ -110,9 +115,9 @@ def test_a_batch_comes_to_the_same_as_its_shards_and_is_looked_at_once(store, st
     )
     filesystem, base = open_filesystem(store.root)
     filesystem.rm(f"{base}/manifests", recursive=True)
-    (batch,) = batches(stage, shards(todo), store)
+    (batch,) = cut_up(stage, todo, store)
     told = []
-    together = run(store, stage, batch.items, run_id="r3", there=batch.there, on_outcome=told.append)
+    together = run(store, stage, batch.items, run_id="r3", complete=batch.complete, on_outcome=told.append)
     assert together == apart == told
     assert {outcome.status for outcome in together} == {"reused"}
     assert sorted(looked) == sorted(item.key for item in todo)
@@ -123,5 +128,5 @@ def test_a_batch_comes_to_the_same_as_its_shards_and_is_looked_at_once(store, st
 def test_titles_number_the_shards_from_one():
     todo = tuple(items("ok", "ok"))
     assert neighbours.Batch(2, 1, todo, None).title == "3: 2 items"
-    assert neighbours.Batch(2, 1, todo, {}).title == "3: 2 items, all there"
-    assert neighbours.Batch(2, 4, todo, {}).title == "3-6: 2 items, all there"
+    assert neighbours.Batch(2, 1, todo, {}).title == "3: 2 items, all complete"
+    assert neighbours.Batch(2, 4, todo, {}).title == "3-6: 2 items, all complete"

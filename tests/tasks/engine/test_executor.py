@@ -55,8 +55,8 @@ def test_every_item_is_made_and_measured(executor, stage, store):
 def test_parents_are_opened_for_the_stage(executor, stage, store):
     with store.create("before", "p" * 32) as output:
         output.write_json("x.json", "from the parent")
-    item = Item("a", "a", "k" * 32, {"before": "p" * 32}, {"script": "parent"})
-    orphan = Item("b", "b", "m" * 32, {"before": "q" * 32}, {"script": "parent"})
+    item = Item("a", "a", "k" * 32, {"before": "p" * 32}, "parent")
+    orphan = Item("b", "b", "m" * 32, {"before": "q" * 32}, "parent")
     found = work(executor, stage, [item, orphan])
     assert store.open("scripted", item.key).read_json("parent.json") == "from the parent"
     assert found["b"].status == "blocked"  # it is not to blame; the next run makes its parent
@@ -149,7 +149,7 @@ def test_a_stage_gets_the_threads_of_its_resources(executor, stage, store):
     try:
         for cpus, threads in ((0.5, 1), (2.0, 2)):
             stage.resources = Resources(cpus=cpus)
-            item = Item("a", "a", f"{cpus}".ljust(32, "0"), params={"script": "threads"})
+            item = Item("a", "a", f"{cpus}".ljust(32, "0"), params="threads")
             work(executor, stage, [item])
             assert store.open("scripted", item.key).read_json("threads.json") == [threads, threads]
             assert (torch.get_num_threads(), cv2.getNumThreads()) == (5, 4)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from support.plans import run_items
 from support.scripted import ScriptConfig, Scripted, counted, items
 
 from recapture.datasets.store.manifest import read_manifest
@@ -11,7 +12,7 @@ from recapture.datasets.store.storage import open_filesystem
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.retry import StageSick
-from recapture.tasks.engine.run_stage import plan_stage, run_stage
+from recapture.tasks.engine.run_stage import sort_items
 from recapture.tasks.engine.stage import Item
 
 
@@ -27,7 +28,7 @@ def stage(tmp_path):
 
 def run(store, stage, todo, run_id="r1", **more):
     with InlineExecutor(store.root) as executor:
-        return run_stage(stage, todo, store, executor, dataset="set", run_id=run_id, **more)
+        return run_items(stage, todo, store, executor, run_id=run_id, **more)
 
 
 def statuses(outcomes):
@@ -101,7 +102,7 @@ def test_an_artifact_lost_behind_our_back_is_made_again(store, stage, loss):
         filesystem.pipe_file(f"{folder}/x.json", b"{")
     else:
         filesystem.pipe_file(f"{folder}/meta.json", b"{")
-    assert names(plan_stage(stage, todo, store, "set").todo) == ["clip/0"]
+    assert names(sort_items(stage, todo, store, "set").todo) == ["clip/0"]
     assert statuses(run(store, stage, todo, "r2")) == ["ok", "reused"]
     assert store.open("scripted", key).read_json("x.json") == {"item": "clip/0"}
 
@@ -127,7 +128,7 @@ def test_a_failed_item_is_held_with_its_reason_until_it_is_retried(store, stage)
     assert counted(stage.log, "run clip/0") == 1
 
     quarantine.retry(entry)
-    mended = [replace(todo[0], params={"script": "ok"}), todo[1]]
+    mended = [replace(todo[0], params="ok"), todo[1]]
     assert statuses(run(store, stage, mended, "r3")) == ["ok", "reused"]
     assert quarantine.entries() == []
 
@@ -150,7 +151,7 @@ def test_an_artifact_that_is_there_outweighs_an_old_quarantine(store, stage):
 
 
 def orphan():
-    return Item("b", "b@left", "b" * 32, {"before": "q" * 32}, {"script": "parent"})
+    return Item("b", "b@left", "b" * 32, {"before": "q" * 32}, "parent")
 
 
 def test_an_item_without_its_parent_is_blocked_and_not_quarantined(store, stage):
@@ -165,8 +166,8 @@ def test_an_item_without_its_parent_is_blocked_and_not_quarantined(store, stage)
 
 
 def test_parents_may_be_taken_for_granted_when_planning_ahead(store, stage):
-    assert names(plan_stage(stage, [orphan()], store, "set", expected=True).todo) == ["b@left"]
-    assert [missing for _, missing in plan_stage(stage, [orphan()], store, "set").blocked] == ["before"]
+    assert names(sort_items(stage, [orphan()], store, "set", expected=True).todo) == ["b@left"]
+    assert [missing for _, missing in sort_items(stage, [orphan()], store, "set").blocked] == ["before"]
 
 
 @pytest.mark.parametrize(("script", "expected"), [("ok", ["ok", "reused"]), ("fail", ["quarantined"] * 2)])
@@ -225,6 +226,6 @@ def test_datasets_share_artifacts_and_not_quarantines(store, stage):
     todo = items("ok", "fail")
     run(store, stage, todo)
     with InlineExecutor(store.root) as executor:
-        outcomes = run_stage(stage, todo, store, executor, dataset="other", run_id="r2")
+        outcomes = run_items(stage, todo, store, executor, dataset="other", run_id="r2")
     assert statuses(outcomes) == ["reused", "quarantined"]
     assert counted(stage.log, "run clip/1") == 2

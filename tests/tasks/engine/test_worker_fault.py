@@ -1,13 +1,13 @@
 """Workers that run out of memory, lose their GPU, are killed or leave: one item pays, the others are made."""
 
 import pytest
+from support.plans import run_items
 from support.scripted import ScriptConfig, Scripted, counted, items
 
 from recapture.datasets.store.quarantine import Quarantine
 from recapture.datasets.store.storage import StoreBusy
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.retry import RetryPolicy, StageSick
-from recapture.tasks.engine.run_stage import run_stage
 from recapture.tasks.engine.worker import error_type
 
 POLICY = RetryPolicy(attempts=2)
@@ -72,7 +72,7 @@ def test_a_gpu_lost_in_this_process_stops_the_stage_and_blames_no_other_clip(tmp
     store = ArtifactStore(str(tmp_path / "store"))
     todo = items("ok", "cuda", "ok")
     with InlineExecutor(store.root) as pool, pytest.raises(StageSick, match="has lost its GPU: CUDA error"):
-        run_stage(stage, todo, store, pool, dataset="set", run_id="r1")
+        run_items(stage, todo, store, pool, run_id="r1")
     assert store.keys("scripted") == {todo[0].key}
     assert Quarantine(store.root, "set").entries() == []
 
@@ -82,7 +82,7 @@ def test_a_store_that_refuses_stops_the_stage_at_once_and_quarantines_nothing(ex
     with executor() as pool:
         store = ArtifactStore(pool.store_root)
         with pytest.raises(StageSick, match=r"stage 'scripted' cannot work: /store cannot be written"):
-            run_stage(stage, todo, store, pool, dataset="set", run_id="r1", policy=POLICY)
+            run_items(stage, todo, store, pool, run_id="r1", policy=POLICY)
     assert counted(stage.log, "run clip/0") == 1
     assert Quarantine(store.root, "set").entries() == []
 
@@ -92,7 +92,7 @@ def test_a_store_that_does_not_answer_is_asked_again_and_then_stops_the_stage(ex
     with executor() as pool:
         store = ArtifactStore(pool.store_root)
         with pytest.raises(StoreBusy, match=r"slow down \(try 2\)"):
-            run_stage(stage, todo, store, pool, dataset="set", run_id="r1", policy=POLICY)
+            run_items(stage, todo, store, pool, run_id="r1", policy=POLICY)
     assert Quarantine(store.root, "set").entries() == []
 
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from support.plans import planned
 
 from recapture.conf.errors import UserError
 from recapture.conf.load import load_config
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.worker import work
-from recapture.tasks.jobs.job import plan_job, preview_stages
+from recapture.tasks.jobs.job import preview_stages
 
 FRAMES = 19
 
@@ -41,18 +42,19 @@ def run(config):
     """Run all stages in this process; return stage -> its artifact."""
     store = ArtifactStore(config.store)
     made = {}
-    for plan in plan_job(config, preview_stages(config)).stages:
-        plan.stage.setup()
-        for item in plan.items:
-            outcome = work(plan.stage, item, store, 1)
+    job = planned(config, preview_stages)
+    for name in job.stages:
+        stage = job.stage(name)
+        stage.setup()
+        for item in job.items(name):
+            outcome = work(stage, item, store, 1)
             assert outcome.status == "ok", outcome.traceback
-            made[plan.stage.name] = store.open(plan.stage.name, item.key)
+            made[name] = store.open(name, item.key)
     return made
 
 
 def depth_key(config):
-    stages = plan_job(config, preview_stages(config)).stages
-    return next(plan.items[0].key for plan in stages if plan.stage.name == "depth")
+    return planned(config, preview_stages).items("depth")[0].key
 
 
 def test_a_video_model_gives_depth_for_every_frame_and_the_job_goes_on(config):

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.plans import planned
 
 import recapture
 from recapture.conf.load import load_config
@@ -12,7 +13,8 @@ from recapture.datasets.readers.index import write_index
 from recapture.datasets.store.keys import content_key
 from recapture.tasks.engine import model_revision as revision
 from recapture.tasks.engine.model_revision import model_revision, models_looked_at_once
-from recapture.tasks.jobs.job import keyed, plan_job, plan_stages, recapture_stages
+from recapture.tasks.engine.planner import supposed
+from recapture.tasks.jobs.job import ClipJob, recapture_stages
 
 
 def index(folder, count):
@@ -36,7 +38,7 @@ def test_a_plan_looks_at_each_model_once_a_stage(config, monkeypatch):
     looks = []
     look = revision.directory_hash
     monkeypatch.setattr(revision, "directory_hash", lambda path: looks.append(path) or look(path))
-    plan_job(config, recapture_stages(config))
+    planned(config)
     assert sorted(Path(path).name for path in looks) == ["base", "depth"]
 
 
@@ -47,7 +49,7 @@ def test_a_changed_model_is_seen_by_the_next_plan(tmp_path):
     config = load_config(arguments=["--dataset.uri", index(tmp_path, 2), *words])
 
     def keys():
-        return [item.key for item in plan_job(config, recapture_stages(config)).stage("depth").items]
+        return [item.key for item in planned(config).items("depth")]
 
     first = keys()
     assert keys() == first
@@ -65,16 +67,15 @@ def test_only_within_the_look_at_once_a_revision_is_remembered(tmp_path):
 
 
 def test_every_key_is_that_of_its_item_alone(config):
-    job = plan_job(config, recapture_stages(config))
-    by_id = {clip.id: clip for clip in job.clips}
-    labels = {one.label: one for one in config.trajectories}
-    for plan in job.stages:
-        for item in plan.items:
-            stage, trajectory = plan.stage, labels.get(item.params["label"])
-            identity = stage.identity(by_id[item.clip_id], trajectory)
-            key = content_key(stage.name, stage.version, keyed(stage.config), item.inputs, identity)
-            assert item.key == key
-    alone = plan_stages([plan.stage for plan in job.stages], job.clips[3:4], config)
-    for plan, whole in zip(alone, job.stages, strict=True):
-        kept = [item for item in whole.items if item.clip_id == job.clips[3].id]
+    job = planned(config)
+    for name in job.stages:
+        stage = job.stage(name)
+        for item in job.items(name):
+            settings = stage.settings(item.params, item.inputs)
+            identity = stage.identity(item.params, item.inputs)
+            assert item.key == content_key(stage.name, stage.version, settings, item.inputs, identity)
+    clip = job.clips[3]
+    alone = ClipJob(config, recapture_stages(config), [clip])
+    for plan in supposed(alone.plans()):
+        kept = [item for item in job.items(plan.stage.name) if item.clip_id == clip.id]
         assert list(plan.items) == kept

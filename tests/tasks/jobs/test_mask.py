@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from support import plans
 from support.surface import SURFACE, render
 
 from recapture.conf.errors import UserError
@@ -23,8 +24,8 @@ from recapture.models.fill.propagate import propagate_static
 from recapture.tasks.clip.frames_to_video import to_frames
 from recapture.tasks.clip.scene_reader import SceneReader, path_of, read_frames
 from recapture.tasks.engine.worker import work
-from recapture.tasks.jobs.behind_mask import with_still_camera
-from recapture.tasks.jobs.job import inpaint_stages, plan_job, recapture_stages
+from recapture.tasks.jobs.job import inpaint_stages, recapture_stages
+from recapture.tasks.jobs.still_camera import with_still_camera
 
 FRAMES, HEIGHT, WIDTH = 17, 48, 64
 SCENE = f"scenes://?count=1&seed=3&frames=5&height={HEIGHT}&width={WIDTH}"
@@ -79,25 +80,25 @@ def planned(config, stages=inpaint_stages):
     """The plan of a job; inpainting has the source's own cameras, whatever the trajectories are."""
     if stages is inpaint_stages:
         config = with_still_camera(config)
-    return plan_job(config, stages(config))
+    return plans.planned(config, stages)
 
 
 def made(config, stages, names):
     """Make the artifacts of the stages called `names` and return them by (stage, item)."""
     store, artifacts = ArtifactStore(config.store), {}
-    for plan in planned(config, stages).stages:
-        if plan.stage.name not in names:
-            continue
-        plan.stage.setup()
-        for item in plan.items:
-            outcome = work(plan.stage, item, store, 1)
+    job = planned(config, stages)
+    for name in (name for name in job.stages if name in names):
+        job.stage(name).setup()
+        for item in job.items(name):
+            outcome = work(job.stage(name), item, store, 1)
             assert outcome.status == "ok", outcome.error
-            artifacts[plan.stage.name, item.name] = store.open(plan.stage.name, item.key)
+            artifacts[name, item.name] = store.open(name, item.key)
     return artifacts
 
 
 def keys(config, stages=inpaint_stages):
-    return {plan.stage.name: plan.items[0].key for plan in planned(config, stages).stages}
+    job = planned(config, stages)
+    return {name: job.items(name)[0].key for name in job.stages}
 
 
 def frames_of(artifact):
@@ -365,8 +366,8 @@ def _picture_of_another_clip(tmp_path):
 def test_what_the_mask_stage_cannot_use_names_the_clip(config, tmp_path, words, message):
     settings = config(*words(tmp_path))
     made(settings, inpaint_stages, ("ingest", "depth"))
-    (plan,) = (p for p in planned(settings).stages if p.stage.name == "mask")
-    outcome = work(plan.stage, plan.items[0], ArtifactStore(settings.store), 1)
+    job = planned(settings)
+    outcome = work(job.stage("mask"), job.items("mask")[0], ArtifactStore(settings.store), 1)
     assert outcome.status == "error"
     assert outcome.error.startswith("clip 'thing': ")
     assert re.search(message, outcome.error), outcome.error

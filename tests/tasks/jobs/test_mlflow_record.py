@@ -14,10 +14,11 @@ from support.scripted import Scripted, items
 from recapture.conf.load import load_config
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.mlflow_link import code_version
+from recapture.tasks.engine.planner import StagePlan
 from recapture.tasks.engine.stage import Outcome
-from recapture.tasks.jobs.job import Job, StagePlan
-from recapture.tasks.jobs.mlflow_record import JobMemory
-from recapture.tasks.jobs.summary import Failure, JobSummary
+from recapture.tasks.engine.summary import Failure
+from recapture.tasks.jobs.mlflow_record import JobRecord
+from recapture.tasks.jobs.summary import JobSummary
 
 SECRET = "hunter2"
 
@@ -33,15 +34,20 @@ def todo():
 
 
 @pytest.fixture
-def job(stage, todo):
-    config = load_config(
+def config():
+    return load_config(
         arguments=[
             *("--dataset.name", "small", "--dataset.uri", f"https://me:{SECRET}@host/videos"),
             *("--tracking.videos", "1"),
             *("--trajectories", "[{preset: orbit_right, angle_degrees: 10}]"),
         ]
     )
-    return Job(config, (), (), (StagePlan(stage, tuple(todo)),))
+
+
+@pytest.fixture
+def job(config, stage, todo):
+    """Settings and the plan of the last stage."""
+    return config, StagePlan(stage, tuple(todo), stage.name)
 
 
 @pytest.fixture
@@ -55,11 +61,14 @@ def outcome(item, status="ok", **more):
 
 def remembered(job, home, store, outcomes, ready=(), metrics=None, failures=()):
     """Go through a job as a flow does and return its summary and the id of its run."""
+    config, plan = job
     summary = JobSummary("small", clips=3, metrics=metrics or {}, ready=set(ready), failures=list(failures))
-    with JobMemory(job, "r1", *home) as memory:
+    with JobRecord(config, "r1", home, flow="recapture") as record:
+        record.begin(plan)
         for shard in outcomes:
-            memory.stage(job.stages[-1].stage, shard)
-        memory.job(summary, store)
+            record.add(plan, shard)
+        items = [item for item in plan.items if item.name in summary.ready]
+        record.job(summary, plan.stage.name, items, store)
     return summary
 
 
@@ -85,11 +94,11 @@ def test_settings_counts_costs_and_measurements_are_remembered(job, todo, mlflow
     run = client.get_run(summary.mlflow_run)
     assert run.info.status == "FINISHED"
     assert run.data.params["dataset.name"] == "small"
-    assert run.data.params["trajectories"] == job.config.trajectories[0].label
+    assert run.data.params["trajectories"] == job[0].trajectories[0].label
     assert run.data.tags["recapture_run"] == "r1"
     assert run.data.metrics["classical/psnr"] == 25.0
     assert "classical/ssim" not in run.data.metrics
-    assert yaml.safe_load(read(client, run.info.run_id, "config.yaml"))["seed"] == job.config.seed
+    assert yaml.safe_load(read(client, run.info.run_id, "config.yaml"))["seed"] == job[0].seed
     assert "no depth" in read(client, run.info.run_id, "summary.md")
 
     child = children(client, run)["deliver"]
@@ -149,9 +158,12 @@ def test_a_picture_that_is_gone_stops_nothing(job, todo, mlflow_home, client, st
 
 @pytest.mark.integration
 def test_a_job_that_breaks_ends_as_failed(job, todo, mlflow_home, client):
-    with pytest.raises(KeyboardInterrupt), JobMemory(job, "r2", *mlflow_home) as memory:
-        memory.stage(job.stages[-1].stage, [outcome(todo[0])])
-        run_id = memory.mlflow_run
+    config, plan = job
+    record = JobRecord(config, "r2", mlflow_home, flow="recapture")
+    with pytest.raises(KeyboardInterrupt), record:
+        record.begin(plan)
+        record.add(plan, [outcome(todo[0])])
+        run_id = record.run.run_id
         raise KeyboardInterrupt
     run = client.get_run(run_id)
     assert run.info.status == "FAILED"
@@ -185,7 +197,7 @@ def test_the_code_version_names_release_and_commit():
 def test_shards_of_nothing_new_are_told_seldom_and_the_last_counts_are_whole(
     job, todo, mlflow_home, client, store, monkeypatch
 ):
-    monkeypatch.setattr("recapture.tasks.jobs.mlflow_record.PAUSE_SECONDS", 1000.0)
+    monkeypatch.setattr("recapture.tasks.engine.mlflow_record.PAUSE_SECONDS", 1000.0)
     reused, made = [outcome(todo[0], "reused")], [outcome(todo[1])]
     shards = [*[reused] * 20, made, *[reused] * 20]
     run = client.get_run(remembered(job, mlflow_home, store, shards).mlflow_run)

@@ -6,12 +6,17 @@ from contextlib import contextmanager
 
 import pytest
 
+from recapture.conf.schema import TrajectoryConfig
+from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.clip.clip_stage import ClipParams
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.publish import RECORD, publish
 
 VIDEO = bytes(range(256)) * 4096  # 1 MiB
-ITEM = Item("bmx/003", "bmx/003@left", "k1", params={"label": "left", "trajectory": {"degrees": 20}})
+CLIP = Clip("bmx/003", "/v/a.mp4", "video", "24", 5, 64, 48, 0.2, False, "", content_hash="1")
+PARAMS = ClipParams(CLIP, TrajectoryConfig(preset="orbit_left", name="left"))
+ITEM = Item("bmx/003", "bmx/003@left", "k1", params=PARAMS)
 
 
 @pytest.fixture

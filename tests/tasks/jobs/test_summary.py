@@ -5,7 +5,8 @@ import math
 import pytest
 
 from recapture.tasks.engine.stage import Outcome
-from recapture.tasks.jobs.summary import Failure, JobSummary, format_value, markdown, method_table
+from recapture.tasks.engine.summary import Failure
+from recapture.tasks.jobs.summary import JobSummary, format_value, method_table
 
 VIDEOS = {f"{clip}@{label}": clip for clip in "ab" for label in ("left", "right")}
 
@@ -98,7 +99,7 @@ def test_the_report_names_every_missing_item_and_every_method():
         metrics={"a@left": {"classical/psnr": 21.25, "copy_source/psnr": 15.0}},
         counts={"render": {"ok": 3, "quarantined": 1}},
     )
-    lines = markdown(job).splitlines()
+    lines = job.markdown().splitlines()
     assert lines[0] == "# d: 3 of 4 videos"
     for line in (
         "| render | 3 | 0 | 1 | 0 |",

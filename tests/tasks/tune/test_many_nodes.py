@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.trainings import KEY, PAIRS, adapter, difference, item, made, stage, store_with_pairs
+from support.tune_plans import TunePlan
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import FillConfig, RecaptureConfig
@@ -21,8 +22,7 @@ from recapture.tasks.engine.stage import Outcome, Resources
 from recapture.tasks.engine.worker import limited_threads
 from recapture.tasks.tune.checkpoint import Checkpoint
 from recapture.tasks.tune.many_nodes import Rank
-from recapture.tasks.tune.plan import PairsKey, TunePlan
-from recapture.tasks.tune.tune_stage import Live, TuneStage
+from recapture.tasks.tune.tune_stage import TuneStage
 
 TWO_BUNDLES = Resources(cpus=2, bundles=2)
 
@@ -302,12 +302,12 @@ def plan(workers, gpus, placement):
 def test_a_training_asks_for_a_bundle_a_process_where_it_may_lie_on_several_nodes(
     workers, gpus, placement, bundles
 ):
-    assert plan(workers, gpus, placement).tune_stage(Live()).resources == Resources(8, gpus, bundles)
+    assert plan(workers, gpus, placement).stages.tune(None).resources == Resources(8, gpus, bundles)
 
 
 def test_gpus_that_processes_cannot_share_are_refused():
     with pytest.raises(UserError, match="set it to 0, or to a multiple of 4"):
-        plan(4, 2, "cluster").tune_stage(Live())
+        plan(4, 2, "cluster").stages.tune(None)
 
 
 def test_bundles_never_ask_for_more_than_their_sum():
@@ -319,7 +319,7 @@ def test_bundles_never_ask_for_more_than_their_sum():
 
 def test_where_a_training_lies_is_no_part_of_its_key():
     def key(placement):
-        (found,) = plan(2, 2, placement).tune_items(0, 5, [PairsKey("a", 0, PAIRS)], {}, each_clip=False)
+        (found,) = plan(2, 2, placement).tune_items(0, 5, [PAIRS], {})
         return found.key
 
     assert key("node") == key("cluster")

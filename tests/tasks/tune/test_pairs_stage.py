@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.plans import planned
+from support.tune_plans import TunePlan
 
 from recapture.conf.fill import PackingConfig
 from recapture.conf.schema import RecaptureConfig, RenderConfig
@@ -19,12 +21,11 @@ from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.model_revision import WEIGHTS, model_revision
 from recapture.tasks.engine.retry import RetryPolicy
-from recapture.tasks.jobs.job import plan_job, source_stages
+from recapture.tasks.jobs.job import source_stages
 from recapture.tasks.tune.encoded_pairs import FILE, unpack_pairs
 from recapture.tasks.tune.explore_stage import PICTURES
-from recapture.tasks.tune.plan import SPEED_ONLY, PairsKey, TunePlan
 from recapture.tasks.tune.source import draw_seed, draws, read_objects, read_window
-from recapture.tasks.tune.tune_stage import Live, TuneStage
+from recapture.tasks.tune.tune_stage import SPEED_ONLY, TuneStage
 
 ADAPTER = "a" * 32
 ROUND = Round(20, 30, 4)
@@ -46,11 +47,11 @@ def lifted(tmp_path_factory):
             },
         }
     )
-    job = plan_job(config, source_stages(config))
-    keys = {plan.stage.name: plan.items[0].key for plan in job.stages}
+    job = planned(config, source_stages)
+    keys = {stage: job.items(stage)[0].key for stage in ("ingest", "depth")}
     with InlineExecutor(root) as executor:
-        for plan in job.stages:
-            executor.run(plan.stage, plan.items, lambda outcome: None, RetryPolicy())
+        for stage in ("ingest", "depth"):
+            executor.run(job.stage(stage), job.items(stage), lambda outcome: None, RetryPolicy())
     base = load_base(WEIGHTS / "base")
     add_lora(base.transformer, rank=2)
     weights = {name: value + 0.1 for name, value in adapter_weights(base.transformer).items()}
@@ -76,7 +77,7 @@ def made(plan, stage, items):
 
 
 def pairs_of(plan, number=0, adapters=None):
-    (artifact,) = made(plan, plan.pairs_stage(), plan.pairs_items(number, ROUND, adapters or {}))
+    (artifact,) = made(plan, plan.stages.pairs(), plan.pairs_items(number, ROUND, adapters or {}))
     return artifact, unpack_pairs(artifact.read_bytes(FILE))
 
 
@@ -143,7 +144,7 @@ def test_settings_of_the_cycle_do_not_touch_pairs_that_need_no_adapter(lifted):
 
 def test_an_adapter_changes_what_is_explored_and_the_truth_is_known_of_scenes(lifted):
     _, plan = lifted
-    stage = plan.explore_stage()
+    stage = plan.stages.explore()
     (base,) = made(plan, stage, plan.explore_items("base", 20.0, {}))
     items = [*plan.explore_items("tuned", 20.0, under_adapter(plan)), *plan.explore_items("base", 30.0, {})]
     tuned, after_tuned = made(plan, stage, items)  # by one worker
@@ -198,8 +199,7 @@ def test_pairs_of_the_source_bring_frames_from_another_camera_and_stay_what_they
     # the share is a matter of the training, the frames of the pairs
     more = changed(plan, pairs={"packed_share": 0.25})
     assert keys_of(more.pairs_items(0, ROUND, {})) == keys_of(packing.pairs_items(0, ROUND, {}))
-    pair_keys = [PairsKey(plan.clips[0].id, 0, artifact.key)]
-    tunes = {keys_of(one.tune_items(0, 5, pair_keys, {}, each_clip=False)) for one in (plan, packing, more)}
+    tunes = {keys_of(one.tune_items(0, 5, [artifact.key], {})) for one in (plan, packing, more)}
     assert len(tunes) == 3
 
 
@@ -213,8 +213,8 @@ def test_pairs_bring_frames_where_fills_pack_them_unless_the_share_says_otherwis
 
     for frames, share, expected in ((0, None, 0.0), (3, None, 0.3), (3, 0.0, 0.0), (0, 0.5, 0.5)):
         found = filled_with(frames, share)
-        assert found.tune_stage(Live()).packed_share == expected
-        packing = found.pairs_stage().packing
+        assert found.stages.tune(None).packed_share == expected
+        packing = found.stages.pairs().packing
         assert packing == (Packing(frames or 2, 2) if expected else None)
 
 
@@ -236,7 +236,7 @@ def test_without_packing_the_keys_of_pairs_and_trainings_are_what_they_were(lift
         "seed": 0,
         **models,
     }
-    (item,) = plan.tune_items(0, 5, [PairsKey(clip.id, 0, "b")], {}, each_clip=False)
+    (item,) = plan.tune_items(0, 5, ["b"], {})
     asked = {"pairs": [{"key": "b", "judges": True}], "steps": 5}
     assert item.key == content_key("tune", TuneStage.version, settings, {}, asked)
 
