@@ -84,7 +84,7 @@ def main() -> None:
 
 def one_stage(clips: int, executor_name: Literal["inline", "ray"], shard: int) -> list[Cell]:
     """Return the row of a stage that writes a few bytes for each clip."""
-    todo = [
+    todo: list[Item] = [
         Item(f"clip/{number}", f"clip/{number}", content_key("small_file", "1", {}, {}, {"n": number}))
         for number in range(clips)
     ]
@@ -182,7 +182,9 @@ def writing_alone(root: str, count: int) -> float:
     store, stage = ArtifactStore(root), SmallFile()
     started = time.perf_counter()
     for number in range(count):
-        item = Item(f"clip/{number}", f"clip/{number}", content_key("alone", "1", {}, {}, {"n": number}))
+        item: Item = Item(
+            f"clip/{number}", f"clip/{number}", content_key("alone", "1", {}, {}, {"n": number})
+        )
         with store.create("alone", item.key) as output:
             stage.run(item, {}, output)
     return 1000 * (time.perf_counter() - started) / count

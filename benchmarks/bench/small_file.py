@@ -5,37 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from pydantic import BaseModel
+from typing import ClassVar
 
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.stage import Item, PlannedStage
 
 
-class NoConfig(BaseModel):
-    """No settings."""
-
-
-@dataclass(frozen=True)
-class SmallFile:
+@dataclass
+class SmallFile(PlannedStage[None]):
     """A stage that writes a few bytes; its `setup` takes `setup_seconds`."""
 
     setup_seconds: float = 0.0
-    name: str = "small_file"
-    version: str = "1"
-    resources: Resources = Resources()
-
-    @property
-    def config(self) -> BaseModel:
-        """Return the stage's settings."""
-        return NoConfig()
+    name: ClassVar[str] = "small_file"
 
     def setup(self) -> None:
         """Wait."""
         time.sleep(self.setup_seconds)
 
-    def run(self, item: Item, inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
+    def run(
+        self, item: Item[None], inputs: Mapping[str, Artifact], output: ArtifactWriter
+    ) -> dict[str, float]:
         """Write the file."""
         output.write_bytes("x.bin", item.name.encode())
         return {}

@@ -90,6 +90,7 @@ class MeasureStage(ClipStage):
                     content,
                     source,
                     view,
+                    surface=surface,
                     pivot_depth=inputs["render"].meta["pivot_depth"],
                     seam_pixels=self.config.seam_pixels,
                     truth=truth,

@@ -109,7 +109,7 @@ class Tuning:
         if self.number == 0:
             kept = {item.clip_id for item in plan.usable}
             self.clips = tuple(clip for clip in self.clips if clip.id in kept)
-            if not kept:
+            if not kept and self._record is not None:  # a plan ahead of the run shows what holds them back
                 raise UserError("no clip gives pairs to learn from:" + self._reasons())
         if self._record is not None:
             for item in plan.usable[: self.config.tracking.videos]:

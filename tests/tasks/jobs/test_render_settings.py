@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 from support.bare_job import configure, counts, run_bare
+from support.plans import planned
 
 from recapture.conf.schema import RenderConfig
 from recapture.models.geometry import rasterize
-from recapture.tasks.jobs.behind_mask import with_still_camera
-from recapture.tasks.jobs.job import inpaint_stages, plan_job, recapture_stages
+from recapture.tasks.jobs.job import inpaint_stages
 from recapture.tasks.jobs.render import keyed_surface, surface_settings
+from recapture.tasks.jobs.still_camera import with_still_camera
 
 GIVEN = ("--render.break_ratio", "0.1", "--render.shell", "1", "--render.max_stretch", "3")
 TWO = "[{preset: orbit_left, angle_degrees: 30}, {preset: orbit_right, angle_degrees: 10}]"
@@ -44,8 +45,7 @@ def test_every_stage_of_a_job_renders_with_the_given_settings(tmp_path, rendered
 def test_fills_of_other_settings_have_other_bytes_and_keys(tmp_path):
     plain, given = (configure(tmp_path, "--trajectories", TWO, *words) for words in ((), GIVEN))
     (plain_keys, given_keys) = (
-        {item.key for item in plan_job(config, recapture_stages(config)).stage("fill").items}
-        for config in (plain, given)
+        {item.key for item in planned(config).items("fill")} for config in (plain, given)
     )
     assert not plain_keys & given_keys
 
@@ -53,8 +53,8 @@ def test_fills_of_other_settings_have_other_bytes_and_keys(tmp_path):
 def test_an_inpainted_clip_has_a_key_of_its_own_only_for_settings_that_are_not_the_defaults(tmp_path):
     def keys(*words):
         config = with_still_camera(configure(tmp_path, "--mask.outpaint.left", "0.25", *words))
-        job = plan_job(config, inpaint_stages(config))
-        return {item.key for name in ("fill", "measure") for item in job.stage(name).items}
+        job = planned(config, inpaint_stages)
+        return {item.key for name in ("fill", "measure") for item in job.items(name)}
 
     assert keys() == keys("--render.shell", "0.3", "--render.chunk", "3")
     assert not keys() & keys("--render.shell", "0.4")

@@ -260,7 +260,7 @@ def test_tuning_renders_with_the_settings_of_the_job(lifted, monkeypatch):
     monkeypatch.setattr(rasterize, "_nearest", note)
     _, pairs = pairs_of(other, 1, under_adapter(plan))
     assert {pair.kind for pair in pairs} >= {"source", "cycle"}
-    made(other, other.explore_stage(), other.explore_items("base", 20.0, {}))
+    made(other, other.stages.explore(), other.explore_items("base", 20.0, {}))
     assert seen == {rasterize.SurfaceSettings(0.1, 1.0, 3.0)}
 
 

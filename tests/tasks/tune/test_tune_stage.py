@@ -13,6 +13,7 @@ from recapture.models.wan.lora import FILE_NAME
 from recapture.tasks.engine.retry import StageSick
 from recapture.tasks.tune.checkpoint import Checkpoint, curve_until
 from recapture.tasks.tune.encoded_pairs import held_out_examples, pack_pairs, training_examples, unpack_pairs
+from recapture.tasks.tune.params import PairsKey
 from recapture.tasks.tune.tune_stage import read_pairs
 
 
@@ -49,7 +50,7 @@ def test_masks_divide_the_share_of_their_pair_and_source_pairs_keep_theirs():
 
 
 def test_earlier_rounds_do_not_judge(store):
-    everything = read_pairs(store, [{"key": PAIRS, "judges": True}, {"key": PAIRS, "judges": False}])
+    everything = read_pairs(store, [PairsKey(PAIRS, judges=True), PairsKey(PAIRS, judges=False)])
     assert [pair.held_out for pair in everything] == [False] * 3 + [True] + [False] * 3
 
 
