@@ -82,19 +82,17 @@ def test_every_container_gives_its_frames_in_their_order(tmp_path: Path, suffix:
     assert all(np.diff(brightness(path)) > 0)
 
 
-@pytest.mark.parametrize("place", range(10))
 @pytest.mark.parametrize("suffix", CONTAINERS)
-def test_a_file_cut_short_is_refused_wherever_it_ends(tmp_path: Path, suffix: str, place: int) -> None:
+def test_a_file_cut_short_is_refused_wherever_it_ends(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (12, 32, 48, 3), dtype=np.uint8)
     content = encode(tmp_path / f"whole.{suffix}", list(noise), *CONTAINERS[suffix]).read_bytes()
     cut = tmp_path / f"cut.{suffix}"
-    cut.write_bytes(content[: max(1, len(content) * place // 10 - (1 if place else 0))])
-    with pytest.raises(VideoError, match=r"cut\..*(replace|remove)") as caught:
-        probe(str(cut))
-    assert "\n" not in str(caught.value)
-    cut.write_bytes(content[:-1])
-    with pytest.raises(VideoError, match=r"cut\..*(replace|remove)"):
-        probe(str(cut))
+    ends = [len(content) * tenth // 10 - 1 for tenth in range(1, 10)]
+    for end in (1, *ends, len(content) - 1):
+        cut.write_bytes(content[:end])
+        with pytest.raises(VideoError, match=r"cut\..*(replace|remove)") as caught:
+            probe(str(cut))
+        assert "\n" not in str(caught.value), end
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)

@@ -155,9 +155,8 @@ def test_an_index_that_is_none_or_holds_dangerous_ids_is_refused(tmp_path: Path)
     assert "'..'" in rejected.error
 
 
-@pytest.mark.parametrize(
-    "clip_id",
-    [
+def test_ids_that_could_leave_the_root_or_garble_a_terminal_are_refused() -> None:
+    for clip_id in (
         "",
         "/etc/passwd",
         "a/../b",
@@ -177,18 +176,16 @@ def test_an_index_that_is_none_or_holds_dangerous_ids_is_refused(tmp_path: Path)
         "é" * 101,
         " ",
         "\u202etxt.mp4",
-    ],
-)
-def test_ids_that_could_leave_the_root_or_garble_a_terminal_are_refused(clip_id: str) -> None:
-    with pytest.raises(ClipError, match=r"cannot be used: .*; rename") as caught:
-        validate_clip_id(clip_id)
-    assert caught.value.args[0].isprintable()
-    assert len(caught.value.args[0]) < 250
+    ):
+        with pytest.raises(ClipError, match=r"cannot be used: .*; rename") as caught:
+            validate_clip_id(clip_id)
+        assert caught.value.args[0].isprintable(), clip_id
+        assert len(caught.value.args[0]) < 250, clip_id
 
 
-@pytest.mark.parametrize("clip_id", ["a", "a/b/c", "bmx 03", "Ünïcødé/片段", "a..b", "x" * 200, "a.b-c_d+e"])
-def test_ordinary_ids_are_accepted_as_they_are(clip_id: str) -> None:
-    assert validate_clip_id(clip_id) == clip_id
+def test_ordinary_ids_are_accepted_as_they_are() -> None:
+    for clip_id in ("a", "a/b/c", "bmx 03", "Ünïcødé/片段", "a..b", "x" * 200, "a.b-c_d+e"):
+        assert validate_clip_id(clip_id) == clip_id
 
 
 def test_the_content_hash_is_that_of_the_file_and_follows_what_lies_beside_it(tree: Path) -> None:

@@ -122,7 +122,7 @@ def orbit(pose: Tensor, degrees: float, depth: float = 4.0, axis: int = 1) -> Te
     return offset @ pose
 
 
-@pytest.mark.parametrize("seed", [3, 5, 9, 11])
+@pytest.mark.parametrize("seed", [3, 9])  # together they show every kind of body
 def test_depth_and_ids_agree_with_a_float64_twin_that_casts_one_ray_at_a_time(seed: int) -> None:
     scene, size = sample_scene(seed, camera_motion=True), 24
     intrinsics, pose = source_cameras(scene, 40, size, size)

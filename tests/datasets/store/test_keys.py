@@ -27,19 +27,18 @@ def test_a_key_never_changes_between_releases():
     assert content_key(**DESCRIPTION) == GOLDEN
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "1", "4711"])
-def test_a_key_is_the_same_in_every_process(hash_seed):
+def test_a_key_is_the_same_in_every_process():
     code = f"from recapture.datasets.store.keys import content_key; print(content_key(**{DESCRIPTION!r}))"
-    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-    printed = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert printed.stdout.strip() == GOLDEN
+    for hash_seed in ("1", "4711"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        printed = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        assert printed.stdout.strip() == GOLDEN
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_any_change_gives_another_key():
+    changes = [
         {"stage": "fill"},
         {"version": "3"},
         {"config": {**DESCRIPTION["config"], "side": 519}},
@@ -53,10 +52,9 @@ def test_a_key_is_the_same_in_every_process(hash_seed):
         {"params": {"clip": "bmx/004", "frames": [0, 5]}},
         {"params": {"clip": "bmx/003", "frames": ["0", 5]}},
         {"params": {"clip": "bmx/003", "frames": [False, 5]}},
-    ],
-)
-def test_any_change_gives_another_key(change):
-    assert content_key(**{**DESCRIPTION, **change}) != GOLDEN
+    ]
+    made = {content_key(**{**DESCRIPTION, **change}) for change in changes}
+    assert len(made | {GOLDEN}) == len(changes) + 1
 
 
 def test_the_order_of_a_mapping_does_not_matter():
@@ -96,16 +94,13 @@ def repr_of(value):
     return (type(value).__name__, repr(value))
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_number_that_is_none_is_refused(value):
-    with pytest.raises(ValueError, match=f"a key cannot be made of {value!r}"):
-        canonical_json({"deep": [value]})
-
-
-@pytest.mark.parametrize("value", [{1, 2}, b"bytes", object(), 1j])
-def test_what_json_cannot_say_is_refused(value):
-    with pytest.raises(ValueError, match="a key cannot be made of"):
-        canonical_json({"value": value})
+def test_what_json_cannot_express_is_refused():
+    for value in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match=f"a key cannot be made of {value!r}"):
+            canonical_json({"deep": [value]})
+    for value in ({1, 2}, b"bytes", object(), 1j):
+        with pytest.raises(ValueError, match="a key cannot be made of"):
+            canonical_json({"value": value})
 
 
 def test_a_name_that_is_no_text_is_refused():

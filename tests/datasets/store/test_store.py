@@ -129,14 +129,14 @@ def test_a_file_that_the_artifact_never_had_is_named(store):
         store.open("depth", KEY).read_bytes("c.bin")
 
 
-@pytest.mark.parametrize("content", [b"pay", b"payload and more"])
-def test_a_file_of_another_size_is_noticed_without_reading_it(store, content):
+def test_a_file_of_another_size_is_noticed_without_reading_it(store):
     commit(store)
     filesystem, path = path_of(store, "a.bin")
-    filesystem.pipe_file(path, content)
-    assert not store.exists("depth", KEY)
-    with pytest.raises(ArtifactError, match=f"damaged: a.bin: {len(content)} bytes instead of 7"):
-        store.open("depth", KEY).check_sizes()
+    for content in (b"pay", b"payload and more"):
+        filesystem.pipe_file(path, content)
+        assert not store.exists("depth", KEY)
+        with pytest.raises(ArtifactError, match=f"damaged: a.bin: {len(content)} bytes instead of 7"):
+            store.open("depth", KEY).check_sizes()
 
 
 def test_a_flipped_bit_is_noticed_when_reading(store):
@@ -157,14 +157,14 @@ def test_a_file_that_is_gone_is_noticed(store):
         artifact.read_bytes("a.bin")
 
 
-@pytest.mark.parametrize("marker", [b"", b'{"files": {"a.b', b"[]", b'{"meta": {}}', b"\xff\xfe"])
-def test_a_damaged_commit_marker_is_noticed(store, marker):
+def test_a_damaged_commit_marker_is_noticed(store):
     commit(store)
     filesystem, path = path_of(store, META)
-    filesystem.pipe_file(path, marker)
-    assert not store.exists("depth", KEY)
-    with pytest.raises(ArtifactError, match=r"damaged: meta.json"):
-        store.open("depth", KEY)
+    for marker in (b"", b'{"files": {"a.b', b"[]", b'{"meta": {}}', b"\xff\xfe"):
+        filesystem.pipe_file(path, marker)
+        assert not store.exists("depth", KEY)
+        with pytest.raises(ArtifactError, match=r"damaged: meta.json"):
+            store.open("depth", KEY)
 
 
 def test_making_a_damaged_artifact_again_mends_it(store):
@@ -175,11 +175,14 @@ def test_making_a_damaged_artifact_again_mends_it(store):
     assert store.open("depth", KEY).read_bytes("a.bin") == b"payload"
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "a\\b", "a\nb", META])
-def test_a_file_name_cannot_leave_the_artifact(store, name):
-    with pytest.raises(ArtifactError, match="use a plain file name"), store.create("depth", KEY) as output:
-        output.write_bytes(name, b"")
-    assert files_below(store) == []
+def test_a_file_name_cannot_leave_the_artifact(store):
+    for name in ("", ".", "..", "../a", "a/b", "a\\b", "a\nb", META):
+        with (
+            pytest.raises(ArtifactError, match="use a plain file name"),
+            store.create("depth", KEY) as output,
+        ):
+            output.write_bytes(name, b"")
+        assert files_below(store) == [], name
 
 
 def test_writers_of_one_key_at_once_leave_one_whole_artifact(store):
