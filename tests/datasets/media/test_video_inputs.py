@@ -127,11 +127,11 @@ def test_a_video_of_no_frame_or_no_size_is_one_error(tmp_path: Path) -> None:
     assert all("replace" in item.error or "remove" in item.error for item in rejected)
 
 
-def test_ten_thousand_frames_are_counted_and_reached(tmp_path: Path) -> None:
-    frames = greys(2, 16, 16) * 5000
+def test_thousands_of_frames_are_counted_and_reached(tmp_path: Path) -> None:
+    frames = greys(2, 16, 16) * 1250
     path = encode(tmp_path / "long.mkv", frames, "mpeg4", "yuv420p")
-    assert probe(str(path)).frames == 10_000
-    last = list(iterate_frames(str(path), 9_997))
+    assert probe(str(path)).frames == 2500
+    last = list(iterate_frames(str(path), 2_497))
     assert [round(frame.mean(), -2) for frame in last] == [100, 0, 100]
 
 

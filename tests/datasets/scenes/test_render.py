@@ -182,7 +182,7 @@ def test_objects_turn_round_at_their_bounds_and_stay_in_reach_for_ever() -> None
     assert columns[3] == 20
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31))
 def test_sampled_rooms_leave_space_for_wide_camera_moves(seed: int) -> None:
     scene = sample_scene(seed)

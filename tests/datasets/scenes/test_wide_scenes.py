@@ -51,7 +51,7 @@ def test_wide_scenes_vary_as_promised() -> None:
     assert gain.amin() > 0.5 and gain.amax() < 1.3
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31))
 def test_wide_scenes_are_seen_from_inside_the_room_and_outside_the_bodies(seed: int) -> None:
     scene = sample_scene(seed, camera_motion=True, variety="wide")
