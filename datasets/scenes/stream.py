@@ -40,7 +40,7 @@ class SceneStream:
     def __init__(
         self, seeds: Sequence[int], device: torch.device | str = "cpu", variety: Variety = "wide"
     ) -> None:
-        """Raises: ValueError without seeds or for an unknown variety."""
+        """Sample the pool; raises ValueError without seeds or for an unknown variety."""
         if not seeds:
             raise ValueError("SceneStream: needs at least one seed")
         self.seeds = list(seeds)

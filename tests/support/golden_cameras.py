@@ -1,11 +1,11 @@
-"""A known camera in a known place, for every dialect: what it must make of known points."""
+"""Helpers that check a known camera in every dialect by the pixels of known points."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
 def project(intrinsics: ArrayLike, world_to_camera: ArrayLike, point: list[float]) -> np.ndarray:
-    """Pixel (u, v) and depth of a world point."""
+    """Return pixel (u, v) and depth of a world point."""
     x, y, z = (np.asarray(world_to_camera) @ np.array([*point, 1.0]))[:3]
     assert z > 0, "the point is behind the camera"
     u, v, _ = np.asarray(intrinsics) @ np.array([x, y, z]) / z
@@ -22,7 +22,7 @@ def proper(world_to_camera: np.ndarray) -> None:
 
 
 def turned(axis: str, degrees: float) -> np.ndarray:
-    """Rotation [3, 3] about an axis: x turns y to z, y turns z to x, z turns x to y."""
+    """Return the rotation [3, 3] about an axis: x turns y to z, y turns z to x, z turns x to y."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array(
         {

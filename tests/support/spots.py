@@ -1,4 +1,4 @@
-"""Pictures with a bright spot at a known pixel, and what a reader's cameras make of a known world point."""
+"""Pictures with a bright spot at a known pixel, and the pixel where a reader's cameras see a world point."""
 
 from pathlib import Path
 
@@ -10,25 +10,26 @@ from recapture.datasets.readers.scan import open_clip, scan
 
 
 def spot(width: int, height: int, u: float, v: float) -> np.ndarray:
-    """Black, with one white pixel where (u, v) falls; pixel centres at +0.5."""
+    """Return a black picture with one white pixel at (u, v); pixel centres at +0.5."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[int(v), int(u)] = 255
     return pixels
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
+    """Write a picture and its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
 
 
 def brightest(frame: np.ndarray) -> tuple[float, float]:
-    """Centre (u, v) of the brightest pixel."""
+    """Return the centre (u, v) of the brightest pixel."""
     v, u = np.unravel_index(frame.astype(int).sum(axis=2).argmax(), frame.shape[:2])
     return float(u) + 0.5, float(v) + 0.5
 
 
 def pixel(source: ClipSource, frame: int, point: list[float]) -> np.ndarray:
-    """(u, v, z) of a world point by the clip's cameras."""
+    """Return (u, v, z) of a world point in the clip's cameras."""
     cameras = source.cameras()
     assert cameras is not None
     intrinsics, world_to_camera = cameras
@@ -38,7 +39,7 @@ def pixel(source: ClipSource, frame: int, point: list[float]) -> np.ndarray:
 
 
 def opened(uri: object, kind: str = "auto") -> dict[str, tuple[Clip, ClipSource]]:
-    """Every clip of a dataset that must have no bad one, by id."""
+    """Return id -> clip and opened source; the dataset must have no bad clip."""
     clips, rejected = scan(str(uri), kind)  # type: ignore[arg-type]
     assert not rejected, rejected
     return {clip.id: (clip, open_clip(clip)) for clip in clips}
