@@ -148,7 +148,7 @@ def in_pixels(base: Base, text: Text, name: str, steps: int) -> list[Cell] | Non
         video, visible = (part.to(base.device) for part in moving_hole(*size))
 
         def make(base: Base, video: torch.Tensor, visible: torch.Tensor) -> Solver:
-            measurement = build_measurement(base.vae, video, visible, kind="binary")
+            measurement = build_measurement(base.vae, video, visible, kind="binary", channel_mean=False)
             return make_solver(name, measurement, pixels=KnownPixels(base.vae, video, visible), start=0.0)
 
         found = None

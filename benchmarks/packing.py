@@ -141,6 +141,7 @@ def results(
     filler: DiffusionFiller, first: Shot, second: Shot, seed: int
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield (fill, scores) of the second shot; agreement is with one fill of the first."""
+    assert filler.packing is not None
     filled = filler.fill_both(first.view, caption=first.caption, seed=seed)
     earlier = filled.video
     alone = filler.fill_both(second.view, caption=second.caption, seed=seed).video

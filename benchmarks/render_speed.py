@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from bench.tables import Cell, Column, Table, add_write, publish, this_run
+from recapture.datasets.scenes.render import look_at
 from recapture.models.geometry import rasterize
-from recapture.models.geometry.cameras import default_intrinsics, look_at
+from recapture.models.geometry.cameras import default_intrinsics
 from recapture.models.geometry.mesh import CameraPair, Surface, lift
 from recapture.models.geometry.rasterize import Rendered, SurfaceSettings, render
 from recapture.models.geometry.z_buffer import EMPTY, on_screen, z_buffer

@@ -127,6 +127,9 @@ class FillConfig(Section):
     )
     steps: int = Field(10, ge=1, le=1000, description="Sampling steps per window.")
     guidance_scale: float = Field(1.0, ge=0, description="Classifier-free guidance; 1 or less disables it.")
+    guidance_scale_2: float | None = Field(
+        None, ge=0, description="Guidance scale of Wan2.2's second transformer; null uses guidance_scale."
+    )
     negative_prompt: str = Field("", description="Prompt that guidance steers away from.")
     scheduler: Literal["euler", "unipc", "dpm++"] = Field("euler", description="Sampler of the flow ODE.")
     shift: float = Field(2.0, gt=0, description="Timestep shift; Wan2.1 uses 3 at 480p, 5 at 720p.")
@@ -162,6 +165,8 @@ class FillConfig(Section):
         keyed = self.model_dump(mode="json", exclude={"packing", "attention", "compile_blocks"})
         if self.vae_precision == "float32":
             del keyed["vae_precision"]
+        if self.guidance_scale_2 is None:
+            del keyed["guidance_scale_2"]
         return keyed
 
     @model_validator(mode="after")
@@ -189,6 +194,11 @@ class FillConfig(Section):
             raise ValueError(
                 f"fill.inverse.solver {self.inverse.solver!r} needs Euler steps, and fill.scheduler is "
                 f"{self.scheduler!r}; use 'euler', or fill.inverse.solver 'replacement'"
+            )
+        if self.guidance_scale_2 is not None and self.guidance_scale <= 1:
+            raise ValueError(
+                f"fill.guidance_scale_2 {self.guidance_scale_2:g} needs guidance, which fill.guidance_scale "
+                f"{self.guidance_scale:g} turns off; set that above 1"
             )
         if self.adapter is not None and self.method == "classical":
             raise ValueError(

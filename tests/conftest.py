@@ -1,29 +1,7 @@
-import importlib.util
 import os
-from pathlib import Path
 
 import fsspec
 import pytest
-
-
-@pytest.fixture(scope="session")
-def tiny():
-    """The module tests/support/tiny_base.py: tiny random bases on disk, for any test that needs a base."""
-    return _load("support/tiny_base.py")
-
-
-@pytest.fixture(scope="session")
-def tiny_video_depth():
-    """The module tests/support/tiny_video_depth.py: a tiny random video depth model on disk."""
-    return _load("support/tiny_video_depth.py")
-
-
-def _load(name):
-    path = Path(__file__).parent / name
-    spec = importlib.util.spec_from_file_location(f"recapture_tests_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

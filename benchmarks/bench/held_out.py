@@ -34,6 +34,7 @@ def default_filler(base: Base, **changes: Any) -> DiffusionFiller:
         SURFACE,
         steps=settings.steps,
         guidance_scale=settings.guidance_scale,
+        negative_prompt=settings.negative_prompt,
         scheduler=settings.scheduler,
         shift=settings.shift,
         noise_scale=settings.noise_scale,

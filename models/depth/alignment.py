@@ -77,7 +77,7 @@ def align_depth(
     scale: Scale = Scale(),
     consistent: bool = False,
 ) -> tuple[Tensor, AlignmentState]:
-    """Consistent z-depth [T, H, W] in scene units (NaN where unknown), and the state for the next chunk.
+    """Return consistent z-depth [T, H, W] in scene units (NaN: unknown), and the next chunk's state.
 
     kind 'inverse' fits scale and shift of disparity, 'metric' the scale alone. consistent: the predictions of
     all frames share one scale and shift already, and keep it.
@@ -90,7 +90,7 @@ def align_depth(
         known = torch.isfinite(frame) & ((frame > 0) if kind == "metric" else torch.ones_like(frame).bool())
         if not known.any():
             raise ValueError(
-                f"depth: frame {number} has no finite prediction; drop the clip or mend its depth"
+                f"depth: frame {number} has no finite prediction; drop the clip or fix its depth"
             )
         raw = torch.where(
             known, 1 / frame if kind == "metric" else frame, torch.full_like(frame, float("nan"))
@@ -151,7 +151,7 @@ def _next_frame(raw: Tensor, kind: Kind, state: AlignmentState) -> tuple[Tensor,
 
 
 def _match_spread(raw: Tensor, reference: Tensor) -> tuple[float, float]:
-    """a, b that give all known pixels of raw the mean and standard deviation of those of reference."""
+    """Return a, b that give raw's known pixels the mean and standard deviation of reference's."""
     mean, spread = _moments(raw)
     wanted_mean, wanted_spread = _moments(reference)
     a = wanted_spread / spread if spread > 1e-12 else 1.0
@@ -170,14 +170,14 @@ def _moments(disparity: Tensor) -> tuple[float, float]:
 
 
 def follow_scale(raw: Tensor, reference: Tensor) -> float:
-    """The median ratio of reference to raw, both [H, W] with NaN = unknown; 1 without common pixels."""
+    """Return the median ratio of reference to raw [H, W] (NaN: unknown); 1 without common pixels."""
     ratio = reference / raw
     ratio = ratio[~ratio.isnan()]
     return float(ratio.median()) if ratio.numel() else 1.0
 
 
 def fit_disparity(raw: Tensor, reference: Tensor) -> tuple[float, float, float]:
-    """a > 0 and b such that a * raw + b follows reference, both [H, W] with NaN = unknown; agreement.
+    """Return a > 0, b such that a * raw + b follows reference [H, W] (NaN: unknown), and agreement.
 
     The reduced major axis on the pixels that agree, see above. The third value is the share of common
     pixels whose residual is within a quarter of the reference's standard deviation. Where raw is flat only
@@ -201,7 +201,7 @@ def fit_disparity(raw: Tensor, reference: Tensor) -> tuple[float, float, float]:
 
 
 def quantile(values: Tensor, share: float) -> Tensor:
-    """The quantile of any number of values (torch.quantile stops at 16 million)."""
+    """Return the quantile of any number of values (torch.quantile stops at 16 million)."""
     count = values.numel()
     return values.flatten().kthvalue(1 + round(share * (count - 1))).values
 
@@ -213,7 +213,7 @@ def check_depth(
     first_frame: int = 0,
     max_unknown_share: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
-    """Depth with unusable pixels set to 0, and `known` [T, H, W] bool, False there.
+    """Return the depth with unusable pixels set to 0, and `known` [T, H, W] bool, False there.
 
     The rule: a pixel that is non-finite, zero or negative is unknown, and never lifted. A frame with more
     than `max_unknown_share` of such pixels is an error: ValueError naming the clip and the frames (counted
@@ -226,7 +226,7 @@ def check_depth(
         named = ", ".join(str(first_frame + n) for n in bad[:12]) + (", ..." if len(bad) > 12 else "")
         raise ValueError(
             f"clip {clip!r}: depth has {len(bad)} frames ({named}) with more than {max_unknown_share:.0%}"
-            f" non-finite, zero or negative pixels (up to {float(unknown_share.max()):.0%}); mend or"
+            f" non-finite, zero or negative pixels (up to {float(unknown_share.max()):.0%}); fix or"
             " remove the clip's depth file, set depth.source to a model, or raise depth.max_unknown_share"
         )
     return torch.where(known, depth, torch.zeros_like(depth)), known

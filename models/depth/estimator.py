@@ -53,7 +53,7 @@ class DepthEstimator:
         self._std = torch.tensor(preprocessing.get("image_std", IMAGENET_STD), device=device).view(shape)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size a frame is resized to: short side near the model's own, sides multiples of its patch.
+        """Return the size to resize to: short side near the model's own, sides multiples of its patch.
 
         Models that say `keep_aspect_ratio: false`, and DPT on a plain ViT, get squares.
         """
@@ -64,12 +64,12 @@ class DepthEstimator:
         return tuple(max(multiple, round(side * factor / multiple) * multiple) for side in (height, width))  # type: ignore[return-value]
 
     def predict(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """`estimate` of each chunk [t, 3, H, W] of a clip."""
+        """Return `estimate` of each chunk [t, 3, H, W] of a clip."""
         return map(self.estimate, chunks)
 
     @torch.inference_mode()
     def estimate(self, video: Tensor) -> Tensor:
-        """The raw prediction [T, H, W] in units of `kind`, to be aligned with `align_depth`.
+        """Return the raw prediction [T, H, W] in units of `kind`, to be aligned with `align_depth`.
 
         video: [T, 3, H, W] in [-1, 1]. Frames are resized (bicubic, antialiased) to `input_size`,
         normalised as the directory's preprocessor_config.json says (ImageNet by default), and the

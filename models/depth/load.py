@@ -17,20 +17,20 @@ class DepthModel(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """What is predicted."""
+        """Return what is predicted."""
         ...
 
     @property
     def consistent(self) -> bool:
-        """Whether all frames of a clip share one scale and shift."""
+        """Return whether all frames of a clip share one scale and shift."""
         ...
 
     def predict(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Predictions [t', H, W] of a clip that comes in chunks [t, 3, H, W] in [-1, 1], in order."""
+        """Predict [t', H, W] of a clip that comes in chunks [t, 3, H, W] in [-1, 1], in order."""
         ...
 
     def estimate(self, video: Tensor) -> Tensor:
-        """The prediction [T, H, W] for one clip [T, 3, H, W] in [-1, 1]."""
+        """Predict [T, H, W] for one clip [T, 3, H, W] in [-1, 1]."""
         ...
 
 
@@ -43,7 +43,7 @@ def open_depth_model(
     dtype: torch.dtype = torch.float32,
     video: VideoSettings = DEPTH_CRAFTER,
 ) -> DepthModel:
-    """The depth model in a local directory.
+    """Open the depth model in a local directory.
 
     A directory with a model_index.json is a diffusers pipeline, applied to whole videos (`dtype` and `video`
     are for it alone); any other is a transformers model, applied frame by frame.

@@ -70,7 +70,7 @@ class VideoDepthEstimator:
         self.kind: Kind = kind or "inverse"
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size a frame is resized to: the nearest multiples of the model's, at most `max_side`.
+        """Return the size to resize to: the nearest multiples of the model's, at most `max_side`.
 
         Never enlarged but to the next multiple; the aspect ratio changes by up to half a multiple and is
         restored in the prediction.
@@ -82,12 +82,12 @@ class VideoDepthEstimator:
         return tuple(min(largest, side) for side in rounded)  # type: ignore[return-value]
 
     def estimate(self, video: Tensor) -> Tensor:
-        """The raw prediction [T, H, W] for one clip [T, 3, H, W] in [-1, 1]."""
+        """Return the raw prediction [T, H, W] for one clip [T, 3, H, W] in [-1, 1]."""
         return torch.cat(list(self.predict([video])))
 
     @torch.no_grad()
     def predict(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The raw prediction of a clip that comes in chunks [t, 3, H, W] in [-1, 1], in chunks [t', H, W].
+        """Predict the depth of a clip that comes in chunks [t, 3, H, W] in [-1, 1], in chunks [t', H, W].
 
         How the clip is cut changes nothing. Frames lag by up to a window; a window's latents are held, never
         the clip. Raises ValueError when the model gives values that are not finite.
@@ -100,7 +100,7 @@ class VideoDepthEstimator:
         size = self.input_size(height, width)
         generator = torch.Generator().manual_seed(self._settings.seed)
         other = torch.Generator().manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        # a frame at a time: the same noise however many frames a window or a batch has
+        # frame by frame: the same noise whatever the number of frames per window or batch
         noise = [
             torch.randn(self._latent_shape(size), generator=generator) for _ in range(self._settings.window)
         ]

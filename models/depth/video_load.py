@@ -30,13 +30,13 @@ class VideoDepthModel:
 
     @property
     def side_multiple(self) -> int:
-        """Height and width must be multiples of this many pixels: 64 for Stable Video Diffusion."""
+        """Return what height and width must be multiples of: 64 pixels for Stable Video Diffusion."""
         halvings = len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels) - 2
         return int(2**halvings)
 
 
 def is_pipeline_directory(model_dir: str) -> bool:
-    """Whether a directory is a diffusers pipeline (it has a model_index.json), not one transformers model."""
+    """Return whether a directory is a diffusers pipeline (has a model_index.json), not one model."""
     return (Path(model_dir) / "model_index.json").is_file()
 
 
@@ -93,7 +93,7 @@ def load_video_depth(
 
 
 def _model(model_class: Any, folder: Path, **dtype: torch.dtype) -> Any:
-    """A model from safetensors, every tensor of which was there and fitted."""
+    """Load a model from safetensors; every tensor must be there and fit."""
     from safetensors import SafetensorError
 
     plain, half = (list(folder.glob(f"*{end}")) for end in ("model.safetensors*", "model.fp16.safetensors*"))

@@ -21,7 +21,7 @@ TIME_IDS = (7.0, 127.0)  # Stable Video Diffusion's rate and motion bucket, with
 
 @dataclass(frozen=True)
 class FrameCondition:
-    """What the UNet is told of each frame."""
+    """The UNet's conditioning of each frame."""
 
     latents: Tensor  # [T, c, h, w] of the VAE
     embeddings: Tensor  # [T, d] of CLIP
@@ -32,7 +32,7 @@ def encode_frames(
     frames: Tensor,  # [T, 3, H, W] in [-1, 1], H and W multiples of model.side_multiple
     noise: Tensor,  # [T, 3, H, W] added to what the VAE sees
 ) -> FrameCondition:
-    """CLIP embeddings of the frames, and VAE latents (modes, unscaled as in SVD) of frames + noise."""
+    """Return CLIP embeddings of the frames, and VAE latents (modes, unscaled as in SVD) of frames + noise."""
     from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
         _resize_with_antialiasing,  # the filter that SVD's image conditioning was trained with
     )
@@ -57,7 +57,7 @@ def denoise_window(
     noise_augmentation: float,
     before: Tensor | None = None,  # [n, c, h, w] the previous window's result for the first n frames
 ) -> Tensor:
-    """The window's depth latents [T, c, h, w], float32: Euler steps without guidance (a scale of 1)."""
+    """Return a window's depth latents [T, c, h, w] float32: Euler steps without guidance (scale 1)."""
     scheduler, dtype = model.scheduler, model.unet.dtype
     scheduler.set_timesteps(steps, device=noise.device)
     latents = noise * scheduler.init_noise_sigma
@@ -83,7 +83,7 @@ def denoise_clip(
     steps: int,
     noise_augmentation: float,
 ) -> Iterator[Tensor]:
-    """The depth latents of a clip of any length, in order; yields after each window what is final.
+    """Yield the depth latents of a clip of any length in order, after each window what is final.
 
     A clip of at most `window` frames is one window. Raises ValueError for a result that is not finite.
     """
@@ -118,7 +118,7 @@ def denoise_clip(
 def cut_windows(
     conditions: Iterable[FrameCondition], window: int, overlap: int
 ) -> Iterator[tuple[int, FrameCondition]]:
-    """(first frame, condition) of each window; the last one is shorter where the clip ends."""
+    """Yield (first frame, condition) of each window; the last one is shorter where the clip ends."""
     held: FrameCondition | None = None
     start = 0
     for condition in conditions:
@@ -132,14 +132,14 @@ def cut_windows(
 
 
 def decode_depth(model: VideoDepthModel, latents: Tensor) -> Tensor:
-    """Inverse depth [T, H, W] in [0, 1] up to scale and shift: the mean of the decoded colours, near = 1."""
+    """Return inverse depth [T, H, W] in [0, 1] up to scale and shift: mean decoded colour, near = 1."""
     scaled = (latents / model.vae.config.scaling_factor).to(model.vae.dtype)
     decoded = model.vae.decode(scaled, num_frames=len(latents)).sample
     return (decoded.float() / 2 + 0.5).clamp(0, 1).mean(dim=1)
 
 
 def in_batches(chunks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The same rows in tensors of `size`, the last one shorter, however they come."""
+    """Yield the same rows in tensors of `size`, the last one shorter, however they come."""
     held: Tensor | None = None
     for chunk in chunks:
         held = chunk if held is None else torch.cat([held, chunk])

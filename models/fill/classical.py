@@ -70,7 +70,7 @@ def fill_classical(
 def _one_invented_background(
     view: RenderedView, filled: Tensor, known: Tensor, depth: Tensor, surface: SurfaceSettings
 ) -> tuple[Tensor, Tensor]:
-    """The hole of the emptiest frame that knows anything, shown to all cameras, and its share 0...1."""
+    """Show the hole of the emptiest frame that knows anything to all cameras; also return its share."""
     count, _, height, width = filled.shape
     holes = (~known).flatten(1).sum(1)
     holes[~known.flatten(1).any(1)] = -1

@@ -1,7 +1,7 @@
 """Holes filled by a diffusion base of the Wan family."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -55,32 +55,33 @@ class DiffusionFiller:
 
     base: Base
     surface: SurfaceSettings
-    steps: int = 20
-    guidance_scale: float = 5.0
-    negative_prompt: str = ""
-    scheduler: SchedulerName = "unipc"
-    shift: float = 3.0
-    noise_scale: float = 1.0
+    steps: int
+    guidance_scale: float
+    negative_prompt: str
+    scheduler: SchedulerName
+    shift: float
+    noise_scale: float
+    feather: int
+    guidance_scale_2: float | None = None  # of Wan2.2's second transformer; None: as the first's
     window: int | None = None
-    overlap: int = 8
-    feather: int = 4
+    overlap: int = 0
     make_solver: MakeSolver | None = None
     on_step: OnStep | None = None
-    packing: Packing = field(default_factory=Packing)
+    packing: Packing | None = None
 
     def __post_init__(self) -> None:
         if self.base.layout == "t2v" and self.make_solver is None:
             raise ValueError("fill: a text-to-video base sees nothing of the clip; give it a solver")
 
     def fill(self, view: RenderedView, source: SourceView, *, caption: str, seed: int) -> Tensor:
-        """The view [T, 3, H, W] without holes, its known pixels pasted back."""
+        """Fill the view [T, 3, H, W], its known pixels pasted back."""
         del source
         return self.fill_both(view, caption=caption, seed=seed).video
 
     def fill_both(
         self, view: RenderedView, *, caption: str, seed: int, packed: Sequence[FinishedView] = ()
     ) -> Filled:
-        """The view without holes, with and without its known pixels pasted back, on the view's device.
+        """Fill the view, with and without its known pixels pasted back, on the view's device.
 
         packed: earlier trajectories of the clip, of its size, that this one is to agree with; of each window,
         chosen frames of the same moments are shown to the base (see `packing.pack`).
@@ -90,8 +91,10 @@ class DiffusionFiller:
         frames = len(view.video)
         whole = frames + (1 - frames) % 4
         spans = windows(frames, self.window or whole, self.overlap if self.window else 0)
-        candidates = packing_candidates(packed, view, self.surface) if self.packing.frames else []
-        chosen = tuple(packed_in(candidates, self.packing, span) for span in spans)
+        chosen: tuple[tuple[Candidate, ...], ...] = ((),) * len(spans)
+        if self.packing is not None:
+            candidates = packing_candidates(packed, view, self.surface) if self.packing.frames else []
+            chosen = tuple(packed_in(candidates, self.packing, span) for span in spans)
         filled = (
             self._fill_window(
                 view.video[span.indices()],
@@ -120,7 +123,7 @@ class DiffusionFiller:
         conditioning = condition(base, shown, known)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(1, *conditioning.latent_shape, generator=generator)
-        if finished is not None:
+        if finished is not None and self.packing is not None:
             positions = self.packing.positions
             conditioning = pack(base, conditioning, finished, times, positions=positions, generator=generator)
         latents = sample(
@@ -132,6 +135,7 @@ class DiffusionFiller:
             generator=generator,
             latents=self.noise_scale * noise,
             guidance_scale=self.guidance_scale,
+            guidance_scale_2=self.guidance_scale_2,
             solver=None if self.make_solver is None else self.make_solver(base, shown, known),
             on_step=self.on_step,
         )

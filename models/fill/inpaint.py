@@ -8,7 +8,7 @@ from torch.nn.functional import max_pool2d
 
 
 def inpaint(video: Tensor, known: Tensor, depth: Tensor, radius: float, empty: Tensor) -> Tensor:
-    """OpenCV's Telea inpainting of each frame [T, 3, H, W] where not `known`; `empty` where nothing is known.
+    """Inpaint each frame [T, 3, H, W] where not `known` (OpenCV, Telea); `empty` where nothing is known.
 
     A hole beside a foreground object is background that the object hid. So the rim of the foreground (see
     `foreground`; depth is [T, H, W]) is hidden from Telea too, and only the background flows into the hole,
@@ -46,14 +46,14 @@ def close_cracks(video: Tensor, known: Tensor, depth: Tensor, radius: float) -> 
 
 
 def _telea(frame: Tensor, hole: np.ndarray, radius: float) -> Tensor:
-    """cv2.inpaint of one frame [3, H, W] where hole [H, W] uint8 is 1."""
+    """Return cv2.inpaint of one frame [3, H, W] where hole [H, W] uint8 is 1."""
     pixels = ((frame.permute(1, 2, 0).float().cpu().numpy() + 1) * 127.5).round().clip(0, 255)
     done = cv2.inpaint(np.ascontiguousarray(pixels, dtype=np.uint8), hole, radius, cv2.INPAINT_TELEA)
     return torch.from_numpy(done).to(frame).permute(2, 0, 1) / 127.5 - 1
 
 
 def nearest(values: Tensor, seeds: Tensor) -> Tensor:
-    """values [H, W] at the nearest pixel where seeds [H, W] is True (there must be one)."""
+    """Return values [H, W] at the nearest pixel where seeds [H, W] is True (there must be one)."""
     seed = seeds.cpu().numpy()
     _, labels = cv2.distanceTransformWithLabels(
         (~seed).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
@@ -64,12 +64,12 @@ def nearest(values: Tensor, seeds: Tensor) -> Tensor:
 
 
 def foreground(depth: Tensor, known: Tensor) -> Tensor:
-    """Known pixels [H, W] of whatever hid the hole beside them: bool [H, W].
+    """Return the known pixels [H, W] bool of whatever hid the hole beside them.
 
     From each pixel at a hole's edge one looks straight across the hole, along the row or the column, to the
     known pixel on its other side. The surface here is continued as a plane up to there (disparity is affine
     on a plane, so a floor does not hide its own far end); where what is there is more than 15 % farther
-    than the plane, this side is foreground. The rim is what lies within 1/6 of the frame's longer side of
+    than the plane, this side is foreground. The rim is what is within 1/6 of the frame's longer side of
     such an edge and is nearer than half way (geometric mean of the disparities) to the other side.
     """
     usable = known & torch.isfinite(depth) & (depth > 0)
@@ -87,7 +87,7 @@ def foreground(depth: Tensor, known: Tensor) -> Tensor:
 
 
 def _hides_what_is_right_of_it(disparity: Tensor, hole: Tensor) -> Tensor:
-    """At each edge pixel that hides what lies right of its hole the disparity half way, else 0: [H, W]."""
+    """Return [H, W] the disparity half way at each edge that hides what is right of its hole, else 0."""
     width = disparity.shape[1]
     column = torch.arange(width, device=disparity.device).expand_as(disparity)
     # the next known column at or right of each pixel
@@ -103,7 +103,7 @@ def _hides_what_is_right_of_it(disparity: Tensor, hole: Tensor) -> Tensor:
 
 
 def _slope(disparity: Tensor) -> Tensor:
-    """Change of disparity [H, W] a column, from the left neighbour; 0 without one or across an edge."""
+    """Return the change of disparity [H, W] per column from the left neighbour; 0 across an edge."""
     before = torch.cat([torch.zeros_like(disparity[:, :1]), disparity[:, :-1]], 1)
     change = disparity - before
     smooth = (before > 0) & (change.abs() <= 0.1 * disparity)
@@ -111,7 +111,7 @@ def _slope(disparity: Tensor) -> Tensor:
 
 
 def background_depth(depth: Tensor, known: Tensor) -> Tensor:
-    """Depth [H, W] with each hole pixel given that of the nearest known pixel that is not `foreground`."""
+    """Return depth [H, W], holes with that of the nearest known pixel that is not `foreground`."""
     usable = known & torch.isfinite(depth) & (depth > 0)
     seeds = usable & ~foreground(depth, known)
     if not seeds.any():

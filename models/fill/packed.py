@@ -37,7 +37,7 @@ class FinishedView:
         if self.visible.shape != (frames, height, width) or self.times.shape != (frames,):
             raise ValueError(
                 f"packing: a finished video {list(self.video.shape)} has visible {list(self.visible.shape)}"
-                f" and times {list(self.times.shape)}; give one mask and one time a frame"
+                f" and times {list(self.times.shape)}; give one mask and one time per frame"
             )
         if not 0 <= self.quality <= 1:
             raise ValueError(f"packing: a quality of {self.quality:g}; use 0...1")
@@ -49,7 +49,7 @@ def finished_view(
     times: Tensor,  # [T] int64, the frame of the new view that shows the same moment
     unpasted: Tensor | None = None,  # [T, 3, H, W] in [-1, 1], before known pixels were put back
 ) -> FinishedView:
-    """A filled view as it may be packed, its depth completed by that of the background beside a hole.
+    """Return a filled view as it may be packed, its depth completed by the background beside a hole.
 
     Its quality is 1 - e, where e is the root mean square error, as a share of the range, of what the base
     made of pixels that it was shown; 1 where it was shown none.
@@ -63,10 +63,10 @@ def finished_view(
 
 
 def same_moments(earlier: Tensor, new: Tensor) -> Tensor:
-    """The frame of the new view that shows the moment of each earlier frame, [S] int64; -1 where none does.
+    """Return the new view's frame at each earlier frame's moment, [S] int64; -1 where there is none.
 
     earlier [S], new [T]: int64 moments, in source frames. Where a view holds a moment, as in bullet time, the
-    frame of the same number goes before, then the first.
+    frame of the same number takes precedence, then the first.
     """
     moments = new.tolist()
     first = {moment: len(moments) - 1 - n for n, moment in enumerate(reversed(moments))}
@@ -94,7 +94,7 @@ class Candidate:
 class Packing:
     """How many finished frames are packed beside each window, how far apart, and at which positions."""
 
-    frames: int = 2
+    frames: int  # at most, per window
     spacing: int = 8  # frames of the new view between any two
     positions: Positions = "appended"
 
@@ -106,7 +106,7 @@ class Packing:
 
 
 def choose_frames(candidates: Sequence[Candidate], k: int, spacing: int) -> list[int]:
-    """Indices of at most k candidates, in order of time (then of index).
+    """Return the indices of at most k candidates, in order of time (then of index).
 
     Greedily the largest area * quality first, ties by the earlier index, none nearer than `spacing` frames in
     time to one taken before; those that repair nothing, or are worth nothing, are never taken. Source:
@@ -125,7 +125,7 @@ def choose_frames(candidates: Sequence[Candidate], k: int, spacing: int) -> list
 def packing_candidates(
     earlier: Sequence[FinishedView], view: RenderedView, surface: SurfaceSettings
 ) -> list[Candidate]:
-    """Every frame of the earlier views at a time of the new view.
+    """Return every frame of the earlier views at a time of the new view.
 
     A frame's area is what it covers of the new view's holes when it is rendered into the new view's camera
     (`covered_area`). Without geometry it is the share of its own image that was repaired, as in EasyCreator,
@@ -153,7 +153,7 @@ def packing_candidates(
 def covered_area(
     geometry: Geometry, frames: Tensor, view: RenderedView, times: Tensor, surface: SurfaceSettings
 ) -> Tensor:
-    """Share [n] of the new view's image at `times` [n] that is a hole and seen by `frames` [n] of another."""
+    """Return the share [n] of the new view's image that is a hole and seen by `frames` [n] of another."""
     depth = geometry.depth[frames]
     seen = render(
         depth.new_zeros(len(depth), 3, *depth.shape[1:]),
@@ -169,11 +169,11 @@ def covered_area(
 
 
 def packed_in(candidates: Sequence[Candidate], packing: Packing, window: Window) -> tuple[Candidate, ...]:
-    """Those of the candidates that are packed beside a window, in order of time."""
+    """Return the candidates that are packed beside a window, in order of time."""
     inside = [c for c in candidates if window.start <= c.time < window.stop]
     return tuple(inside[n] for n in choose_frames(inside, packing.frames, packing.spacing))
 
 
 def packed_frames(earlier: Sequence[FinishedView], chosen: Sequence[Candidate]) -> Tensor | None:
-    """The frames [K, 3, H, W] that were chosen; None for no frame at all."""
+    """Return the frames [K, 3, H, W] that were chosen; None for no frame at all."""
     return torch.stack([earlier[c.view].video[c.frame] for c in chosen]) if chosen else None

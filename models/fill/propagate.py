@@ -22,7 +22,7 @@ def propagate_static(
     surface: SurfaceSettings,
     crack_radius: float = 3.0,
 ) -> RenderedView:
-    """The view with fewer holes; what was visible stays bit for bit, `stretch` is as it was.
+    """Return the view with fewer holes; visible pixels and `stretch` stay bit for bit.
 
     1. Cracks less than 3 pixels wide are closed from what surrounds them (`close_cracks`).
 
@@ -42,7 +42,7 @@ def propagate_static(
 
 
 def static_pixels(source: SourceView, frames: Tensor, *, apart: int = 4, tolerance: float = 0.03) -> Tensor:
-    """Which pixels of the source frames `frames` [n] show something that stands still: bool [n, h, w].
+    """Return which pixels of the source frames `frames` [n] show what stands still: bool [n, h, w].
 
     Each pixel is lifted and looked up in the frames `apart` earlier and later (those that exist). The other
     frame agrees when it has the same depth there (3 %) and the same colour (within 15 % of the range, mean
@@ -87,7 +87,7 @@ def _offsets(source: SourceView) -> list[int]:
 def _from_other_frames(
     view: RenderedView, source: SourceView, static: Tensor, offset: int, surface: SurfaceSettings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The static part of the source `offset` frames away in the view's cameras: video, visible, depth."""
+    """Render the static source, `offset` frames away, for the view's cameras: video, visible, depth."""
     wanted = source.source_frame + offset
     exists = (wanted >= 0) & (wanted < len(source.video))
     frames = wanted.clamp(0, len(source.video) - 1)

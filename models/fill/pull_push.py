@@ -6,7 +6,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 
 def pull_push(video: Tensor, known: Tensor) -> Tensor:
-    """The video [T, 3, H, W] with each frame's holes filled, where known [T, H, W] is False.
+    """Fill each frame's holes of a video [T, 3, H, W], where known [T, H, W] is False.
 
     The frame is halved until one pixel is left, each coarse pixel the mean of the known fine ones; then every
     level fills what it does not know from the one above it, bilinearly. 0 where nothing of a frame is known.

@@ -20,7 +20,7 @@ class RenderedView:
 
 
 def hide(view: RenderedView, hole: Tensor) -> RenderedView:
-    """The view with holes where hole [T, H, W] is True, too."""
+    """Return the view with further holes where hole [T, H, W] is True."""
     visible = view.visible & ~hole
     return replace(
         view,
@@ -42,7 +42,7 @@ class SourceView:
     source_frame: Tensor  # [T] int64, the source frame shown at each frame of the view
 
     def at(self, frames: Tensor) -> "SourceView":
-        """The source frames named by `frames` [n] int64, as a clip of n frames shown one by one."""
+        """Return the source frames named by `frames` [n] int64, as a clip that shows them one by one."""
         return SourceView(
             self.video[frames],
             self.depth[frames],
@@ -57,7 +57,7 @@ class Filler(Protocol):
     """Whatever fills holes: the classical baseline here, a diffusion base elsewhere."""
 
     def fill(self, view: RenderedView, source: SourceView, *, caption: str, seed: int) -> Tensor:
-        """The view [T, 3, H, W] in [-1, 1] without holes.
+        """Fill the holes of the view: [T, 3, H, W] in [-1, 1].
 
         The classical filler returns visible pixels bit for bit; a generative one may change them as little as
         its latents allow. Same arguments, same bytes on the same machine.

@@ -16,7 +16,7 @@ class Window:
     length: int  # 4n+1, >= stop - start
 
     def indices(self) -> list[int]:
-        """The clip's frame at each of the window's `length` frames."""
+        """Return the clip's frame at each of the window's `length` frames."""
         return [min(frame, self.stop - 1) for frame in range(self.start, self.start + self.length)]
 
 
@@ -43,7 +43,7 @@ def windows(frames: int, length: int = 49, overlap: int = 8) -> list[Window]:
 
 
 def window_weights(spans: Sequence[Window]) -> list[Tensor]:
-    """Weight of each window at each of its clip frames, [stop - start] float64; at each frame they sum to 1.
+    """Return each window's weight at its frames, [stop - start] float64; they sum to 1 at each frame.
 
     A window's weight is a trapezoid that rises linearly over what it shares with the one before and falls
     over what it shares with the one after; where the shifted last window makes three overlap, the sum is
@@ -108,7 +108,7 @@ class WindowJoin:
 
 
 def join_windows(spans: Sequence[Window], videos: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The clip, piece by piece, from its windows' results in order; see `WindowJoin`."""
+    """Yield the clip, piece by piece, from its windows' results in order; see `WindowJoin`."""
     join = WindowJoin(spans)
     for video in videos:
         yield join.add(video)

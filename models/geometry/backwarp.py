@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-EDGE = 1.25  # depths of four neighbours that differ by more lie on two surfaces
+EDGE = 1.25  # four neighbours whose depths differ by more are on two surfaces
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def back_warp(
     *,
     tolerance: float = 0.05,
 ) -> BackWarp:
-    """Sample source frame t at the place where each target pixel of frame t lies in it.
+    """Sample source frame t at the place that each target pixel of frame t projects to.
 
     A target pixel of depth z is lifted, moved into the source camera and projected to pixel q (pixel
     centres at +0.5). It is co-visible when the source's depth at q is within `tolerance` (relative) of the
@@ -63,7 +63,7 @@ def project_points(
     other_intrinsics: Tensor,
     other_world_to_camera: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the pixels of a depth map land in another camera: u, v in pixels and z-depth there, each [H, W].
+    """Project a depth map into another camera: u, v in pixels and z-depth there, each [H, W].
 
     Computed in float64; z <= 0 is behind the other camera.
     """

@@ -84,5 +84,5 @@ def smoothed(world_to_camera: Tensor, sigma: float) -> Tensor:
 
 
 def _filtered(values: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sums [T,C] over the windows of values [T + len(weight) - 1, C]."""
+    """Return the weighted sums [T,C] over the windows of values [T + len(weight) - 1, C]."""
     return torch.nn.functional.conv1d(values.T[:, None], weight[None, None])[:, 0].T

@@ -90,22 +90,6 @@ def pixel_motion(
     return matrix.transpose(1, 2), shift.transpose(1, 2)
 
 
-def look_at(centre: Tensor, target: Tensor, up: Tensor | None = None) -> Tensor:
-    """Return world_to_camera [...,4,4] of cameras at `centre` [...,3] that look at `target` [...,3].
-
-    up: the world's upward direction, by default -y (y points down). Raises ValueError where the view is
-    along it.
-    """
-    up = centre.new_tensor([0.0, -1.0, 0.0]) if up is None else up
-    forward = torch.nn.functional.normalize(target - centre, dim=-1)
-    right = torch.linalg.cross(forward, up.expand_as(forward))
-    if bool((right.norm(dim=-1) < 1e-6).any()):
-        raise ValueError("look_at: the view is parallel to the up direction; choose another up")
-    right = torch.nn.functional.normalize(right, dim=-1)
-    down = torch.linalg.cross(forward, right)
-    return invert_rigid(rigid(torch.stack([right, down, forward], dim=-1), centre))
-
-
 def check_cameras(intrinsics: Tensor, world_to_camera: Tensor, frames: int, name: str) -> None:
     """Raise ValueError, naming `name`, the frame and the value, unless these are `frames` usable cameras."""
     shapes = {
@@ -115,7 +99,7 @@ def check_cameras(intrinsics: Tensor, world_to_camera: Tensor, frames: int, name
     for what, (value, shape) in shapes.items():
         if tuple(value.shape) != shape:
             raise ValueError(
-                f"{name}: {what} is {list(value.shape)}, expected {list(shape)}: one camera a frame"
+                f"{name}: {what} is {list(value.shape)}, expected {list(shape)}: one camera per frame"
             )
         bad = ~torch.isfinite(value).flatten(1).all(1)
         if bool(bad.any()):

@@ -2,7 +2,7 @@
 
 Every four neighbouring source pixels span a quad of two triangles. A quad whose depths differ by more than
 `break_ratio` is torn: it shows nothing, but goes in as an occluder of finite thickness (a shell), so that
-nobody looks through the missing back of a foreground object.
+no camera looks through the missing back of a foreground object.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _shell(
 ) -> Faces:
     """Stand two occluders in each torn quad: one at the foreground's depth, one back to (1 + shell) times it.
 
-    The true silhouette lies somewhere in the quad; the first keeps the background from showing before it.
+    The true silhouette is somewhere in the quad; the first keeps the background from showing before it.
     """
     frame, row, column = torn.nonzero(as_tuple=True)
     z = corners_z[:, frame, row, column]

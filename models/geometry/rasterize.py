@@ -1,7 +1,7 @@
 """Render a video with depth from new cameras: a triangle z-buffer over the source's pixel grid.
 
 mesh.py lifts the source to triangles, z_buffer.py decides which of them wins a target pixel, and this file
-joins them. Colour is looked up once a target pixel, where the winning surface point lies in the source
+joins them. Colour is looked up once per target pixel, at the winning surface point's place in the source
 (deferred shading).
 """
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from recapture.models.geometry.cameras import project_points
 from recapture.models.geometry.rasterize import SurfaceSettings, nearest_surface
 
-TOLERANCE = 0.01  # share of its depth by which a source pixel may lie behind the rendered surface
+TOLERANCE = 0.01  # share of its depth by which a source pixel may be behind the rendered surface
 
 
 @dataclass(frozen=True)

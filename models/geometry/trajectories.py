@@ -173,7 +173,9 @@ def keyframe_path(
                 + f"; a key has 'at' and any of {', '.join(PARTS)}"
             )
         if not all(math.isfinite(value) for value in key.values()) or not 0 <= key["at"] <= 1:
-            raise ValueError(f"keyframes: key {number} is {dict(key)}; 'at' lies in 0..1 and all is finite")
+            raise ValueError(
+                f"keyframes: key {number} is {dict(key)}; 'at' must be within 0..1 and every value finite"
+            )
     at = np.array([key["at"] for key in keyframes])
     if (np.diff(at) <= 0).any():
         raise ValueError(f"keyframes: 'at' must grow from key to key, got {at.tolist()}")

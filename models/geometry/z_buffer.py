@@ -13,7 +13,7 @@ from recapture.models.geometry.mesh import Faces
 
 EMPTY = 2**63 - 1  # larger than every key: the bits of a positive float32, then a face number
 SLACK = 1e-3  # pixels; closes the seams that rounding would leave between neighbouring triangles
-SMALL = 2  # faces that cover at most so many pixel centres a side are drawn without a list of candidates
+SMALL = 2  # pixel centres per side up to which a face is drawn without a list of candidates
 CANDIDATES = 1 << 24  # pixel centres tested at once for faces that cover more
 
 
@@ -100,7 +100,7 @@ def _planes(faces: Faces) -> Tensor:
 
 
 def _depth_at(planes: Tensor, face: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the depth of faces at pixel centres, and whether the centres lie inside (or within SLACK)."""
+    """Return the depth of faces at pixel centres, and whether the centres are inside (or within SLACK)."""
     at = planes.index_select(0, face).T
     dx, dy = column + 0.5 - at[0], row + 0.5 - at[1]
     inside = (

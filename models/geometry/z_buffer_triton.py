@@ -1,4 +1,4 @@
-"""The z-buffer on a GPU: one Triton thread a triangle. `z_buffer.z_buffer` is its twin in plain PyTorch.
+"""The z-buffer on a GPU: one Triton thread per triangle. `z_buffer.z_buffer` is its twin in plain PyTorch.
 
 Quads are read straight from the grid of projected pixels, without a list of triangles; loose faces come from
 their list. A triangle whose bounding box holds more than LARGE pixel centres is left to a second launch, with
@@ -69,7 +69,7 @@ def _draw_loose(faces: Faces, first: int, camera: tuple[Tensor, int, int, float]
 
 @triton.jit
 def _bounds(x0, x1, x2, side, slack):
-    """The first and last pixel centre that the corners span."""
+    """Return the first and last pixel centre that the corners span."""
     low = tl.ceil(tl.minimum(tl.minimum(x0, x1), x2) - 0.5 - slack)
     high = tl.floor(tl.maximum(tl.maximum(x0, x1), x2) - 0.5 + slack)
     low = tl.minimum(tl.maximum(low, 0.0), side * 1.0)
@@ -79,7 +79,7 @@ def _bounds(x0, x1, x2, side, slack):
 
 @triton.jit
 def _test(x0, y0, w0, x1, y1, w1, x2, y2, w2, column, row, slack):
-    """Depth of triangles at pixel centres, and whether these lie inside; corners 1, 2 are relative to 0."""
+    """Return triangles' depth at pixel centres, and whether these are inside; corners 1, 2 relative to 0."""
     area = x1 * y2 - x2 * y1
     flat = tl.abs(area) < 1e-9
     sign = tl.where(area > 0, 1.0, -1.0)
@@ -115,7 +115,7 @@ def _draw_block(
     keys, height, width, slack,
     LARGE: tl.constexpr,
 ):  # fmt: skip
-    """Draw a block of triangles, a thread each; mark the large ones instead."""
+    """Draw a block of triangles, one thread per triangle; mark the large ones instead."""
     fine = fine & (w0 > 0) & (w1 > 0) & (w2 > 0)
     left, right = _bounds(x0, x1, x2, width, slack)
     top, bottom = _bounds(y0, y1, y2, height, slack)
@@ -194,7 +194,7 @@ def _draw_small(
 def _draw_faces(
     x, y, w, frames, numbers, count, keys, height, width, slack, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """Draw one large triangle a program, BLOCK pixel centres at a time."""
+    """Draw one large triangle per program, BLOCK pixel centres at a time."""
     index = tl.program_id(0).to(tl.int64)
     x0 = tl.load(x + index)
     y0 = tl.load(y + index)

@@ -15,19 +15,19 @@ KNOWN = 0.5  # a latent is known, to solvers that take a binary mask, above this
 
 
 def replacement(clean: Tensor, measurement: LatentMeasurement, step: Step) -> Tensor:
-    """m (y - x0): soft replacement."""
+    """Return m (y - x0): soft replacement."""
     measurement.check(clean)
     return measurement.mask * (measurement.latents - clean)
 
 
 def binary_replacement(clean: Tensor, measurement: LatentMeasurement, step: Step) -> Tensor:
-    """y - x0 where m > 0.5: the null-space method of DDNM (arXiv 2212.00490) for a mask."""
+    """Return y - x0 where m > 0.5: DDNM's null-space method (arXiv 2212.00490) for a mask."""
     measurement.check(clean)
     return torch.where(known(measurement), measurement.latents - clean, 0.0)
 
 
 def proximal(clean: Tensor, measurement: LatentMeasurement, step: Step, *, gamma: float = 5.0) -> Tensor:
-    """w (y - x0), w = gamma m^2 / (1 + gamma m^2): argmin of |x - x0|^2 + gamma |m (x - y)|^2.
+    """Return w (y - x0), w = g m^2 / (1 + g m^2): argmin of |x - x0|^2 + g |m (x - y)|^2, g = gamma.
 
     What the noisy data consistency of DDS (arXiv 2303.05754) comes to when its CG converges on a diagonal
     operator.
@@ -46,7 +46,7 @@ def conjugate_gradient(
     gamma: float | None = None,
     tolerance: float = 1e-10,
 ) -> Tensor:
-    """The move that `iterations` of conjugate gradients on m^2 x = m^2 y make from x0.
+    """Return the move that `iterations` of conjugate gradients on m^2 x = m^2 y make from x0.
 
     Source: DDS (arXiv 2303.05754), on latents. With gamma, on (1 + gamma m^2) x = x0 + gamma m^2 y. A soft
     mask survives without gamma only by stopping early: the least-squares solution is y wherever m > 0, and
@@ -73,7 +73,7 @@ def conjugate_gradient(
 
 
 def wiener(clean: Tensor, measurement: LatentMeasurement, step: Step) -> Tensor:
-    """w (y - x0), w = tau^2 / (tau^2 + s^2) with s^2 the measurement's variance.
+    """Return w (y - x0), w = tau^2 / (tau^2 + s^2) with s^2 the measurement's variance.
 
     tau^2 = sigma^2 / (sigma^2 + (1 - sigma)^2) is the variance of x0 given the noisy latents, for latents of
     unit variance: w is then the best linear weight if the measurement's errors are independent.
@@ -88,7 +88,7 @@ def wiener(clean: Tensor, measurement: LatentMeasurement, step: Step) -> Tensor:
 
 
 def gradient(clean: Tensor, measurement: LatentMeasurement, step: Step, *, rate: float = 1.0) -> Tensor:
-    """rate m^2 (y - x0): one gradient step on |m (x0 - y)|^2 / 2, as in FlowChef (arXiv 2412.00100).
+    """Return rate m^2 (y - x0): a gradient step on |m (x0 - y)|^2 / 2 (FlowChef, arXiv 2412.00100).
 
     Its authors use rates of 0.5 to 0.6, with 30 steps or more.
     """
@@ -97,7 +97,7 @@ def gradient(clean: Tensor, measurement: LatentMeasurement, step: Step, *, rate:
 
 
 def flow_posterior(clean: Tensor, measurement: LatentMeasurement, step: Step) -> Tensor:
-    """sigma m (y - x0): FlowDPS (arXiv 2503.08136) trusts the measurement as far as there is noise.
+    """Return sigma m (y - x0): FlowDPS (arXiv 2503.08136) trusts y as far as there is noise.
 
     Its own consistency is three gradient steps through the decoder; this is latent.
     """
@@ -107,7 +107,7 @@ def flow_posterior(clean: Tensor, measurement: LatentMeasurement, step: Step) ->
 def adaptive_replacement(
     clean: Tensor, measurement: LatentMeasurement, step: Step, *, share: float = 0.8
 ) -> Tensor:
-    """y - x0 at the `share` of each frame's known latents (m > 0.5) where it is smallest, as NVS-Solver.
+    """Return y - x0 at the `share` of each frame's known latents where it is smallest (NVS-Solver).
 
     arXiv 2405.15364, directly guided sampling; there the share follows the step and is at least 0.6.
     """
@@ -133,7 +133,7 @@ def langevin(
     iterations: int = 20,
     rate: float = 0.3,
 ) -> Tensor:
-    """Langevin dynamics on p(x0 | latents, y), where known; in the manner of DAPS (arXiv 2407.01521).
+    """Run Langevin dynamics on p(x0 | latents, y) where known, in the manner of DAPS (arXiv 2407.01521).
 
     The target is Gaussian: precision P = 1 / tau^2 + m^2 / noise_level^2 and mean x0 + m^2 (y - x0) /
     (noise_level^2 P), tau as in `wiener`. Each iteration is preconditioned by 1 / P, so that one `rate` below
@@ -150,17 +150,17 @@ def langevin(
 
 
 def known(measurement: LatentMeasurement) -> Tensor:
-    """Where a solver that takes a binary mask replaces: bool [1, z, T', h, w]."""
+    """Return where a solver that takes a binary mask replaces: bool [1, z, T', h, w]."""
     return measurement.mask > KNOWN
 
 
 def prior_variance(sigma: float) -> float:
-    """The variance of x0 ~ N(0, 1) given (1 - sigma) x0 + sigma e."""
+    """Return the variance of x0 ~ N(0, 1) given (1 - sigma) x0 + sigma e."""
     return sigma**2 / (sigma**2 + (1 - sigma) ** 2)
 
 
 def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise of the latents' shape, drawn on the generator's device."""
+    """Draw standard normal noise of the latents' shape, on the generator's device."""
     return torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
 
 

@@ -24,7 +24,7 @@ UNCERTAIN = 0.1  # of a normalised latent: a channel that tells white from black
 
 
 def trilinear(visible: Tensor, time: int = 4, space: int = 8) -> Tensor:
-    """[T', h, w] float32: visible [T, H, W] interpolated, frame 0 alone. Source: VideoX-Fun `resize_mask`."""
+    """Interpolate visible [T, H, W] to [T', h, w] float32, frame 0 alone (VideoX-Fun, `resize_mask`)."""
     frames, height, width = visible.shape
     size = (height // space, width // space)
     parts = [(visible[:1], 1)]
@@ -39,30 +39,30 @@ def trilinear(visible: Tensor, time: int = 4, space: int = 8) -> Tensor:
 
 
 def binary(visible: Tensor, time: int = 4, space: int = 8) -> Tensor:
-    """[T', h, w]: `trilinear`, rounded."""
+    """Return `trilinear` [T', h, w], rounded."""
     return (trilinear(visible, time, space) > 0.5).float()
 
 
 def nearest_and(visible: Tensor, time: int = 4, space: int = 8) -> Tensor:
-    """[T', h, w]: one pixel of each `space` x `space`, and-ed over a latent's frames, as Reangle-A-Video."""
+    """Return [T', h, w]: a pixel per `space` x `space`, and-ed over a latent's frames (Reangle-A-Video)."""
     size = (visible.shape[1] // space, visible.shape[2] // space)
     small = interpolate(visible[:, None].float(), size, mode="nearest")[:, 0]
     return torch.cat([small[:1], small[1:].unflatten(0, (-1, time)).amin(1)]) if len(small) > 1 else small
 
 
 def min_pool(visible: Tensor, time: int = 4, space: int = 8) -> Tensor:
-    """[T', h, w]: 1 where every pixel in every frame of a latent is visible."""
+    """Return [T', h, w]: 1 where every pixel in every frame of a latent is visible."""
     return latent_visible(visible, time, space).float()
 
 
 def area(visible: Tensor, time: int = 4, space: int = 8) -> Tensor:
-    """[T', h, w]: the share of a latent's pixels that is visible."""
+    """Return [T', h, w]: the share of a latent's pixels that is visible."""
     shares = avg_pool2d(visible[:, None].float(), space)[:, 0]
     return torch.cat([shares[:1], shares[1:].unflatten(0, (-1, time)).mean(1)]) if len(shares) > 1 else shares
 
 
 def two_fill(encode: Encode, video: Tensor, visible: Tensor) -> Tensor:
-    """How little a latent changes when the holes turn from black to white: [z, T', h, w]. 4 encodings.
+    """Return how little latents change when holes turn from black to white: [z, T', h, w]; 4 encodings.
 
     m = 1 - d / Q, where d is the change (root mean square over 3x3 latents, since single values may tie by
     accident) and Q its mean over the channel when the whole clip turns from black to white.
@@ -75,7 +75,7 @@ def two_fill(encode: Encode, video: Tensor, visible: Tensor) -> Tensor:
 
 
 def source_probe(encode: Encode, source: Tensor, visible: Tensor) -> Tensor:
-    """How little a complete clip [T, 3, H, W] changes under the holes, made grey: [z, T', h, w]. 3 encodings.
+    """Return how little a clip [T, 3, H, W] changes with its holes grey: [z, T', h, w]; 3 encodings.
 
     As `two_fill`, with Q from making all of the source grey.
     """
@@ -93,7 +93,7 @@ def mask_encode(
     *,
     ends: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Where the encoding of `visible` as a picture lies between those of black and white: [z, T', h, w].
+    """Return where `visible`, encoded as a picture, lies between black and white: [z, T', h, w].
 
     m = (z_M - z_0) / (z_1 - z_0), cut to 0...1; `area` where black and white differ by less than `UNCERTAIN`.
     ends: `black_and_white` of a clip of this size, which need not be encoded for each mask. 1 encoding, and
@@ -109,7 +109,7 @@ def mask_encode(
 
 
 def black_and_white(encode: Encode, video: Tensor) -> tuple[Tensor, Tensor]:
-    """The encodings of an all black and an all white clip of the size of video [T, 3, H, W]."""
+    """Encode an all black and an all white clip of the size of video [T, 3, H, W]."""
     white = torch.ones_like(video)
     return encode(-white), encode(white)
 
@@ -125,7 +125,7 @@ def leak_ratio(
     time: int = 4,
     space: int = 8,
 ) -> tuple[Tensor, Tensor]:
-    """The share of a latent's sensitivity that is to known pixels, and the latents of `filled`.
+    """Return the share of latents' sensitivity that is to known pixels, and the latents of `filled`.
 
     Both [z, T', h, w]. m = 1 - N / D: N and D are the energies (mean over 3x3 latents, sum over `probes`) of
     the latents' change when white noise of deviation `strength` is added to the holes, and to everything. For
@@ -154,7 +154,7 @@ def fill_variance(
     fills: int = 4,
     spread: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
-    """Variance over `fills` fills of the holes, and the mean of their latents: both [z, T', h, w].
+    """Return the variance over `fills` fills of the holes, and their mean latents: both [z, T', h, w].
 
     The first is `filled` [T, 3, H, W]; to each other one a smooth, still colour field of standard deviation
     `spread` is added in holes. The variance is inf as long as nothing at all is known.
@@ -178,7 +178,7 @@ def fill_variance(
 
 
 def certainty(variance: Tensor, tau: float = 0.5) -> Tensor:
-    """exp(-(s / tau)^2) of a variance s^2: the mask that goes with `fill_variance`."""
+    """Return exp(-(s / tau)^2) of a variance s^2: the mask that goes with `fill_variance`."""
     return torch.exp(-variance / tau**2)
 
 
@@ -192,11 +192,11 @@ def _deviation(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _pool(energy: Tensor) -> Tensor:
-    """Mean over 3x3 latents of one frame and channel, of those inside the frame."""
+    """Return the mean over 3x3 latents of one frame and channel, of those inside the frame."""
     return avg_pool2d(energy, 3, 1, 1, count_include_pad=False)
 
 
 def _reached(visible: Tensor, latents: Tensor) -> Tensor:
-    """[T', 1, 1] float: 1 for latents that any visible pixel, of their own or an earlier frame, can reach."""
+    """Return [T', 1, 1] float: 1 for latents that a visible pixel of this or an earlier frame reaches."""
     ends = torch.linspace(0, len(visible) - 1, latents.shape[1], device=visible.device).round().long()
     return (visible.flatten(1).any(1).cummax(0).values[ends]).float()[:, None, None]

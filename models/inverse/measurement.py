@@ -40,7 +40,7 @@ class LatentMeasurement:
                 "inverse: the measured latents are not finite; look at the VAE and the warped clip"
             )
         if not ((self.mask >= 0) & (self.mask <= 1)).all():
-            raise ValueError("inverse: a latent mask lies in 0...1, this one does not")
+            raise ValueError("inverse: the weights of a latent mask must be within 0...1")
         if self.variance is not None and not (self.variance >= 0).all():
             raise ValueError("inverse: the variance of the measured latents is negative or NaN")
 
@@ -53,7 +53,7 @@ class LatentMeasurement:
             )
 
     def floored(self, floor: float) -> "LatentMeasurement":
-        """The measurement with weights below `floor` set to 0 (and their variance to inf)."""
+        """Return the measurement with weights below `floor` set to 0 (and their variance to inf)."""
         known = self.mask >= floor
         variance = None if self.variance is None else torch.where(known, self.variance, float("inf"))
         return replace(self, mask=torch.where(known, self.mask, 0.0), variance=variance)
@@ -68,7 +68,7 @@ def build_measurement(
     kind: MaskKind,
     source: Tensor | None = None,
     fill: Fill = "pull_push",
-    channel_mean: bool = False,
+    channel_mean: bool,
     seed: int = 0,
     probes: int = 4,
     tau: float = 0.5,
@@ -77,7 +77,7 @@ def build_measurement(
 
     video: [T, 3, H, W] in [-1, 1], T = 4n+1, anything in holes; visible: [T, H, W] bool. source: a complete
     clip of the same shape, for 'source_probe'. fill: what holes show while encoding: a smooth continuation,
-    OpenCV's Telea (seconds a frame beyond small ones), a colour, or a frame's mean known colour; grey where
+    OpenCV's Telea (seconds per frame beyond small ones), a colour, or a frame's mean known colour; grey where
     nothing of a frame is known. channel_mean: each weight replaced by its mean over channels. seed: of the
     probes of 'leak_ratio' and the fills of 'fill_variance'; probes: how many of them. tau: the standard
     deviation, of normalised latents, at which 'fill_variance' gives 1/e.
@@ -124,7 +124,7 @@ def build_measurement(
 
 
 def fill_holes(video: Tensor, visible: Tensor, fill: Fill) -> Tensor:
-    """The video [T, 3, H, W] with its holes, visible [T, H, W] False, filled frame by frame."""
+    """Fill the holes of a video [T, 3, H, W], visible [T, H, W] False, frame by frame."""
     if fill not in get_args(Fill):
         raise ValueError(f"inverse: no fill {fill!r}; use one of {', '.join(get_args(Fill))}")
     seen = visible[:, None]
@@ -144,7 +144,7 @@ def fill_holes(video: Tensor, visible: Tensor, fill: Fill) -> Tensor:
 
 @contextmanager
 def whole_frames(vae: Any) -> Iterator[None]:
-    """The VAE without tiling, inside."""
+    """Turn the VAE's tiling off within the context."""
     before = vae.use_tiling
     vae.use_tiling = False
     try:

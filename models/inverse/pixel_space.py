@@ -22,7 +22,7 @@ class KnownPixels:
     visible: Tensor  # [T, H, W] bool
 
     def paste(self, generated: Tensor) -> Tensor:
-        """The generated clip [B, T, 3, H, W] with every known pixel put in its place."""
+        """Put every known pixel into the generated clip [B, T, 3, H, W]."""
         if generated.shape[1:] != self.video.shape:
             raise ValueError(
                 f"inverse: the latents decode to {list(generated.shape[1:])}, the known pixels are"
@@ -36,7 +36,7 @@ def pixel_replacement(clean: Tensor, pixels: KnownPixels, step: Step, *, lowpass
 
     In the manner of VISION-XL (arXiv 2412.00156), without its start from an inverted measurement. lowpass:
     the Gaussian's variance, in pixels squared, at sigma 1; it falls with the variance of x0 given the
-    latents. One decoding and one encoding a step.
+    latents. One decoding and one encoding per step.
     """
     if not pixels.visible.any():
         return torch.zeros_like(clean)
@@ -49,7 +49,7 @@ def pixel_replacement(clean: Tensor, pixels: KnownPixels, step: Step, *, lowpass
 def pixel_gradient(
     clean: Tensor, pixels: KnownPixels, step: Step, *, omega: float = 1.0, gamma: float = 1.0
 ) -> Tensor:
-    """One gradient step on omega |M (D(x0) - y)| + gamma |E(M y + (1 - M) D(x0)) - x0|, [B, z, T', h, w].
+    """Step down omega |M (D(x0) - y)| + gamma |E(M y + (1 - M) D(x0)) - x0|: [B, z, T', h, w].
 
     In the manner of PSLD (arXiv 2307.00619): the gradient is taken with respect to x0, not through the
     transformer to the noisy latents, whose Jacobian is left out (as FlowChef does). Its weights, 0.1

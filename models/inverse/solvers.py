@@ -1,9 +1,8 @@
 """Training-free solvers for latent inpainting, by name; each is a data consistency and a transition."""
 
-import inspect
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -39,7 +38,7 @@ class VelocitySolver:
         return self.start * step.count <= step.index < self.stop * step.count
 
     def correct(self, latents: Tensor, velocity: Tensor, step: Step) -> Tensor:
-        """v - delta / sigma; v itself, bit for bit, where delta is 0."""
+        """Return v - delta / sigma; v itself, bit for bit, where delta is 0."""
         if not self.acts(step):
             return velocity
         delta = self.consistency(latents - step.sigma * velocity, step)
@@ -81,25 +80,29 @@ class Recipe:
     eta: float = 0.0
     start: float = 0.0
     repeats: int = 1
+    options: tuple[str, ...] = ()  # keywords of the consistency that may be given
     pixels: bool = False  # its consistency runs the VAE at every step
+    noisy: bool = False  # its consistency draws noise
 
 
 SOLVERS: dict[str, Recipe] = {
     "renoised": Recipe(consistency.replacement, "ddim", eta=1.0),
     "replacement": Recipe(consistency.replacement),
-    "proximal": Recipe(consistency.proximal),
-    "cg": Recipe(consistency.conjugate_gradient),
+    "proximal": Recipe(consistency.proximal, options=("gamma",)),
+    "cg": Recipe(consistency.conjugate_gradient, options=("iterations", "gamma")),
     "wiener": Recipe(consistency.wiener),
-    "nvs": Recipe(consistency.adaptive_replacement),
+    "nvs": Recipe(consistency.adaptive_replacement, options=("share",)),
     "ddnm": Recipe(consistency.binary_replacement, "ddim", eta=0.85),
-    "dds": Recipe(consistency.conjugate_gradient, "ddim", eta=0.85),
+    "dds": Recipe(consistency.conjugate_gradient, "ddim", eta=0.85, options=("iterations", "gamma")),
     "flowdps": Recipe(consistency.flow_posterior, "flowdps"),
-    "flowchef": Recipe(consistency.gradient, "direct"),
-    "langevin": Recipe(consistency.langevin, "ddim", eta=1.0),
+    "flowchef": Recipe(consistency.gradient, "direct", options=("rate",)),
+    "langevin": Recipe(
+        consistency.langevin, "ddim", eta=1.0, options=("noise_level", "iterations", "rate"), noisy=True
+    ),
     "blended": Recipe(None, "blended", start=0.25),
     "repaint": Recipe(None, "blended", repeats=2),
-    "vision_xl": Recipe(pixel_space.pixel_replacement, "ddim", eta=0.2, pixels=True),
-    "psld": Recipe(pixel_space.pixel_gradient, "direct", pixels=True),
+    "vision_xl": Recipe(pixel_space.pixel_replacement, "ddim", eta=0.2, options=("lowpass",), pixels=True),
+    "psld": Recipe(pixel_space.pixel_gradient, "direct", options=("omega", "gamma"), pixels=True),
 }
 
 
@@ -115,56 +118,91 @@ def make_solver(
     mask_floor: float = 0.0,
     repeats: int | None = None,
     seed: int = 0,
-    **options: Any,
+    **options: float,
 ) -> Solver:
-    """A solver of `SOLVERS` for one window.
+    """Make a solver of `SOLVERS` for one window. It has one keyword per setting, hence their number.
 
     pixels: for the solvers that work in pixels, which use of the measurement whether anything is known.
-    transition, eta, start, repeats: in place of the recipe's; eta (0...1) is the share of fresh noise of
+    transition, eta, start, repeats: override the recipe's; eta (0...1) is the share of fresh noise of
     'ddim'; repeats: how often each step is taken. All transitions but 'velocity' need the Euler scheduler.
     start, stop: the shares of the steps between which the solver acts. mask_floor: weights below it count as
-    0. seed: of the solver's own noise. options: the keywords of the consistency function, as gamma.
+    0. seed: of the solver's own noise. options: those of the recipe, such as gamma.
 
     With nothing known the solver never acts: sampling is plain. Raises ValueError for a setting that the
     solver does not have.
     """
     if name not in SOLVERS:
-        raise ValueError(f"inverse: no solver {name!r}; use one of {', '.join(SOLVERS)}")
+        raise ValueError(f"inverse: there is no solver {name!r}; use one of {', '.join(SOLVERS)}")
     recipe = SOLVERS[name]
     transition = transition or recipe.transition
-    eta = (recipe.eta if transition == recipe.transition else 0.0) if eta is None else eta
-    start = recipe.start if start is None else start
-    repeats = recipe.repeats if repeats is None else repeats
+    if eta is None:
+        eta = recipe.eta if transition == recipe.transition else 0.0
+    chosen = replace(
+        recipe,
+        transition=transition,
+        eta=eta,
+        start=recipe.start if start is None else start,
+        repeats=recipe.repeats if repeats is None else repeats,
+    )
+    _check_recipe(name, chosen, stop, mask_floor, options)
+    generator = torch.Generator().manual_seed(seed)
+    measurement = measurement.floored(mask_floor)
+    known: LatentMeasurement | KnownPixels = measurement
+    if chosen.pixels:
+        if pixels is None:
+            raise ValueError(f"inverse: solver {name!r} works in pixels; give it `pixels`")
+        known = pixels
+    move = _consistency(chosen, known, generator, options)
+    if not measurement.mask.any():
+        return VelocitySolver(move, stop=0.0)
+    if transition == "velocity":
+        return VelocitySolver(move, chosen.start, stop)
+    rule = _transition(chosen, measurement)
+    return TransitionSolver(move, chosen.start, stop, rule, generator, chosen.repeats)
+
+
+def _check_recipe(
+    name: str, recipe: Recipe, stop: float, mask_floor: float, options: Mapping[str, float]
+) -> None:
+    """Raise ValueError for values out of range and for what the solver does not have."""
+    start, eta, repeats, transition = recipe.start, recipe.eta, recipe.repeats, recipe.transition
     if not (0 <= start < stop <= 1 and 0 <= mask_floor <= 1 and 0 <= eta <= 1 and repeats >= 1):
         raise ValueError(
             f"inverse: start {start}, stop {stop}, mask_floor {mask_floor}, eta {eta}, repeats {repeats};"
             " use 0 <= start < stop <= 1, mask_floor and eta in 0...1, repeats from 1"
         )
-    if transition not in get_args(TransitionName) or (transition == "blended") != (
-        recipe.consistency is None
-    ):
+    blends = transition == "blended"
+    if transition not in get_args(TransitionName) or blends != (recipe.consistency is None):
         raise ValueError(f"inverse: solver {name!r} has no transition {transition!r}")
     if (eta > 0 and transition != "ddim") or (repeats > 1 and transition == "velocity"):
         raise ValueError(f"inverse: transition {transition!r} of solver {name!r} takes no eta or no repeats")
-    generator = torch.Generator().manual_seed(seed)
-    measurement = measurement.floored(mask_floor)
-    known: LatentMeasurement | KnownPixels = measurement
-    if recipe.pixels:
-        if pixels is None:
-            raise ValueError(f"inverse: solver {name!r} works in pixels; give it `pixels`")
-        known = pixels
-    move = _consistency(name, recipe, known, generator, options)
-    if not measurement.mask.any():
-        return VelocitySolver(move, stop=0.0)
-    if transition == "velocity":
-        return VelocitySolver(move, start, stop)
+    unknown = [option for option in options if option not in recipe.options]
+    if unknown:
+        allowed = ", ".join(recipe.options) or "none"
+        raise ValueError(f"inverse: solver {name!r} has no option {', '.join(unknown)}; it takes {allowed}")
+
+
+def _transition(recipe: Recipe, measurement: LatentMeasurement) -> Transition:
     rules: dict[str, Transition] = {
-        "ddim": partial(transitions.ddim, eta=eta),
+        "ddim": partial(transitions.ddim, eta=recipe.eta),
         "flowdps": transitions.flow_posterior_sampling,
         "direct": transitions.direct,
         "blended": partial(transitions.blended, measurement=measurement),
     }
-    return TransitionSolver(move, start, stop, rules[transition], generator, repeats)
+    return rules[recipe.transition]
+
+
+def _consistency(
+    recipe: Recipe,
+    known: LatentMeasurement | KnownPixels,
+    generator: torch.Generator,
+    options: Mapping[str, float],
+) -> Consistency:
+    rule = recipe.consistency
+    if rule is None:
+        return lambda clean, step: torch.zeros_like(clean)
+    noise = {"generator": generator} if recipe.noisy else {}
+    return lambda clean, step: rule(clean, known, step, **noise, **options)
 
 
 def inverse_solver(
@@ -173,16 +211,17 @@ def inverse_solver(
     solver: str,
     source: Tensor | None = None,
     fill: Fill = "pull_push",
-    channel_mean: bool = False,
+    channel_mean: bool,
     seed: int = 0,
     probes: int = 4,
     tau: float = 0.5,
     **settings: Any,
 ) -> MakeSolver:
-    """For `DiffusionFiller`: measures each window and makes its solver. settings: those of `make_solver`.
+    """Return what measures each window for a `DiffusionFiller` and makes its solver.
 
-    The other arguments are `build_measurement`'s. source: of the window's shape, so for clips of one window
-    alone. Says through logging when a window has nothing to hold on to, and is generated plainly.
+    settings: those of `make_solver`; the other arguments are those of `build_measurement`. source: of the
+    shape of a window, so only for clips of one window. Logs a warning when nothing of a window is known, so
+    that it is generated plainly.
     """
 
     def make(base: Base, video: Tensor, visible: Tensor) -> Solver:
@@ -204,27 +243,3 @@ def inverse_solver(
         return make_solver(solver, measurement, pixels=pixels, seed=seed, **settings)
 
     return make
-
-
-def _consistency(
-    name: str,
-    recipe: Recipe,
-    known: LatentMeasurement | KnownPixels,
-    generator: torch.Generator,
-    options: dict[str, Any],
-) -> Consistency:
-    rule = recipe.consistency
-    if rule is None:
-        if options:
-            raise ValueError(f"inverse: solver {name!r} has no option {', '.join(options)}")
-        return lambda clean, step: torch.zeros_like(clean)
-    accepted = [p.name for p in inspect.signature(rule).parameters.values() if p.kind == p.KEYWORD_ONLY]
-    unknown = [option for option in options if option not in accepted or option == "generator"]
-    if unknown:
-        allowed = [option for option in accepted if option != "generator"] or ["none"]
-        raise ValueError(
-            f"inverse: solver {name!r} has no option {', '.join(unknown)}; it takes {', '.join(allowed)}"
-        )
-    if "generator" in accepted:
-        options = options | {"generator": generator}
-    return lambda clean, step: rule(clean, known, step, **options)

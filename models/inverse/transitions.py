@@ -16,7 +16,7 @@ from recapture.models.wan.sampling import Step
 
 
 def euler(latents: Tensor, velocity: Tensor, step: Step) -> Tensor:
-    """What `FlowMatchEulerDiscreteScheduler.step` computes."""
+    """Step as `FlowMatchEulerDiscreteScheduler.step` does."""
     return latents + (step.next_sigma - step.sigma) * velocity
 
 
@@ -29,9 +29,10 @@ def ddim(
     *,
     eta: float = 0.0,
 ) -> Tensor:
-    """(1 - sigma') (x0 + delta) + sigma' (sqrt(1 - eta^2) e + eta xi), as DDS (arXiv 2303.05754) on a flow.
+    """Return (1 - s') (x0 + delta) + s' (sqrt(1 - eta^2) e + eta xi), s' = sigma': DDS on a flow.
 
     e is the noise that the model sees in the latents, xi fresh (not drawn if eta is 0 or sigma' is).
+    Source: DDS (arXiv 2303.05754).
     """
     moved = euler(latents, velocity, step) + (1 - step.next_sigma) * delta
     if eta == 0 or step.next_sigma == 0:
@@ -44,14 +45,14 @@ def ddim(
 def flow_posterior_sampling(
     latents: Tensor, velocity: Tensor, delta: Tensor, step: Step, generator: torch.Generator
 ) -> Tensor:
-    """`ddim` with noise sqrt(sigma') e + sqrt(1 - sigma') xi: FlowDPS (arXiv 2503.08136)."""
+    """Step by `ddim` with noise sqrt(sigma') e + sqrt(1 - sigma') xi: FlowDPS (arXiv 2503.08136)."""
     return ddim(latents, velocity, delta, step, generator, eta=math.sqrt(1 - step.next_sigma))
 
 
 def direct(
     latents: Tensor, velocity: Tensor, delta: Tensor, step: Step, generator: torch.Generator
 ) -> Tensor:
-    """Euler's step plus all of delta, as gradient guidance has it (FlowChef, PSLD)."""
+    """Take Euler's step and add all of delta, as gradient guidance does (FlowChef, PSLD)."""
     return euler(latents, velocity, step) + delta
 
 
@@ -64,7 +65,7 @@ def blended(
     *,
     measurement: LatentMeasurement,
 ) -> Tensor:
-    """Euler's step; then known latents (m > 0.5) replaced by the measurement, freshly noised to sigma'.
+    """Take Euler's step, then replace known latents (m > 0.5) by the measurement, noised to sigma'.
 
     Source: Blended Latent Diffusion (arXiv 2206.02779) and RePaint (arXiv 2201.09865).
     """
@@ -75,7 +76,7 @@ def blended(
 
 
 def jump_back(latents: Tensor, step: Step, generator: torch.Generator) -> Tensor:
-    """Latents at sigma from those at sigma' < sigma: a x + b xi with a = (1-sigma) / (1-sigma').
+    """Return to sigma from latents at sigma' < sigma: a x + b xi with a = (1-sigma) / (1-sigma').
 
     b^2 = sigma^2 - a^2 sigma'^2, so that noise of deviation sigma' becomes noise of sigma. RePaint's
     resampling, one step at a time, on a flow. With sigma 1 nothing of the latents is left.

@@ -34,12 +34,12 @@ class CameraFollowing:
 
     @property
     def success(self) -> float:
-        """Share of the tried frames that could be registered."""
+        """Return the share of the tried frames that could be registered."""
         return float(np.mean(~np.isnan(self.rotation)))
 
     @property
     def accuracy(self) -> float:
-        """Share of all tried frames within 2 degrees and 5 % of the pivot depth; a failed frame is wrong."""
+        """Return the share of tried frames within 2 degrees and 5 % of pivot depth; failures are wrong."""
         good = (self.rotation <= GOOD_ROTATION) & (self.translation <= GOOD_TRANSLATION)  # NaN compares False
         return float(np.mean(good))
 
@@ -121,7 +121,7 @@ def register(
     target: np.ndarray,  # [H, W] uint8
     target_intrinsics: np.ndarray,  # [3, 3]
 ) -> np.ndarray | None:
-    """Motion [4, 4] from source to target camera coordinates, in the depth's units; None if not found."""
+    """Return the motion [4, 4] from source to target camera, in the depth's units; None if not found."""
     (here, here_features), (there, there_features) = _keypoints(source), _keypoints(target)
     if len(here) < MIN_INLIERS or len(there) < MIN_INLIERS:
         return None
@@ -153,7 +153,7 @@ def register(
 
 
 def _robust_search(threshold: float) -> cv2.UsacParams:
-    """MAGSAC++ with local optimisation (OpenCV's USAC), from a fixed seed.
+    """Run MAGSAC++ with local optimisation (OpenCV's USAC), from a fixed seed.
 
     Plain RANSAC counts inliers, and on a far wall the mirror image of the pose has nearly as many.
     """
@@ -167,7 +167,7 @@ def _robust_search(threshold: float) -> cv2.UsacParams:
 
 
 def _polish(points: np.ndarray, there: np.ndarray, intrinsics: np.ndarray, pose: Pose) -> Pose:
-    """Levenberg-Marquardt from the pose at hand and from SQPnP's; the one with the smaller error.
+    """Run Levenberg-Marquardt from this pose and from SQPnP's; return the one with the smaller error.
 
     On a scene that is nearly a plane the error has two minima, and the search may stop near the wrong one.
     """
@@ -184,7 +184,7 @@ def _image(points: np.ndarray, intrinsics: np.ndarray, pose: Pose) -> np.ndarray
 
 
 def _keypoints(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """SIFT positions [n, 2] in pixels with centres at +0.5, and descriptors [n, 128]."""
+    """Return SIFT positions [n, 2] in pixels with centres at +0.5, and descriptors [n, 128]."""
     factor = max(1, round(WORKING_SIDE / max(grey.shape)))
     if factor > 1:
         grey = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
@@ -196,7 +196,7 @@ def _keypoints(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mutual_matches(here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Index pairs [n, 2] of descriptors that are each other's best and pass the ratio test."""
+    """Return index pairs [n, 2] of descriptors that are mutually best and pass the ratio test."""
     a, b = torch.from_numpy(here), torch.from_numpy(there)
     distance = torch.cdist(a, b)
     best = distance.topk(min(2, distance.shape[1]), dim=1, largest=False)
@@ -209,7 +209,7 @@ def _mutual_matches(here: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 
 def _depth_at(depth: np.ndarray, known: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """z-depth [n] at image points [n, 2], bilinear in 1/z; 0 where unknown or across a depth edge (5 %)."""
+    """Return z-depth [n] at points [n, 2], bilinear in 1/z; 0 if unknown or across an edge (5 %)."""
     height, width = depth.shape
     usable = known & np.isfinite(depth) & (depth > 0)
     disparity = np.where(usable, 1.0 / np.where(usable, depth, 1.0), 0.0)

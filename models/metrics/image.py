@@ -18,13 +18,13 @@ _K1, _K2 = 0.01, 0.03
 
 
 def to_unit(video: Tensor) -> np.ndarray:
-    """[..., 3, H, W] in [-1, 1] to float64 [..., H, W, 3] in [0, 1], clamped."""
+    """Convert [..., 3, H, W] in [-1, 1] to float64 [..., H, W, 3] in [0, 1], clamped."""
     unit = video.detach().to("cpu", torch.float64).clamp(-1, 1).add(1).div(2)
     return unit.movedim(-3, -1).contiguous().numpy()
 
 
 def to_grey(video: Tensor) -> np.ndarray:
-    """[..., 3, H, W] in [-1, 1] to uint8 [..., H, W], Rec. 601 luma."""
+    """Convert [..., 3, H, W] in [-1, 1] to uint8 [..., H, W], Rec. 601 luma."""
     luma = to_unit(video) @ np.array([0.299, 0.587, 0.114])
     return np.asarray(np.rint(luma * 255), dtype=np.uint8)
 
@@ -41,13 +41,13 @@ def check_pair(result: Tensor, truth: Tensor, region: Tensor | None = None) -> N
 
 
 def mean_over_frames(values: np.ndarray) -> float:
-    """Mean of [T] values without the NaN ones; NaN when none is left."""
+    """Return the mean of [T] values without the NaN ones; NaN when none is left."""
     kept = values[~np.isnan(values)]
     return float(kept.mean()) if kept.size else float("nan")
 
 
 def frame_psnr(result: Tensor, truth: Tensor, region: Tensor | None = None) -> np.ndarray:
-    """PSNR of each frame in dB, [T]: -10 log10 of the error squared, mean over channels and region.
+    """Return each frame's PSNR in dB, [T]: -10 log10 of the squared error over channels and region.
 
     result, truth: [T, 3, H, W]; region: [T, H, W] bool or None for the whole frame (mPSNR of DyCheck, Gao
     et al. 2022, which is the masked MSE). Capped at PSNR_LIMIT; NaN where the region of a frame is empty.
@@ -64,12 +64,12 @@ def frame_psnr(result: Tensor, truth: Tensor, region: Tensor | None = None) -> n
 
 
 def psnr(result: Tensor, truth: Tensor, region: Tensor | None = None) -> float:
-    """Mean over frames of `frame_psnr` (not the PSNR of the pooled error), dB."""
+    """Return the mean over frames of `frame_psnr` (not the PSNR of the pooled error), dB."""
     return mean_over_frames(frame_psnr(result, truth, region))
 
 
 def frame_ssim(result: Tensor, truth: Tensor, region: Tensor | None = None) -> np.ndarray:
-    """SSIM of each frame, [T], mean over the three channels.
+    """Return the SSIM of each frame, [T], mean over the three channels.
 
     Wang et al. 2004: Gaussian 11x11 window with sigma 1.5, K = (.01, .03), population covariance, range 1.
     Without a region it is scikit-image's `structural_similarity` with these settings (5 border pixels are
@@ -105,7 +105,7 @@ def frame_ssim(result: Tensor, truth: Tensor, region: Tensor | None = None) -> n
 
 
 def ssim_map(a: np.ndarray, b: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """SSIM [H, W, 3] of two frames [H, W, 3] in [0, 1] from the pixels of region [H, W] alone; 0 outside."""
+    """Return the SSIM [H, W, 3] of two frames in [0, 1] from pixels of region [H, W] alone; 0 outside."""
     weight = region.astype(np.float64)[..., None]
     total = np.maximum(_blur(weight)[..., None], 1e-12)
 
@@ -127,12 +127,12 @@ def _blur(z: np.ndarray) -> np.ndarray:
 
 
 def ssim(result: Tensor, truth: Tensor, region: Tensor | None = None) -> float:
-    """Mean over frames of `frame_ssim`."""
+    """Return the mean over frames of `frame_ssim`."""
     return mean_over_frames(frame_ssim(result, truth, region))
 
 
 def seam_ring(visible: Tensor, width: int = 16) -> Tensor:
-    """Band [T, H, W] of `width` pixels around the boundaries of the holes, half on either side.
+    """Return the band [T, H, W] of `width` pixels around the boundaries of the holes, half on either side.
 
     A pixel belongs to it when the nearest pixel of the other kind is at most width / 2 away (Euclidean,
     between pixel centres). A frame without holes, or without visible pixels, has no boundary and an empty
@@ -150,22 +150,22 @@ def seam_ring(visible: Tensor, width: int = 16) -> Tensor:
 
 
 def hole_share(visible: Tensor) -> float:
-    """Share of all pixels [T, H, W] that the source did not see, 0...1."""
+    """Return the share of all pixels [T, H, W] that the source did not see, 0...1."""
     return float((~visible).double().mean())
 
 
 def coverage(known: Tensor) -> float:
-    """Share of all pixels [T, H, W] that a comparison reached, 0...1."""
+    """Return the share of all pixels [T, H, W] that a comparison reached, 0...1."""
     return float(known.double().mean())
 
 
 def sharpness(video: Tensor) -> float:
-    """Mean over frames of the variance of the Laplacian (cv2) of the luma in [0, 255]; noise raises it."""
+    """Return the mean variance of the Laplacian (cv2) of the luma in [0, 255]; noise raises it."""
     return float(np.mean([cv2.Laplacian(frame, cv2.CV_64F).var() for frame in to_grey(video)]))
 
 
 def sharpness_ratio(result: Tensor, source: Tensor) -> float:
-    """`sharpness` of the result divided by that of the source; NaN for a flat source.
+    """Return `sharpness` of the result divided by that of the source; NaN for a flat source.
 
     1 = as sharp as the source. Below: blurred. Well above: noise. The videos may differ in length, and in
     size only as far as their pixels show the world at a like scale.
@@ -175,7 +175,7 @@ def sharpness_ratio(result: Tensor, source: Tensor) -> float:
 
 
 def hole_sharpness_ratio(result: Tensor, visible: Tensor) -> float:
-    """Variance of the Laplacian of the luma in holes over that on visible pixels, mean over frames.
+    """Return the variance of the luma's Laplacian in holes over that on visible pixels.
 
     1 = holes are as detailed as what is known, near 0 = smeared or flat. A pixel counts when its eight
     neighbours are of its own kind, so that the seam itself is not taken for detail. NaN where every frame
@@ -196,7 +196,7 @@ RegionMetric = Callable[[Tensor, Tensor, Tensor | None], float]
 def by_region(
     name: str, metric: RegionMetric, result: Tensor, truth: Tensor, visible: Tensor, seam_pixels: int = 16
 ) -> dict[str, float]:
-    """`metric` overall, on visible pixels, in holes and on the seam ring, as {name, name_visible, ...}."""
+    """Return `metric` overall, when visible, in holes and on the seam: {name, name_visible, ...}."""
     return {
         name: metric(result, truth, None),
         f"{name}_visible": metric(result, truth, visible),

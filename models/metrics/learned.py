@@ -7,15 +7,11 @@ print the copied source beside it.
 """
 
 import json
-import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.linalg import sqrtm
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
@@ -34,18 +30,14 @@ LEARNED_METRICS: dict[str, Metric] = {
     ),
     "dino_consistency": Metric("", None, "VBench subject consistency with DINO features; rewards stillness"),
 }
-FVD_METRIC = Metric("", False, "Frechet distance of VideoMAE features of two sets of clips")
-FEW_CLIPS = 256
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_NEEDS = {"lpips": "lpips", "fvd_videomae": "videomae", "dino_consistency": "dino"}
+_NEEDS = {"lpips": "lpips", "dino_consistency": "dino"}
 _WHAT = {
     "clip": "a CLIP model directory",
     "dino": "a DINO or DINOv2 model directory",
-    "videomae": "a VideoMAE model directory",
     "lpips": "a directory of LPIPS weights",
 }
-_log = logging.getLogger(__name__)
 
 
 class LearnedMetrics:
@@ -57,15 +49,14 @@ class LearnedMetrics:
         clip: str | None = None,
         dino: str | None = None,
         lpips: str | None = None,
-        videomae: str | None = None,
         device: str = "cpu",
     ) -> None:
-        self._folders = {"clip": clip, "dino": dino, "lpips": lpips, "videomae": videomae}
+        self._folders = {"clip": clip, "dino": dino, "lpips": lpips}
         self._device = device
         self._loaded: dict[str, Any] = {}
 
     def available(self) -> list[str]:
-        """Names of LEARNED_METRICS that can be computed with the directories given."""
+        """Return the names of LEARNED_METRICS that can be computed with the directories given."""
         return [name for name in LEARNED_METRICS if self._folders[_NEEDS.get(name, "clip")] is not None]
 
     def measure(
@@ -77,7 +68,7 @@ class LearnedMetrics:
         truth: Tensor | None = None,  # [T, 3, H, W]
         caption: str = "",
     ) -> dict[str, float]:
-        """The named metrics of one clip; without truth, caption or a second frame some are absent.
+        """Return the named metrics of one clip; without truth, caption or a second frame some are absent.
 
         Raises ValueError for an unknown name, and for a name whose model directory is not set.
         """
@@ -103,19 +94,6 @@ class LearnedMetrics:
         if "dino_consistency" in wanted and len(result) > 1:
             scores["dino_consistency"] = vbench_consistency(self._dino_images(result))
         return scores
-
-    def video_features(self, video: Tensor) -> Tensor:
-        """VideoMAE features [D] of one clip [T, 3, H, W]: its last hidden states, averaged over tokens.
-
-        As many frames as the model takes are picked evenly (repeated where the clip is shorter).
-        """
-        model, mean, std = self._model("fvd_videomae")
-        picked = torch.linspace(0, len(video) - 1, model.config.num_frames).round().long()
-        side = model.config.image_size
-        pixels = (_squashed(video[picked].to(self._device), side) - mean) / std
-        with torch.inference_mode():
-            features = model(pixel_values=pixels[None]).last_hidden_state.mean(1)[0]
-        return features.cpu()
 
     def _folder(self, metric: str) -> str:
         which = _NEEDS.get(metric, "clip")
@@ -165,57 +143,18 @@ class LearnedMetrics:
 
 
 def vbench_consistency(features: Tensor) -> float:
-    """VBench: mean over t >= 1 of (max(0, cos(f_t, f_{t-1})) + max(0, cos(f_t, f_0))) / 2 of [T, D]."""
+    """Return VBench's mean over t >= 1 of (max(0, cos(f_t, f_{t-1})) + max(0, cos(f_t, f_0))) / 2."""
     before = cosine_similarity(features[1:], features[:-1]).clamp_min(0)
     first = cosine_similarity(features[1:], features[:1]).clamp_min(0)
     return float((before + first).mean() / 2)
 
 
-@dataclass(frozen=True)
-class SetDistance:
-    """A distance between two sets of clips, never to be quoted without its N and estimator."""
-
-    value: float
-    clips: int
-    references: int
-    estimator: str
-
-    def __str__(self) -> str:
-        return f"{self.value:.4g} (N={self.clips} vs {self.references}, {self.estimator})"
-
-
-def frechet_distance(features: Tensor, references: Tensor) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2) of two sets [N, D], [M, D], covariances with N - 1."""
-    a, b = features.double().numpy(), references.double().numpy()
-    if len(a) < 2 or len(b) < 2:
-        raise ValueError(
-            f"a Frechet distance needs two clips or more on each side, got {len(a)} and {len(b)}"
-        )
-    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = np.real(sqrtm(np.atleast_2d(first @ second)))  # rounding leaves imaginary dust
-    shift = a.mean(0) - b.mean(0)
-    return float(shift @ shift + np.trace(np.atleast_2d(first + second)) - 2 * np.trace(root))
-
-
-def fvd_videomae(features: Tensor, references: Tensor, model_name: str = "VideoMAE") -> SetDistance:
-    """Frechet distance of `LearnedMetrics.video_features` of two sets of clips, [N, D] and [M, D].
-
-    Not the I3D FVD of the literature, hence the name. Warns below 256 clips, where the covariance is mostly
-    noise.
-    """
-    fewest = min(len(features), len(references))
-    if fewest < FEW_CLIPS:
-        _log.warning("fvd_videomae of %d clips: below %d the value is biased and noisy", fewest, FEW_CLIPS)
-    value = frechet_distance(features, references)
-    return SetDistance(value, len(features), len(references), f"Frechet, {model_name} mean tokens")
-
-
 def _load(which: str, folder: str, metric: str, device: str) -> tuple[Any, Tensor, Tensor]:
-    from transformers import AutoModel, CLIPModel, VideoMAEModel
+    from transformers import AutoModel, CLIPModel
 
     if not (Path(folder) / "config.json").is_file():
         raise ValueError(f"metric {metric} needs {_WHAT[which]}, but {folder!r} has no config.json")
-    cls = {"clip": CLIPModel, "videomae": VideoMAEModel}.get(which, AutoModel)
+    cls = CLIPModel if which == "clip" else AutoModel
     model = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)
     file = Path(folder) / "preprocessor_config.json"
     stated = json.loads(file.read_text()) if file.is_file() else {}
@@ -226,7 +165,7 @@ def _load(which: str, folder: str, metric: str, device: str) -> tuple[Any, Tenso
 
 
 def _cropped(video: Tensor, side: int) -> Tensor:
-    """[T, 3, side, side] in [0, 1]: short side resized to `side` (bicubic, antialiased), then the centre."""
+    """Resize to short side `side` (bicubic, antialiased), crop the centre: [T, 3, side, side] in [0, 1]."""
     height, width = video.shape[2:]
     factor = side / min(height, width)
     size = max(side, round(height * factor)), max(side, round(width * factor))
@@ -235,16 +174,11 @@ def _cropped(video: Tensor, side: int) -> Tensor:
     return resized.clamp(0, 1)[:, :, top : top + side, left : left + side]
 
 
-def _squashed(video: Tensor, side: int) -> Tensor:
-    """[T, 3, side, side] in [0, 1], bilinear without antialiasing and without a crop, as FVD is computed."""
-    return interpolate((video.float() + 1) / 2, (side, side), mode="bilinear", align_corners=False)
-
-
 def _batched(function: Any, pixels: Tensor, batch: int = 16) -> Tensor:
     with torch.inference_mode():
         return torch.cat([function(part) for part in pixels.split(batch)])
 
 
 def _tensor(features: Any) -> Tensor:
-    """CLIP's projected features, which newer transformers wrap in an output object."""
+    """Unwrap CLIP's projected features, which newer transformers put into an output object."""
     return features if isinstance(features, Tensor) else features.pooler_output

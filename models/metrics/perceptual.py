@@ -35,7 +35,7 @@ class Lpips:
     """LPIPS (Zhang et al. 2018, v0.1): sum over layers of mean_hw of w_l . (unit(f_l(x)) - unit(f_l(y)))^2.
 
     model_dir: a directory with `backbone.safetensors` (the keys of torchvision's AlexNet or VGG-16 state
-    dict; which of the two is told by the shape of features.0.weight) and `heads.safetensors` (the keys of
+    dict; which of the two follows from the shape of features.0.weight) and `heads.safetensors` (the keys of
     the lpips package's weights/v0.1 file). No code and no pickle is loaded.
     """
 
@@ -74,7 +74,7 @@ class Lpips:
 
     @torch.inference_mode()
     def __call__(self, result: Tensor, truth: Tensor) -> Tensor:
-        """Distance of each frame pair, [T], of two [T, 3, H, W] in [-1, 1], 64 pixels or more a side."""
+        """Return the distance of each frame pair [T] of [T, 3, H, W] in [-1, 1], sides of at least 64."""
         distance = torch.zeros(len(result), device=self._device)
         for n, (a, b) in enumerate(zip(self._features(result), self._features(truth))):
             difference = (normalize(a, dim=1, eps=1e-10) - normalize(b, dim=1, eps=1e-10)) ** 2

@@ -71,7 +71,7 @@ def measure(
     seam_pixels: int = 16,
     max_offset: int = 4,
 ) -> dict[str, float]:
-    """Every metric of METRICS that this clip allows; what has no value (no truth, no hole) is absent.
+    """Return every metric of METRICS that this clip allows; what has no value (no truth) is absent.
 
     `view` is what was rendered (its visibility, target depth and cameras), `source` the clip it was
     rendered from. Consistency uses `truth_depth` where given, else the render's own depth, which holds no
@@ -105,6 +105,6 @@ def measure(
 
 
 def median_depth(source: SourceView) -> float:
-    """Median known depth of the first source frame; NaN when nothing of it is known."""
+    """Return the median known depth of the first source frame; NaN when nothing of it is known."""
     known = source.depth[0][source.known[0]]
     return float(known.median()) if known.numel() else float("nan")

@@ -28,7 +28,7 @@ def measurement_consistency(
     intrinsics: Tensor,  # [T, 3, 3]
     world_to_camera: Tensor,  # [T, 4, 4]
 ) -> dict[str, float]:
-    """PSNR of the result against the source looked up at each target pixel, where co-visible, and coverage.
+    """Return the PSNR against the source looked up at co-visible target pixels, and their share.
 
     `back_warp` says what co-visible means. The ceiling is set by resampling (36 dB for the truth itself on
     a textured scene). A method that pastes the render scores high here: read it with the hole and sharpness
@@ -59,7 +59,7 @@ class Sync:
     psnr: np.ndarray  # [D] dB on moving pixels; empty or NaN where nothing moves
 
     def scores(self) -> dict[str, float]:
-        """The best offset, where it stands out by 1 dB (a wrong view's does not), and by how much it does."""
+        """Return the best offset, where it stands out by 1 dB (a wrong view's does not), and by how much."""
         if not self.psnr.size or np.isnan(self.psnr).any():
             return {}
         best = int(self.psnr.argmax())
@@ -82,7 +82,7 @@ def sync_offset(
     max_offset: int = 4,
     max_frames: int = 16,
 ) -> Sync:
-    """How many frames the result runs ahead (+) of or behind (-) the source: the argmax over offsets d.
+    """Return how many frames the result is ahead (+) of or behind (-) the source: argmax over offsets d.
 
     For each d, source frame source_frame[t] + d is rendered into the target camera of frame t and compared
     with result frame t by PSNR, on moving pixels: seen at every d, and differing by more than 5 % of the
@@ -140,7 +140,7 @@ def _shrink_intrinsics(intrinsics: Tensor, factor: int) -> Tensor:
 def _shrink_source(source: SourceView) -> SourceView:
     video, factor = _shrink(source.video)
     height, width = video.shape[2:]
-    # depth is picked, not averaged: a mean across an edge lies on neither surface
+    # depth is picked, not averaged: a mean across an edge is on neither surface
     picked = (
         slice(None),
         slice(factor // 2, factor * height, factor),
@@ -157,13 +157,13 @@ def _shrink_source(source: SourceView) -> SourceView:
 
 
 def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Flow [H, W, 2] in pixels (x, y) between two luma frames [H, W] uint8: OpenCV's DIS, medium preset."""
+    """Return the flow [H, W, 2] in pixels (x, y) between luma frames [H, W] uint8 (DIS, medium)."""
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return np.asarray(dis.calc(first, second, None))
 
 
 def warp_error(video: Tensor) -> dict[str, float]:
-    """Temporal warp error with the flow's magnitude, to be read together and with sharpness.
+    """Return the temporal warp error with the flow's magnitude, to be read together and with sharpness.
 
     After Lai et al. 2018: E = sum M |V_t - w(V_{t+1}, f)|^2 / sum M in [0, 1], squared error meaned over
     channels; f = DIS flow t -> t+1, M = pixels that pass the forward-backward check |f + b|^2 < .01 (|f|^2
@@ -192,7 +192,7 @@ def warp_error(video: Tensor) -> dict[str, float]:
 
 
 def flicker_static_only(video: Tensor) -> float:
-    """1 - mean |V_t - V_{t+1}| in [0, 1] (VBench's temporal flickering); NaN for a single frame.
+    """Return 1 - mean |V_t - V_{t+1}| in [0, 1] (VBench's temporal flickering); NaN for a single frame.
 
     Meaningful only for a still camera before a still scene: it rewards not moving, hence the name.
     """

@@ -23,7 +23,7 @@ Frames = Callable[
 def build_depth_model(
     seed: int, device: torch.device | str, **changes: Any
 ) -> DepthAnythingForDepthEstimation:
-    """A tiny Depth Anything on a tiny DINOv2, that says depth in scene units."""
+    """Build a tiny Depth Anything on a tiny DINOv2 that predicts depth in scene units."""
     torch.manual_seed(seed)
     backbone = Dinov2Config(
         **{
@@ -106,7 +106,7 @@ def _recolour(picture: Tensor, random: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def predict_depth(model: DepthAnythingForDepthEstimation, video: Tensor) -> Tensor:
-    """Depth [T, S, S] in scene units of a clip [T, 3, S, S] in [-1, 1]."""
+    """Predict depth [T, S, S] in scene units of a clip [T, 3, S, S] in [-1, 1]."""
     mean = torch.tensor(MEAN, device=video.device).view(1, 3, 1, 1)
     deviation = torch.tensor(DEVIATION, device=video.device).view(1, 3, 1, 1)
     depth: Tensor = model(((video + 1) / 2 - mean) / deviation).predicted_depth
@@ -114,7 +114,7 @@ def predict_depth(model: DepthAnythingForDepthEstimation, video: Tensor) -> Tens
 
 
 def depth_quality(model: DepthAnythingForDepthEstimation, video: Tensor, depth: Tensor) -> dict[str, float]:
-    """AbsRel after one scale a clip (median ratio), and flicker, of a clip [T, 3, S, S] and depth [T, S, S].
+    """Return AbsRel after one scale per clip (median ratio), and flicker, against depth [T, S, S].
 
     Flicker is the mean over pixels of |log of the ratio prediction/truth| changing between frames: 0 for a
     prediction that is wrong in the same way in every frame.

@@ -56,7 +56,7 @@ BUCKETS = (
 
 
 def shrink_buckets(buckets: tuple[Bucket, ...], scale: float) -> tuple[Bucket, ...]:
-    """Buckets with sides times `scale`, in multiples of 16 and 32 at least."""
+    """Return the buckets with sides times `scale`, in multiples of 16 and at least 32."""
 
     def side(pixels: int) -> int:
         return max(32, round(pixels * scale / 16) * 16)
@@ -86,13 +86,13 @@ class Pool:
 
 
 def build_transformer(seed: int, device: torch.device | str, **changes: Any) -> WanTransformer3DModel:
-    """A transformer of TRANSFORMER, with random start values."""
+    """Build a transformer of TRANSFORMER with random start values."""
     torch.manual_seed(seed)
     return WanTransformer3DModel(**{**TRANSFORMER, **changes}).to(device)
 
 
 def build_text_encoder(words: int, seed: int, device: torch.device | str, **changes: Any) -> UMT5EncoderModel:
-    """A text encoder of TEXT for a vocabulary of so many words."""
+    """Build a text encoder of TEXT for a vocabulary of `words` words."""
     torch.manual_seed(seed)
     return UMT5EncoderModel(UMT5Config(vocab_size=words, dropout_rate=0.0, **{**TEXT, **changes})).to(device)
 
@@ -105,7 +105,7 @@ class Inpainter(nn.Module):
         self.transformer, self.text_encoder = transformer, text_encoder
 
     def forward(self, latents: Tensor, channels: Tensor, sigma: Tensor, tokens: Tensor) -> Tensor:
-        """Velocity [B, 16, t, h, w] of latents [B, 16, ...] at sigma [B], tokens [B, L] padded by 0."""
+        """Predict velocity [B, 16, t, h, w] of latents at sigma [B], tokens [B, L] padded by 0."""
         known = tokens > 0
         text = self.text_encoder(input_ids=tokens, attention_mask=known.long()).last_hidden_state
         text = text * known[..., None]  # pipelines pad embeddings by zeros, not tokens
@@ -144,7 +144,7 @@ def encode_pool(
 
 
 def mask_channels(visible: Tensor) -> Tensor:
-    """[B, 4, t, h, w] of visible [B, T, H, W]; as `conditioning.inpaint_channels` lays it out."""
+    """Return [B, 4, t, h, w] of visible [B, T, H, W], laid out as `conditioning.inpaint_channels` does."""
     batch = len(visible)
     known = pool_visible(visible.flatten(0, 1)).unflatten(0, (batch, -1)).float()
     known = torch.cat([known[:, :1].expand(-1, 4, -1, -1), known[:, 1:]], dim=1)
@@ -233,7 +233,7 @@ class InpainterLearner:
 
 
 def empty_caption(tokens: Tensor) -> Tensor:
-    """The tokens of '' in the shape of [B, L]: the end token alone."""
+    """Return the tokens of '' in the shape of [B, L]: the end token alone."""
     empty = torch.zeros_like(tokens)
     empty[:, 0] = END
     return empty
@@ -244,7 +244,7 @@ END = 1
 
 @torch.no_grad()
 def latent_statistics(vae: AutoencoderKLWan, videos: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [16] of the latents of clips [B, 3, T, H, W], a pixel of each alike."""
+    """Return the mean and deviation [16] of latents of clips [B, 3, T, H, W], every pixel alike."""
     device = videos[0].device
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         latents = [

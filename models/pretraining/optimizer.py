@@ -94,7 +94,7 @@ class MuonAdamW:
         torch._foreach_addcdiv_(parameters, first, below, -rate / (1 - one**self._steps))
 
     def state(self) -> dict[str, Tensor]:
-        """The state to resume from, by name; `steps` counts the updates made."""
+        """Return the state to resume from, by name; `steps` counts the updates made."""
         return {**self._state, "steps": torch.tensor(self._steps)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -105,14 +105,14 @@ class MuonAdamW:
 
 
 def as_matrices(stack: Tensor) -> Tensor:
-    """[n, out, in, time, ...] to [n, time, out, in * rest]; without a time axis there is one time."""
+    """Reshape [n, out, in, time, ...] to [n, time, out, in * rest]; without a time axis there is one."""
     if stack.ndim == 6:
         return stack.permute(0, 3, 1, 2, 4, 5).flatten(3)
     return stack.flatten(2)[:, None]
 
 
 def from_matrices(stack: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of as_matrices for parameters of this shape."""
+    """Invert as_matrices for parameters of this shape."""
     if len(shape) == 5:
         _, into, _, *rest = shape
         return stack.unflatten(3, (into, *rest)).permute(0, 2, 3, 1, 4, 5)
@@ -120,7 +120,7 @@ def from_matrices(stack: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """About U V^T of each matrix [..., m, n] by Newton-Schulz; singular values end in about [0.7, 1.2]."""
+    """Return about U V^T of each matrix [..., m, n] (Newton-Schulz); singular values in [0.7, 1.2]."""
     a, b, c = _COEFFICIENTS
     x = matrices.bfloat16() if matrices.is_cuda else matrices
     tall = x.shape[-2] > x.shape[-1]

@@ -31,11 +31,11 @@ class Learner(Protocol):
     def module(self) -> nn.Module: ...
 
     def is_matrix(self, name: str, parameter: Tensor) -> bool:
-        """Whether Muon steps this parameter (AdamW otherwise)."""
+        """Return whether Muon steps this parameter (AdamW otherwise)."""
         ...
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a step, a function of the weights and the step alone, and what else to log."""
+        """Return the loss of a step, a function of weights and step alone, and what else to log."""
         ...
 
 
@@ -68,7 +68,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether every step of the schedule has been made."""
+        """Return whether every step of the schedule has been made."""
         return self.step >= self.schedule.steps
 
     def run(

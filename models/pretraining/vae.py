@@ -56,7 +56,7 @@ Clips = Callable[[int, Stage], Tensor]  # step, stage -> video [B, 3, T, H, W]
 
 
 def shrink_stages(stages: tuple[Stage, ...], scale: float) -> tuple[Stage, ...]:
-    """Stages with batches and crops times `scale`; crops stay multiples of 32, batches 2 at least."""
+    """Return stages with batches and crops times `scale`; crops multiples of 32, batches at least 2."""
     return tuple(
         replace(s, side=max(32, round(s.side * scale / 32) * 32), batch=max(2, round(s.batch * scale)))
         for s in stages
@@ -64,7 +64,7 @@ def shrink_stages(stages: tuple[Stage, ...], scale: float) -> tuple[Stage, ...]:
 
 
 def build_vae(seed: int, device: torch.device | str, **changes: object) -> AutoencoderKLWan:
-    """A VAE of ARCHITECTURE with the start values of the recipe, in the whole-clip path."""
+    """Build a VAE of ARCHITECTURE with the recipe's start values, in the whole-clip path."""
     torch.manual_seed(seed)
     vae = make_parallel(AutoencoderKLWan(**{**ARCHITECTURE, **changes}))
     with torch.no_grad():
@@ -122,7 +122,7 @@ class VaeLearner:
         return parameter.ndim >= 4 and parameter.shape[0] > 3
 
     def stage_at(self, step: int) -> Stage:
-        """The stage that a step belongs to."""
+        """Return the stage that a step belongs to."""
         return next((s for s, end in zip(self._stages, self._ends) if step < end), self._stages[-1])
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -145,7 +145,7 @@ class VaeLearner:
 
 
 def reconstruction_parts(result: Tensor, video: Tensor) -> dict[str, Tensor]:
-    """L1 in opponent colours (chroma twice), MSE, and that L1 after 8 x 8 averaging; [B, 3, T, H, W] each."""
+    """Return L1 in opponent colours (chroma twice), MSE, and that L1 after 8 x 8 averaging."""
     difference = opponent(result) - opponent(video)
     coarse = avg_pool2d(difference.transpose(1, 2).flatten(0, 1), 8)
     weight = torch.tensor([1.0, 2.0, 2.0], device=video.device) / 3
@@ -157,7 +157,7 @@ def reconstruction_parts(result: Tensor, video: Tensor) -> dict[str, Tensor]:
 
 
 def opponent(video: Tensor) -> Tensor:
-    """Mean, red-green and blue-yellow of [B, 3, T, H, W]."""
+    """Return mean, red-green and blue-yellow of [B, 3, T, H, W]."""
     return torch.einsum("oc,bcthw->bothw", video.new_tensor(OPPONENT), video)
 
 
@@ -178,7 +178,7 @@ def augment(video: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _hue_rotation(angle: Tensor, saturation: Tensor) -> Tensor:
-    """[B, 3, 3]: a turn about the grey axis, with the part across it scaled."""
+    """Return [B, 3, 3]: a turn about the grey axis, with the part across it scaled."""
     grey = torch.full((3, 3), 1 / 3, device=angle.device)
     cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device) / 3**0.5
     eye = torch.eye(3, device=angle.device)
@@ -196,7 +196,7 @@ def _punched(video: Tensor, random: torch.Generator) -> Tensor:
 
 
 def reconstruction_quality(result: Tensor, video: Tensor) -> dict[str, Tensor]:
-    """PSNR (dB, range 2) [B] and chroma R2 [B] of clips [B, 3, T, H, W].
+    """Return the PSNR (dB, range 2) [B] and chroma R2 [B] of clips [B, 3, T, H, W].
 
     Chroma is RGB minus its mean over channels; R2 is the share of its variance over the clip, about the
     clip's mean chroma, that the result explains.

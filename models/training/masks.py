@@ -1,6 +1,7 @@
-"""Holes of a general video inpainter: boxes, ellipses, brushes, borders, frames, objects. Never parallax.
+"""Draw the holes of a general video inpainter: boxes, ellipses, brushes, borders, frames, objects.
 
-The base must not have seen the holes of a camera move, so that tuning on them has an honest gap to close.
+There are none of parallax: the base must not have seen the holes of a camera move, so that tuning on them
+has an honest gap to close.
 Every function returns visible [B, T, H, W] bool, True where the pixel is known.
 """
 
@@ -28,7 +29,7 @@ _Size = tuple[int, int, int]
 
 
 def draw_masks(object_id: Tensor, random: torch.Generator, shares: Mapping[str, float] = SHARES) -> Tensor:
-    """One mask a clip of object_id [B, T, H, W] (0 room, 1.. objects), its family drawn by `shares`."""
+    """Draw one mask per clip of object_id [B, T, H, W] (0 room, 1.. objects), its family by `shares`."""
     batch, frames, height, width = object_id.shape
     size = (frames, height, width)
     weights = torch.tensor(list(shares.values()), device=random.device)
@@ -41,17 +42,17 @@ def draw_masks(object_id: Tensor, random: torch.Generator, shares: Mapping[str, 
 
 
 def boxes(batch: int, size: _Size, random: torch.Generator) -> Tensor:
-    """Hide one to four boxes a clip that drift in a straight line."""
+    """Hide one to four boxes per clip that drift in a straight line."""
     return _blobs(batch, size, random, "box")
 
 
 def ellipses(batch: int, size: _Size, random: torch.Generator) -> Tensor:
-    """Hide one to four ellipses a clip that drift in a straight line."""
+    """Hide one to four ellipses per clip that drift in a straight line."""
     return _blobs(batch, size, random, "ellipse")
 
 
 def brushes(batch: int, size: _Size, random: torch.Generator) -> Tensor:
-    """Hide two strokes a clip: thick wavy lines that drift."""
+    """Hide two strokes per clip: thick wavy lines that drift."""
     y, x, t = _grid(size, random.device)
     hidden = torch.zeros((batch, *size), dtype=torch.bool, device=random.device)
     for _ in range(2):
@@ -86,7 +87,7 @@ def first_frame(batch: int, size: _Size, random: torch.Generator) -> Tensor:
 
 
 def some_frames(batch: int, size: _Size, random: torch.Generator) -> Tensor:
-    """Show each frame, whole, with a probability that is drawn a clip."""
+    """Show each frame, whole, with a probability drawn per clip."""
     share = uniform(0.1, 0.9, (batch, 1), random)
     shown = uniform(0, 1, (batch, size[0]), random) < share
     return shown[:, :, None, None].expand(batch, *size)

@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def generator(seed: int, step: int, device: torch.device | str) -> torch.Generator:
-    """A generator for one step of one purpose; give every purpose its own seed."""
+    """Return a generator for one step of one purpose; give every purpose its own seed."""
     return torch.Generator(device).manual_seed((seed * 1_000_003 + step * 7919 + 12345) % (2**63 - 1))
 
 
 def uniform(low: float, high: float, size: tuple[int, ...], random: torch.Generator) -> Tensor:
-    """Uniform numbers on the generator's device."""
+    """Draw uniform numbers on the generator's device."""
     return low + (high - low) * torch.rand(size, generator=random, device=random.device)

@@ -6,7 +6,7 @@ quality(angle) is a callable, such as the cycle quality in dB of videos recaptur
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 Quality = Callable[[float], float]
@@ -37,42 +37,17 @@ class Climb:
     curve: tuple[AngleQuality, ...]  # every angle measured, ascending
 
 
-ROUNDS = (Round(0, 20, 800), Round(20, 32, 700), Round(32, 45, 500))  # this project's choice
-
-
-def check_rounds(rounds: Sequence[Round]) -> None:
-    """Raise ValueError unless the rounds are ranges with steps whose upper ends grow."""
-    if not rounds:
-        raise ValueError("curriculum: there are no rounds; give at least one range of angles")
-    for number, one in enumerate(rounds):
-        if not 0 <= one.low <= one.high < 180 or one.steps < 1:
-            raise ValueError(
-                f"curriculum: round {number} is {one.low:g}-{one.high:g} degrees in {one.steps} steps;"
-                " give 0 <= low <= high < 180 and 1 step or more"
-            )
-        if number and one.high <= rounds[number - 1].high:
-            raise ValueError(
-                f"curriculum: round {number} ends at {one.high:g} degrees, no further than round"
-                f" {number - 1}; order the rounds by angle"
-            )
-
-
-def quality_curve(quality: Quality, angles: Sequence[float]) -> tuple[AngleQuality, ...]:
-    """The quality at each of the angles, ascending."""
-    return tuple(AngleQuality(angle, quality(angle)) for angle in sorted(set(angles)))
-
-
 def next_round(
     quality: Quality,
     previous: Round,
     *,
     threshold: float,
     steps: int,
-    limit: float = 90.0,
-    stride: float = 8.0,
-    tolerance: float = 1.0,
+    limit: float,
+    stride: float,
+    tolerance: float,
 ) -> Climb:
-    """The next round: from the end of the previous one to the largest angle of acceptable quality.
+    """Return the next round: from the end of the previous one to the largest angle of acceptable quality.
 
     Goes up from previous.high by `stride` degrees while quality is at least `threshold`, then halves the last
     stride until it is known to `tolerance` degrees; an angle beyond a collapse is never tried. The round

@@ -23,7 +23,7 @@ from recapture.models.geometry.rasterize import Rendered, SurfaceSettings, rende
 from recapture.models.metrics.image import psnr
 from recapture.models.tuning.pairs import Move, Pair, move_path
 
-LIMIT = 25.0  # no completed depth is more than so many times the median known one
+LIMIT = 25.0  # largest completed depth, as a multiple of the median known one
 
 Fill = Callable[[RenderedView], Tensor]  # the view's video [T, 3, H, W] without holes
 PredictDepth = Callable[[Tensor], Tensor]  # [T, H, W] of a video [T, 3, H, W], non-finite = unknown
@@ -69,7 +69,7 @@ def filled_depth(
     prediction: Tensor | None = None,  # [T, H, W] of the filled video, non-finite = unknown
     kind: Literal["inverse", "metric"] = "inverse",
 ) -> Tensor:
-    """z-depth [T, H, W] of a filled view: as rendered where visible, completed in holes.
+    """Return z-depth [T, H, W] of a filled view: as rendered where visible, completed in holes.
 
     A depth model's prediction (kind as in `align_depth`) is fitted to the rendered depth frame by frame on
     visible pixels, in disparity. Without one, or where fewer than half of a frame's visible pixels agree with
@@ -94,7 +94,7 @@ def filled_depth(
 def cycle_back(
     source: SourceView, view: RenderedView, video: Tensor, depth: Tensor, surface: SurfaceSettings
 ) -> Rendered:
-    """The filled view (video [T, 3, H, W], depth [T, H, W]) seen again by the source's cameras.
+    """Film the filled view (video [T, 3, H, W], depth [T, H, W]) from the source's cameras again.
 
     Frame t of the view must show frame t of the source.
     """
@@ -111,17 +111,17 @@ def cycle_back(
 
 
 def cycle_quality(source: SourceView, returned: Rendered) -> float:
-    """PSNR in dB of the returned video against the source where it is visible; NaN where nothing is."""
+    """Return the PSNR in dB of the returned video against the source where visible; NaN for nothing."""
     return psnr(returned.video, source.video, returned.visible & source.known)
 
 
 def cycle_pair(source: SourceView, returned: Rendered, angle: float, weight: float = 1.0) -> Pair:
-    """The returned video with its holes, and the real source as the target."""
+    """Pair the returned video, with its holes, with the real source as the target."""
     return Pair(returned.video, returned.visible, source.video, "cycle", angle, weight)
 
 
 def pseudo_pair(view: RenderedView, video: Tensor, angle: float, weight: float) -> Pair:
-    """The rendered view with its holes, and what the tuned model made of it [T, 3, H, W] as the target.
+    """Pair the rendered view, with its holes, with what the tuned model made of it [T, 3, H, W].
 
     The target shows the render's own pixels where visible, so that nothing but the holes is learned from it.
     """
@@ -130,9 +130,9 @@ def pseudo_pair(view: RenderedView, video: Tensor, angle: float, weight: float) 
 
 
 def quality_weight(quality: float, threshold: float, full: float) -> float:
-    """A self-made pair's weight: 0 up to `threshold` dB (and for NaN), 1 from `full` on, linear between."""
+    """Return a self-made pair's weight: 0 up to `threshold` dB (and for NaN), linear to 1 at `full`."""
     if full < threshold:
-        raise ValueError(f"tuning: full weight at {full:g} dB lies below the threshold {threshold:g}")
+        raise ValueError(f"tuning: full weight at {full:g} dB is below the threshold {threshold:g}")
     if math.isnan(quality) or quality <= threshold:
         return 0.0
     return 1.0 if quality >= full else (quality - threshold) / (full - threshold)
@@ -141,7 +141,7 @@ def quality_weight(quality: float, threshold: float, full: float) -> float:
 def _fitted(
     prediction: Tensor, depth: Tensor, kind: Literal["inverse", "metric"], farthest: float
 ) -> Tensor | None:
-    """Depth [H, W] of one frame's prediction, fitted to depth (NaN = unknown); None where they disagree."""
+    """Fit one frame's prediction to depth [H, W] (NaN: unknown); None where they disagree."""
     usable = torch.isfinite(prediction) & ((prediction > 0) if kind == "metric" else True)
     raw = torch.where(usable, prediction.double(), torch.nan)
     reference = 1 / depth.double()

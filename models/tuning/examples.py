@@ -58,7 +58,7 @@ def encode_pair(
     dtype: torch.dtype = torch.float32,
     packed: Tensor | None = None,  # [K, 3, H, W] in [-1, 1], finished frames from other cameras
 ) -> list[Example]:
-    """An example for each mask of a pair, on the CPU; they divide `share` among them.
+    """Encode an example for each mask of a pair, on the CPU; they divide `share` among them.
 
     Packed frames are encoded one by one, as `packing.pack` does it.
     Raises ValueError for a base that cannot be tuned, a clip of another size than 4n+1 frames and whole
@@ -90,7 +90,7 @@ def encode_pair(
 
 
 def stack(examples: Sequence[Example], device: torch.device, packed: int = 0) -> Batch:
-    """Examples of one size as a batch on a device; packed: so many frames beside each, its first ones."""
+    """Stack examples of one size as a batch on a device, with the first `packed` frames beside each."""
 
     def joined(tensors: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(tensors)).to(device, torch.float32)
@@ -106,12 +106,12 @@ def stack(examples: Sequence[Example], device: torch.device, packed: int = 0) ->
 
 
 def packable(examples: Sequence[Example]) -> int:
-    """How many frames every one of the examples can have packed beside it."""
+    """Return how many frames all of the examples can have packed beside them."""
     return min(0 if example.packed is None else example.packed.shape[1] for example in examples)
 
 
 def draw_rows(examples: Sequence[Example], count: int, random: torch.Generator) -> list[int]:
-    """Indices of `count` examples by their shares, all of the size of the first one drawn."""
+    """Draw indices of `count` examples by their shares, all of the first one's size."""
     shares = torch.tensor([example.share for example in examples], dtype=torch.float64)
     first = int(torch.multinomial(shares, 1, generator=random))
     alike = torch.tensor([example.clean.shape == examples[first].clean.shape for example in examples])

@@ -39,7 +39,7 @@ def draw_composite(
     object_id: Tensor | None = None,  # [B, T, H, W] int64, 0 background, 1.. tracked objects
     free_first_frame: float = FREE_FIRST_FRAME,
 ) -> Composite:
-    """Draw one mask a clip, its kind by `shares` of KINDS.
+    """Draw one mask per clip, its kind by `shares` of KINDS.
 
     point_cloud: `visible` as it is; edit: a tracked object with a margin, or drifting blobs; union: holes of
     both; prior: of the families that the base was trained on. Where point-cloud holes enter, a share
@@ -81,7 +81,7 @@ def edit_visible(
 def prior_visible(
     batch: int, size: tuple[int, int, int], random: torch.Generator, object_id: Tensor | None = None
 ) -> Tensor:
-    """Masks [B, T, H, W] of the families that the embedded base was trained on, by their shares there."""
+    """Draw masks [B, T, H, W] of the families that the embedded base was trained on, by their shares."""
     if object_id is None:
         shares = {name: share for name, share in PRIOR_SHARES.items() if name != "objects"}
         nowhere = torch.zeros((batch, *size), dtype=torch.int64, device=random.device)
@@ -99,5 +99,5 @@ def check_shares(shares: Mapping[str, float]) -> None:
 
 
 def _shrunk(visible: Tensor, margin: int) -> Tensor:
-    """visible [T, H, W] with its holes grown by `margin` pixels."""
+    """Return visible [T, H, W] with its holes grown by `margin` pixels."""
     return max_pool2d((~visible)[:, None].float(), 2 * margin + 1, 1, margin)[:, 0] == 0

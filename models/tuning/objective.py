@@ -35,7 +35,7 @@ class Objective:
 
 
 def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """x_s [B, z, t, h, w] of clean latents at noise levels sigma [B]."""
+    """Return x_s [B, z, t, h, w] of clean latents at noise levels sigma [B]."""
     level = sigma.view(-1, 1, 1, 1, 1)
     return (1 - level) * clean + level * noise
 
@@ -50,7 +50,7 @@ def velocity_of(
     packed: Tensor | None = None,  # [B, z, K, h, w] clean latents of packed frames
     packed_noise: Tensor | None = None,  # [B, z, K, h, w]
 ) -> Tensor:
-    """The velocity [B, z, t, h, w] float32 that an inpainting base predicts, with gradients.
+    """Predict the velocity [B, z, t, h, w] float32 with an inpainting base, with gradients.
 
     Packed frames are appended as in sampling (`packing.pack`): noised to sigma, known by mask 1 and their
     clean latents, at the positions behind the clip's; what is predicted for them is dropped.
@@ -80,7 +80,7 @@ def flow_matching_loss(
     hole: Tensor,  # [B, t, h, w] bool
     hole_weight: float,
 ) -> tuple[Tensor, Tensor]:
-    """Each sample's loss [B], and its part in holes [B] (0 without any): weighted means of squared errors.
+    """Return each sample's loss [B], and its part in holes [B] (0 without any): weighted means.
 
     Each sample is normalised by its own weights, so a batch's loss is the mean over its samples however it
     is split among workers.
@@ -93,5 +93,5 @@ def flow_matching_loss(
 
 
 def latent_holes(channels: Tensor, mask_channels: int) -> Tensor:
-    """bool [B, t, h, w] of conditioning channels [B, 4 + z, t, h, w]: True where any frame has a hole."""
+    """Return bool [B, t, h, w] of channels [B, 4 + z, t, h, w]: True where any frame has a hole."""
     return channels[:, :mask_channels].amin(1) < 1

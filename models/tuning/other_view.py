@@ -21,7 +21,7 @@ from recapture.models.tuning.pairs import Move, Pair, move_path
 
 
 def other_view(source: SourceView, pivot_depth: float, move: Move, surface: SurfaceSettings) -> FinishedView:
-    """The source seen by a move's cameras, its holes filled without a model.
+    """Return the source seen by a move's cameras, its holes filled without a model.
 
     It stands for an earlier trajectory's fill: what the source knows is exact in it, the rest is a guess.
     """
@@ -38,7 +38,7 @@ def other_view(source: SourceView, pivot_depth: float, move: Move, surface: Surf
 def frames_beside(
     source: SourceView, pair: Pair, other: FinishedView, packing: Packing, surface: SurfaceSettings
 ) -> Tensor | None:
-    """The frames [K, 3, H, W] of another view that are packed beside a pair's clip, None for no frame.
+    """Return the frames [K, 3, H, W] of another view that are packed beside a pair's clip, or None.
 
     Chosen as when a clip is filled: by what they show of the pair's holes, spaced in time.
     """

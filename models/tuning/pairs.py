@@ -35,7 +35,7 @@ class Move:
 
     @property
     def angle(self) -> float:
-        """The size of the yaw in degrees, which rounds are ordered by."""
+        """Return the size of the yaw in degrees, which rounds are ordered by."""
         return abs(self.yaw)
 
 
@@ -51,7 +51,7 @@ class Pair:
     weight: float = 1.0  # how often it is drawn, relative to others
 
     def shown(self, visible: Tensor) -> Tensor:
-        """The clip under another mask [T, H, W]: degraded where that is known, else clean; grey in holes."""
+        """Return the clip under another mask [T, H, W]: degraded where known, else clean; grey in holes."""
         known = torch.where(self.visible[:, None], self.degraded, self.target)
         return torch.where(visible[:, None], known, torch.zeros_like(known))
 
@@ -72,7 +72,7 @@ def check_source(source: SourceView, name: str, window: int = 1) -> None:
     if ratio < FLAT:
         raise ValueError(
             f"tuning: clip {name!r} has flat depth (far over near: {ratio:.3f}), so a camera move uncovers"
-            " nothing; drop the clip or mend its depth"
+            " nothing; drop the clip or fix its depth"
         )
 
 
@@ -86,7 +86,7 @@ def draw_moves(
     radius: float = 0.1,
     direct_share: float = 0.1,
 ) -> list[Move]:
-    """Moves with |yaw| uniform in low...high degrees, to both sides in turn.
+    """Draw moves with |yaw| uniform in low...high degrees, to both sides in turn.
 
     |pitch| is at most pitch_share of |yaw|, |radius| at most `radius`; a share `direct_share` of the moves
     starts away from the source's view: raise it, and lower `free_first_frame` of the masks, for an adapter
@@ -104,7 +104,7 @@ def draw_moves(
 
 
 def move_path(source: SourceView, pivot_depth: float, move: Move) -> CameraPath:
-    """The cameras of a move about the point at pivot_depth on the source's optical axis."""
+    """Return the cameras of a move about the point at pivot_depth on the source's optical axis."""
     key = {"at": 1.0, "phi": move.yaw, "theta": move.pitch, "r": move.radius}
     keys = [key] if move.direct else [{"at": 0.0}, key]
     cameras = source.intrinsics.cpu(), source.world_to_camera.cpu()
@@ -114,7 +114,7 @@ def move_path(source: SourceView, pivot_depth: float, move: Move) -> CameraPath:
 def source_pairs(
     source: SourceView, pivot_depth: float, moves: Sequence[Move], surface: SurfaceSettings
 ) -> Iterator[Pair]:
-    """One pair a move, by double reprojection. The source's pixels are kept bit for bit where visible."""
+    """Yield one pair per move, by double reprojection; visible source pixels are kept bit for bit."""
     for move in moves:
         path = move_path(source, pivot_depth, move)
         seen = double_reprojection(
@@ -130,17 +130,12 @@ def source_pairs(
         yield Pair(seen.degraded, seen.visible, seen.clean, "source", move.angle)
 
 
-def drawing_shares(pairs: Sequence[Pair], source_share: float = 0.4) -> Tensor:
-    """How often each pair is drawn [N] float64, summing to 1: by weight, but sources are no fewer than so.
+def shares_of(kinds: Sequence[Kind], weights: Sequence[float], source_share: float) -> Tensor:
+    """Return how often each pair is drawn [N] float64: by weight, sources at least by source_share.
 
     The share of pairs from the real source keeps self-made data from drifting. Raises ValueError where no
-    pair has weight, or there is no source pair to keep.
+    pair has a weight, or no source pair has one.
     """
-    return shares_of([pair.kind for pair in pairs], [pair.weight for pair in pairs], source_share)
-
-
-def shares_of(kinds: Sequence[Kind], weights: Sequence[float], source_share: float = 0.4) -> Tensor:
-    """`drawing_shares` of kinds and weights alone."""
     weight = torch.tensor(list(weights), dtype=torch.float64)
     real = torch.tensor([kind == "source" for kind in kinds], dtype=torch.bool)
     if not 0 <= source_share <= 1 or (weight < 0).any() or not torch.isfinite(weight).all():

@@ -40,7 +40,7 @@ def pack_state(
     moments: Mapping[str, tuple[Tensor, Tensor]],
     marks: Mapping[str, str],
 ) -> bytes:
-    """A run's state as safetensors; marks: what a run that continues it must have in common with it."""
+    """Return a run's state as safetensors; marks: what a run that continues it must share with it."""
     groups = {
         "weights": masters,
         "average": state.average,

@@ -70,7 +70,7 @@ def draw_step(
     worker: tuple[int, int] = (0, 1),
     device: torch.device | str = "cpu",
 ) -> Drawn:
-    """A step's examples, noise levels, dropped captions and noise, from (seed, step) alone.
+    """Draw a step's examples, noise levels, dropped captions and noise, from (seed, step) alone.
 
     worker (rank, count) takes every count-th row of the whole batch, from row `rank`.
     """
@@ -93,7 +93,7 @@ def draw_step(
 
 
 def losses(base: Base, drawn: Drawn, hole_weight: float) -> tuple[Tensor, Tensor]:
-    """Each sample's loss [B], and its part in holes [B]."""
+    """Return each sample's loss [B], and its part in holes [B]."""
     batch = drawn.batch
     noised = add_noise(batch.clean, drawn.noise, drawn.sigma)
     velocity = velocity_of(
@@ -113,7 +113,7 @@ def losses(base: Base, drawn: Drawn, hole_weight: float) -> tuple[Tensor, Tensor
 def gradients(
     base: Base, parameters: Iterable[nn.Parameter], drawn: Drawn, settings: Settings
 ) -> tuple[list[Tensor], Tensor]:
-    """Gradients (float32) of the mean loss for the adapter's parameters, and [loss, hole_loss].
+    """Return gradients (float32) of the mean loss for the adapter's parameters, and [loss, hole_loss].
 
     The same for any micro_batch, up to rounding, with and without gradient checkpointing.
     """
@@ -136,7 +136,7 @@ def gradients(
 
 @torch.no_grad()
 def held_out_loss(base: Base, held_out: Sequence[Example], seed: int) -> float:
-    """Mean loss in holes (over all latents where there is none), at fixed noise and noise levels LEVELS."""
+    """Return the mean loss in holes (over all latents without any), at fixed noise and levels LEVELS."""
     found = []
     for number, example in enumerate(held_out):
         batch = stack([example], base.device)

@@ -73,26 +73,26 @@ class LoraTrainer:
 
     @property
     def step(self) -> int:
-        """Steps made."""
+        """Return the number of steps made."""
         return self._state.step
 
     @property
     def finished(self) -> bool:
-        """Whether all steps were made or the held-out loss has stopped falling."""
+        """Return whether all steps were made or the held-out loss has stopped falling."""
         return self.step >= self.settings.steps or self.stopped_early
 
     @property
     def stopped_early(self) -> bool:
-        """Whether `patience` held-out losses in a row were no new best."""
+        """Return whether `patience` held-out losses in a row were no new best."""
         return 0 < self.settings.patience <= self._state.without_gain
 
     @property
     def best_loss(self) -> float:
-        """The lowest held-out loss so far; infinite before the first."""
+        """Return the lowest held-out loss so far; infinite before the first."""
         return self._state.best_loss
 
     def weights(self) -> dict[str, Tensor]:
-        """The adapter to use, float32 on the CPU: the average of the lowest held-out loss, else the last."""
+        """Return the adapter to use, float32 on the CPU: the best average by held-out loss, else the last."""
         chosen = self._state.average if self._state.best is None else self._state.best
         return {key: value.detach().cpu().clone() for key, value in chosen.items()}
 
@@ -123,7 +123,7 @@ class LoraTrainer:
         return self.finished
 
     def gradients(self, step: int) -> tuple[list[Tensor], Tensor]:
-        """A step's gradients, averaged over workers, and [loss, hole_loss]; of weights and step alone."""
+        """Return a step's gradients, averaged over workers, and [loss, hole_loss]; of weights and step."""
         drawn = draw_step(
             *(self._examples, self.settings, step, self._empty_text),
             worker=self._worker,
@@ -135,7 +135,7 @@ class LoraTrainer:
         return found, values
 
     def held_out_loss(self) -> float:
-        """Mean loss in holes of the held-out examples, for the averaged adapter, at fixed noise.
+        """Return the mean loss in holes of the held-out examples, for the averaged adapter.
 
         Averaged over workers too: a last bit that differs between them must not stop one of them alone.
         """
@@ -148,7 +148,7 @@ class LoraTrainer:
         return float(value)
 
     def state(self) -> bytes:
-        """All that a run resumes from, as safetensors: weights, average, best, moments, step."""
+        """Return all that a run resumes from, as safetensors: weights, average, best, moments, step."""
         masters = {key: value.detach() for key, value in self._masters.items()}
         states = self._optimizer.state
         moments = {

@@ -18,12 +18,12 @@ class CheckpointError(ValueError):
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a component. Raises CheckpointError if there is none or it is no JSON object."""
+    """Read a component's config.json. Raises CheckpointError if there is none or it is not an object."""
     return read_json(folder / "config.json")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises CheckpointError naming the file otherwise."""
+    """Read a JSON object from a file. Raises CheckpointError naming the file otherwise."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -36,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a diffusers component: one, or the shards that its index names.
+    """Return the safetensors files of a diffusers component: one, or the shards of its index.
 
     Raises CheckpointError if there is none (pickles are refused) or if the index names another folder.
     """
@@ -56,7 +56,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def tensor_shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor, from the headers alone. Raises CheckpointError for an unreadable file."""
+    """Read every tensor's shape from the headers alone. Raises CheckpointError for an unreadable file."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
         with _opened(path) as file:
@@ -65,7 +65,7 @@ def tensor_shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
 
 
 def read_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the files, one at a time."""
+    """Yield every tensor of the files, one at a time."""
     for path in files:
         with _opened(path) as file:
             for key in file.keys():  # noqa: SIM118
@@ -95,7 +95,7 @@ def build_model(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> Any:
-    """A diffusers model with the weights of `files`, in evaluation mode, without gradients.
+    """Build a diffusers model with the weights of `files`, in evaluation mode, without gradients.
 
     names: the model's name of each tensor in the files; None where they are the same. dtype: of the
     parameters, except those the class keeps in float32 (`_keep_in_fp32_modules`: norms, time embedding,

@@ -36,7 +36,7 @@ class Conditioning:
 
 @torch.no_grad()
 def condition(base: Base, video: Tensor, visible: Tensor) -> Conditioning:
-    """The conditioning of a clip with holes, by the base's layout.
+    """Return the conditioning of a clip with holes, by the base's layout.
 
     video: [T, 3, H, W] in [-1, 1], T = 4n+1, sides multiples of `base.side_multiple`. What it shows in holes
     is not used. visible: [T, H, W] bool, True where known. A text-to-video base takes the clip's size alone:
@@ -65,7 +65,7 @@ def condition(base: Base, video: Tensor, visible: Tensor) -> Conditioning:
 
 
 def inpaint_channels(base: Base, video: Tensor, visible: Tensor) -> Tensor:
-    """The 4 + 16 channels [1, 20, T', h, w] float32 that Fun-InP and I2V join to the noise.
+    """Return the 4 + 16 channels [1, 20, T', h, w] float32 that Fun-InP and I2V join to the noise.
 
     Channel k of latent frame t > 0 is the mask of pixel frame 4(t-1)+1+k, that of t = 0 the first frame's
     four times, each min-pooled: 1 where all 8x8 pixels are known. Then the latents of the video with grey
@@ -83,7 +83,7 @@ def inpaint_channels(base: Base, video: Tensor, visible: Tensor) -> Tensor:
 
 
 def vace_control(base: Base, video: Tensor, visible: Tensor) -> Tensor:
-    """The 96 control channels [1, 96, T', h, w] float32 of VACE.
+    """Return the 96 control channels [1, 96, T', h, w] float32 of VACE.
 
     Latents of what is known (holes grey), latents of what is to be redrawn (nothing: grey), and 64 channels
     of the hole (1 = generate), 8x8 pixels folded into channels. A hole in any of a latent's frames is a hole
@@ -103,7 +103,7 @@ def vace_control(base: Base, video: Tensor, visible: Tensor) -> Tensor:
 
 
 def image_tokens(base: Base, video: Tensor, visible: Tensor) -> Tensor | None:
-    """CLIP tokens [1, 257, image_dim] of the first frame, for a transformer with an image branch, else None.
+    """Return CLIP tokens [1, 257, image_dim] of the first frame, None without an image branch.
 
     Zeros, as in a tenth of Fun-InP's training, where there is no image encoder or nothing of the frame is
     known.
@@ -125,17 +125,17 @@ def image_tokens(base: Base, video: Tensor, visible: Tensor) -> Tensor | None:
 
 
 def grey_holes(video: Tensor, visible: Tensor) -> Tensor:
-    """The video [..., T, 3, H, W] with mid-grey (0) where visible [..., T, H, W] is False."""
+    """Return the video [..., T, 3, H, W] with mid-grey (0) where visible [..., T, H, W] is False."""
     return torch.where(visible[..., None, :, :], video, torch.zeros_like(video))
 
 
 def pool_visible(visible: Tensor, space: int = 8) -> Tensor:
-    """bool [T, H/8, W/8]: True where all `space` x `space` pixels of visible [T, H, W] are."""
+    """Return bool [T, H/8, W/8]: True where all `space` x `space` pixels of visible [T, H, W] are."""
     return max_pool2d((~visible)[:, None].float(), space)[:, 0] == 0
 
 
 def latent_visible(visible: Tensor, time: int = 4, space: int = 8) -> Tensor:
-    """bool [T', h, w]: True where every pixel in every frame of a latent is visible.
+    """Return bool [T', h, w]: True where every pixel in every frame of a latent is visible.
 
     visible: [T, H, W] bool. Latent frame 0 stands for frame 0 alone, each later one for the next `time`.
     """

@@ -1,7 +1,6 @@
 """One loader for every Wan-family base: a diffusers pipeline directory, or a single file of original keys."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from recapture.models.wan.load_encoders import load_image_encoder, load_text_enc
 from recapture.models.wan.original_keys import config_from_shapes, diffusers_names
 
 Layout = Literal["t2v", "inpaint", "vace"]
-TEXT_LENGTH = 512  # tokens; the image branch of Wan2.1 I2V assumes exactly so many
+TEXT_LENGTH = 512  # tokens; the image branch of Wan2.1 I2V assumes exactly this many
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,9 @@ class Base:
     tokenizer: Any = None
     transformer_2: Any = None  # Wan2.2: takes over below boundary_ratio
     boundary_ratio: float | None = None
-    expand_timesteps: bool = False  # Wan2.2 TI2V: one timestep a token
+    expand_timesteps: bool = False  # Wan2.2 TI2V: one timestep per token
     image_encoder: Any = None
     image_processor: Any = None
-    scheduler_config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -49,23 +47,23 @@ class Base:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the transformer's weights, but for those kept in float32."""
+        """Return the dtype of the transformer's weights, except those kept in float32."""
         return self.transformer.dtype
 
     @property
     def side_multiple(self) -> int:
-        """Height and width must be multiples of this many pixels."""
+        """Return what height and width must be multiples of, in pixels."""
         return int(self.vae.config.scale_factor_spatial * max(self.transformer.config.patch_size[1:]))
 
     @property
     def text_length(self) -> int:
-        """Tokens of a prompt: 512, or what the tokenizer says it takes where that is less."""
+        """Return the tokens of a prompt: 512, or what the tokenizer takes where that is less."""
         if self.transformer.config.image_dim is not None:
             return TEXT_LENGTH
         return min(TEXT_LENGTH, getattr(self.tokenizer, "model_max_length", TEXT_LENGTH))
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(z, T', h, w) of a clip of T = 4n+1 frames of height x width pixels."""
+        """Return (z, T', h, w) of a clip of T = 4n+1 frames of height x width pixels."""
         time, space = self.vae.config.scale_factor_temporal, self.vae.config.scale_factor_spatial
         return self.vae.config.z_dim, (frames - 1) // time + 1, height // space, width // space
 
@@ -120,7 +118,6 @@ def load_base(
     image_encoder, image_processor = (
         load_image_encoder(folder, vae_dtype, device) if wants_image else (None, None)
     )
-    scheduler = folder / "scheduler" / "scheduler_config.json"
     return Base(
         layout=layout,
         transformer=transformer,
@@ -132,7 +129,6 @@ def load_base(
         expand_timesteps=bool(index.get("expand_timesteps", False)),
         image_encoder=image_encoder,
         image_processor=image_processor,
-        scheduler_config=read_json(scheduler) if scheduler.is_file() else {},
     )
 
 

@@ -11,7 +11,7 @@ from recapture.models.wan.checkpoint import CheckpointError, read_config
 def load_text_encoder(
     folder: Path, text_dim: int, dtype: torch.dtype, device: str | torch.device
 ) -> tuple[Any, Any]:
-    """(UMT5 encoder, tokenizer) of a pipeline directory, (None, None) where it has neither."""
+    """Load (UMT5 encoder, tokenizer) of a pipeline directory; (None, None) where it has neither."""
     from transformers import AutoTokenizer, UMT5EncoderModel
 
     if not (folder / "text_encoder").is_dir() and not (folder / "tokenizer").is_dir():
@@ -37,7 +37,7 @@ def load_text_encoder(
 
 
 def load_image_encoder(folder: Path, dtype: torch.dtype, device: str | torch.device) -> tuple[Any, Any]:
-    """(CLIP vision model, image processor) of a pipeline directory, (None, None) where it has none."""
+    """Load (CLIP vision model, image processor) of a pipeline directory; (None, None) without one."""
     from transformers import CLIPImageProcessor, CLIPVisionModel
 
     if not (folder / "image_encoder").is_dir():
@@ -51,7 +51,7 @@ def load_image_encoder(folder: Path, dtype: torch.dtype, device: str | torch.dev
 
 
 def _load(model_class: Any, folder: Path, model_type: str, dtype: torch.dtype) -> Any:
-    """A transformers model from a local directory, every tensor of which was there, fitted and is finite."""
+    """Load a transformers model from a local directory; every tensor must be there, fit and be finite."""
     from safetensors import SafetensorError
 
     found = read_config(folder).get("model_type")

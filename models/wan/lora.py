@@ -37,7 +37,7 @@ class AdapterError(ValueError):
 def add_lora(
     transformer: Any,
     *,
-    rank: int = 128,
+    rank: int,
     alpha: int | None = None,  # None: the rank, so that a scale of 1 adds B A
     targets: Sequence[str] = TARGETS,
     first_block: int = 0,
@@ -78,7 +78,7 @@ def add_lora(
 
 
 def adapter_parameters(transformer: Any, name: str = "default") -> dict[str, nn.Parameter]:
-    """The adapter's own parameters by their names. Raises ValueError where there is no such adapter."""
+    """Return the adapter's own parameters by name. Raises ValueError where there is no such adapter."""
     ending = f".{name}.weight"
     found = {
         key.removesuffix(ending) + ".weight": parameter
@@ -100,7 +100,7 @@ def train_only(transformer: Any, name: str = "default") -> dict[str, nn.Paramete
 
 
 def adapter_weights(transformer: Any, name: str = "default") -> dict[str, Tensor]:
-    """Copies of the adapter's weights, float32 on the CPU."""
+    """Return copies of the adapter's weights, float32 on the CPU."""
     return {
         key: p.detach().to("cpu", torch.float32, copy=True)
         for key, p in adapter_parameters(transformer, name).items()
@@ -133,7 +133,7 @@ def set_scale(transformer: Any, scale: float, name: str = "default") -> None:
 def with_adapter(
     transformer: Any, scale: float, weights: Mapping[str, Tensor] | None = None, name: str = "default"
 ) -> Iterator[None]:
-    """Within: the adapter at this scale, and with these weights if given. After: at scale 1, its own."""
+    """Use the adapter at this scale, and with these weights if given, within the context."""
     own = None if weights is None else adapter_weights(transformer, name)
     if weights is not None:
         set_weights(transformer, weights, name)
@@ -152,7 +152,7 @@ def remove_lora(transformer: Any) -> None:
 
 
 def fingerprint(transformer: Any) -> str:
-    """A hash of the base's configuration and weights, whatever adapters it carries.
+    """Return a hash of the base's configuration and weights, whatever adapters it carries.
 
     Up to 65,536 evenly spaced values of each tensor enter, rounded to bfloat16, so that it does not depend
     on the dtype (float32 or bfloat16) or device that the base was loaded with.
@@ -176,7 +176,7 @@ def pack_adapter(
     name: str = "default",
     notes: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The adapter as a safetensors file that `WanPipeline.load_lora_weights` reads.
+    """Return the adapter as a safetensors file that `WanPipeline.load_lora_weights` reads.
 
     Its metadata name the base's fingerprint, the notes, and rank and alpha in diffusers' form.
     """
@@ -238,7 +238,7 @@ def load_adapter(
 
 
 def _with_sorted_header(content: bytes) -> bytes:
-    """A safetensors file with its header sorted: `save` orders metadata differently in every process."""
+    """Sort the header of a safetensors file: `save` orders metadata differently in every process."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -250,7 +250,7 @@ def _called(path: str, target: str) -> bool:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None, dict[str, str]]:
-    """Tensors with diffusers' names, LoRA configuration (prefixed keys), notes."""
+    """Read tensors with diffusers' names, LoRA configuration (prefixed keys) and notes."""
     if not path.is_file():
         raise AdapterError(f"lora: {path} is missing")
     try:

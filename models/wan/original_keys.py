@@ -19,7 +19,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def diffusers_names(keys: list[str]) -> dict[str, str]:
-    """The diffusers name of each key of an original (or already converted) Wan transformer file.
+    """Return the diffusers name of each key of an original (or converted) Wan transformer file.
 
     The renaming itself is the library's (`convert_wan_transformer_to_diffusers`), applied to the names.
     """
@@ -37,10 +37,10 @@ def diffusers_names(keys: list[str]) -> dict[str, str]:
 
 
 def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[str, Any]:
-    """The configuration of a Wan transformer (or Wan-VACE, then with `vace_layers`) from tensor shapes.
+    """Derive the configuration of a Wan or Wan-VACE (with `vace_layers`) transformer from tensor shapes.
 
     shapes: by diffusers name. The head size is taken as 128 and eps as 1e-6, as in every published Wan.
-    Raises CheckpointError naming the tensor without which the model cannot be told.
+    Raises CheckpointError naming the tensor without which the model cannot be identified.
     """
 
     def shape(key: str) -> tuple[int, ...]:
@@ -57,7 +57,7 @@ def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[st
     if inner % HEAD_DIM:
         raise CheckpointError(
             f"base: {where}: tensor 'patch_embedding.weight' has {inner} rows, no multiple of {HEAD_DIM}:"
-            " the number of heads cannot be told; use a diffusers directory"
+            " the number of heads cannot be determined; use a diffusers directory"
         )
     voxels = patch_size[0] * patch_size[1] * patch_size[2]
     image = "condition_embedder.image_embedder"

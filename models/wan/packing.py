@@ -30,7 +30,7 @@ def pack(
     positions: Positions = "appended",
     generator: torch.Generator,
 ) -> Conditioning:
-    """The conditioning of a clip with K finished frames packed in; `sample` does the rest.
+    """Return the conditioning of a clip with K finished frames packed in; `sample` does the rest.
 
     Each frame becomes one latent frame after the clip's, encoded alone, as the VAE encodes a first frame. It
     is known as that layout knows a frame: to Fun-InP and I2V by mask 1 and its latents in the masked video's
@@ -74,14 +74,14 @@ def pack(
 
 
 def latent_index(frame: int, time: int = 4) -> int:
-    """The latent frame that holds pixel frame `frame`: 0 for frame 0, then one for each next `time`."""
+    """Return the latent frame that holds pixel frame `frame`: 0 for frame 0, then one per `time`."""
     return -(-frame // time)
 
 
 def append_packed(base: Base, packed: Packed, latents: Tensor, sigma: float) -> Tensor:
-    """The latents [B, z, T', h, w] at noise level sigma with the packed ones at it: [B, z, T' + K, h, w].
+    """Append the packed latents at noise level sigma to latents [B, z, T', h, w]: [B, z, T' + K, h, w].
 
-    A base with one timestep a token gets them clean; see `pack`.
+    A base with one timestep per token gets them clean; see `pack`.
     """
     level = 0.0 if base.expand_timesteps else sigma
     noised = (1 - level) * packed.latents + level * packed.noise
@@ -90,7 +90,7 @@ def append_packed(base: Base, packed: Packed, latents: Tensor, sigma: float) -> 
 
 @contextmanager
 def rotary_positions(model: Any, length: int, packed: Packed | None) -> Iterator[None]:
-    """While it lasts, latent frames from `length` on have the packed positions in `model`'s rotary embedding.
+    """Give latent frames from `length` on packed rotary positions in `model`, within the context.
 
     The transformer reads the cosines and sines of latent frame n from row n of two tables, whose first
     columns are time's. Those rows' first columns are exchanged, the tables put back at the end, whatever

@@ -25,7 +25,7 @@ def make_parallel(vae: AutoencoderKLWan) -> AutoencoderKLWan:
 
 
 def encode_moments(vae: AutoencoderKLWan, video: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance [B, z, (T-1)/4+1, H/8, W/8] of videos [B, 3, T, H, W] in [-1, 1], T = 4n+1.
+    """Return mean and log-variance [B, z, (T-1)/4+1, H/8, W/8] of videos [B, 3, T, H, W], T = 4n+1.
 
     The VAE must have gone through `make_parallel`. Latents are raw, not normalised.
     """
@@ -38,7 +38,7 @@ def encode_moments(vae: AutoencoderKLWan, video: Tensor) -> tuple[Tensor, Tensor
 
 
 def decode_latents(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
-    """Videos [B, 3, 4t-3, 8h, 8w] of raw latents [B, z, t, h, w], not clamped."""
+    """Decode raw latents [B, z, t, h, w] to videos [B, 3, 4t-3, 8h, 8w], not clamped."""
     video = vae.decoder(vae.post_quant_conv(latents), first_chunk=True)
     if vae.config.patch_size is not None:
         video = unpatchify(video, patch_size=vae.config.patch_size)

@@ -6,7 +6,7 @@ from torch.nn.functional import max_pool2d
 
 
 def paste_known(generated: Tensor, video: Tensor, visible: Tensor, feather: int = 4) -> Tensor:
-    """The generated clip [T, 3, H, W] with the known pixels of `video` pasted over it.
+    """Paste the known pixels of `video` over the generated clip [T, 3, H, W].
 
     visible: [T, H, W] bool. The share of the known pixel is 0 in holes, rises linearly with the (chessboard)
     distance to the nearest hole, and is 1 from `feather` pixels on: those come back bit for bit. feather 1
@@ -20,7 +20,7 @@ def paste_known(generated: Tensor, video: Tensor, visible: Tensor, feather: int 
 
 
 def paste_weights(visible: Tensor, feather: int) -> Tensor:
-    """The known pixels' share [T, H, W] float32 in 0...1 for `paste_known`."""
+    """Return the known pixels' share [T, H, W] float32 in 0...1 for `paste_known`."""
     if feather < 1:
         raise ValueError(f"paste: a feather of {feather} pixels; use 1 or more")
     hole = (~visible)[:, None].float()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -28,7 +29,7 @@ class Solver(Protocol):
     """Holds sampling to what is known."""
 
     def correct(self, latents: Tensor, velocity: Tensor, step: Step) -> Tensor:
-        """The corrected velocity [1, z, T', h, w] float32, after guidance.
+        """Return the corrected velocity [1, z, T', h, w] float32, after guidance.
 
         latents: [1, z, T', h, w] float32 at noise level step.sigma. With x_s = (1-s) x0 + s e the clean
         estimate is x0 = latents - sigma * velocity; to move it by d, return velocity - d / sigma. Where
@@ -45,21 +46,21 @@ class SteppingSolver(Solver, Protocol):
     """
 
     def visits(self, step: Step) -> int:
-        """How often the step is taken, 1 or more; before each time but the first `go_back` is called."""
+        """Return how often the step is taken, at least 1; before each repeat `go_back` is called."""
         ...
 
     def advance(self, latents: Tensor, velocity: Tensor, corrected: Tensor, step: Step) -> Tensor:
-        """The latents at step.next_sigma, from those at step.sigma, the model's velocity and `correct`'s."""
+        """Return the latents at step.next_sigma, from those at step.sigma, the velocity and `correct`'s."""
         ...
 
     def go_back(self, latents: Tensor, step: Step) -> Tensor:
-        """Latents at step.sigma from those at step.next_sigma."""
+        """Return latents at step.sigma from those at step.next_sigma."""
         ...
 
 
-OnStep = Callable[
-    [Step, Tensor], None
-]  # given the step and the clean estimate [1, z, T', h, w] after correction
+# Given the step and the clean estimate [1, z, T', h, w] after correction
+OnStep = Callable[[Step, Tensor], None]
+Predict = Callable[[Tensor], Tensor]  # latents -> velocity, both [1, z, T', h, w] float32
 
 
 def sample(
@@ -78,67 +79,105 @@ def sample(
 ) -> Tensor:
     """Sample normalised latents [1, z, T', h, w] float32.
 
-    scheduler: from `make_scheduler` or `scheduler_from_config`. generator: draws the initial noise, on its
-    own device, and nothing else; latents: that noise, in its place. guidance_scale: classifier-free guidance,
-    at 1 or below off (then text.negative is not used); guidance_scale_2: that of Wan2.2's second transformer,
-    the first's by default. solver: a `SteppingSolver` needs the Euler scheduler (ValueError). on_step: called
-    before each step, for previews.
+    It has the arguments of the stock pipelines, hence their number. scheduler: from `make_scheduler`.
+    generator: draws the initial noise, on its own device, and nothing else; latents: that noise, in its
+    place. guidance_scale: classifier-free guidance, off at 1 or below (text.negative is then not used);
+    guidance_scale_2: that of Wan2.2's second transformer, by default the first's. solver: a `SteppingSolver`
+    needs the Euler scheduler (ValueError). on_step: called at each step, for previews.
 
     In float32 the result equals the stock `WanPipeline`, `WanImageToVideoPipeline` and `WanVACEPipeline`
     with output_type='latent'. Under bfloat16 weights the velocity is made float32 before guidance, where the
     stock pipelines go on in bfloat16.
     """
+    _check(base, text, scheduler, steps, guidance_scale, solver)
+    if latents is None:
+        latents = torch.randn(1, *conditioning.latent_shape, generator=generator, device=generator.device)
+    latents = latents.to(base.device, torch.float32)
+    scheduler.set_timesteps(steps, device=base.device)
+    scales = guidance_scale, guidance_scale if guidance_scale_2 is None else guidance_scale_2
+    for i, timestep in enumerate(scheduler.timesteps):
+        step = Step(i, steps, float(scheduler.sigmas[i]), float(scheduler.sigmas[i + 1]))
+        model, scale = _model_and_scale(base, scheduler, timestep, scales)
+        guided = text if guidance_scale > 1.0 else Text(text.prompt, None)
+        predict = partial(
+            guided_velocity, base, model, timestep, conditioning, guided, step, guidance_scale=scale
+        )
+        if isinstance(solver, SteppingSolver):
+            latents = _visits(predict, latents, solver, step, on_step)
+            continue
+        velocity = predict(latents)
+        corrected = velocity if solver is None else solver.correct(latents, velocity, step)
+        if on_step is not None:
+            on_step(step, latents - step.sigma * corrected)
+        latents = scheduler.step(corrected, timestep, latents, return_dict=False)[0]
+    return latents
+
+
+def _check(
+    base: Base, text: Text, scheduler: Any, steps: int, guidance_scale: float, solver: Solver | None
+) -> None:
+    """Raise ValueError for what cannot be sampled."""
     if steps < 1:
         raise ValueError(f"sampling: {steps} steps; use 1 or more")
-    guided = guidance_scale > 1.0
-    if guided and text.negative is None:
+    if guidance_scale > 1.0 and text.negative is None:
         raise ValueError(f"sampling: guidance_scale {guidance_scale} needs a negative prompt; '' will do")
     if base.transformer.config.image_dim is not None and text.prompt.shape[1] != TEXT_LENGTH:
         raise ValueError(
             f"sampling: the image branch of this base takes {TEXT_LENGTH} text tokens,"
             f" not {text.prompt.shape[1]}"
         )
-    stepping = solver if isinstance(solver, SteppingSolver) else None
-    if stepping is not None and not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    stepping = isinstance(solver, SteppingSolver)
+    if stepping and not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         raise ValueError(
             f"sampling: this solver takes the steps itself, which {type(scheduler).__name__} does not allow;"
             " use the 'euler' scheduler or a solver with the velocity transition"
         )
-    device = base.device
-    if latents is None:
-        latents = torch.randn(1, *conditioning.latent_shape, generator=generator, device=generator.device)
-    latents = latents.to(device, torch.float32)
-    scheduler.set_timesteps(steps, device=device)
-    boundary = None
-    if base.boundary_ratio is not None:
-        boundary = base.boundary_ratio * scheduler.config.num_train_timesteps
-    for i, timestep in enumerate(scheduler.timesteps):
-        step = Step(i, steps, float(scheduler.sigmas[i]), float(scheduler.sigmas[i + 1]))
-        if boundary is None or timestep >= boundary:
-            model, scale = base.transformer, guidance_scale
-        else:
-            model, scale = (
-                base.transformer_2,
-                guidance_scale if guidance_scale_2 is None else guidance_scale_2,
-            )
-        for visit in range(stepping.visits(step) if stepping is not None else 1):
-            if stepping is not None and visit:
-                latents = stepping.go_back(latents, step)
-            velocity = predict_velocity(base, model, latents, timestep, conditioning, text.prompt, step)
-            if guided:
-                assert text.negative is not None
-                without = predict_velocity(
-                    base, model, latents, timestep, conditioning, text.negative, step, branch="uncond"
-                )
-                velocity = without + scale * (velocity - without)
-            corrected = velocity if solver is None else solver.correct(latents, velocity, step)
-            if on_step is not None:
-                on_step(step, latents - step.sigma * corrected)
-            if stepping is not None:
-                latents = stepping.advance(latents, velocity, corrected, step)
-            else:
-                latents = scheduler.step(corrected, timestep, latents, return_dict=False)[0]
+
+
+def _model_and_scale(
+    base: Base, scheduler: Any, timestep: Tensor, scales: tuple[float, float]
+) -> tuple[Any, float]:
+    """Return the transformer of a timestep and its guidance scale: below Wan2.2's boundary the second."""
+    boundary = base.boundary_ratio
+    if boundary is None or timestep >= boundary * scheduler.config.num_train_timesteps:
+        return base.transformer, scales[0]
+    return base.transformer_2, scales[1]
+
+
+def _visits(
+    predict: Predict, latents: Tensor, solver: SteppingSolver, step: Step, on_step: OnStep | None
+) -> Tensor:
+    """Let a stepping solver take the step, as often as it wants to."""
+    for visit in range(solver.visits(step)):
+        if visit:
+            latents = solver.go_back(latents, step)
+        velocity = predict(latents)
+        corrected = solver.correct(latents, velocity, step)
+        if on_step is not None:
+            on_step(step, latents - step.sigma * corrected)
+        latents = solver.advance(latents, velocity, corrected, step)
     return latents
+
+
+def guided_velocity(
+    base: Base,
+    model: Any,
+    timestep: Tensor,
+    conditioning: Conditioning,
+    text: Text,
+    step: Step,
+    latents: Tensor,
+    *,
+    guidance_scale: float,
+) -> Tensor:
+    """Predict the velocity under classifier-free guidance; without a negative prompt there is none."""
+    velocity = predict_velocity(base, model, latents, timestep, conditioning, text.prompt, step)
+    if text.negative is None:
+        return velocity
+    without = predict_velocity(
+        base, model, latents, timestep, conditioning, text.negative, step, branch="uncond"
+    )
+    return without + guidance_scale * (velocity - without)
 
 
 @torch.no_grad()
@@ -153,10 +192,10 @@ def predict_velocity(
     *,
     branch: str = "cond",
 ) -> Tensor:
-    """The velocity (noise - clean) [B, z, T', h, w] float32 that `model`, one of the base's, predicts.
+    """Return the velocity (noise - clean) [B, z, T', h, w] float32 that `model`, one of the base's, predicts.
 
     latents: [B, z, T', h, w] float32; timestep: scalar tensor, 1000 sigma; embedded: [1, L, text_dim].
-    Packed frames join the latents here and leave the velocity again, so nobody else meets them.
+    Packed frames are appended to the latents here and removed from the velocity again.
     """
     batch, length, packed = len(latents), latents.shape[2], conditioning.packed
     if packed is not None:

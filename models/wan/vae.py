@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def encode_video(vae: Any, video: Tensor) -> Tensor:
-    """The latents [..., z, T', h, w] float32 of a video [..., T, 3, H, W] in [-1, 1].
+    """Encode a video [..., T, 3, H, W] in [-1, 1] to latents [..., z, T', h, w] float32.
 
     The mode of the posterior, normalised per channel by the VAE's `latents_mean` and `latents_std`. T must be
     4n+1 and the sides multiples of the VAE's factor (ValueError): the VAE itself would drop what is over.
@@ -21,7 +21,7 @@ def encode_video(vae: Any, video: Tensor) -> Tensor:
 
 
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:
-    """The video [..., T, 3, H, W] float32 in [-1, 1] of normalised latents [..., z, T', h, w]."""
+    """Decode normalised latents [..., z, T', h, w] to a video [..., T, 3, H, W] float32 in [-1, 1]."""
     batch = latents.shape[:-4]
     flat = latents.reshape(-1, *latents.shape[-4:]).to(vae.device, torch.float32)
     mean, std = _statistics(vae, flat.device)

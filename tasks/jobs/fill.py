@@ -145,6 +145,7 @@ def open_filler(config: FillConfig, surface: SurfaceSettings, device: torch.devi
         make_solver=make_solver,
         steps=config.steps,
         guidance_scale=config.guidance_scale,
+        guidance_scale_2=config.guidance_scale_2,
         negative_prompt=config.negative_prompt,
         scheduler=config.scheduler,
         shift=config.shift,

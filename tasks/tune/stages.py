@@ -13,6 +13,7 @@ from recapture.tasks.tune.pairs_stage import PairsStage
 from recapture.tasks.tune.recapturer import Recapture
 from recapture.tasks.tune.tune_stage import Live, TuneStage
 
+PACKED_FRAMES = 2  # where fills pack none
 PACKED_SHARE = 0.3  # benchmarks/tuning.md
 
 
@@ -79,4 +80,4 @@ class TuneStages:
         packing = self.config.fill.packing
         if not self._packed_share:
             return None
-        return Packing(packing.frames or Packing().frames, packing.spacing)
+        return Packing(packing.frames or PACKED_FRAMES, packing.spacing)

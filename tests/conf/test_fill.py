@@ -61,3 +61,12 @@ def test_a_budget_for_activations_needs_compiled_blocks():
     with pytest.raises(ValueError, match=r"set fill\.compile_blocks"):
         RecaptureConfig.model_validate({"tune": tune})
     RecaptureConfig.model_validate({"tune": tune, "fill": {"compile_blocks": True}})
+
+
+def test_the_guidance_of_a_second_transformer_enters_the_key_only_where_it_is_given():
+    guided = FillConfig(guidance_scale=4.0)
+    both = FillConfig(guidance_scale=4.0, guidance_scale_2=3.0)
+    assert both.keyed() == guided.keyed() | {"guidance_scale_2": 3.0}
+    assert "guidance_scale_2" not in guided.keyed()
+    with pytest.raises(ValueError, match=r"fill\.guidance_scale_2 3 needs guidance"):
+        FillConfig(guidance_scale_2=3.0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from support import tiny_video_depth
 
 from recapture.models.depth.estimator import DepthEstimator
 from recapture.models.depth.load import open_depth_model
@@ -23,7 +24,7 @@ from recapture.models.depth.video_sampling import (
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory, tiny_video_depth):
+def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("video_depth")
     return str(folder), tiny_video_depth.save_tiny_video_depth(folder)
 
@@ -302,7 +303,7 @@ def test_weights_cut_short_and_pickles_are_refused(folder):
         load_video_depth(str(folder))
 
 
-def test_parts_that_do_not_fit_each_other_are_refused(folder, tiny_video_depth):
+def test_parts_that_do_not_fit_each_other_are_refused(folder):
     config = folder / "unet" / "config.json"
     settings = json.loads(config.read_text()) | {"in_channels": 4}
     config.write_text(json.dumps(settings))

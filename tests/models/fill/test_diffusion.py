@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.surface import SURFACE
+from support import tiny_base as tiny
+from support.filler import wan_filler
 
-from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.wan.conditioning import condition
 from recapture.models.wan.load import load_base
@@ -17,12 +17,12 @@ CAPTION = "a red ball moves left"
 
 
 @pytest.fixture(scope="module", params=["inpaint", "vace"])
-def base(request, tiny, tmp_path_factory):
+def base(request, tmp_path_factory):
     return load_base(tiny.write_tiny_base(tmp_path_factory.mktemp("base") / request.param, request.param))
 
 
 @pytest.fixture(scope="module")
-def t2v(tiny, tmp_path_factory):
+def t2v(tmp_path_factory):
     return load_base(tiny.write_tiny_base(tmp_path_factory.mktemp("base") / "t2v", "t2v"))
 
 
@@ -57,19 +57,19 @@ def fill(filler, view, caption=CAPTION, seed=3):
 
 def test_holes_are_filled_and_pixels_far_from_them_returned_bit_for_bit(base):
     view = make_view(9)
-    filled = fill(DiffusionFiller(base, SURFACE, steps=3), view)
+    filled = fill(wan_filler(base, steps=3), view)
     assert filled.shape == view.video.shape and filled.isfinite().all() and filled.abs().max() <= 1
     assert torch.equal(filled[:, :, 24:, 10:], view.video[:, :, 24:, 10:])
     hole = (~view.visible)[:, None].expand_as(filled)
     assert filled[hole].std() > 0.01
-    everywhere = DiffusionFiller(base, SURFACE, steps=3, feather=1)
+    everywhere = wan_filler(base, steps=3, feather=1)
     seen = view.visible[:, None].expand_as(filled)
     assert torch.equal(fill(everywhere, view)[seen], view.video[seen])
 
 
 def test_a_window_is_conditioned_sampled_and_decoded(base):
     view = make_view(9)
-    filler = DiffusionFiller(
+    filler = wan_filler(
         base, steps=4, guidance_scale=3.0, scheduler="dpm++", shift=5.0, negative_prompt="wall"
     )
     latents = sample(
@@ -92,7 +92,7 @@ def test_a_window_is_conditioned_sampled_and_decoded(base):
     ["seed", "caption", "steps", "guidance_scale", "scheduler", "shift", "noise_scale", "negative_prompt"],
 )
 def test_same_arguments_same_bytes_and_every_argument_counts(base, change):
-    view, filler = make_view(5), DiffusionFiller(base, SURFACE, steps=3, guidance_scale=4.0)
+    view, filler = make_view(5), wan_filler(base, steps=3, guidance_scale=4.0)
     first = fill(filler, view)
     torch.rand(7)
     assert torch.equal(fill(filler, view), first)
@@ -111,7 +111,7 @@ def test_same_arguments_same_bytes_and_every_argument_counts(base, change):
 
 def test_a_long_clip_is_filled_in_overlapping_windows_of_4n_plus_1(base):
     view = make_view(15)
-    filler = DiffusionFiller(base, SURFACE, steps=2, window=9, overlap=3)
+    filler = wan_filler(base, steps=2, window=9, overlap=3)
     found = filler.fill_both(view, caption=CAPTION, seed=1).unpasted
     assert len(found) == 15
     first, last = (
@@ -127,7 +127,7 @@ def test_a_long_clip_is_filled_in_overlapping_windows_of_4n_plus_1(base):
 
 def test_a_clip_of_any_length_is_padded_by_its_last_frame_and_cut_again(base):
     view = make_view(7)
-    filler = DiffusionFiller(base, SURFACE, steps=2)
+    filler = wan_filler(base, steps=2)
     padded = frames_of(view, [0, 1, 2, 3, 4, 5, 6, 6, 6])
     found = filler.fill_both(view, caption=CAPTION, seed=1).unpasted
     assert torch.equal(found, filler.fill_both(padded, caption=CAPTION, seed=1).unpasted[:7])
@@ -136,7 +136,7 @@ def test_a_clip_of_any_length_is_padded_by_its_last_frame_and_cut_again(base):
 def test_what_stands_in_holes_is_not_used(base):
     view = make_view(5)
     spoilt = replace(view, video=torch.where(view.visible[:, None], view.video, torch.tensor(float("nan"))))
-    filler = DiffusionFiller(base, SURFACE, steps=2)
+    filler = wan_filler(base, steps=2)
     assert torch.equal(fill(filler, spoilt), fill(filler, view))
 
 
@@ -154,7 +154,7 @@ def test_each_window_gets_its_own_solver(t2v):
         made.append((base, video, visible))
         return Grey()
 
-    filler = DiffusionFiller(t2v, SURFACE, steps=3, window=9, overlap=3, make_solver=make_solver)
+    filler = wan_filler(t2v, steps=3, window=9, overlap=3, make_solver=make_solver)
     found = filler.fill_both(view, caption=CAPTION, seed=0).unpasted
     grey = decode_latents(t2v.vae, torch.zeros(16, 3, 4, 6))
     assert torch.allclose(found[:6], grey[:6], atol=1e-4)
@@ -166,13 +166,11 @@ def test_each_window_gets_its_own_solver(t2v):
 
 def test_a_text_to_video_base_without_a_solver_is_refused(t2v):
     with pytest.raises(ValueError, match="give it a solver"):
-        DiffusionFiller(t2v, SURFACE)
+        wan_filler(t2v)
 
 
 def test_the_preview_is_called_at_every_step(base):
     seen = []
-    filler = DiffusionFiller(
-        base, steps=3, on_step=lambda step, clean: seen.append((step.index, clean.shape))
-    )
+    filler = wan_filler(base, steps=3, on_step=lambda step, clean: seen.append((step.index, clean.shape)))
     fill(filler, make_view(5))
     assert seen == [(i, (1, 16, 2, 4, 6)) for i in range(3)]

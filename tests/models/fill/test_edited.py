@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support import tiny_base as tiny
+from support.filler import wan_filler
 from support.surface import SURFACE
 
 from recapture.models.fill.classical import fill_classical
-from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.edited import RIM, fill_edited, replaced_in
 from recapture.models.fill.view import RenderedView, hide
 from recapture.models.geometry.rasterize import Rendered
@@ -17,9 +18,9 @@ CAPTION = {"caption": "a red ball", "seed": 1}
 
 
 @pytest.fixture(scope="module")
-def filler(tiny, tmp_path_factory):
+def filler(tmp_path_factory):
     base = load_base(tiny.write_tiny_base(tmp_path_factory.mktemp("base") / "inpaint", "inpaint"))
-    return DiffusionFiller(base, SURFACE, steps=2, guidance_scale=1.0, feather=1)
+    return wan_filler(base, steps=2, guidance_scale=1.0, feather=1)
 
 
 @pytest.fixture

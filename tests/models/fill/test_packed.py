@@ -1,12 +1,14 @@
 from dataclasses import replace
 from itertools import combinations
-from random import Random
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import tiny_base as tiny
+from support.filler import wan_filler
 from support.surface import SURFACE
 
-from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.packed import (
     Candidate,
     FinishedView,
@@ -31,7 +33,7 @@ POSITIONS = ["appended", "time_aligned"]
 
 
 @pytest.fixture(scope="module")
-def base(tiny, tmp_path_factory):
+def base(tmp_path_factory):
     return load_base(tiny.write_tiny_base(tmp_path_factory.mktemp("base") / "inpaint", "inpaint"))
 
 
@@ -76,14 +78,17 @@ def first_by_rank(candidates, k, spacing):
     return sorted(chosen, key=lambda n: (candidates[n].time, n))
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_the_choice_is_the_best_of_all_sets_that_keep_their_distance(seed):
-    random = Random(seed)
-    candidates = [
-        Candidate(random.choice([0.0, 0.1, 0.2, 0.3]), random.choice([0.0, 0.5, 1.0]), random.randrange(12))
-        for _ in range(random.randrange(10))
-    ]
-    k, spacing = random.randrange(4), random.randrange(6)
+CANDIDATES = st.builds(
+    Candidate,
+    st.sampled_from([0.0, 0.1, 0.2, 0.3]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(0, 11),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CANDIDATES, max_size=9), st.integers(0, 3), st.integers(0, 5))
+def test_the_choice_is_the_best_of_all_sets_that_keep_their_distance(candidates, k, spacing):
     assert choose_frames(candidates, k, spacing) == first_by_rank(candidates, k, spacing)
 
 
@@ -154,11 +159,12 @@ def test_holes_of_a_filled_view_lie_in_the_background_beside_them():
     assert (found.depth[:, 8:20, 30:] <= 2.0).all() and torch.isfinite(found.depth).all()
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_moments_are_found_at_the_same_place_then_at_the_first(seed):
-    random = Random(seed)
-    earlier = [random.randrange(5) for _ in range(random.randrange(1, 9))]
-    new = [random.randrange(5) for _ in range(random.randrange(1, 9))]
+MOMENTS = st.lists(st.integers(0, 4), min_size=1, max_size=8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(MOMENTS, MOMENTS)
+def test_moments_are_found_at_the_same_place_then_at_the_first(earlier, new):
     expected = []
     for n, moment in enumerate(earlier):
         places = [place for place, other in enumerate(new) if other == moment]
@@ -166,9 +172,9 @@ def test_moments_are_found_at_the_same_place_then_at_the_first(seed):
     assert same_moments(torch.tensor(earlier), torch.tensor(new)).tolist() == expected
 
 
-def fill(base, view, packed=(), steps=2, seed=1, **settings):
-    filler = DiffusionFiller(base, SURFACE, steps=steps, **settings)
-    return filler.fill_both(view, caption=CAPTION, seed=seed, packed=packed).unpasted
+def fill(base, view, packed=(), packing=None, **changes):
+    filler = wan_filler(base, steps=2, packing=packing or Packing(2), **changes)
+    return filler.fill_both(view, caption=CAPTION, seed=1, packed=packed).unpasted
 
 
 def test_nothing_to_pack_changes_no_bit(base):
@@ -177,10 +183,10 @@ def test_nothing_to_pack_changes_no_bit(base):
     whole = replace(finished(9), visible=torch.ones(9, 32, 48, dtype=torch.bool))
     elsewhere = replace(finished(9), times=torch.arange(9) + 9)
     for packed, packing in (
-        ((), Packing()),
+        ((), Packing(2)),
         ([finished(9)], Packing(frames=0)),
-        ([whole], Packing()),  # repaired nothing
-        ([elsewhere], Packing()),
+        ([whole], Packing(2)),  # repaired nothing
+        ([elsewhere], Packing(2)),
     ):
         assert torch.equal(fill(base, view, packed, packing=packing), plain)
     assert not torch.equal(fill(base, view, [finished(9)]), plain)
@@ -236,7 +242,7 @@ def test_earlier_views_of_another_size_or_without_times_are_refused(base):
     small = FinishedView(torch.zeros(9, 3, 16, 48), torch.zeros(9, 16, 48).bool(), torch.arange(9))
     with pytest.raises(ValueError, match="32x48 pixels"):
         fill(base, make_view(9), [finished(9), small])
-    with pytest.raises(ValueError, match="one time a frame"):
+    with pytest.raises(ValueError, match="one time per frame"):
         replace(small, times=torch.arange(8))
     with pytest.raises(ValueError, match="quality of 2"):
         replace(small, quality=2)

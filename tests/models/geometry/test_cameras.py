@@ -8,7 +8,6 @@ from recapture.models.geometry.cameras import (
     check_cameras,
     default_intrinsics,
     invert_rigid,
-    look_at,
     project_points,
     rigid,
     rotation_degrees,
@@ -63,25 +62,6 @@ def test_inverted_motion_undoes_the_motion_and_its_shift_is_the_camera_centre():
     centres = camera_centres(world_to_camera)
     origin = world_to_camera @ torch.cat([centres, torch.ones(3, 1).double()], -1)[..., None]
     torch.testing.assert_close(origin[:, :3, 0], torch.zeros(3, 3).double())
-
-
-def test_look_at_puts_the_target_on_the_axis_and_keeps_up_upright():
-    centre = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]]).double()
-    target = torch.tensor([[0.0, 0.0, 4.0], [0.0, 0.0, 1.0]]).double()
-    view = look_at(centre, target)
-    seen = view @ torch.cat([target, torch.ones(2, 1).double()], -1)[..., None]
-    distance = (target - centre).norm(dim=-1)
-    torch.testing.assert_close(seen[:, :3, 0], torch.stack([0 * distance, 0 * distance, distance], -1))
-    above = target + torch.tensor([0.0, -0.1, 0.0]).double()
-    raised = view @ torch.cat([above, torch.ones(2, 1).double()], -1)[..., None]
-    assert (raised[:, 1, 0] < 0).all() and raised[:, 0, 0].abs().max() < 1e-12
-    torch.testing.assert_close(view[1], torch.eye(4).double())
-    assert (torch.linalg.det(view[:, :3, :3]) > 0.999).all()
-
-
-def test_look_at_along_the_up_direction_is_refused():
-    with pytest.raises(ValueError, match="parallel to the up direction"):
-        look_at(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.0]]))
 
 
 def test_project_points_agrees_with_lifting_to_the_world_point_by_point():

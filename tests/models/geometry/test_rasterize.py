@@ -6,10 +6,10 @@ import torch
 from skimage.data import stereo_motorcycle
 from support.surface import render
 
+from recapture.datasets.scenes.render import look_at
 from recapture.models.geometry.cameras import (
     default_intrinsics,
     invert_rigid,
-    look_at,
     rigid,
     rotation_degrees,
 )

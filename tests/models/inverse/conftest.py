@@ -1,12 +1,13 @@
 import pytest
 import torch
+from support import tiny_base as tiny
 
 from recapture.models.inverse.measurement import LatentMeasurement
 from recapture.models.wan.load import load_base
 
 
 @pytest.fixture(scope="session")
-def bases(tiny, tmp_path_factory):
+def bases(tmp_path_factory):
     """Tiny bases of every layout, and Wan2.2's with two transformers."""
     root = tmp_path_factory.mktemp("bases")
     made = {

@@ -1,11 +1,14 @@
+from functools import partial
 from itertools import pairwise
 from typing import get_args
 
 import pytest
 import torch
 
-from recapture.models.inverse import latent_masks
-from recapture.models.inverse.measurement import EncoderMask, MaskKind, PixelMask, build_measurement
+from recapture.models.inverse import latent_masks, measurement
+from recapture.models.inverse.measurement import EncoderMask, MaskKind, PixelMask
+
+build_measurement = partial(measurement.build_measurement, channel_mean=False)
 
 KINDS, PIXEL_KINDS, ENCODER_KINDS = get_args(MaskKind), get_args(PixelMask), get_args(EncoderMask)
 

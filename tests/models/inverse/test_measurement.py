@@ -1,7 +1,9 @@
+from functools import partial
 from typing import get_args
 
 import pytest
 import torch
+from support import tiny_base as tiny
 
 from recapture.models.inverse import latent_masks, measurement
 from recapture.models.inverse.measurement import (
@@ -9,12 +11,13 @@ from recapture.models.inverse.measurement import (
     Fill,
     LatentMeasurement,
     MaskKind,
-    build_measurement,
     fill_holes,
     whole_frames,
 )
 from recapture.models.wan.load import load_base
 from recapture.models.wan.vae import encode_video
+
+build_measurement = partial(measurement.build_measurement, channel_mean=False)
 
 ENCODINGS = {"two_fill": 5, "source_probe": 4, "mask_encode": 4, "leak_ratio": 7, "fill_variance": 3}
 
@@ -130,7 +133,7 @@ def test_wrong_clips_are_refused(vae, clip):
         build_measurement(vae, video[:8], visible[:8], kind="area")
 
 
-def test_a_coarse_vae_measures_but_is_not_probed(bases, clip, tiny, tmp_path):
+def test_a_coarse_vae_measures_but_is_not_probed(bases, clip, tmp_path):
     vae = load_base(tiny.write_tiny_base(tmp_path / "base"), vae_dtype=torch.bfloat16).vae
     for kind in set(get_args(EncoderMask)) - {"mask_encode"}:
         with pytest.raises(ValueError, match=r"vae_dtype=torch\.float32"):

@@ -28,7 +28,7 @@ def seeded():
 
 
 def test_euler_is_the_schedulers_step_bit_for_bit():
-    scheduler = make_scheduler("euler")
+    scheduler = make_scheduler("euler", 3.0)
     scheduler.set_timesteps(13)
     latents, velocity = draw(2)
     for i, timestep in enumerate(scheduler.timesteps):

@@ -1,5 +1,4 @@
 import json
-import logging
 
 import numpy as np
 import pytest
@@ -12,15 +11,11 @@ from transformers import (
     CLIPTokenizer,
     Dinov2Config,
     Dinov2Model,
-    VideoMAEConfig,
-    VideoMAEModel,
 )
 
 from recapture.models.metrics.learned import (
     LEARNED_METRICS,
     LearnedMetrics,
-    frechet_distance,
-    fvd_videomae,
     vbench_consistency,
 )
 from recapture.models.metrics.perceptual import Lpips
@@ -54,7 +49,6 @@ def folders(tmp_path_factory):
     Dinov2Model(
         Dinov2Config(**{k: v for k, v in VISION.items() if k != "intermediate_size"})
     ).save_pretrained(root / "dino")
-    VideoMAEModel(VideoMAEConfig(**VISION, num_frames=4, tubelet_size=2)).save_pretrained(root / "videomae")
     return root
 
 
@@ -92,8 +86,6 @@ def test_each_metric_refuses_without_its_directory_and_says_what_to_set(clips):
             ValueError, match=rf"metric {name} needs .*measure\.learned\.{settings.get(name, 'clip')}="
         ):
             LearnedMetrics().measure([name], *clips)
-    with pytest.raises(ValueError, match=r"metric fvd_videomae needs .*measure\.learned\.videomae="):
-        LearnedMetrics().video_features(clips[0])
     with pytest.raises(ValueError, match=r"no config\.json"):
         LearnedMetrics(clip="/nowhere").measure(["clip_v"], *clips)
     with pytest.raises(ValueError, match="unknown learned metric 'clip_x'"):
@@ -193,30 +185,3 @@ def test_vbench_consistency_equals_the_loop():
         (max(0, float(unit[t] @ unit[t - 1])) + max(0, float(unit[t] @ unit[0]))) / 2 for t in range(1, 5)
     ]
     assert vbench_consistency(features) == pytest.approx(np.mean(values), abs=1e-6)
-
-
-def test_frechet_distance_of_diagonal_gaussians_has_its_closed_form():
-    generator = torch.Generator().manual_seed(0)
-    a = torch.randn(20000, 3, generator=generator, dtype=torch.float64)
-    b = 2 * torch.randn(20000, 3, generator=generator, dtype=torch.float64) + 1
-    assert frechet_distance(a, b) == pytest.approx(3 * 1 + 3 * (2 - 1) ** 2, rel=0.03)
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
-    with pytest.raises(ValueError, match="two clips or more"):
-        frechet_distance(a[:1], b)
-
-
-def test_fvd_says_its_n_and_estimator_and_warns_when_clips_are_few(folders, caplog):
-    metrics = LearnedMetrics(videomae=str(folders / "videomae"))
-    generator = torch.Generator().manual_seed(0)
-    features = torch.stack(
-        [metrics.video_features(torch.rand(9, 3, 40, 48, generator=generator) * 2 - 1) for _ in range(4)]
-    )
-    with caplog.at_level(logging.WARNING):
-        distance = fvd_videomae(features, features + 1)
-    assert "4 clips" in caplog.text and "256" in caplog.text
-    assert distance.value == pytest.approx(features.shape[1], rel=1e-3)
-    assert "N=4 vs 4" in str(distance) and "VideoMAE" in str(distance)
-    caplog.clear()
-    many = torch.randn(300, 4, generator=generator)
-    fvd_videomae(many, many)
-    assert not caplog.text

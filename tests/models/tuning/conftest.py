@@ -1,5 +1,6 @@
 import pytest
 import torch
+from support import tiny_base as tiny
 
 from recapture.models.fill.view import SourceView
 from recapture.models.geometry.cameras import default_intrinsics
@@ -33,7 +34,7 @@ def source():
 
 
 @pytest.fixture(scope="session")
-def folder(tiny, tmp_path_factory):
+def folder(tmp_path_factory):
     """A tiny random Fun-InP base on disk."""
     return tiny.write_tiny_base(tmp_path_factory.mktemp("base") / "inpaint")
 

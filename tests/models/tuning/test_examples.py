@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support import tiny_base as tiny
 from support.surface import SURFACE
 
 from recapture.models.tuning.examples import encode_pair
@@ -28,7 +29,7 @@ def test_an_example_is_what_the_base_is_given_when_it_fills_the_same_holes(folde
         assert torch.equal(example.text, text[0]) and example.share == 0.25 and example.image is None
 
 
-def test_the_image_branch_gets_its_tokens(tiny, tmp_path, source):
+def test_the_image_branch_gets_its_tokens(tmp_path, source):
     base = load_base(tiny.write_tiny_base(tmp_path, image=True))
     pair = next(source_pairs(source, 3.0, [Move(20.0, 0.0, 0.0)], SURFACE))
     (example,) = encode_pair(base, pair, pair.visible[None], encode_text(base, "").prompt)
@@ -45,7 +46,7 @@ def test_examples_can_be_kept_in_half_the_memory(folder, source):
 
 
 @pytest.mark.parametrize(("layout", "more"), [("t2v", {}), ("vace", {}), ("inpaint", {"two": True})])
-def test_other_bases_are_refused(tiny, tmp_path, source, layout, more):
+def test_other_bases_are_refused(tmp_path, source, layout, more):
     base = load_base(tiny.write_tiny_base(tmp_path, layout, **more))
     pair = Pair(source.video, source.known, source.video, "source", 0.0)
     with pytest.raises(ValueError, match=r"tuning: .* not supported; choose a .*Fun-InP base"):

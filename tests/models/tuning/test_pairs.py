@@ -12,7 +12,6 @@ from recapture.models.tuning.pairs import (
     Move,
     check_source,
     draw_moves,
-    drawing_shares,
     move_path,
     shares_of,
     source_pairs,
@@ -124,8 +123,8 @@ def test_the_real_source_keeps_its_share_of_the_draws():
 
 def test_a_mix_without_the_source_is_refused(source):
     with pytest.raises(ValueError, match="of which 0 from the source"):
-        shares_of(["cycle"], [1.0])
+        shares_of(["cycle"], [1.0], 0.4)
     with pytest.raises(ValueError, match="0 pairs"):
-        drawing_shares([])
+        shares_of([], [], 0.4)
     with pytest.raises(ValueError, match="shares in 0"):
         shares_of(["source"], [1.0], source_share=1.5)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import tiny_base as tiny
 from support.surface import SURFACE
 from support.tune_settings import settings
 
@@ -100,7 +101,7 @@ def test_a_state_of_other_settings_is_refused(folder, encoded, change, fault):
         trainer(folder, encoded, replace(SETTINGS, **change)).restore(state)
 
 
-def test_a_state_of_another_adapter_or_base_or_a_damaged_one_is_refused(folder, encoded, tiny, tmp_path):
+def test_a_state_of_another_adapter_or_base_or_a_damaged_one_is_refused(folder, encoded, tmp_path):
     state = trainer(folder, encoded).state()
     with pytest.raises(ValueError, match="another rank"):
         trainer(folder, encoded, rank=2).restore(state)

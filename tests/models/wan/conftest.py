@@ -1,11 +1,12 @@
 import pytest
 import torch
+from support import tiny_base as tiny
 
 from recapture.models.wan.load import load_base
 
 
 @pytest.fixture(scope="session")
-def folders(tiny, tmp_path_factory):
+def folders(tmp_path_factory):
     """Tiny pipeline directories by name; do not write into them."""
     root = tmp_path_factory.mktemp("bases")
     return {

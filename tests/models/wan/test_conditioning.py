@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanVACEPipeline
 from PIL import Image
+from support import tiny_base as tiny
 
 from recapture.models.wan.conditioning import condition, grey_holes, latent_visible, pool_visible
 from recapture.models.wan.load import load_base
@@ -197,7 +198,7 @@ def test_latents_are_normalised_per_channel_and_back(bases, clip):
     assert decode_latents(vae, both).shape == (2, 9, 3, 32, 48)
 
 
-def test_a_patched_vae_conditions_and_decodes_in_the_same_geometry(tiny, tmp_path, clip):
+def test_a_patched_vae_conditions_and_decodes_in_the_same_geometry(tmp_path, clip):
     """The stock VACE pipeline fails on a VAE that folds 2x2 pixels into channels: it takes 8x for 4x."""
     for layout in ("inpaint", "vace"):
         folder = tiny.write_tiny_base(tmp_path / layout, layout)

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransformer3DModel
+from support import tiny_base as tiny
 
 from recapture.models.wan.checkpoint import CheckpointError
 from recapture.models.wan.load import load_base
@@ -110,7 +111,7 @@ ENCODER = "encoder.block.1.layer.0.SelfAttention.k.weight"
         ("text_encoder", ENCODER, spoil, "not finite"),
     ],
 )
-def test_a_damaged_tensor_is_named(folders, tiny, tmp_path, part, tensor, change, says):
+def test_a_damaged_tensor_is_named(folders, tmp_path, part, tensor, change, says):
     folder = copy(folders["inpaint"], tmp_path)
     tiny.edit_weights(folder / part, change(tensor))
     with pytest.raises(CheckpointError, match=says) as error:
@@ -119,7 +120,7 @@ def test_a_damaged_tensor_is_named(folders, tiny, tmp_path, part, tensor, change
     assert "\n" not in str(error.value)
 
 
-def test_many_faults_are_one_error_with_their_count(folders, tiny, tmp_path):
+def test_many_faults_are_one_error_with_their_count(folders, tmp_path):
     folder = copy(folders["inpaint"], tmp_path)
     tiny.edit_weights(
         folder / "transformer", lambda t: [t.pop(k) for k in list(t) if k.startswith("blocks.0")]
@@ -176,7 +177,7 @@ def test_a_configuration_of_another_model_is_refused(folders, tmp_path, part, se
         load_base(folder)
 
 
-def test_a_layout_that_is_none_is_refused_by_its_tensor(tiny, tmp_path):
+def test_a_layout_that_is_none_is_refused_by_its_tensor(tmp_path):
     folder = tiny.write_tiny_base(tmp_path / "control", "inpaint", in_channels=48)
     with pytest.raises(CheckpointError, match=r"patch_embedding\.weight' takes 48"):
         load_base(folder)
@@ -193,7 +194,7 @@ def test_a_tokenizer_of_another_text_encoder_is_refused(folders, tmp_path):
 
 
 @pytest.mark.parametrize("kept", ["shared.weight", "encoder.embed_tokens.weight"])
-def test_word_embeddings_are_found_under_either_name(folders, bases, tiny, tmp_path, kept):
+def test_word_embeddings_are_found_under_either_name(folders, bases, tmp_path, kept):
     folder = copy(folders["inpaint"], tmp_path)
 
     def rename(tensors):
@@ -230,7 +231,7 @@ def test_what_is_missing_is_named(folders, tmp_path):
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "diffusion_model."])
 @pytest.mark.parametrize("kind", ["inpaint", "i2v", "vace"])
-def test_a_single_file_of_original_keys_is_the_same_model(folders, tiny, tmp_path, kind, prefix):
+def test_a_single_file_of_original_keys_is_the_same_model(folders, tmp_path, kind, prefix):
     image = {"image_dim": 24, "added_kv_proj_dim": 128} if kind == "i2v" else {}
     layout = "vace" if kind == "vace" else "inpaint"
     torch.manual_seed(5)
@@ -245,7 +246,7 @@ def test_a_single_file_of_original_keys_is_the_same_model(folders, tiny, tmp_pat
         assert getattr(base.transformer.config, key) == getattr(model.config, key)
 
 
-def test_a_damaged_single_file_names_the_tensor(folders, tiny, tmp_path):
+def test_a_damaged_single_file_names_the_tensor(folders, tmp_path):
     path = tiny.write_single_file(
         tmp_path / "w.safetensors", tiny.tiny_transformer("inpaint", **tiny.ONE_HEAD)
     )

@@ -9,6 +9,7 @@ from diffusers import WanImageToVideoPipeline, WanPipeline
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from support import tiny_base as tiny
 
 from recapture.models.wan.load import load_base
 from recapture.models.wan.lora import (
@@ -91,7 +92,7 @@ def test_blocks_below_the_first_one_are_left_alone_and_need_no_gradient(folders)
     base.transformer(inputs, torch.tensor([300.0]), text)
     assert needs == [False, True]
     with pytest.raises(ValueError, match="has 2 blocks"):
-        add_lora(load_base(folders["t2v"]).transformer, first_block=2)
+        add_lora(load_base(folders["t2v"]).transformer, rank=4, first_block=2)
 
 
 def test_the_start_is_drawn_from_the_seed_alone(folders):
@@ -157,7 +158,7 @@ def stock(base, kind):
     cls = WanImageToVideoPipeline if kind == "i2v" else WanPipeline
     names = ["tokenizer", "text_encoder", "vae", "transformer"]
     names += ["image_encoder", "image_processor"] if kind == "i2v" else []
-    pipeline = cls(scheduler=make_scheduler("unipc"), **{name: getattr(base, name) for name in names})
+    pipeline = cls(scheduler=make_scheduler("unipc", 3.0), **{name: getattr(base, name) for name in names})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -191,7 +192,7 @@ def test_a_saved_adapter_comes_back_bit_for_bit_and_replaces_one_of_its_name(fol
     assert not any(p.requires_grad for p in add_to.transformer.parameters())
 
 
-def test_the_fingerprint_knows_the_weights_but_not_the_dtype_or_the_adapter(folders, tiny, tmp_path):
+def test_the_fingerprint_knows_the_weights_but_not_the_dtype_or_the_adapter(folders, tmp_path):
     base = load_base(folders["inpaint"])
     mark = fingerprint(base.transformer)
     assert mark == fingerprint(load_base(folders["inpaint"], dtype=torch.bfloat16).transformer)
@@ -202,7 +203,7 @@ def test_the_fingerprint_knows_the_weights_but_not_the_dtype_or_the_adapter(fold
     assert mark != fingerprint(base.transformer)
 
 
-def test_an_adapter_of_another_base_is_refused(folders, tiny, tmp_path):
+def test_an_adapter_of_another_base_is_refused(folders, tmp_path):
     path = save_adapter(tmp_path / "a", tuned(folders["inpaint"]).transformer)
     other = load_base(tiny.write_tiny_base(tmp_path / "base", seed=1)).transformer
     with pytest.raises(AdapterError, match=r"was tuned on base .* load that base"):

@@ -134,7 +134,7 @@ def test_two_transformers_equal_the_stock_pipeline(bases, clip, name):
 
 def test_one_timestep_a_token_equals_the_stock_pipeline(bases, clip):
     base = replace(bases["t2v"], expand_timesteps=True)
-    stock = pipeline(WanPipeline, base, make_scheduler("unipc"), expand_timesteps=True)
+    stock = pipeline(WanPipeline, base, make_scheduler("unipc", 3.0), expand_timesteps=True)
     (expected,) = stock(**common(base, 6, 4.0), output_type="latent")
     assert (ours(base, *clip, "unipc") - expected).abs().max() <= 1e-5
 
@@ -212,7 +212,13 @@ def test_the_seed_alone_decides_the_noise(bases, clip):
     def run(seed, **more):
         torch.rand(5)  # the global generator plays no part
         return sample(
-            base, given, text, scheduler=make_scheduler("unipc"), steps=3, generator=generator(seed), **more
+            base,
+            given,
+            text,
+            scheduler=make_scheduler("unipc", 3.0),
+            steps=3,
+            generator=generator(seed),
+            **more,
         )
 
     assert torch.equal(run(1), run(1))
@@ -225,7 +231,7 @@ def test_the_seed_alone_decides_the_noise(bases, clip):
 @pytest.mark.parametrize("name", ["inpaint", "vace"])
 def test_every_input_matters(bases, clip, name, change):
     base, (video, visible) = bases[name], clip
-    scheduler = make_scheduler("unipc")
+    scheduler = make_scheduler("unipc", 3.0)
 
     def run(prompt, clip_video, clip_visible, scale):
         given, text = condition(base, clip_video, clip_visible), encode_text(base, prompt, "")
@@ -256,13 +262,13 @@ def test_guidance_without_a_negative_prompt_and_no_steps_are_refused(bases, clip
             base,
             given,
             text,
-            scheduler=make_scheduler("unipc"),
+            scheduler=make_scheduler("unipc", 3.0),
             steps=2,
             generator=generator(),
             guidance_scale=2.0,
         )
     with pytest.raises(ValueError, match="0 steps"):
-        sample(base, given, text, scheduler=make_scheduler("unipc"), steps=0, generator=generator())
+        sample(base, given, text, scheduler=make_scheduler("unipc", 3.0), steps=0, generator=generator())
 
 
 def test_an_image_branch_is_not_given_fewer_text_tokens_than_it_counts_on(bases, clip):
@@ -273,7 +279,7 @@ def test_an_image_branch_is_not_given_fewer_text_tokens_than_it_counts_on(bases,
             base,
             condition(base, *clip),
             short,
-            scheduler=make_scheduler("unipc"),
+            scheduler=make_scheduler("unipc", 3.0),
             steps=2,
             generator=generator(),
         )
@@ -290,5 +296,5 @@ def test_a_base_without_text_encoder_takes_embeddings(bases, folders, tmp_path, 
         encode_text(bare, PROMPT)
     text = Text(encode_text(bases["inpaint"], PROMPT, None).prompt)
     given = condition(bare, *clip)
-    arguments = {"scheduler": make_scheduler("unipc"), "steps": 2, "generator": generator()}
+    arguments = {"scheduler": make_scheduler("unipc", 3.0), "steps": 2, "generator": generator()}
     assert sample(bare, given, text, **arguments).isfinite().all()

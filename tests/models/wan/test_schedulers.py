@@ -1,26 +1,13 @@
 import pytest
-import torch
 
-from recapture.models.wan.schedulers import make_scheduler, scheduler_from_config
-
-
-def test_the_bases_own_scheduler_is_the_one_it_was_saved_with(bases):
-    scheduler = scheduler_from_config(bases["inpaint"].scheduler_config)
-    same = make_scheduler("unipc", 3.0)
-    for made in (scheduler, same):
-        made.set_timesteps(7)
-    assert torch.equal(scheduler.sigmas, same.sigmas)
+from recapture.models.wan.schedulers import make_scheduler
 
 
 def test_schedulers_that_make_no_flow_are_refused():
     with pytest.raises(ValueError, match="'ddim'"):
-        make_scheduler("ddim")
+        make_scheduler("ddim", 3.0)
     with pytest.raises(ValueError, match="shift 0"):
         make_scheduler("euler", 0)
-    with pytest.raises(ValueError, match="DDIMScheduler"):
-        scheduler_from_config({"_class_name": "DDIMScheduler"})
-    with pytest.raises(ValueError, match="does not predict a flow"):
-        scheduler_from_config({"_class_name": "UniPCMultistepScheduler", "prediction_type": "epsilon"})
 
 
 @pytest.mark.parametrize("name", ["euler", "unipc", "dpm++"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support import tiny_video_depth
 from support.plans import planned
 
 from recapture.conf.errors import UserError
@@ -14,7 +15,7 @@ FRAMES = 19
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, tiny_video_depth):
+def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("video_depth")
     tiny_video_depth.save_tiny_video_depth(folder)
     return str(folder)
