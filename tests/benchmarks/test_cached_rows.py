@@ -80,7 +80,7 @@ def test_steps_rank_rate_batch_moves_angles_clips_and_base_of_a_tuning_are_in_it
         assert key_of(tuning, tuning.arguments(words)) != key, words
 
 
-def test_adapters_and_pairs_of_other_settings_lie_in_other_folders() -> None:
+def test_adapters_and_pairs_of_other_settings_are_stored_in_other_folders() -> None:
     folders = {
         tuning.plan_of(tuning.arguments(words)).folder
         for words in ([], ["--steps", "3000"], ["--rank", "64"], ["--moves", "3"], ["--clips", "12"])
