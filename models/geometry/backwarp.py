@@ -32,6 +32,8 @@ def back_warp(
 ) -> BackWarp:
     """Sample source frame t at the place that each target pixel of frame t projects to.
 
+    Both clips' cameras are arguments of their own, hence their number.
+
     A target pixel of depth z is lifted, moved into the source camera and projected to pixel q (pixel
     centres at +0.5). It is co-visible when the source's depth at q is within `tolerance` (relative) of the
     point's own, so that a point that the source sees something else in front of is not compared. That depth

@@ -54,6 +54,8 @@ def render(
 ) -> Rendered:
     """Lift every frame to 3D and film it with the target camera of the same frame.
 
+    Each camera is an argument of its own, hence their number.
+
     size: (H, W) of the target, by default the source's. Source pixels with depth that is not finite and
     positive are never lifted. Triangles with a corner closer to the target camera than NEAR x the frame's
     median depth (taken over every fourth row and column) are dropped, so that what is behind the camera never

@@ -3,7 +3,8 @@
 Quads are read straight from the grid of projected pixels, without a list of triangles; loose faces come from
 their list. A triangle whose bounding box holds more than LARGE pixel centres is left to a second launch, with
 a whole block for each. Faces are numbered in the twin's order, and the minimum over keys does not depend on
-the order of drawing, so the same input gives the same bytes.
+the order of drawing, so the same input gives the same bytes. Kernels take scalars and pointers one by one,
+hence their number of arguments.
 """
 
 # mypy: disable-error-code="no-untyped-def"

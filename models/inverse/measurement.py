@@ -1,6 +1,6 @@
 """What a solver holds sampling to: the latents of a warped clip, and how far each is to be trusted."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -82,36 +82,24 @@ def build_measurement(
     probes of 'leak_ratio' and the fills of 'fill_variance'; probes: how many of them. tau: the standard
     deviation, of normalised latents, at which 'fill_variance' gives 1/e.
 
-    The VAE's tiling is off meanwhile: tiles would cut off what leaks. Raises ValueError for NaN in known
+    It has one keyword per choice, hence their number. The VAE's tiling is off meanwhile: tiles would cut off
+    what leaks. Raises ValueError for NaN in known
     pixels, for a wrong size or dtype, and, for masks that compare encodings of the clip, for a VAE that is
     not float32.
     """
     _check(vae, video, visible, kind, source, probes)
     video, visible = video.to(vae.device, torch.float32), visible.to(vae.device)
     filled = fill_holes(video, visible, fill)
-    generator = torch.Generator().manual_seed(seed)
-    sizes = {"time": vae.config.scale_factor_temporal, "space": vae.config.scale_factor_spatial}
     encode, variance = _Encoder(vae), None
     with whole_frames(vae):
-        if kind == "leak_ratio":
-            weights, latents = latent_masks.leak_ratio(
-                encode, filled, visible, generator, probes=probes, **sizes
+        if kind in ("leak_ratio", "fill_variance"):
+            generator = torch.Generator().manual_seed(seed)
+            weights, latents, variance = _probed(
+                vae, encode, filled, visible, kind, generator, probes=probes, tau=tau
             )
-        elif kind == "fill_variance":
-            variance, latents = latent_masks.fill_variance(encode, filled, visible, generator, fills=probes)
-            weights = latent_masks.certainty(variance, tau)
         else:
             latents = encode(filled)
-            if kind == "two_fill":
-                weights = latent_masks.two_fill(encode, video, visible)
-            elif kind == "source_probe":
-                assert source is not None
-                weights = latent_masks.source_probe(encode, source.to(video), visible)
-            elif kind == "mask_encode":
-                ends = _black_and_white(vae, encode, video)
-                weights = latent_masks.mask_encode(encode, visible, **sizes, ends=ends)
-            else:
-                weights = getattr(latent_masks, kind)(visible, **sizes)
+            weights = _weights(vae, encode, video, visible, kind, source)
     if channel_mean and weights.ndim == 4:
         weights = weights.mean(0)
         variance = None if variance is None else variance.mean(0).expand_as(latents)
@@ -121,6 +109,53 @@ def build_measurement(
         None if variance is None else variance[None],
         encode.calls,
     )
+
+
+def _probed(
+    vae: Any,
+    encode: "_Encoder",
+    filled: Tensor,
+    visible: Tensor,
+    kind: MaskKind,
+    generator: torch.Generator,
+    *,
+    probes: int,
+    tau: float,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return weights, latents, and the variance that 'fill_variance' measures."""
+    if kind == "leak_ratio":
+        sizes = _sizes(vae)
+        weights, latents = latent_masks.leak_ratio(encode, filled, visible, generator, probes=probes, **sizes)
+        return weights, latents, None
+    variance, latents = latent_masks.fill_variance(encode, filled, visible, generator, fills=probes)
+    return latent_masks.certainty(variance, tau), latents, variance
+
+
+def _weights(
+    vae: Any, encode: "_Encoder", video: Tensor, visible: Tensor, kind: MaskKind, source: Tensor | None
+) -> Tensor:
+    """Return the weights of a mask that draws nothing."""
+    if kind == "two_fill":
+        return latent_masks.two_fill(encode, video, visible)
+    if kind == "source_probe":
+        assert source is not None
+        return latent_masks.source_probe(encode, source.to(video), visible)
+    if kind == "mask_encode":
+        ends = _black_and_white(vae, encode, video)
+        return latent_masks.mask_encode(encode, visible, **_sizes(vae), ends=ends)
+    rules: dict[str, Callable[..., Tensor]] = {
+        "trilinear": latent_masks.trilinear,
+        "binary": latent_masks.binary,
+        "nearest_and": latent_masks.nearest_and,
+        "min_pool": latent_masks.min_pool,
+        "area": latent_masks.area,
+    }
+    return rules[kind](visible, **_sizes(vae))
+
+
+def _sizes(vae: Any) -> dict[str, int]:
+    """Return how many frames and pixels one latent stands for."""
+    return {"time": vae.config.scale_factor_temporal, "space": vae.config.scale_factor_spatial}
 
 
 def fill_holes(video: Tensor, visible: Tensor, fill: Fill) -> Tensor:

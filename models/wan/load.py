@@ -88,14 +88,7 @@ def load_base(
     and the tensor or setting.
     """
     path = Path(path)
-    folder = Path(parts) if parts is not None else path
-    if path.is_file() and parts is None:
-        raise CheckpointError(
-            f"base: {path} is a transformer alone; name in `parts` a pipeline directory with its VAE"
-            " and text encoder"
-        )
-    if not folder.is_dir():
-        raise CheckpointError(f"base: {folder} is no directory")
+    folder = _parts_folder(path, parts)
     index = read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
     if path.is_file():
         transformer, transformer_2 = _single_file(path, dtype, device), None
@@ -130,6 +123,19 @@ def load_base(
         image_encoder=image_encoder,
         image_processor=image_processor,
     )
+
+
+def _parts_folder(path: Path, parts: str | Path | None) -> Path:
+    """Return the pipeline directory of VAE and text encoder. Raises CheckpointError without one."""
+    if path.is_file() and parts is None:
+        raise CheckpointError(
+            f"base: {path} is a transformer alone; name in `parts` a pipeline directory with its VAE"
+            " and text encoder"
+        )
+    folder = Path(parts) if parts is not None else path
+    if not folder.is_dir():
+        raise CheckpointError(f"base: {folder} is not a directory")
+    return folder
 
 
 def _transformer(folder: Path, dtype: torch.dtype, device: str | torch.device) -> Any:
