@@ -254,6 +254,15 @@ class RecaptureConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _clusters_need_ray(self) -> Self:
+        tune = self.tune
+        if tune.placement == "cluster" and tune.workers > 1 and self.execution.executor == "inline":
+            raise ValueError(
+                "tune.placement cluster needs Ray; set execution.executor ray, or tune.placement node"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _budgets_are_for_compiled_blocks(self) -> Self:
         if self.tune.training.activation_budget < 1 and not self.fill.compile_blocks:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Settings that Prefect, Ray and MLflow read from the environment when they are imported."""
+"""Environment variables that Prefect, Ray and MLflow read at import, and where MLflow's records go."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ from recapture.conf.schema import RecaptureConfig, TrackingConfig
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # a first start migrates its database
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # the terminal has its own account; the UI shows all
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # the first start migrates its database
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # the UI shows all
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "HF_HUB_OFFLINE": "1",  # models are directories; nothing is fetched behind the user's back
+    "HF_HUB_OFFLINE": "1",  # models are directories; nothing is downloaded
 }
 
 
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # what MLflow writes to itself, without a server
+DATABASES = (
+    "sqlite",
+    "postgresql",
+    "mysql",
+    "mssql",
+)  # databases that MLflow writes to directly, without a server
 Settings = TypeVar("Settings", RecaptureConfig, PretrainConfig)
 
 
 class Tracked(Protocol):
-    """A configuration that says where its flow's state and runs are kept."""
+    """A configuration that names where a flow's state and runs are stored."""
 
     @property
     def state(self) -> str: ...
@@ -37,7 +42,7 @@ class Tracked(Protocol):
 
 
 def prepare_environment(config: Tracked) -> None:
-    """Point Prefect's database at the job's state folder; what the user has set already stays."""
+    """Put Prefect's database into the job's state folder; variables that are already set stay."""
     home = Path(config.state).absolute() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
     for variable, value in {**QUIET, "PREFECT_HOME": str(home)}.items():
@@ -45,10 +50,10 @@ def prepare_environment(config: Tracked) -> None:
 
 
 def without_database_password(config: Settings) -> Settings:
-    """Move the password of a PostgreSQL tracking.uri to PGPASSWORD, where its client library looks.
+    """Move the password of a PostgreSQL tracking.uri to PGPASSWORD, which its client library reads.
 
-    Prefect keeps a flow's parameters as they are given, and a command line can be read by others. Raises
-    UserError where PGPASSWORD holds another one.
+    Prefect stores the parameters of a flow as they are, and other users can read command lines. Raises
+    UserError if PGPASSWORD holds another password.
     """
     uri = config.tracking.uri
     if uri is None or not uri.startswith("postgresql"):
@@ -60,8 +65,8 @@ def without_database_password(config: Settings) -> Settings:
         url = make_url(uri)
     except (ArgumentError, ValueError):
         raise UserError(
-            "tracking.uri is no database URI; write postgresql://USER@HOST:5432/DATABASE, with whatever is "
-            "not a letter or a digit in USER percent-encoded, and the password in PGPASSWORD"
+            "tracking.uri is no database URI; write postgresql://USER@HOST:5432/DATABASE, with special "
+            "characters in USER percent-encoded and the password in PGPASSWORD"
         ) from None
     if url.password is None:
         return config
@@ -81,12 +86,12 @@ def tracking_uri(config: Tracked) -> str:
     if config.tracking.uri is not None:
         return config.tracking.uri
     state = Path(config.state).absolute()
-    state.mkdir(parents=True, exist_ok=True)  # a deployment's run comes here without prepare_environment
+    state.mkdir(parents=True, exist_ok=True)  # runs of a deployment skip prepare_environment
     return f"sqlite:///{state / 'mlflow.db'}"
 
 
 def tracking_destination(config: Tracked) -> tuple[str | None, str | None]:
-    """Return MLflow's tracking URI and, where that is a database here, the root of its artifacts."""
+    """Return MLflow's tracking URI and, if that is a database, the root of its artifacts."""
     if not config.tracking.enabled:
         return None, None
     uri = tracking_uri(config)
@@ -94,5 +99,5 @@ def tracking_destination(config: Tracked) -> tuple[str | None, str | None]:
 
 
 def artifact_root(config: Tracked) -> str:
-    """Return where MLflow keeps its artifacts while its database is in the state folder."""
+    """Return the folder of MLflow's artifacts, for a database in the state folder."""
     return (Path(config.state).absolute() / "mlflow-artifacts").as_uri()

@@ -1,4 +1,4 @@
-"""The inpainting job: what a mask shows is redrawn in every clip, under the clip's own cameras."""
+"""The inpainting job: redraw what a mask covers in every clip, under the clip's own cameras."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from recapture.tasks.jobs.summary import JobSummary
 
 @flow(name="inpaint", flow_run_name="{config.dataset.name}", persist_result=False)
 def inpaint(config: RecaptureConfig) -> JobSummary:
-    """Ingest, lift, mask, fill, measure and deliver a dataset; its trajectories do not count here."""
+    """Ingest, lift, mask, fill, measure and deliver a dataset; its trajectories are not used."""
     still = with_still_camera(config)
     summary = run_job(ClipJob.of(still, inpaint_stages(still)))
     for item in nothing_redrawn(summary):
-        get_run_logger().warning("%s: the mask hides nothing, so the clip is delivered as it is", item)
+        get_run_logger().warning("%s: the mask is empty, so the clip is delivered unchanged", item)
     return summary
 
 
 def nothing_redrawn(summary: JobSummary) -> list[str]:
-    """Return the finished items whose masks hid not a single pixel."""
+    """Return the finished items whose masks cover no pixel."""
     return [
         item
         for item in sorted(summary.ready)

@@ -1,4 +1,4 @@
-"""What a job shows in Prefect beside its states: a bar while it runs, the summary when it is done."""
+"""What a job shows in Prefect besides its states: a progress bar, and a summary when it is done."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ PAUSE_SECONDS = 1.0
 
 
 class JobArtifacts:
-    """A Prefect server that is away is said once, and asked again only for the summary: the job goes on."""
+    """Progress and summary of a job. An unreachable Prefect server is logged once and never stops the job."""
 
     def __init__(self, flow: str, description: str) -> None:
-        self._flow, self._away, self._moved = flow, False, 0.0
+        self._flow, self._unreachable, self._updated = flow, False, 0.0
         self._bar = self._ask(
             lambda: create_progress_artifact(0.0, key=f"{flow}-progress", description=description)
         )
 
     def progress(self, percent: float) -> None:
-        """Move the bar, once a second at the most; its end is always shown."""
+        """Update the bar, at most once per second; the end is always shown."""
         now = time.monotonic()
         if (
             self._bar is not None
-            and not self._away
-            and (now - self._moved >= PAUSE_SECONDS or percent >= 100)
+            and not self._unreachable
+            and (now - self._updated >= PAUSE_SECONDS or percent >= 100)
         ):
-            self._moved = now
+            self._updated = now
             self._ask(lambda: update_progress_artifact(artifact_id=cast(UUID, self._bar), progress=percent))
 
     def summary(self, markdown: str) -> None:
-        """Show the summary."""
+        """Publish the summary."""
         text = without_credentials(markdown)
         self._ask(lambda: create_markdown_artifact(markdown=text, key=f"{self._flow}-summary"))
 
@@ -45,8 +45,8 @@ class JobArtifacts:
         try:
             return action()
         except Exception as error:
-            if not self._away:
+            if not self._unreachable:
                 kind = type(error).__name__
                 logger.warning("Prefect's server does not answer (%s); the job goes on without its bar", kind)
-            self._away = True
+            self._unreachable = True
             return None

@@ -1,4 +1,4 @@
-"""The preview job: the trajectories of a dataset without any model, to be looked at before a long run."""
+"""The preview job: render the trajectories of a dataset without filling, as a check before a long run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job: every clip of a dataset, filmed again along every configured trajectory."""
+"""The main job: film every clip of a dataset again along every configured trajectory."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from recapture.tasks.jobs.summary import JobSummary
 
 @flow(name="recapture", flow_run_name="{config.dataset.name}", persist_result=False)
 def recapture(config: RecaptureConfig) -> JobSummary:
-    """Ingest, lift, render, fill, measure and deliver a dataset; what is there already is not done again."""
+    """Ingest, lift, render, fill, measure and deliver a dataset; finished items are reused."""
     return run_job(ClipJob.of(config, recapture_stages(config)))

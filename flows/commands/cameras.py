@@ -1,4 +1,4 @@
-"""The command for camera files: from one dialect to another."""
+"""`recapture cameras`: convert camera files between dialects."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-cameras_app = typer.Typer(help="Camera and trajectory files of every dialect.", no_args_is_help=True)
+cameras_app = typer.Typer(help="Convert camera and trajectory files between dialects.", no_args_is_help=True)
 FROM_HELP = (
     "auto, opencv, realestate10k, multicamvideo, colmap, nerfstudio, kubric, dycheck, theta_phi_r, "
-    "phi_theta_r, viewcrafter. auto knows .npz, .json by its keys, and folders; text has to be named."
+    "phi_theta_r, viewcrafter. auto recognises .npz, .json and folders; text files need a name."
 )
 TO_HELP = (
     "opencv, realestate10k, multicamvideo, colmap, colmap_binary, nerfstudio, theta_phi_r, phi_theta_r, "
@@ -19,25 +19,25 @@ TO_HELP = (
 
 @cameras_app.callback()
 def cameras() -> None:
-    """Keep `convert` a word of its own while it is the only one."""
+    """Keep `convert` a subcommand although it is the only one."""
 
 
 @cameras_app.command()
 def convert(
     source: Annotated[
-        str, typer.Argument(help="A file, or a folder for colmap and dycheck; any fsspec URL.")
+        str, typer.Argument(help="File, or folder for colmap and dycheck; a path or fsspec URL.")
     ],
-    target: Annotated[str, typer.Argument(help="The file to write, or a folder for colmap.")],
+    target: Annotated[str, typer.Argument(help="File to write, or folder for colmap.")],
     source_format: Annotated[str, typer.Option("--from", help=FROM_HELP)] = "auto",
     target_format: Annotated[str, typer.Option("--to", help=TO_HELP)] = "opencv",
     camera: Annotated[
-        str | None, typer.Option(help="Which camera of a multicamvideo or dycheck source, such as cam05.")
+        str | None, typer.Option(help="Camera of a multicamvideo or dycheck source, such as cam05.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT of the pictures, where the source does not say it.")
+        str | None, typer.Option(help="WIDTHxHEIGHT of the video, if the source does not name it.")
     ] = None,
 ) -> None:
-    """Convert a camera file: axes, direction, units and intrinsics become those of the target's dialect."""
+    """Convert a camera file to the axes, direction, units and intrinsics of another dialect."""
     from recapture.conf.errors import UserError
     from recapture.datasets.cameras.cameras import CameraFileError
     from recapture.datasets.cameras.files import convert_cameras

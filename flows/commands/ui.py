@@ -1,4 +1,4 @@
-"""Prefect's and MLflow's dashboards over the databases that jobs write, on loopback."""
+"""`recapture ui`: serve Prefect's and MLflow's dashboards over the databases of jobs, on loopback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Server:
-    """A dashboard's process in a session of its own, so that its workers end with it."""
+    """The process of a dashboard, in its own session so that its workers end with it."""
 
     name: str
     port: int
@@ -35,7 +35,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def wait_until_it_answers(self, stop: Event) -> None:
-        """Return when the port is open or at `stop`; raises UserError when the process ends or is slow."""
+        """Wait until the port is open or `stop` is set; raise UserError if the process ends or is slow."""
         deadline = time.monotonic() + START_SECONDS
         while not _answers(self.port) and not stop.is_set():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -44,10 +44,10 @@ class Server:
 
 
 def serve_dashboards(config: RecaptureConfig, prefect_port: int, mlflow_port: int) -> int:
-    """Start both servers, print where they are, and end both at SIGINT, SIGTERM or SIGHUP.
+    """Start both servers, print their addresses, and stop both at SIGINT, SIGTERM or SIGHUP.
 
-    A dashboard that the settings place elsewhere (PREFECT_API_URL, an http tracking.uri) is named and not
-    started. Returns the exit code; raises UserError for a port that is taken.
+    A server that already runs (PREFECT_API_URL, an http tracking.uri) is only named. Returns the exit code;
+    raises UserError for a port that is taken.
     """
     servers: list[Server] = []
     with _stop_at_signals() as stop:
@@ -59,14 +59,14 @@ def serve_dashboards(config: RecaptureConfig, prefect_port: int, mlflow_port: in
                 if not stop.is_set():
                     print(f"{server.name}: http://{HOST}:{server.port}", flush=True)
             if not stop.is_set():
-                print("Ctrl-C stops them." if servers else "Nothing to serve here.", flush=True)
+                print("Ctrl-C stops them." if servers else "Nothing to serve.", flush=True)
             ended: list[Server] = []
             while servers and not ended and not stop.wait(0.3):
                 ended = [server for server in servers if server.process.poll() is not None]
         finally:
             _end(servers)
     for server in ended:
-        print(f"{server.name} stopped by itself; see {server.log}", file=sys.stderr)
+        print(f"{server.name} stopped unexpectedly; see {server.log}", file=sys.stderr)
     return int(bool(ended))
 
 
@@ -91,7 +91,7 @@ def _commands(
         if elsewhere is None:
             yield name, port, commands[name]
         else:
-            print(f"{name}: {without_credentials(elsewhere)} (it runs there already)", flush=True)
+            print(f"{name}: {without_credentials(elsewhere)} (already running)", flush=True)
 
 
 def _start(name: str, port: int, command: Sequence[str], logs: Path) -> Server:
@@ -105,7 +105,7 @@ def _start(name: str, port: int, command: Sequence[str], logs: Path) -> Server:
 
 @contextmanager
 def _stop_at_signals() -> Iterator[Event]:
-    """Set an event at a signal: an exception could fall between the start of a server and its record."""
+    """Set an event at a signal; an exception could come between the start of a server and its record."""
     stop = Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in SIGNALS}
     try:
@@ -122,7 +122,7 @@ def _end(servers: Sequence[Server]) -> None:
     for server in servers:
         with suppress(subprocess.TimeoutExpired):
             server.process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        _signal_group(server, signal.SIGKILL)  # what is left of its workers
+        _signal_group(server, signal.SIGKILL)  # its remaining workers
         server.process.wait()
 
 

@@ -40,6 +40,10 @@ def test_every_shipped_profile_is_valid(name):
     [
         (["--fill.windw", "17"], ["fill.windw", "no such setting", "did you mean fill.window?"]),
         (["--fill.scheduler", "unpic"], ["fill.scheduler: 'unpic' is unknown; did you mean 'unipc'?"]),
+        (
+            ["--tune.placement", "cluster", "--tune.workers", "2", "--execution.executor", "inline"],
+            ["tune.placement cluster needs Ray"],
+        ),
         (["--fil.window", "17"], ["fil", "did you mean fill?"]),
         (["--fill.window", "18"], ["fill.window is 18", "17 or 21"]),
         (["--ingest.fov_degrees", "500"], ["ingest.fov_degrees", "500", "less than 170"]),

@@ -110,8 +110,8 @@ def test_a_mask_that_hides_nothing_gives_the_clip_as_it_is_and_is_said(job, tmp_
     config = job(*QUICK, "--mask.uri", str(tmp_path / "black.png"))
     with caplog.at_level(logging.WARNING):
         assert inpaint(config).delivered == 1
-    said = [r.getMessage() for r in caplog.records if "the mask hides nothing" in r.getMessage()]
-    assert said == ["scene-000003@inpaint: the mask hides nothing, so the clip is delivered as it is"]
+    said = [r.getMessage() for r in caplog.records if "the mask is empty" in r.getMessage()]
+    assert said == ["scene-000003@inpaint: the mask is empty, so the clip is delivered unchanged"]
     assert (frames_of(config, "fill")["rgb"] == frames_of(config, "ingest")["rgb"]).all()
 
 
