@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from recapture.conf.schema import TrajectoryConfig
@@ -17,15 +17,15 @@ class ClipParams:
 
     clip: Clip
     trajectory: TrajectoryConfig | None = None
+    name: str = field(init=False)  # CLIP, or CLIP@TRAJECTORY; made once, for plans ask for it often
+
+    def __post_init__(self) -> None:
+        name = f"{self.clip.id}@{self.trajectory.label}" if self.trajectory else self.clip.id
+        object.__setattr__(self, "name", name)
 
     @property
     def clip_id(self) -> str:
         return self.clip.id
-
-    @property
-    def name(self) -> str:
-        """Return CLIP, or CLIP@TRAJECTORY."""
-        return f"{self.clip.id}@{self.trajectory.label}" if self.trajectory else self.clip.id
 
     @property
     def label(self) -> str:

@@ -55,6 +55,9 @@ class Planner:
         those that follow it. They have other keys then, so that they never count as the complete ones.
         """
         follows = stage.follows(params)
+        if not follows:
+            yield self.plan(stage, params)
+            return
         ranks = {one.name: len(follows.get(one.name, ())) for one in params}
         lost: set[str] = set()
         for rank in sorted(set(ranks.values())):
@@ -75,28 +78,37 @@ class Planner:
     ) -> tuple[Item[P], ...]:
         """Give each item its inputs and its key; before: item name -> items of the stage that it follows."""
         items, settings, key_of = [], None, None
+        parents = tuple(dict.fromkeys(stage.reads.get(name, name) for name in stage.parents))
         with models_looked_at_once():
             for one in params:
-                name = one.name
-                inputs = self._inputs(stage, one, before.get(name, ()))
+                inputs = {
+                    parent: self._parent_key(parent, names)
+                    for parent in parents
+                    if (names := one.sources(parent))
+                }
+                if before:
+                    inputs |= self._followed(stage.name, parents, before[one.name])
                 if (own := stage.settings(one, inputs)) is not settings or key_of is None:
                     settings, key_of = own, content_keys(stage.name, stage.version, own)
-                key = self._keys[stage.name, name] = key_of(inputs, stage.identity(one, inputs))
-                items.append(Item(one.clip_id, name, key, inputs, one))
+                key = self._keys[stage.name, one.name] = key_of(inputs, stage.identity(one, inputs))
+                items.append(Item(one.clip_id, one.name, key, inputs, one))
         return tuple(items)
 
-    def _inputs(self, stage: PlannedStage[P], params: P, before: Sequence[str]) -> dict[str, str]:
-        inputs = {}
-        for parent in dict.fromkeys(stage.reads.get(name, name) for name in stage.parents):
-            if names := params.sources(parent):
-                inputs[parent] = next(key for one in names if (key := self._keys.get((parent, one))))
-        for number, name in enumerate(before):
-            inputs[f"{stage.name}/{number}"] = self._keys[stage.name, name]
-            for parent in stage.parents:
-                key = self._keys.get((parent, name))  # what the earlier item alone was made from
-                if key is not None:
-                    inputs[f"{parent}/{number}"] = key
-        return inputs
+    def _parent_key(self, parent: str, names: Sequence[str]) -> str:
+        for name in names:
+            if (key := self._keys.get((parent, name))) is not None:
+                return key
+        raise KeyError(f"stage {parent!r} has no item called {' or '.join(names)}; plan it first")
+
+    def _followed(self, stage: str, parents: Sequence[str], before: Sequence[str]) -> dict[str, str]:
+        """Return the inputs from the items that one follows, and from what these alone were made from."""
+        keys = self._keys
+        return {
+            f"{source}/{number}": keys[source, name]
+            for number, name in enumerate(before)
+            for source in (stage, *parents)
+            if (source, name) in keys
+        }
 
 
 def supposed(plans: Iterable[StagePlan]) -> list[StagePlan]:
