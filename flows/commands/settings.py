@@ -23,7 +23,7 @@ Dataset = Annotated[
 Method = Annotated[
     str | None, typer.Option("--method", "-m", help="Short for --fill.method: base, inverse or classical.")
 ]
-Job = Annotated[str, typer.Option("--job", help="Which job: recapture (run), inpaint or preview.")]
+Job = Annotated[str, typer.Option("--job", help="Which job: recapture (run), inpaint, preview or train.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

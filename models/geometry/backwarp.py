@@ -93,6 +93,7 @@ def _back_warp_frame(
     target_world_to_camera: Tensor,
     tolerance: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return colour, co-visibility, depth ratio and coverage of one frame; arguments as in back_warp."""
     height, width = depth.shape
     usable = torch.isfinite(target_depth) & (target_depth > 0)
     safe_depth = torch.where(usable, target_depth, torch.ones_like(target_depth))

@@ -121,7 +121,8 @@ def preset_path(
     """Return the path of a preset by `angle_degrees` or `distance` (20 degrees, 0.2 by default).
 
     gradual: from the source's view to the full amount over the video; direct: every frame at the full amount;
-    bullet_time: the path of gradual about one frozen source frame (the middle one by default). Raises
+    bullet_time: the path of gradual about one frozen source frame (the middle one by default). It has one
+    argument per setting of a trajectory, hence their number. Raises
     ValueError for an unknown preset, an amount of the wrong kind, or one that would cross the pivot.
     """
     if preset not in PRESETS:

@@ -69,7 +69,6 @@ def measure(
     truth_depth: Tensor | None = None,  # [T, H, W]
     pivot_depth: float | None = None,
     seam_pixels: int = 16,
-    max_offset: int = 4,
 ) -> dict[str, float]:
     """Return every metric of METRICS that this clip allows; what has no value (no truth) is absent.
 
@@ -96,7 +95,7 @@ def measure(
     if pivot_depth is None:
         pivot_depth = median_depth(source)
     scores |= camera_following(result, source, *cameras, pivot_depth).scores()
-    scores |= sync_offset(result, source, *cameras, surface=surface, max_offset=max_offset).scores()
+    scores |= sync_offset(result, source, *cameras, surface=surface).scores()
     scores |= warp_error(result)
     scores["sharpness_ratio"] = sharpness_ratio(result, source.video)
     scores["hole_sharpness_ratio"] = hole_sharpness_ratio(result, view.visible)
