@@ -78,13 +78,18 @@ def read_manifest(root: str, dataset: str, stage: str, *, lenient: bool = True) 
 
     lenient: skip a part that cannot be read, with a warning, instead of raising ManifestDamaged.
     """
+    rows = manifest_table(root, dataset, stage, lenient=lenient).to_pylist(maps_as_pydicts="strict")
+    return {row["key"]: row for row in rows}
+
+
+def manifest_table(root: str, dataset: str, stage: str, *, lenient: bool = True) -> pa.Table:
+    """Return all rows of a stage, oldest first: the newest row of a key is its last one.
+
+    lenient: as read_manifest has it.
+    """
     tables = [table for _, table in _parts(root, dataset, stage, lenient)]
-    if not tables:
-        return {}
-    oldest_first = pa.concat_tables(tables).sort_by(
-        "created_at"
-    )  # stable: of equal times, the later row counts
-    return {row["key"]: row for row in oldest_first.to_pylist(maps_as_pydicts="strict")}
+    # The sort is stable: of equal times, the later row counts.
+    return pa.concat_tables(tables).sort_by("created_at") if tables else SCHEMA.empty_table()
 
 
 def named_keys(root: str, dataset: str, stage: str, keys: Collection[str]) -> set[str]:

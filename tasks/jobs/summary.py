@@ -91,16 +91,15 @@ class JobSummary(Summary):
 
 def method_table(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Average `method/metric` values over items: method -> metric -> mean, leaving out what is undefined."""
-    values: dict[str, dict[str, list[float]]] = {}
-    for item in metrics.values():
-        for name, value in item.items():
-            method, slash, metric = name.partition("/")
-            if slash and math.isfinite(value):
-                values.setdefault(method, {}).setdefault(metric, []).append(value)
-    return {
-        method: {metric: sum(numbers) / len(numbers) for metric, numbers in by_metric.items()}
-        for method, by_metric in values.items()
-    }
+    from pandas import DataFrame  # not in workers, which import this file with the job
+
+    means = DataFrame(list(metrics.values())).replace([math.inf, -math.inf], math.nan).mean().dropna()
+    table: dict[str, dict[str, float]] = {}
+    for name, mean in means.items():
+        method, slash, metric = str(name).partition("/")
+        if slash:
+            table.setdefault(method, {})[metric] = mean
+    return table
 
 
 def table_columns(table: Mapping[str, Mapping[str, float]], columns: Sequence[str] = TABLE) -> list[str]:
