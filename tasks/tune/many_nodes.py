@@ -26,11 +26,10 @@ from recapture.tasks.engine.stage import Item, Resources, WorkerLost
 from recapture.tasks.engine.worker import set_threads, thread_count
 from recapture.tasks.tune.checkpoint import Checkpoint
 from recapture.tasks.tune.one_node import is_consequence
-from recapture.tasks.tune.train_adapter import Trained
+from recapture.tasks.tune.train_adapter import Trained, TrainsAdapters
 
 if TYPE_CHECKING:
     from recapture.tasks.engine.ray_gang import Gang
-    from recapture.tasks.tune.tune_stage import TuneStage
 
 
 SETUPS = 3  # tries at starting the processes of one training
@@ -54,7 +53,7 @@ def spread(resources: Resources, tune: TuneConfig) -> Resources:
 class Ranks:
     """The processes of a stage's trainings, each with the base loaded."""
 
-    def __init__(self, stage: TuneStage) -> None:
+    def __init__(self, stage: TrainsAdapters) -> None:
         self._stage = replace(stage)  # without what a set-up has loaded
         self._gang: Gang | None = None
 
@@ -101,7 +100,7 @@ class Ranks:
 class Rank:
     """One process of a training, on any node."""
 
-    def __init__(self, stage: TuneStage, number: int) -> None:
+    def __init__(self, stage: TrainsAdapters, number: int) -> None:
         self._stage, self._number = stage, number
 
     def load(self, proof: str) -> None:
@@ -147,7 +146,7 @@ class Rank:
         return trained if self._number == 0 else None
 
 
-def local_models(stage: TuneStage) -> dict[str, str]:
+def local_models(stage: TrainsAdapters) -> dict[str, str]:
     """Return what a training reads from the disk of its node: setting -> path."""
     named = {
         "fill.base": None if stage.fill.base == EMBEDDED else stage.fill.base,

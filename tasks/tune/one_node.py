@@ -8,7 +8,6 @@ import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed
@@ -16,13 +15,10 @@ import torch.distributed
 from recapture.models.tuning.parallel import mean_over_workers
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.engine.worker import set_threads, thread_count
-from recapture.tasks.tune.train_adapter import Trained
-
-if TYPE_CHECKING:
-    from recapture.tasks.tune.tune_stage import TuneStage
+from recapture.tasks.tune.train_adapter import Trained, TrainsAdapters
 
 
-def train_together(stage: TuneStage, item: Item, workers: int) -> Trained:
+def train_together(stage: TrainsAdapters, item: Item, workers: int) -> Trained:
     """Train an item's adapter in so many processes, with GPUs one for each, and return what the first made.
 
     It is what one process would make, up to rounding. Raises what any of them raises; ValueError for fewer
@@ -46,7 +42,7 @@ def train_together(stage: TuneStage, item: Item, workers: int) -> Trained:
         return shares[0].result()
 
 
-def _share(stage: TuneStage, item: Item, rank: int, workers: int, folder: str) -> Trained:
+def _share(stage: TrainsAdapters, item: Item, rank: int, workers: int, folder: str) -> Trained:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     set_threads(max(1, thread_count(stage.resources) // workers))
     on_gpu = stage.resources.gpus > 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from recapture.conf.tune import TrainingConfig
+from recapture.conf.schema import FillConfig
+from recapture.conf.tune import TrainingConfig, TuneConfig
 from recapture.models.training.schedule import Diverged
 from recapture.models.tuning.objective import Objective
 from recapture.models.tuning.parallel import Reduce
@@ -16,8 +18,10 @@ from recapture.models.tuning.step import Settings
 from recapture.models.tuning.trainer import LoraTrainer
 from recapture.models.wan.load import Base
 from recapture.models.wan.lora import pack_adapter
+from recapture.tasks.engine.stage import Item, Resources
 from recapture.tasks.tune.checkpoint import Checkpoint, Point, curve_until
 from recapture.tasks.tune.encoded_pairs import EncodedPair, held_out_examples, training_examples
+from recapture.tasks.tune.params import TrainingParams
 
 LAST_GOOD = "last_good.safetensors"
 
@@ -31,6 +35,27 @@ class Trained:
     steps: int
     stopped_early: bool
     seconds_per_step: float
+
+
+class TrainsAdapters(Protocol):
+    """The stage whose trainings several processes share, as these processes use it."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    name: ClassVar[str]
+    config: TuneConfig
+    fill: FillConfig
+    store: str  # URL
+    resources: Resources
+
+    def load(self) -> None:
+        """Load the base, in the process that trains it."""
+        ...
+
+    def train(
+        self, item: Item[TrainingParams], worker: tuple[int, int] = (0, 1), reduce: Reduce | None = None
+    ) -> Trained:
+        """Train an item's adapter as worker (rank, number of workers); reduce: averages their gradients."""
+        ...
 
 
 def settings_of(config: TrainingConfig, steps: int, seed: int, packed_share: float = 0.0) -> Settings:
@@ -68,10 +93,12 @@ def train_adapter(
     worker: tuple[int, int] = (0, 1),
     reduce: Reduce | None = None,
 ) -> Trained:
-    """Train to the end or an early stop; on_point is given every point of the curve, also those resumed.
+    """Train to the end or an early stop.
 
-    Of several workers the first alone saves. Raises Diverged where the loss is no number; the adapter of the
-    last good step then lies beside the checkpoint.
+    on_point: called with every point of the curve, including those restored from the checkpoint.
+    worker: rank and number of workers; only the first worker saves.
+    Raises Diverged if the loss is not finite; the adapter of the last good step is then saved beside the
+    checkpoint. The eleven parameters are one training's inputs; `settings` holds everything that can be set.
     """
     trainer = LoraTrainer(
         base,
@@ -83,12 +110,9 @@ def train_adapter(
         reduce=reduce,
     )
     first = worker[0] == 0
-    curve: list[Point] = []
-    if (saved := checkpoint.load()) is not None:
-        trainer.restore(saved[0])
-        curve = curve_until(saved[1], trainer.step)
-        for point in curve:
-            on_point(*point)
+    curve = _restored(trainer, checkpoint)
+    for point in curve:
+        on_point(*point)
 
     def log(step: int, values: Mapping[str, float]) -> None:
         curve.append((step, dict(values)))
@@ -108,10 +132,8 @@ def train_adapter(
     except Diverged as error:
         if not first:
             raise
-        kept = checkpoint.put(
-            LAST_GOOD, pack_adapter(base.transformer, weights=trainer.weights(), notes=notes)
-        )
-        raise Diverged(f"{error}; it lies at {kept}") from None
+        adapter = pack_adapter(base.transformer, weights=trainer.weights(), notes=notes)
+        raise Diverged(f"{error}; it is stored at {checkpoint.put(LAST_GOOD, adapter)}") from None
     return Trained(
         pack_adapter(base.transformer, weights=trainer.weights(), notes=notes),
         curve,
@@ -119,3 +141,13 @@ def train_adapter(
         trainer.stopped_early,
         (time.monotonic() - started) / max(1, trainer.step - resumed_at),
     )
+
+
+def _restored(trainer: LoraTrainer, checkpoint: Checkpoint) -> list[Point]:
+    """Restore a trainer from its checkpoint, if there is one; return the curve so far."""
+    saved = checkpoint.load()
+    if saved is None:
+        return []
+    state, curve = saved
+    trainer.restore(state)
+    return curve_until(curve, trainer.step)

@@ -113,7 +113,7 @@ def test_a_loss_that_is_no_number_names_item_and_way_out_and_keeps_the_last_good
     outcome = made(store, stage(store, rate=1e30, warm_up=1, clip=1e30))
     assert (outcome.status, outcome.error_type) == ("quarantined", "Diverged")
     assert "lower the learning rate" in outcome.error
-    kept = outcome.error.rsplit("it lies at ", 1)[1]
+    kept = outcome.error.rsplit("it is stored at ", 1)[1]
     assert torch.isfinite(
         torch.cat([value.flatten() for value in load(Path(kept).read_bytes()).values()])
     ).all()
@@ -170,4 +170,4 @@ def test_two_processes_make_the_steps_of_one(store):
 @pytest.mark.full
 def test_what_goes_wrong_in_one_of_two_processes_is_said(store):
     outcome = made(store, stage(store, workers=2, rate=1e30, warm_up=1, clip=1e30))
-    assert outcome.error_type == "Diverged" and "it lies at" in outcome.error
+    assert outcome.error_type == "Diverged" and "it is stored at" in outcome.error
