@@ -235,7 +235,7 @@ def _prepare(config: Settings) -> Settings:
 
 def _run_flow(config: RecaptureConfig, name: str) -> None:
     config = _prepare(config)
-    from recapture.flows.commands.progress import print_summary
+    from recapture.flows.commands.recaptured import print_summary
     from recapture.flows.inpaint import inpaint
     from recapture.flows.preview import preview
     from recapture.flows.recapture_dataset import recapture

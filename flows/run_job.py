@@ -20,9 +20,9 @@ from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.store import ArtifactStore
-from recapture.flows.commands.progress import StageProgress
 from recapture.flows.environment import tracking_destination
 from recapture.flows.prefect_artifacts import JobArtifacts
+from recapture.flows.progress import StageProgress
 from recapture.tasks.engine.batches import Batch, batches
 from recapture.tasks.engine.check_writable import check_writable
 from recapture.tasks.engine.executor import open_executor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from typing import TypeVar
 
 from recapture.datasets.store.keys import content_keys
@@ -58,7 +59,7 @@ class Planner:
         if not follows:
             yield self.plan(stage, params)
             return
-        ranks = {one.name: len(follows.get(one.name, ())) for one in params}
+        ranks = _ranks([one.name for one in params], follows)
         lost: set[str] = set()
         for rank in sorted(set(ranks.values())):
             wave = [one for one in params if ranks[one.name] == rank]
@@ -109,6 +110,15 @@ class Planner:
             for source in (stage, *parents)
             if (source, name) in keys
         }
+
+
+def _ranks(names: Sequence[str], follows: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return item -> its wave: 0 for an item that follows none, else one more than the last it follows."""
+    ranks: dict[str, int] = {}
+    order = TopologicalSorter({name: follows.get(name, ()) for name in names}).static_order()
+    for name in order:
+        ranks[name] = max((ranks[earlier] + 1 for earlier in follows.get(name, ())), default=0)
+    return ranks
 
 
 def supposed(plans: Iterable[StagePlan]) -> list[StagePlan]:

@@ -53,8 +53,15 @@ class JobSummary(Summary):
 
     @property
     def wanted(self) -> int:
-        """Return how many videos there should be: one per clip and trajectory, less what was dropped."""
-        kept = [name for name, clip in self.videos.items() if not {name, clip} & self.dropped]
+        """Return how many videos there should be: one per clip and trajectory, except those dropped.
+
+        A video that was delivered counts although, for example, its measurement was dropped.
+        """
+        kept = [
+            name
+            for name, clip in self.videos.items()
+            if name in self.ready or not {name, clip} & self.dropped
+        ]
         return len(kept) + self.unreadable
 
     @property

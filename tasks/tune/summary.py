@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.tuning.curriculum import Round
 from recapture.tasks.clip.sheets import contact_sheet
+from recapture.tasks.engine.stage import Outcome
 from recapture.tasks.engine.summary import Summary
 from recapture.tasks.jobs.summary import format_value
 from recapture.tasks.tune.explore_stage import PICTURES
@@ -43,13 +44,20 @@ class TuneSummary(Summary):
     rounds: list[Round] = field(default_factory=list)
     explored: list[Explored] = field(default_factory=list)
     adapted: set[str] = field(default_factory=set)  # clips that have an adapter
+    excluded: set[str] = field(default_factory=set)  # clips with a dropped item
     ended: str = ""
     adapter: str = ""  # folder of the finished adapters
 
+    def add(self, stage: str, outcomes: Iterable[Outcome]) -> None:
+        outcomes = list(outcomes)
+        super().add(stage, outcomes)
+        dropped = {outcome.clip_id for outcome in outcomes if outcome.status == "dropped"}
+        self.excluded |= dropped - {DATASET}
+
     @property
     def wanted(self) -> int:
-        """Return how many clips should have an adapter: all but those of which something was dropped."""
-        return self.clips - len({item.partition("@")[0] for item in self.dropped} - {DATASET})
+        """Return how many clips should have an adapter: all except those that dropped items left without."""
+        return self.clips - len(self.excluded - self.adapted)
 
     @property
     def delivered(self) -> int:

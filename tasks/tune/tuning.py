@@ -25,6 +25,7 @@ from recapture.tasks.tune.rounds import Unmeasured, first_round, following_round
 from recapture.tasks.tune.stages import TuneStages
 from recapture.tasks.tune.summary import BASE, TUNED, Explored, TuneSummary, before_after
 
+SHOWN_REASONS = 10
 Plans = Generator[StagePlan, None, Any]
 
 
@@ -110,7 +111,7 @@ class Tuning:
             kept = {item.clip_id for item in plan.usable}
             self.clips = tuple(clip for clip in self.clips if clip.id in kept)
             if not kept and self._record is not None:  # a plan ahead of the run shows what holds them back
-                raise UserError("no clip gives pairs to learn from:" + self._reasons())
+                raise UserError("no clip gives pairs to learn from" + self._reasons())
         if self._record is not None:
             for item in plan.usable[: self.config.tracking.videos]:
                 self._record.round_preview(self._store.open("pairs", item.key), item.clip_id, self.number)
@@ -185,9 +186,10 @@ class Tuning:
     def deliver(self, store: ArtifactStore) -> None:
         """Write the adapters, the curve and before-and-after sheets to the outputs."""
         summary, config = self.summary, self.config
-        if not self._adapters:
-            return
         assert self._record is not None
+        if not self._adapters:
+            self._record.finished(summary)
+            return
         outputs = f"{config.outputs.rstrip('/')}/{config.dataset.name}"
         finished = {clip_id: store.open("tune", key) for clip_id, key in sorted(self._finished().items())}
         summary.adapted = set(self._adapters)
@@ -228,7 +230,10 @@ class Tuning:
             self._record.end_round(self.summary, failed=failed)
 
     def _reasons(self) -> str:
-        return "".join(f"\n  {failure.item}: {failure.error}" for failure in self.summary.failures[:10])
+        """Return the failures and dropped items as the end of a message."""
+        reasons = [f"{failure.item}: {failure.error}" for failure in self.summary.failures]
+        reasons += [f"{item}: dropped; see `recapture quarantine ls`" for item in sorted(self.summary.dropped)]
+        return "".join(f"\n  {reason}" for reason in reasons[:SHOWN_REASONS])
 
     def _finished(self) -> dict[str, str]:
         """Return clip id, or "" for the adapter of all clips -> key of a finished adapter."""
