@@ -68,7 +68,7 @@ class StageProgress:
         self._progress.stop_task(self._bars[stage])
         if plan.title != stage:
             counted = sorted(Counter(outcome.status for outcome in plan.outcomes).items())
-            counts = ", ".join(f"{number} {status}" for status, number in counted)
+            counts = ", ".join(f"{number} {status}" for status, number in counted) or "no items"
             self._progress.console.print(f"{plan.title}: {counts} in {time.monotonic() - started:.0f} s")
 
     def advance(self, outcome: Outcome) -> None:

@@ -232,7 +232,9 @@ class Tuning:
     def _reasons(self) -> str:
         """Return the failures and dropped items as the end of a message."""
         reasons = [f"{failure.item}: {failure.error}" for failure in self.summary.failures]
-        reasons += [f"{item}: dropped; see `recapture quarantine ls`" for item in sorted(self.summary.dropped)]
+        reasons += [
+            f"{item}: dropped; see `recapture quarantine ls`" for item in sorted(self.summary.dropped)
+        ]
         return "".join(f"\n  {reason}" for reason in reasons[:SHOWN_REASONS])
 
     def _finished(self) -> dict[str, str]:

@@ -122,6 +122,17 @@ def test_items_come_after_those_that_they_follow_and_are_given_their_artifacts()
     assert followed == {"words/0": keys["a"], "words/1": keys["an"], "words/2": keys["and"]}
 
 
+class Chained(Words):
+    def follows(self, params: Sequence[Word]) -> Mapping[str, Sequence[str]]:
+        return {"and": ["an"], "an": ["a"], "at": ["a"]}
+
+
+def test_an_item_comes_after_what_the_items_before_it_follow_in_turn():
+    plans = carried_out(planner("a").waves(Chained(), words("and", "at", "an", "a")))
+    assert [[item.name for item in plan.items] for plan in plans] == [["a"], ["at", "an"], ["and"]]
+    assert plans[-1].items[0].inputs["words/0"] == plans[1].items[1].key
+
+
 def test_what_could_not_be_made_is_left_out_of_later_items_under_another_key():
     whole = carried_out(planner("a").waves(Words(), words("a", "an", "and")))
     less = carried_out(planner("a").waves(Words(), words("a", "an", "and")), failed={"an"})

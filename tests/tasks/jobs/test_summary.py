@@ -116,3 +116,9 @@ def test_the_report_names_every_missing_item_and_every_method():
 )
 def test_values_are_short(value, text):
     assert format_value(value) == text
+
+
+def test_a_video_whose_measurement_was_dropped_hides_no_other_that_is_missing():
+    job = summary("a@left", "a@right", "b@left")
+    job.add("measure", [outcome("a@left", "dropped")])
+    assert (job.wanted, job.delivered) == (4, 3)
