@@ -21,7 +21,7 @@ from bench.tables import (
 )
 
 BENCHMARKS = sorted(PAGES.glob("*.md"))
-DOCS = sorted((PAGES.parent / "docs").glob("*.md"))
+DOCS = [PAGES.parent / "README.md", *sorted((PAGES.parent / "docs").glob("*.md"))]
 QUOTE = re.compile(r"([+-]?\d*(?:\.\d+)?)<!-- ([\w.-]+): (.+?) \| (.+?) -->")
 ANY_QUOTE = re.compile(r"<!-- [\w.-]+: [^>]*? \| [^>]*? -->")
 
