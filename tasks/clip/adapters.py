@@ -1,4 +1,4 @@
-"""Adapters of a base: which file is a clip's, and putting it into the base once, not for every clip."""
+"""Adapters of a base: which file belongs to a clip, and loading it only when it changes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from recapture.datasets.store.keys import file_hash
 from recapture.models.wan.load import Base
 from recapture.models.wan.lora import FILE_NAME, load_adapter, remove_lora
 
-CLIPS = "clips"  # folder of adapters by clip id, beside the dataset's
+CLIPS = "clips"  # folder of adapters by clip id, beside the dataset's adapter
 
 
 def adapter_file(config: FillConfig, clip_id: str) -> Path | None:
-    """Return the file of a clip's adapter: its own where there is one, else the one for all clips.
+    """Return the file of a clip's adapter: its own if it has one, else the one for all clips.
 
-    None without fill.adapter. Raises UserError where neither file is there.
+    None without fill.adapter. Raises UserError if neither file exists.
     """
     if config.adapter is None:
         return None
@@ -31,7 +31,7 @@ def adapter_file(config: FillConfig, clip_id: str) -> Path | None:
         return file
     raise UserError(
         f"fill.adapter: {path} has no adapter for clip {clip_id!r} and none for all clips ({FILE_NAME}); "
-        "name a LoRA file, or a folder that `recapture train` has left"
+        "name a LoRA file, or a folder that `recapture train` has written"
     )
 
 
@@ -45,20 +45,20 @@ def shared_adapter(config: FillConfig) -> Path | None:
 
 
 def adapter_identity(config: FillConfig, clip_id: str) -> dict[str, str]:
-    """Return what of a clip's adapter enters the content key: the hash of its file; nothing without one."""
+    """Return a clip's adapter as part of the content key: the hash of its file; empty without an adapter."""
     file = adapter_file(config, clip_id)
     return {} if file is None else {"adapter": file_hash(str(file))}
 
 
 class Adapters:
-    """The adapter that a base carries, replaced when another is asked for."""
+    """The adapter loaded into a base, replaced when another is requested."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
         self._carried: tuple[str, float] | None = None
 
     def use(self, file: Path | None, scale: float) -> None:
-        """Make this the only adapter; None: the base itself. Raises AdapterError for one of another base."""
+        """Load this adapter alone; None: the bare base. Raises AdapterError for one of another base."""
         if file is None:
             self.use_none()
         elif self._carried != (wanted := (str(file), scale)):
@@ -67,12 +67,12 @@ class Adapters:
             self._carried = wanted
 
     def use_none(self) -> None:
-        """Leave the base itself."""
+        """Remove any adapter from the base."""
         remove_lora(self._base.transformer)
         self._carried = None
 
     def use_artifact(self, artifact: Artifact | None, scale: float) -> None:
-        """As `use`, with the adapter that a training has left in the store."""
+        """Load the adapter that a training has stored, as `use` does for a file."""
         if artifact is None:
             self.use_none()
         elif self._carried != (wanted := (artifact.key, scale)):
@@ -83,7 +83,7 @@ class Adapters:
 
 @contextmanager
 def local_adapter(artifact: Artifact) -> Iterator[Path]:
-    """Give a training's adapter as a local file, while needed."""
+    """Provide a training's adapter as a local file within this context."""
     with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
         path = Path(folder) / FILE_NAME
         path.write_bytes(artifact.read_bytes(FILE_NAME))

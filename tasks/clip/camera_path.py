@@ -1,4 +1,4 @@
-"""One configured trajectory, for one clip: presets, key frames, files of every dialect, a steadied source."""
+"""The camera path of a configured trajectory for one clip: preset, key frames, file or stabilised source."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from recapture.models.geometry.trajectories import CameraPath, explicit_path, ke
 
 @dataclass(frozen=True)
 class Source:
-    """What a trajectory has to know of the source: its cameras at the frames that are worked on."""
+    """What a trajectory needs to know of the source: its cameras at the frames that are processed."""
 
     intrinsics: Tensor  # [T, 3, 3] in pixels of the working size
     world_to_camera: Tensor  # [T, 4, 4]
-    cameras_known: bool  # False: the clip brings none, and these are a guess
+    cameras_known: bool  # False: the clip has none, and these are a guess
     content: tuple[int, int]  # width and height of the clip's picture at the working size
     clip_size: tuple[int, int]  # width and height of the clip itself
     clip_frames: int
@@ -36,7 +36,7 @@ class Source:
 
     @classmethod
     def of(cls, clip: Clip, ingest: Artifact) -> Source:
-        """Return it as the ingested clip says."""
+        """Return the source of an ingested clip."""
         cameras = {name: torch.from_numpy(array) for name, array in ingest.read_npz("cameras.npz").items()}
         height, width = ingest.meta["content"]
         return cls(
@@ -57,14 +57,14 @@ class Source:
 
     @property
     def frames(self) -> int:
-        """Return how many frames are worked on."""
+        """Return how many frames are processed."""
         return len(self.world_to_camera)
 
 
 def trajectory_identity(trajectory: TrajectoryConfig) -> dict[str, object]:
-    """Return what the path depends on beside the clip: the settings, and what the file holds.
+    """Return what the path depends on besides the clip: the settings, and the content of the file.
 
-    Raises: UserError when the file, or the clip in it, is not there.
+    Raises UserError if the file, or the clip in it, does not exist.
     """
     held = None
     try:
@@ -81,12 +81,12 @@ def trajectory_identity(trajectory: TrajectoryConfig) -> dict[str, object]:
 
 
 def camera_path(trajectory: TrajectoryConfig, source: Source, pivot_depth: float, name: str) -> CameraPath:
-    """Return the path of one configured trajectory for one clip; errors name the item."""
+    """Return the path of a configured trajectory for a clip; errors name the item."""
     try:
         if trajectory.file is not None:
             return _from_file(trajectory, trajectory.file, source, pivot_depth)
         if trajectory.stabilise_seconds is not None:
-            return _steadied(source, trajectory.stabilise_seconds)
+            return _stabilised(source, trajectory.stabilise_seconds)
         if trajectory.keyframes is not None:
             return keyframe_path(
                 [dict(key) for key in trajectory.keyframes],
@@ -112,9 +112,9 @@ def camera_path(trajectory: TrajectoryConfig, source: Source, pivot_depth: float
         raise ValueError(f"{name}: the trajectory cannot be used: {error}") from error
 
 
-def _steadied(source: Source, seconds: float) -> CameraPath:
+def _stabilised(source: Source, seconds: float) -> CameraPath:
     if not source.cameras_known:
-        raise ValueError("the clip brings no cameras, so there is no motion to steady; give it some")
+        raise ValueError("the clip has no cameras, so there is no motion to stabilise; provide cameras")
     path = smoothed(source.world_to_camera, float(seconds * source.fps))
     return CameraPath(source.intrinsics.double(), path, torch.arange(source.frames))
 
@@ -142,7 +142,7 @@ def _from_file(trajectory: TrajectoryConfig, file: str, source: Source, pivot_de
     )
     if relative_to != "first":
         return explicit_path(path, intrinsics, *source.cameras, relative=relative_to == "source")
-    if intrinsics is not None:  # another lens: what carries over is how much it zooms
+    if intrinsics is not None:  # another lens: only its relative zoom carries over
         zoom = intrinsics.diagonal(dim1=1, dim2=2) / intrinsics[:1].diagonal(dim1=1, dim2=2)
         intrinsics = source.intrinsics[:1].double().repeat(source.frames, 1, 1)
         intrinsics[:, [0, 1], [0, 1]] *= zoom[:, :2]
@@ -154,7 +154,7 @@ def _from_file(trajectory: TrajectoryConfig, file: str, source: Source, pivot_de
 def _at_length(
     path: Tensor, intrinsics: Tensor | None, source: Source, file: str, *, fit: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the cameras of the frames that are worked on."""
+    """Return the cameras of the frames that are processed."""
     if len(path) == source.frames:
         return path, intrinsics
     if len(path) == source.clip_frames:
@@ -163,7 +163,7 @@ def _at_length(
     if fit:
         return resampled(path, intrinsics, source.frames)
     raise ValueError(
-        f"the file {file!r} has {len(path)} cameras for {source.frames} frames; give one for each, or set "
+        f"the file {file!r} has {len(path)} cameras for {source.frames} frames; give one per frame, or set "
         "fit_length to stretch it"
     )
 
@@ -197,6 +197,6 @@ def _other_clip(uri: str, clip_id: str | None) -> Clip:
 def _cameras_of(clip: Clip) -> Cameras:
     found = open_clip(clip).cameras()
     if found is None:
-        raise ValueError(f"clip {clip.id!r} at {clip.uri!r} brings no cameras to take over; choose another")
+        raise ValueError(f"clip {clip.id!r} at {clip.uri!r} has no cameras to take over; choose another")
     intrinsics, world_to_camera = found
     return Cameras(world_to_camera, intrinsics, (clip.width, clip.height))

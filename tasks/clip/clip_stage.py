@@ -17,7 +17,7 @@ class ClipParams:
 
     clip: Clip
     trajectory: TrajectoryConfig | None = None
-    name: str = field(init=False)  # CLIP, or CLIP@TRAJECTORY; made once, for plans ask for it often
+    name: str = field(init=False)  # CLIP, or CLIP@TRAJECTORY; stored, because plans read it often
 
     def __post_init__(self) -> None:
         name = f"{self.clip.id}@{self.trajectory.label}" if self.trajectory else self.clip.id
@@ -29,12 +29,12 @@ class ClipParams:
 
     @property
     def label(self) -> str:
-        """Return the trajectory's label, or nothing."""
+        """Return the trajectory's label, or an empty string."""
         return self.trajectory.label if self.trajectory else ""
 
     @property
     def path(self) -> TrajectoryConfig:
-        """Return the trajectory of an item that has one."""
+        """Return the trajectory; the item must have one."""
         assert self.trajectory is not None
         return self.trajectory
 

@@ -1,4 +1,4 @@
-"""Between the uint8 frames of artifacts and the float videos of models."""
+"""Conversion between the uint8 frames of artifacts and the float videos of models."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 def to_video(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """Turn uint8 [T,H,W,3] into float32 [T,3,H,W] in [-1,1]."""
+    """Convert uint8 [T,H,W,3] to float32 [T,3,H,W] in [-1,1]."""
     return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def to_frames(video: Tensor) -> np.ndarray:
-    """Turn [T,3,H,W] in [-1,1] into uint8 [T,H,W,3]; the exact inverse of to_video on its image."""
+    """Convert [T,3,H,W] in [-1,1] to uint8 [T,H,W,3]; the exact inverse of to_video on its image."""
     scaled = (video.float().clamp(-1, 1) + 1.0) * 127.5
     return np.ascontiguousarray(scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
 
 
 def stage_device(gpus: float) -> torch.device:
-    """Return the device for a stage that was given so many GPUs."""
+    """Return the device of a stage with this number of GPUs per worker."""
     return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""The pictures that belong to each output frame, gathered from a clip's artifacts."""
+"""The pictures of each output frame, collected from a clip's artifacts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from recapture.datasets.clips.clip import Clip
-from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
+from recapture.tasks.clip.scene_reader import read_truth
 from recapture.tasks.clip.sheets import visibility_picture
 
 CHUNK = 32
@@ -16,7 +16,7 @@ GAP = 4
 
 
 class Rows:
-    """The pictures that belong to each output frame, cut to the content, read a chunk at a time."""
+    """The pictures of each output frame, cut to the content and read in chunks."""
 
     def __init__(self, clip: Clip, inputs: Mapping[str, Artifact], path: Mapping[str, np.ndarray]) -> None:
         self.clip, self.inputs, self.path = clip, inputs, path
@@ -28,7 +28,7 @@ class Rows:
         return len(self.path["source_frame"])
 
     def beside(self, *kinds: str) -> Iterator[np.ndarray]:
-        """Yield, frame by frame, uint8 [h,w,3] with the kinds of picture from left to right."""
+        """Yield uint8 [h,w,3] per frame, with the kinds of picture from left to right."""
         for start in range(0, self.frames, CHUNK):
             chunk = self._read(np.arange(start, min(start + CHUNK, self.frames)), kinds)
             gap = np.full((self.height, GAP, 3), 24, dtype=np.uint8)
@@ -37,7 +37,7 @@ class Rows:
                 yield np.concatenate(parts[1:], axis=1)
 
     def at(self, frames: np.ndarray, *kinds: str) -> dict[str, np.ndarray]:
-        """Return the kinds of picture at single frames; the truth only where the dataset knows it."""
+        """Return the kinds of picture at single frames; the truth only if the dataset has it."""
         single = [self._read(np.array([t]), kinds) for t in frames]
         return {kind: np.concatenate([rows[kind] for rows in single]) for kind in single[0]}
 
@@ -53,16 +53,8 @@ class Rows:
             rows["render"], rows["visible"] = render["rgb"], visibility_picture(render["visible"])
         if "result" in kinds:
             rows["result"] = self.inputs["fill"].frames().read(first, last, ["rgb"])["rgb"]
-        if "truth" in kinds and (truth := self._truth(frames, shown)) is not None:
-            rows["truth"] = truth
+        if "truth" in kinds:
+            truth = read_truth(self.clip, self.inputs["ingest"], self.path, frames)
+            if truth is not None:
+                rows["truth"] = truth["video"]
         return {kind: rows[kind][:, : self.height, : self.width] for kind in kinds if kind in rows}
-
-    def _truth(self, frames: np.ndarray, shown: np.ndarray) -> np.ndarray | None:
-        truth = open_clip(self.clip).truth(
-            self.path["intrinsics"][frames],
-            self.path["world_to_camera"][frames],
-            shown + self.inputs["ingest"].meta["first_frame"],
-            self.height,
-            self.width,
-        )
-        return None if truth is None else truth["video"]

@@ -1,4 +1,4 @@
-"""What fillers and metrics work on, read from a clip's artifacts for any frames of a new path."""
+"""The inputs of fillers and metrics, read from a clip's artifacts for any frames of a new path."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.tasks.clip.frames_to_video import to_video
@@ -15,7 +17,7 @@ from recapture.tasks.clip.working_size import content_known
 
 
 class SceneReader:
-    """Reads what fillers and metrics work on, source and rendered view, for any frames of the new path."""
+    """A reader of source and rendered view for any frames of the new path."""
 
     def __init__(self, inputs: Mapping[str, Artifact], device: torch.device) -> None:
         self._inputs, self._device = inputs, device
@@ -31,7 +33,7 @@ class SceneReader:
         return len(self._path["source_frame"])
 
     def read(self, frames: np.ndarray) -> tuple[RenderedView, SourceView]:
-        """Return the rendered view at the frames [t], and the stretch of the source that they show."""
+        """Return the rendered view at the frames [t], and the range of source frames that they show."""
         view = read_view(self._inputs["render"], self._path, frames, self._device)
         shown = self._path["source_frame"][torch.from_numpy(frames)]
         stretch = np.arange(int(shown.min()), int(shown.max()) + 1)
@@ -48,12 +50,26 @@ class SceneReader:
         )
 
     def edit(self, frames: np.ndarray) -> Tensor | None:
-        """Return where the view at the frames [t] shows what is to be replaced, [t,H,W]; None for no edit."""
+        """Return where the view at the frames [t] shows the edit, bool [t,H,W]; None without an edit."""
         render = self._inputs["render"]
         return self._tensor(read_frames(render, frames)["edit"]) if "edited" in render.meta else None
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def read_truth(
+    clip: Clip, ingest: Artifact, path: Mapping[str, np.ndarray], frames: np.ndarray
+) -> dict[str, np.ndarray] | None:
+    """Return what the new cameras really see at the frames [t], cut to the content; None if it is unknown."""
+    height, width = ingest.meta["content"]
+    return open_clip(clip).truth(
+        path["intrinsics"][frames],
+        path["world_to_camera"][frames],
+        path["source_frame"][frames] + ingest.meta["first_frame"],
+        height,
+        width,
+    )
 
 
 def path_of(render: Artifact) -> dict[str, Tensor]:
@@ -78,7 +94,7 @@ def read_view(
 
 
 def read_frames(artifact: Artifact, frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Read every per-frame array of an artifact at the frames [t] int, in the order asked for."""
+    """Read every per-frame array of an artifact at the frames [t] int, in the order given."""
     first, last = int(frames.min()), int(frames.max())
     arrays = artifact.frames().read(first, last + 1)
     return {name: array[frames - first] for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""Pictures for people: contact sheets, side-by-side frames, a plot of the camera path."""
+"""Pictures for people: contact sheets, visibility masks, a plot of the camera path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABEL_WIDTH, LABEL_HEIGHT, GAP = 84, 18, 4
 def contact_sheet(
     rows: Mapping[str, np.ndarray], columns: Sequence[str], *, cell_width: int = 208
 ) -> Image.Image:
-    """Return a sheet with one labelled row a kind of picture and one column a frame.
+    """Return a sheet with one labelled row per kind of picture and one column per frame.
 
     rows: label -> uint8 [n,H,W,3], all with the same n = len(columns).
     """
@@ -48,7 +48,7 @@ def contact_sheet(
 
 
 def visibility_picture(visible: np.ndarray) -> np.ndarray:
-    """Turn visible bool [...,H,W] into uint8 [...,H,W,3]: white is known, dark red is a hole."""
+    """Convert visible bool [...,H,W] to uint8 [...,H,W,3]: white is known, dark red is a hole."""
     return np.where(visible[..., None], np.uint8(255), np.array([96, 16, 16], dtype=np.uint8))
 
 
@@ -59,7 +59,7 @@ def path_plot(
     pivot_depth: float,
     title: str,
 ) -> bytes:
-    """Plot both camera paths ([T,4,4] each, scene units) and the hole share [T] a frame; return a PNG."""
+    """Plot both camera paths ([T,4,4] each, scene units) and the hole share per frame [T]; return a PNG."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     above, beside, shares = figure.subplots(1, 3)
     for cameras, colour, label in (

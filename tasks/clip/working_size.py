@@ -1,4 +1,4 @@
-"""The size at which a clip is worked on: scaled evenly, padded to multiples of 16."""
+"""The size at which a clip is processed: scaled evenly, padded to multiples of 16."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from recapture.datasets.store.artifact import Artifact
 
-MULTIPLE = 16  # what the Wan family's VAE and patches need of both sides
+MULTIPLE = 16  # required of both sides by the Wan family's VAE and patches
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class WorkingSize:
 
 
 def working_size(height: int, width: int, short_side: int | None) -> WorkingSize:
-    """Scale evenly until the short side is at most `short_side`, never up; pad right and below."""
+    """Return the size scaled evenly, never up, to a short side of at most `short_side`, and padded."""
     scale = 1.0 if short_side is None else min(1.0, short_side / min(height, width))
     content_height, content_width = max(1, round(height * scale)), max(1, round(width * scale))
     return WorkingSize(content_height, content_width, _padded(content_height), _padded(content_width))

@@ -1,4 +1,4 @@
-"""Merge consecutive shards that are already complete, so that they are reported as one task."""
+"""Merging of consecutive shards that are already complete, so that they are reported as one task."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TOGETHER = 16  # shards
 
 @dataclass(frozen=True)
 class Batch:
-    """One shard with something to do, or up to TOGETHER consecutive ones without."""
+    """One shard with work to do, or up to TOGETHER consecutive shards that are complete."""
 
     number: int  # of its first shard
     shards: int
     items: tuple[Item, ...]
-    complete: Mapping[str, Artifact] | None  # all artifacts, checked; None: whoever works on it checks
+    complete: Mapping[str, Artifact] | None  # all artifacts by key; None: not all are known to exist
 
     @property
     def title(self) -> str:
@@ -33,8 +33,8 @@ class Batch:
 def batches(plan: StagePlan, size: int, store: ArtifactStore, first: int = 0) -> Iterator[Batch]:
     """Cut a plan into shards of `size` items, numbered from `first`, and merge those that are complete.
 
-    A shard is looked up only when the shards with work before it are done. If the storage does not answer,
-    the shard is left to whoever works on it.
+    A shard is looked up only after the shards before it are done. If the storage does not answer, the shard
+    counts as one with work to do.
     """
     finished: list[Batch] = []
     for number, items in enumerate(plan.shards(size), first):

@@ -1,4 +1,4 @@
-"""Whether a job may write where its settings say."""
+"""A check that a job can write to its store and outputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recapture.datasets.store.storage import open_filesystem, put_file
 
 
 def check_writable(setting: str, url: str) -> None:
-    """Write a small file below `url` and remove it; raise UserError naming the setting where that fails."""
+    """Write a small file below `url` and remove it; raise UserError naming the setting if that fails."""
     try:
         filesystem, root = open_filesystem(url)
         probe = f"{root}/.probe-{uuid.uuid4().hex}"

@@ -1,4 +1,4 @@
-"""Executors: where items are worked on. They know nothing of video; stages know nothing of them."""
+"""Executors run stages over items. They know nothing of video, and stages know nothing of them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from typing import Protocol, Self
 from recapture.conf.schema import ExecutionConfig
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.redact import without_credentials
-from recapture.tasks.engine.retry import (
-    RetryPolicy,
-    StageSick,
-    settle,
-    sick_message,
-)
+from recapture.tasks.engine.retry import RetryPolicy, StageSick, settle, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage
 from recapture.tasks.engine.worker import DEVICE_LOST, limited_threads, reason, work
 
 
 class Executor(Protocol):
-    """Runs a stage over items; every item comes back as exactly one outcome."""
+    """Something that runs a stage over items and returns exactly one outcome per item."""
 
     def __enter__(self) -> Self: ...
 
@@ -33,12 +28,12 @@ class Executor(Protocol):
     def run(
         self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
     ) -> list[Outcome]:
-        """Work on all items; raises StageSick when the stage itself cannot work."""
+        """Work on all items; raise StageSick if the stage itself cannot work."""
         ...
 
 
 class InlineExecutor:
-    """Works on one item after the other in this process: for tests, debugging and small jobs."""
+    """An executor that works through items in this process: for tests, debugging and small jobs."""
 
     def __init__(self, store_root: str) -> None:
         self.store_root = store_root
@@ -50,7 +45,7 @@ class InlineExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to release."""
+        """Release nothing."""
 
     def run(
         self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
@@ -90,7 +85,7 @@ def open_executor(config: ExecutionConfig, store_root: str) -> Executor:
     if config.executor == "inline":
         return InlineExecutor(store_root)
     if config.ray_address is None and "RAY_ADDRESS" not in os.environ:
-        # Read when Ray is imported: a Ray of this job alone then listens on loopback only.
+        # Ray reads this when it is imported: a Ray that this job starts then listens on loopback only.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from recapture.tasks.engine.ray_executor import RayExecutor
 

@@ -1,4 +1,4 @@
-"""What MLflow remembers of a job: a parent run, a child run a stage. Nothing depends on its being there."""
+"""A connection to MLflow that never stops a job: a server that does not answer costs a warning."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A server that is away must cost seconds, not minutes; what the user has set already stays.
+# An unreachable server must cost seconds, not minutes; variables that the user has set are kept.
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
-PAUSE_SECONDS, PAUSES_A_FAILURE = 30.0, 20  # so that asking a server that hangs costs at most 5 % of the time
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI offers chats and prompts first
+PAUSE_SECONDS, PAUSE_FACTOR = 30.0, 20  # so that a server that hangs costs at most 5 % of the time
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # otherwise the UI shows chats and prompts first
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
-# Other client errors will not do: MLflow calls a broken database a BAD_REQUEST.
+# Not other client errors: MLflow reports a broken database as a BAD_REQUEST.
 REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"})
 
 
 class _Link:
-    """The connection that all runs of a job share; after a failure it is left alone for a while."""
+    """The connection that all runs of a job share; after a failure it pauses for a while."""
 
     def __init__(self, uri: str | None) -> None:
         self.uri, self._client, self._away, self._ask_again = uri, None, False, 0.0
 
     def call(self, what: str, action: Callable[[Any], Any], *, last: bool = False) -> Any:
-        """Do something with the client; a refusal costs that alone, any other failure a pause.
+        """Call action(client); a refusal loses that call alone, any other failure starts a pause.
 
-        last: ask even within a pause, for what nobody will say later.
+        last: call even during a pause, because nothing will repeat it later.
         """
         started = time.monotonic()
         if self.uri is None or (self._away and started < self._ask_again and not last):
@@ -54,7 +54,7 @@ class _Link:
             if _is_refusal(error):
                 problem = without_credentials(str(error))
                 logger.warning(
-                    "MLflow at %s refuses %s: %s; the job goes on without it", where, what, problem
+                    "MLflow at %s refused %s: %s; the job continues without it", where, what, problem
                 )
                 return None
             if not self._away:
@@ -62,22 +62,24 @@ class _Link:
                 if isinstance(error, ImportError):
                     kind += f": {error}; for PostgreSQL: pip install 'recapture[postgres]'"
                 logger.warning(
-                    "MLflow at %s is away (%s: %s); the job goes on and is not remembered there",
+                    "MLflow at %s is unreachable (%s: %s); the job continues without logging to it",
                     *(where, what, kind),
                 )
             now = time.monotonic()
-            self._away, self._ask_again = True, now + max(PAUSE_SECONDS, PAUSES_A_FAILURE * (now - started))
+            self._away, self._ask_again = True, now + max(PAUSE_SECONDS, PAUSE_FACTOR * (now - started))
             return None
         if self._away:
             self._away = False
-            logger.warning("MLflow at %s is back; what the job said meanwhile is missing there", where)
+            logger.warning(
+                "MLflow at %s is reachable again; what was logged in the meantime is missing there", where
+            )
         return result
 
     def _connect(self) -> Any:
         if self._client is None:
             for variable, value in {**PATIENCE, **QUIET}.items():
                 os.environ.setdefault(variable, value)
-            logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces every migration
+            logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs every migration
             from mlflow import MlflowClient
 
             self._client = MlflowClient(tracking_uri=self.uri)
@@ -85,13 +87,13 @@ class _Link:
 
 
 class Tracker:
-    """One MLflow run, or nothing when tracking is off or the server is away."""
+    """One MLflow run; logs nothing if tracking is off or the server is unreachable."""
 
     def __init__(self, link: _Link, experiment: str | None, run_id: str | None) -> None:
         self._link, self._experiment, self.run_id = link, experiment, run_id
 
     def child(self, name: str, tags: Mapping[str, str]) -> Tracker:
-        """Open a run below this one, by its explicit id: MLflow's active run is per thread."""
+        """Open a child run, by explicit id: MLflow's active run is per thread."""
         tags = {**tags, "mlflow.parentRunId": self.run_id or ""}
         return Tracker(self._link, self._experiment, _create_run(self._link, self._experiment, name, tags))
 
@@ -129,7 +131,7 @@ class Tracker:
         self._call(file, lambda client: client.log_text(self.run_id, without_credentials(content), file))
 
     def table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
-        """Log a table, one mapping a row."""
+        """Log a table, one mapping per row."""
         names = dict.fromkeys(name for row in rows for name in row)
         remove = credentials_remover()
         shown = ({name: remove(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
@@ -153,7 +155,7 @@ class Tracker:
         self._call(path, lambda client: client.log_artifact(self.run_id, path, folder))
 
     def register(self, model: str, folder: str) -> None:
-        """Make the files logged below `folder` the next version of a registered model."""
+        """Register the files logged below `folder` as the next version of a model."""
 
         def new_version(client: Any) -> None:
             from mlflow.exceptions import MlflowException
@@ -184,9 +186,9 @@ class Tracker:
 def start_run(
     uri: str | None, experiment: str, name: str, tags: Mapping[str, str], *, artifact_root: str | None = None
 ) -> Tracker:
-    """Open a job's parent run; uri None tracks nothing.
+    """Open a job's parent run; with uri None nothing is logged.
 
-    artifact_root: where a new experiment keeps its artifacts; a server decides that itself (None).
+    artifact_root: where a new experiment stores its artifacts; None: the server decides.
     """
     link = _Link(uri)
 
@@ -198,7 +200,7 @@ def start_run(
         try:
             return str(client.create_experiment(experiment, artifact_location=location, tags=KIND))
         except Exception:
-            known = client.get_experiment_by_name(experiment)  # another job may have come first
+            known = client.get_experiment_by_name(experiment)  # another job may have created it first
             if known is None:
                 raise
             return str(known.experiment_id)
@@ -208,12 +210,12 @@ def start_run(
 
 
 def resume_run(uri: str | None, run_id: str | None) -> Tracker:
-    """Return a run that another process has opened, to log to it; its experiment stays with that one."""
+    """Return a run that another process has opened, to log to it."""
     return Tracker(_Link(uri if run_id else None), None, run_id)
 
 
 def metric_name(name: str) -> str:
-    """Return a name that MLflow accepts."""
+    """Return the name with characters that MLflow refuses replaced by underscores."""
     return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
 
 
@@ -232,7 +234,7 @@ def _create_run(link: _Link, experiment: str | None, name: str, tags: Mapping[st
 
 
 def code_version() -> dict[str, str]:
-    """Return the version and, in a git checkout, the commit that a run was made by."""
+    """Return the tags for the version and, in a git checkout, the commit of the code."""
     tags = {
         "recapture_version": recapture.__version__,
         "mlflow.source.name": "recapture",
@@ -249,5 +251,5 @@ def code_version() -> dict[str, str]:
         )
         tags["mlflow.source.git.commit"] = commit.stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        pass  # an installed wheel has no history; the version says enough
+        pass  # an installed wheel has no git history; the version identifies it
     return tags

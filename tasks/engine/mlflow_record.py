@@ -1,4 +1,4 @@
-"""What a job leaves in MLflow: one parent run with the settings, a child run per stage or round."""
+"""What a job logs to MLflow: one parent run with the settings, a child run per stage or round."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTE_CHARACTERS = 5000
 
 
 class _Child:
-    """A child run. A shard that made something is logged at once, others at most once per second."""
+    """A child run. A shard that made artifacts is logged at once, others at most once per second."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker, self.seen = tracker, list[Outcome]()
@@ -39,7 +39,7 @@ class _Child:
             self.log()
 
     def log(self) -> None:
-        """Log the counts and costs so far, unless they are logged already."""
+        """Log the counts and costs so far, unless that is done already."""
         if self._logged == len(self.seen):
             return
         self._logged, self._moment = len(self.seen), time.monotonic()
@@ -93,7 +93,7 @@ class MlflowRecord:
         self.run.finish(failed=error is not None)
 
     def begin(self, plan: StagePlan) -> None:
-        """Open the run of a plan's stage, unless it is open; the one before ends with it."""
+        """Open the run of a plan's stage, unless it is open; this closes the previous one."""
         self.open_child(plan.stage.name, {"stage": plan.stage.name, "stage_version": plan.stage.version})
 
     def add(self, plan: StagePlan, outcomes: Sequence[Outcome]) -> None:
@@ -108,14 +108,14 @@ class MlflowRecord:
         self.run.tags({"mlflow.note.content": written[:NOTE_CHARACTERS]})
 
     def open_child(self, label: str, tags: Mapping[str, str]) -> Tracker:
-        """Return the child run of this label; opens it, and ends the one before, unless it is open."""
+        """Return the child run of this label; if it is new, open it and close the previous one."""
         if label not in self._children:
             self.close_child()
             self._open = self._children[label] = _Child(self.run.child(label, {**self.tags, **tags}))
         return self._children[label].tracker
 
     def close_child(self, *, failed: bool = False) -> None:
-        """End the child run that was opened last."""
+        """Close the child run that was opened last."""
         if self._open is not None:
             self._open.log()
             self._open.tracker.finish(failed)

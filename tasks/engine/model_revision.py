@@ -1,4 +1,4 @@
-"""Where a model lies that a setting names, and what it holds, for the content keys that depend on it."""
+"""The path and the content hash of a model that a setting names; content keys contain the hash."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Found = TypeVar("Found")
 
 
 def model_path(setting: str, value: str) -> str:
-    """Return the local directory or file that a setting names; 'embedded' is the package's own model."""
+    """Return the local directory or file that a setting names; 'embedded' is the model in the package."""
     return str(WEIGHTS / _EMBEDDED[setting]) if value == EMBEDDED and setting in _EMBEDDED else value
 
 
 @contextmanager
 def models_looked_at_once() -> Iterator[None]:
-    """Within it, `once` looks the first time only: a plan asks once a clip."""
+    """Cache what `once` finds within this context: a plan asks once per clip."""
     token = _seen.set({})
     try:
         yield
@@ -35,7 +35,7 @@ def models_looked_at_once() -> Iterator[None]:
 
 
 def once(question: Hashable, look: Callable[[], Found]) -> Found:
-    """Return what look() finds; within `models_looked_at_once` what it found when asked the same before."""
+    """Return look(), cached by question within `models_looked_at_once`."""
     seen = _seen.get()
     if seen is None:
         return look()
@@ -46,7 +46,7 @@ def once(question: Hashable, look: Callable[[], Found]) -> Found:
 
 
 def model_revision(setting: str, value: str) -> str:
-    """Return the hash of a model directory or file; raise UserError naming the setting when there is none."""
+    """Return the hash of a model directory or file; raise UserError naming the setting if there is none."""
     return once(("revision", setting, value), lambda: _revision(setting, model_path(setting, value)))
 
 

@@ -18,17 +18,17 @@ P = TypeVar("P", bound=Params)
 class StagePlan:
     """One stage and the items that it has to provide.
 
-    Whoever carries the plan out appends the outcomes, one per item in any order, before asking for the next.
+    The runner appends the outcomes, one per item in any order, before it asks for the next plan.
     """
 
     stage: PlannedStage
     items: tuple[Item, ...]
     title: str  # names the plan in logs and in Prefect
-    notes: tuple[str, ...] = ()  # what a user should know about it
+    notes: tuple[str, ...] = ()  # logged as warnings before it runs
     outcomes: list[Outcome] = field(default_factory=list)
 
     def shards(self, size: int) -> Iterator[tuple[Item, ...]]:
-        """Cut the items into runs of at most `size`; keys do not depend on it."""
+        """Cut the items into shards of at most `size`; keys do not depend on it."""
         for start in range(0, len(self.items), size):
             yield self.items[start : start + size]
 
@@ -40,7 +40,7 @@ class StagePlan:
 
 
 class Planner:
-    """Plans stage after stage. A key holds its parents' keys: a change redoes what follows, and no more."""
+    """A planner of stage after stage. Keys contain the parents' keys: a change redoes what depends on it."""
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, str], str] = {}  # (stage, item) -> key
@@ -50,10 +50,10 @@ class Planner:
         return StagePlan(stage, self._items(stage, params, {}), title or stage.name)
 
     def waves(self, stage: PlannedStage[P], params: Sequence[P]) -> Iterator[StagePlan]:
-        """Yield the plans of a stage: one, or as many as its items follow each other.
+        """Yield the plans of a stage: one, or several if its items follow each other.
 
-        Each is planned when the one before has its outcomes: an item that could not be made is left out of
-        those that follow it. They have other keys then, so that they never count as the complete ones.
+        Each is planned after the previous one has its outcomes. An item that could not be made is left out of
+        the inputs of those that follow it, whose keys then differ from those of the complete ones.
         """
         follows = stage.follows(params)
         if not follows:
@@ -77,7 +77,7 @@ class Planner:
     def _items(
         self, stage: PlannedStage[P], params: Iterable[P], before: Mapping[str, Sequence[str]]
     ) -> tuple[Item[P], ...]:
-        """Give each item its inputs and its key; before: item name -> items of the stage that it follows."""
+        """Return items with inputs and keys; before: item name -> items of the same stage that it follows."""
         items, settings, key_of = [], None, None
         parents = tuple(dict.fromkeys(stage.reads.get(name, name) for name in stage.parents))
         with models_looked_at_once():
@@ -102,7 +102,7 @@ class Planner:
         raise KeyError(f"stage {parent!r} has no item called {' or '.join(names)}; plan it first")
 
     def _followed(self, stage: str, parents: Sequence[str], before: Sequence[str]) -> dict[str, str]:
-        """Return the inputs from the items that one follows, and from what these alone were made from."""
+        """Return the inputs from the items that an item follows, and from their own parents."""
         keys = self._keys
         return {
             f"{source}/{number}": keys[source, name]
@@ -113,7 +113,7 @@ class Planner:
 
 
 def _ranks(names: Sequence[str], follows: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Return item -> its wave: 0 for an item that follows none, else one more than the last it follows."""
+    """Return item -> number of its wave: 0 if it follows none, else one more than the highest it follows."""
     ranks: dict[str, int] = {}
     order = TopologicalSorter({name: follows.get(name, ()) for name in names}).static_order()
     for name in order:
@@ -122,7 +122,7 @@ def _ranks(names: Sequence[str], follows: Mapping[str, Sequence[str]]) -> dict[s
 
 
 def supposed(plans: Iterable[StagePlan]) -> list[StagePlan]:
-    """Return all plans of a job as they are when every item can be made."""
+    """Return all plans of a job as they are if every item can be made."""
     found = []
     for plan in plans:
         plan.outcomes += [expected(plan.stage, item) for item in plan.items]
@@ -131,5 +131,5 @@ def supposed(plans: Iterable[StagePlan]) -> list[StagePlan]:
 
 
 def expected(stage: PlannedStage, item: Item) -> Outcome:
-    """Return the outcome of an item that nothing speaks against."""
+    """Return the outcome of an item that is assumed to succeed."""
     return Outcome(item.name, item.clip_id, item.key, stage.name, "expected", attempts=0)

@@ -1,6 +1,6 @@
-"""Data-parallel fan-out over Ray: warm actors that host a stage, driven item by item from here.
+"""Data-parallel fan-out over Ray: warm actors that host a stage and work on one item at a time.
 
-Ray neither restarts actors nor retries calls: this loop owns both, so that a crash is counted to the item
+Ray neither restarts actors nor retries calls: this loop does both, so that a crash is attributed to the item
 that was in flight and to no other.
 """
 
@@ -26,12 +26,12 @@ from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage
 from recapture.tasks.engine.worker import DEVICE_LOST, Worker, reason
 
 POLL_SECONDS = 1.0
-DEATHS_BEFORE_SICK = 3  # a worker: while nothing has succeeded yet, or one after the other in their set-up
+DEATHS_BEFORE_SICK = 3  # per worker, while nothing has succeeded yet; or in a row during setup
 
 
 @dataclass
 class _Load:
-    """One worker's set-up."""
+    """One worker's setup."""
 
     actor: Any
     started: float
@@ -50,13 +50,13 @@ class _Call:
 class RayExecutor:
     """A pool of warm workers, kept from stage to stage while their resources stay the same.
 
-    Ray starts with the first item; a Ray that this process has started or joined before is left as it is.
+    Ray is started for the first item; a Ray that this process has started or joined before is left running.
     """
 
     def __init__(self, store_root: str, *, workers: int | None = None, address: str | None = None) -> None:
         self.store_root, self._workers, self._address = store_root, workers, address
         self._actors: list[Any] = []
-        self._groups: dict[Any, PlacementGroup] = {}  # worker -> its bundles, where it has several
+        self._groups: dict[Any, PlacementGroup] = {}  # worker -> its bundles, if it has several
         self._resources: Resources | None = None
         self._started = False
 
@@ -81,13 +81,13 @@ class RayExecutor:
         try:
             return _Run(self, stage, policy, on_outcome).drive(items)
         except BaseException:
-            self.release()  # what is still in flight must not reach the next stage
+            self.release()  # items still in flight must not reach the next stage
             raise
 
     def start_worker(self, resources: Resources) -> Any:
         """Start one worker process; Ray places it where its resources are free.
 
-        Of several bundles it takes none itself: they are for the processes that its stage starts.
+        A worker with several bundles uses none of them itself: they are for the processes its stage starts.
         """
         group = None if resources.bundles == 1 else reserve(resources)
         own = resources if group is None else Resources(cpus=0.0)
@@ -101,13 +101,13 @@ class RayExecutor:
         return actor
 
     def replace(self, dead: Any, stage: Stage) -> Any:
-        """Put a new worker in a dead one's place."""
+        """Replace a dead worker by a new one."""
         self.dismiss(dead)
         self._actors.append(self.start_worker(stage.resources))
         return self._actors[-1]
 
     def dismiss(self, actor: Any) -> None:
-        """End one worker for good."""
+        """End one worker."""
         ray.kill(actor)
         self._actors.remove(actor)
         if (group := self._groups.pop(actor, None)) is not None:
@@ -152,7 +152,7 @@ class RayExecutor:
 
 
 class _Run:
-    """One stage over its items: what waits, what is in flight, what is done."""
+    """One stage over its items: those that wait, are in flight, and are done."""
 
     def __init__(
         self, pool: RayExecutor, stage: Stage, policy: RetryPolicy, on_outcome: Callable[[Outcome], None]
@@ -189,9 +189,8 @@ class _Run:
     def _loaded(self, reference: Any, load: _Load) -> None:
         try:
             problem = ray.get(reference)
-        except (
-            RayTaskError
-        ) as error:  # not the set-up itself, which reports: an import, or the stage's pickle
+        except RayTaskError as error:
+            # Not the setup itself, which returns its error: an import, or unpickling the stage.
             problem = reason(error.cause or error)
         except RayError as error:
             self._setups_died += 1
@@ -249,9 +248,9 @@ class _Run:
             self._pool.dismiss(load.actor)
             if not self._ready or not self._pool.actors:
                 raise self._sick(
-                    f"a worker was not ready after {limit:.0f} s: its set-up hangs, or no node has room"
+                    f"a worker was not ready after {limit:.0f} s: its setup hangs, or no node has room"
                 )
-            if self._waiting and self._idle:  # what the dismissed one was to do
+            if self._waiting and self._idle:  # in place of the dismissed one
                 self._next(self._idle.pop())
 
     def _settle(self, call: _Call, outcome: Outcome) -> None:

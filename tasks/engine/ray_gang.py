@@ -1,7 +1,7 @@
-"""What the nodes of a Ray cluster carry, and workers with processes on several of them.
+"""Capacity of a Ray cluster's nodes, and workers with processes on several of them.
 
-A worker with several bundles lies in the first and takes nothing of it; a gang has a process in each. Ray
-ends them with the worker that owns them, and with the bundles.
+A worker with several bundles is placed in the first and uses none of its resources; its gang has one process
+per bundle. Ray ends the gang with the worker that owns it, and with the bundles.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from recapture.tasks.engine.stage import Resources, WorkerLost
 
-STEPS = 10_000  # Ray counts resources in such parts of one
+STEPS = 10_000  # Ray counts resources in units of 1/10000
 
 
 def bundle_of(resources: Resources) -> dict[str, float]:
-    """Return what a worker asks of one node, under Ray's names."""
+    """Return what a worker needs on one node, under Ray's names."""
     asked = {"CPU": resources.cpus / resources.bundles, "GPU": resources.gpus / resources.bundles}
     return {name: math.floor(amount * STEPS + 1e-3) / STEPS for name, amount in asked.items() if amount > 0}
 
 
 def reserve(resources: Resources) -> PlacementGroup:
-    """Ask for all bundles of a worker, on as few nodes as can be; Ray reserves all of them at once."""
+    """Reserve all bundles of a worker at once, on as few nodes as possible."""
     return placement_group([bundle_of(resources)] * resources.bundles, strategy="PACK")
 
 
@@ -38,7 +38,7 @@ def inside(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingStrate
 
 
 def room(resources: Resources) -> int:
-    """Return how many such workers the cluster's nodes carry when nothing else runs."""
+    """Return how many such workers fit on the cluster's nodes when nothing else runs."""
     asked = bundle_of(resources)
     bundles = sum(
         int(min(node.get(name, 0.0) / amount for name, amount in asked.items())) for node in _nodes()
@@ -47,7 +47,7 @@ def room(resources: Resources) -> int:
 
 
 def too_large(resources: Resources, stage: str) -> str:
-    """Say that the cluster has no room for one worker of a stage, and what to do."""
+    """Return the message that the cluster has no room for one worker of a stage, with the way out."""
     asked, nodes = bundle_of(resources), _nodes()
     have = ", ".join(
         f"{count} x ({cpus:g} CPUs, {gpus:g} GPUs)"
@@ -56,18 +56,18 @@ def too_large(resources: Resources, stage: str) -> str:
     each = f"{asked.get('CPU', 0):g} CPUs and {asked.get('GPU', 0):g} GPUs"
     if resources.bundles == 1:
         return (
-            f"stage {stage!r} asks for {each} a worker, on one node; the cluster's nodes have {have}: "
+            f"stage {stage!r} needs {each} per worker, on one node; the cluster's nodes have {have}: "
             f"lower execution.resources.{stage}, or add nodes"
         )
     fit = room(Resources(asked.get("CPU", 0.0), asked.get("GPU", 0.0)))
     return (
-        f"stage {stage!r} asks for {resources.bundles} times {each}, each on one node; the cluster's nodes "
+        f"stage {stage!r} needs {resources.bundles} times {each}, each on one node; the cluster's nodes "
         f"have {have}, room for {fit}: lower {stage}.workers and execution.resources.{stage}, or add nodes"
     )
 
 
 def own_bundles() -> PlacementGroup | None:
-    """Return the bundles of the worker that asks, or None where it has no more than one."""
+    """Return the bundles of the calling worker, or None if it has only one."""
     return get_current_placement_group() if ray.is_initialized() else None
 
 
@@ -77,9 +77,9 @@ def node_address() -> str:
 
 
 class Gang:
-    """Processes of one class, one in each bundle; the first call that fails ends them all.
+    """Processes of one class, one per bundle; the first call that fails ends all of them.
 
-    kind is called with the arguments and the number of the bundle.
+    kind: the class; it is called with the arguments and the number of the bundle.
     """
 
     def __init__(self, kind: type, group: PlacementGroup, resources: Resources, *arguments: Any) -> None:
@@ -99,13 +99,14 @@ class Gang:
         ]
 
     def first(self, method: str, *arguments: Any) -> Any:
-        """Return what a method of the first returns."""
+        """Call a method of the first process and return its result."""
         return self._results([getattr(self._actors[0], method).remote(*arguments)], None)[0]
 
     def all(self, method: str, *arguments: Any, seconds: float | None = None) -> list[Any]:
-        """Return what a method returns in each; it may take so many seconds until one more has a result.
+        """Call a method of every process and return the results.
 
-        Raises what the first that fails raises; WorkerLost where one dies, TimeoutError.
+        seconds: time limit from each result to the next. Raises the error of the first process that fails,
+        WorkerLost if one dies, and TimeoutError.
         """
         return self._results([getattr(actor, method).remote(*arguments) for actor in self._actors], seconds)
 
@@ -116,8 +117,8 @@ class Gang:
                 ready, waiting = ray.wait(waiting, timeout=seconds)
                 if not ready:
                     raise TimeoutError(
-                        f"{len(waiting)} of {len(references)} processes gave no result in {seconds:g} s: no "
-                        "node has room, or their set-up hangs"
+                        f"{len(waiting)} of {len(references)} processes returned no result within "
+                        f"{seconds:g} s: no node has room, or their setup hangs"
                     )
                 ray.get(ready)
             return list(ray.get(list(references)))
@@ -132,7 +133,7 @@ class Gang:
     def _end(self) -> None:
         self.alive = False
         for actor in self._actors:
-            ray.kill(actor)  # also those that wait for the one that failed
+            ray.kill(actor)  # including those that wait for the failed one
 
 
 def _nodes() -> list[Mapping[str, Any]]:

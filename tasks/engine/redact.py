@@ -1,4 +1,4 @@
-"""What may be shown of a text: everything but users, passwords, signatures and tokens."""
+"""Removal of users, passwords, signatures and tokens from texts that are shown or logged."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ SECRET_PARAMETER = re.compile(
     re.IGNORECASE,
 )
 SECRET_VARIABLE = re.compile(r"secret|passw|token|credential|api_?key|auth_string", re.IGNORECASE)
-SHORTEST_SECRET = 8  # a shorter value would be cut out of innocent words
+SHORTEST_SECRET = 8  # a shorter value could match ordinary words
 
 
 def without_credentials(text: str) -> str:
-    """Return a text without what must not be shown.
+    """Return a text without credentials.
 
-    That is the users, passwords and signatures of the URIs in it, and the values of environment variables
-    that are named as secrets are.
+    Removed are users, passwords and signatures of URIs, and the values of environment variables whose names
+    mark them as secrets.
     """
     return credentials_remover()(text)
 
 
 def credentials_remover() -> Callable[[str], str]:
-    """Return without_credentials for many texts: the environment is read once."""
+    """Return a function like without_credentials that reads the environment only once."""
     secrets = [
         value
         for name, value in os.environ.items()

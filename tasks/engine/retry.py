@@ -1,4 +1,4 @@
-"""When an item is tried again, when it is given up, and when a whole stage is."""
+"""When an item is retried, when it is given up, and when a whole stage is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from recapture.tasks.engine.stage import PARENT_FAULTS, Outcome, Stage
 
 TRANSIENT = frozenset(
     {
-        "TransientError",
         "ConnectionError",
         "ConnectionResetError",
         "ConnectionRefusedError",
@@ -31,27 +30,27 @@ TRANSIENT = frozenset(
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When to try an item again, and when to give up on it."""
+    """When to retry an item, and when to give up on it."""
 
     attempts: int = 3
-    timeout_seconds: float = 600.0  # the floor; a stage whose items take long raises it to 5 x their p95
-    setup_seconds: float = 1800.0  # for a worker to be placed, to import and to load its models
-    transient: frozenset[str] = TRANSIENT  # error types that trying again may mend
+    timeout_seconds: float = 600.0  # at least; a stage with long items raises it to 5 x their p95
+    setup_seconds: float = 1800.0  # for a worker to be placed, import and load its models
+    transient: frozenset[str] = TRANSIENT  # error types that a retry may fix
 
     def again(self, outcome: Outcome) -> bool:
-        """Return whether a failed item is to be tried once more."""
+        """Return whether a failed item is to be retried."""
         return outcome.error_type in self.transient and outcome.attempts < self.attempts
 
 
 class StageSick(UserError):
-    """A stage cannot work at all, whatever the item: its set-up fails or every worker dies."""
+    """A stage cannot work at all, whatever the item: its setup fails or every worker dies."""
 
 
 def settle(stage: Stage, outcome: Outcome) -> Outcome:
-    """Decide on an error that is not tried again: the item is quarantined, unless it is not to blame.
+    """Return the final outcome of an item that is not retried: an error quarantines it.
 
-    Without its parent it is blocked, and the next run makes the parent again. Raises StageSick when the
-    store refuses, StoreBusy when it does not answer: no other item would fare better.
+    An item without its parent is blocked instead, and the next run makes the parent again. Raises StageSick
+    if the store refuses, StoreBusy if it does not answer: other items would fail likewise.
     """
     if outcome.error_type == "StoreFailed":
         raise StageSick(sick_message(stage, outcome.error))
@@ -63,9 +62,9 @@ def settle(stage: Stage, outcome: Outcome) -> Outcome:
 
 
 def sick_message(stage: Stage, reason: str) -> str:
-    """Say that a stage cannot start, and what to do."""
+    """Return the message that a stage cannot work, with the way out."""
     reason = reason.strip().rstrip(".")
-    return f"stage {stage.name!r} cannot work: {reason}. Mend that and run the job again; finished items stay"
+    return f"stage {stage.name!r} cannot work: {reason}. Fix this and rerun the job; completed items are kept"
 
 
 def percentile_95(values: Iterable[float]) -> float:

@@ -1,4 +1,4 @@
-"""One shard of a stage: find out what is to be done, have it done, and record what came of it."""
+"""One shard of a stage: sort out what is to be done, have it done, and record the outcomes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Todo:
-    """A stage's items by what is to be done with each."""
+    """A stage's items, by what is to be done with each."""
 
     todo: tuple[Item, ...]
     reused: tuple[Item, ...]
@@ -42,17 +42,17 @@ class Todo:
 
     @classmethod
     def nothing(cls, items: Sequence[Item], committed: Mapping[str, Artifact]) -> Todo:
-        """Return it for items that are all complete."""
+        """Return the Todo of items that are all complete."""
         return cls((), tuple(items), (), (), committed)
 
 
 def sort_items(
     stage: Stage, items: Sequence[Item], store: ArtifactStore, dataset: str, *, expected: bool = False
 ) -> Todo:
-    """Sort items: committed artifacts are reused, quarantined ones left, those without parents blocked.
+    """Sort items: existing artifacts are reused, quarantined items skipped, items without parents blocked.
 
-    Only artifacts count, not manifests: deleting one makes it run again. Items of one key (two copies of a
-    clip) are made once. expected: take missing parents for granted, to plan stages ahead of a run.
+    Only artifacts count, not manifests: an artifact that was deleted is made again. Items of one key (two
+    copies of a clip) are made once. expected: assume that missing parents will exist, to plan ahead of a run.
     """
     committed = store.whole(stage.name, (item.key for item in items))
     missing = [item for item in items if item.key not in committed]
@@ -82,10 +82,10 @@ def run_stage(
 ) -> list[Outcome]:
     """Bring a shard of a stage up to date; return one outcome per item, in the order of the items.
 
-    Writes a manifest part for what was worked on, and for artifacts that no part names yet; quarantines what
-    failed. Raises StageSick when the stage itself cannot work or the store refuses, StoreBusy when the store
-    does not answer; what was finished by then stays and, where the store allows it, is recorded.
-    complete: the artifacts of all items, by key, if they are known to exist; they are not looked up again.
+    Writes a manifest part for the items worked on and for artifacts that no part names yet; quarantines
+    failed items. Raises StageSick if the stage itself cannot work or the store refuses, StoreBusy if the
+    store does not answer; finished artifacts are kept and, if the store allows it, recorded.
+    complete: the artifacts of all items, by key, if all are known to exist; they are not looked up again.
     """
     with _naming_the_stage(stage):
         if complete is None:
@@ -106,7 +106,7 @@ def _naming_the_stage(stage: Stage) -> Iterator[None]:
 
 
 class _Shard:
-    """One shard while it is worked on."""
+    """One shard while its items are worked on."""
 
     def __init__(self, stage: Stage, todo: Todo, context: RunContext, number: int) -> None:
         self._stage, self._todo, self._context, self._number = stage, todo, context, number
@@ -133,14 +133,14 @@ class _Shard:
         for item, entry in self._todo.quarantined:
             self._settle(_outcome(self._stage, item, entry.state, entry.error_type, entry.error))
         for item, parent in self._todo.blocked:
-            reason = f"stage {parent!r} has made nothing for it"
+            reason = f"stage {parent!r} has no artifact for it"
             self._settle(_outcome(self._stage, item, "blocked", "Blocked", reason))
 
     def _settle_reused(self) -> None:
         failed = {outcome.key: outcome for outcome in self._made if not outcome.usable}
         twins = {outcome.key: outcome.metrics for outcome in self._made}
         for item in self._todo.reused:
-            if twin := failed.get(item.key):  # another item of the same key, tried in this very run
+            if twin := failed.get(item.key):  # another item of the same key, tried in this run
                 self._settle(_outcome(self._stage, item, twin.status, twin.error_type, twin.error))
             else:
                 found = self._todo.committed.get(item.key)
@@ -164,7 +164,7 @@ class _Shard:
     def _adopted(self) -> list[dict[str, Any]]:
         """Return rows of reused artifacts that the dataset's manifest does not name.
 
-        Another dataset has made them, or a run that was killed before it could record them.
+        They were made for another dataset, or by a run that was killed before it could record them.
         """
         committed, given = self._todo.committed, self._context
         named = named_keys(given.store.root, given.dataset, self._stage.name, committed.keys())
@@ -211,7 +211,7 @@ class _Shard:
 
 
 def _parents(items: Sequence[Item], store: ArtifactStore) -> dict[str, Collection[str]]:
-    """Return parent stage -> the keys that exist, of all that the items need."""
+    """Return parent stage -> those of the keys that the items need that exist."""
     wanted: dict[str, set[str]] = {}
     for item in items:
         for parent, key in item.inputs.items():

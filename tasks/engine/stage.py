@@ -1,4 +1,4 @@
-"""What a stage is, what it works on and what comes of it. Nothing here knows where a stage runs."""
+"""The contract of stages: stage, item and outcome. Nothing here knows where a stage runs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 
 Status = Literal["ok", "reused", "expected", "error", "quarantined", "dropped", "blocked"]
-PARENT_FAULTS = frozenset({"ArtifactMissing", "ArtifactDamaged"})  # error types that are not the item's own
+PARENT_FAULTS = frozenset({"ArtifactMissing", "ArtifactDamaged"})  # errors that the item did not cause
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker of a stage needs; fractions share a GPU."""
+    """Resources of one worker of a stage; fractions share a GPU."""
 
     cpus: float = 1.0
     gpus: float = 0.0
-    bundles: int = 1  # more: that many equal parts, each on one node, for processes that the stage starts
+    bundles: int = 1  # more than 1: equal parts, each on one node, for processes that the stage starts
 
 
 class Params(Protocol):
-    """What one item of a stage is about."""
+    """The subject of one item of a stage, such as a clip and a trajectory."""
 
     @property
     def clip_id(self) -> str: ...
@@ -36,7 +36,7 @@ class Params(Protocol):
         ...
 
     def sources(self, parent: str) -> Sequence[str]:
-        """Return names that the item may have in a parent stage; the first that was planned is its input."""
+        """Return candidate names of its item in a parent stage; the first that was planned is its input."""
         ...
 
 
@@ -53,16 +53,16 @@ class Item(Generic[P_co]):
     name: str  # unique in its stage: "bmx/003" or "bmx/003@orbit_right_20"
     key: str
     inputs: Mapping[str, str] = field(default_factory=dict)  # parent stage, or stage/number -> parent key
-    params: P_co = None  # type: ignore[assignment]  # what the item is about, in the type of its stage
+    params: P_co = None  # type: ignore[assignment]  # the subject of the item, of the type that its stage takes
 
 
 def parent_stage(name: str) -> str:
-    """Return the stage of an input: of `fill/1`, the second of several from one stage, it is `fill`."""
+    """Return the stage of an input: `fill` for `fill/1`, the second of several inputs from one stage."""
     return name.partition("/")[0]
 
 
 class Stage(Protocol[P_contra]):
-    """One step of the pipeline as a worker sees it; light to pickle until `setup` has run."""
+    """One step of the pipeline as a worker sees it; small to pickle until `setup` has run."""
 
     @property
     def name(self) -> str: ...
@@ -101,7 +101,7 @@ class PlannedStage(Generic[P]):
     """A stage that declares what its artifacts are made from, so that a planner can give them their keys.
 
     A key is the hash of name, version, `settings`, the keys of the inputs, and `identity`. Subclasses add
-    what they read of the configuration, and `run`.
+    the settings that they read, and `run`.
     """
 
     name: ClassVar[str]
@@ -116,21 +116,21 @@ class PlannedStage(Generic[P]):
         return None
 
     def settings(self, params: P, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        """Return the part of the configuration that decides the bytes.
+        """Return the part of the configuration that determines the bytes.
 
-        Return the same object for items with the same settings: the planner then writes it down once.
+        Return the same object for items with the same settings: the planner then serialises it only once.
         """
         raise NotImplementedError
 
     def identity(self, params: P, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        """Return what decides the bytes besides the settings and the parents."""
+        """Return what determines the bytes besides the settings and the parents."""
         return {}
 
     def follows(self, params: Sequence[P]) -> Mapping[str, Sequence[str]]:
-        """Return item name -> names of the items that are made before it and are among its inputs.
+        """Return item name -> names of the items of this stage that are made before it and are its inputs.
 
-        Their artifacts and those that they alone were made from are given as STAGE/0, STAGE/1, ...; an item
-        that could not be made is left out. An empty mapping: items do not depend on each other.
+        `run` gets their artifacts, and those of their own parents, as STAGE/0, STAGE/1, ...; an item that
+        could not be made is left out. An empty mapping: items do not depend on each other.
         """
         return {}
 
@@ -144,7 +144,7 @@ class PlannedStage(Generic[P]):
 
 @dataclass
 class ConfiguredStage(PlannedStage[P]):
-    """A stage with one section of the configuration, which decides its bytes as a whole."""
+    """A stage with one section of the configuration, all of which determines its bytes."""
 
     config: Section
 
@@ -156,17 +156,13 @@ class ConfiguredStage(PlannedStage[P]):
         return self.config.keyed()
 
 
-class TransientError(RuntimeError):
-    """A failure that another try may overcome, such as throttled storage."""
-
-
 class WorkerLost(RuntimeError):
-    """A process that works on an item has died; another try may overcome it."""
+    """A process that works on an item has died; a retry may succeed."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one item. Workers return it; they never raise."""
+    """The result of one item. Workers return it; they never raise."""
 
     item: str
     clip_id: str
@@ -185,5 +181,5 @@ class Outcome:
 
     @property
     def usable(self) -> bool:
-        """Return whether the artifact exists, or is expected to."""
+        """Return whether the artifact exists, or is expected to exist."""
         return self.status in ("ok", "reused", "expected")

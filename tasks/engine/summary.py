@@ -1,4 +1,4 @@
-"""What came of a job: counts per stage, failures, and whether few enough results are missing."""
+"""The result of a job: counts per stage, failures, and whether few enough results are missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recapture.tasks.engine.stage import PARENT_FAULTS, Outcome
 
 @dataclass(frozen=True)
 class Failure:
-    """An item that the job has to do without."""
+    """An item that could not be made."""
 
     item: str
     stage: str
@@ -19,7 +19,7 @@ class Failure:
 
 @dataclass
 class Summary:
-    """Outcomes per stage and failures. Subclasses know what was wanted and what was made."""
+    """Outcomes per stage and failures. Subclasses define which results were wanted and delivered."""
 
     dataset: str
     clips: int = 0
@@ -52,7 +52,7 @@ class Summary:
 
     @property
     def results(self) -> str:
-        """Return what the results are, in the plural."""
+        """Return the name of the results, in the plural."""
         return "results"
 
     @property
@@ -62,7 +62,7 @@ class Summary:
 
     @property
     def acceptable(self) -> bool:
-        """Return whether few enough results are missing for the job to count as done."""
+        """Return whether few enough results are missing for the job to count as successful."""
         return self.failure_share <= self.max_failure_share
 
     @property
@@ -70,12 +70,12 @@ class Summary:
         """Return the message for a job that is not acceptable."""
         return (
             f"{self.failure_share:.0%} of {self.wanted} {self.results} are missing, more than "
-            f"execution.max_failure_share={self.max_failure_share:.0%}; `recapture quarantine ls` says why"
+            f"execution.max_failure_share={self.max_failure_share:.0%}; `recapture quarantine ls` shows why"
         )
 
     @property
     def reused_everything(self) -> bool:
-        """Return whether every stage found all of its artifacts ready."""
+        """Return whether every stage found all of its artifacts existing already."""
         statuses = {status for count in self.counts.values() for status, n in count.items() if n}
         return statuses == {"reused"}
 
@@ -89,7 +89,7 @@ class Summary:
         raise NotImplementedError
 
     def missing_lines(self) -> list[str]:
-        """Return the failures as lines of Markdown; none without failures."""
+        """Return the failures as lines of Markdown; no lines without failures."""
         if not self.failures:
             return []
         lines = [f"- `{one.item}` at {one.stage}: {one.error}" for one in self.failures]

@@ -1,4 +1,4 @@
-"""What a run of some plans would do, without doing it."""
+"""What a run of a job's plans would do, without doing it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Surveyed:
     plan: StagePlan
     todo: Todo
     new: tuple[Item, ...]  # would be made
-    blocked: tuple[Item, ...]  # would not: a parent is held back
+    blocked: tuple[Item, ...]  # would not be made: a parent is held back
 
 
 def survey(plans: Iterable[StagePlan], store: ArtifactStore, dataset: str) -> Iterator[Surveyed]:
-    """Yield each plan with what a run would do: everything succeeds that nothing holds back today.
+    """Yield each plan with what a run would do if everything succeeds that is not held back today.
 
-    The plans get such outcomes, so that later ones are as they would be: with the metrics of what exists,
-    without what quarantine holds back or what depends on that.
+    The plans get outcomes accordingly, so that later plans are those of such a run: with the metrics of
+    existing artifacts, and without what is quarantined or depends on it.
     """
     never: set[str] = set()  # keys that a run would not make
     for plan in plans:

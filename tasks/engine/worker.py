@@ -1,4 +1,4 @@
-"""The work on one item, the same wherever it runs: open the parents, run the stage, commit, report."""
+"""The work on one item, wherever it runs: open the parents, run the stage, commit, return the outcome."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage, parent
 
 TRACEBACK_CHARACTERS = 4000
 OUT_OF_MEMORY, DEVICE_LOST = "OutOfMemoryError", "DeviceLost"
-# After these a process has lost its GPU: whatever it does next fails likewise.
+# After one of these a process has lost its GPU: everything that it does next fails too.
 DEVICE_FAULT = re.compile(r"CUDA error|cuDNN error|CUBLAS_STATUS|CUDNN_STATUS|device-side assert")
 
 
 def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcome:
-    """Make one item's artifact; whatever goes wrong comes back as an outcome, never as an exception."""
+    """Make one item's artifact; return any error as an outcome, never raise it."""
     started = time.monotonic()
     common: dict[str, Any] = {
         "item": item.name,
@@ -68,14 +68,14 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcom
 def open_inputs(stage: Stage, item: Item, store: ArtifactStore) -> dict[str, Artifact]:
     """Return the artifacts that an item is made from, under the names that its stage reads.
 
-    Raises ArtifactError where one is missing or damaged.
+    Raises ArtifactError if one is missing or damaged.
     """
     inputs = {name: store.open(parent_stage(name), key) for name, key in item.inputs.items()}
     return inputs | {name: inputs[parent] for name, parent in stage.reads.items() if parent in inputs}
 
 
 def error_type(error: Exception) -> str:
-    """Return the name of an error's type; what PyTorch says of its device in many ways has one name each."""
+    """Return the name of an error's type; PyTorch's many device errors are mapped to two names."""
     if isinstance(error, RuntimeError) and DEVICE_FAULT.search(str(error)):
         full = "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
         return OUT_OF_MEMORY if full else DEVICE_LOST
@@ -83,7 +83,7 @@ def error_type(error: Exception) -> str:
 
 
 class Worker:
-    """A process that hosts one stage at a time and keeps what its `setup` has loaded."""
+    """A process that hosts one stage at a time and keeps what the stage's `setup` has loaded."""
 
     def __init__(self, store_root: str, resources: Resources) -> None:
         self._threads = thread_count(resources)
@@ -94,7 +94,7 @@ class Worker:
         self._stage: Stage | None = None
 
     def load(self, stage: Stage) -> str:
-        """Set the stage up; return what went wrong, or nothing."""
+        """Set the stage up; return the reason if that fails, else an empty string."""
         set_threads(self._threads)
         self._stage = None
         try:
@@ -116,7 +116,7 @@ def thread_count(resources: Resources) -> int:
 
 
 def set_threads(count: int) -> tuple[int, int]:
-    """Set the threads of torch and OpenCV; return what they were."""
+    """Set the thread counts of torch and OpenCV; return the previous ones."""
     import cv2
     import torch
 
@@ -128,7 +128,7 @@ def set_threads(count: int) -> tuple[int, int]:
 
 @contextmanager
 def limited_threads(resources: Resources) -> Iterator[None]:
-    """Give torch and OpenCV a worker's threads, so that sums round alike wherever a stage runs."""
+    """Limit torch and OpenCV to a worker's threads, so that sums round the same wherever a stage runs."""
     import cv2
     import torch
 
@@ -141,7 +141,7 @@ def limited_threads(resources: Resources) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Return why a stage cannot start: what the user can mend in its own words, the rest with its type."""
+    """Return the failure reason: user errors verbatim, other exceptions prefixed with their type."""
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return without_credentials(text)
 
@@ -164,14 +164,14 @@ def _free_memory(error: Exception) -> None:
 
 
 def _remove_damaged(store: ArtifactStore, damaged: ArtifactDamaged) -> str:
-    """Remove a parent that is damaged still when it is read once more; return what to say of it."""
+    """Remove a damaged parent, unless a second read finds it whole; return the error message."""
     try:
         if _is_whole(store, damaged.stage, damaged.key):
             return f"{damaged}; it was whole when read again"
         store.delete(damaged.stage, damaged.key)
     except OSError as error:
         return f"{damaged}; it cannot be removed here: {error}"
-    return f"{str(damaged).partition('; delete')[0]}; it was removed: run the job again to make it anew"
+    return f"{str(damaged).partition('; delete')[0]}; it was removed: rerun the job to make it again"
 
 
 def _is_whole(store: ArtifactStore, stage: str, key: str) -> bool:

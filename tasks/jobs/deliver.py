@@ -1,4 +1,4 @@
-"""Deliver: the finished video at the source's rate with its sound, and pictures of how it came about."""
+"""Deliver: the finished video at the source's frame rate with its sound, and pictures of how it was made."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class DeliverStage(ClipStage):
 
 
 def camera_plot(title: str, ingest: Artifact, render: Artifact) -> bytes:
-    """Plot the source's and the new camera path with the hole share a frame; return a PNG."""
+    """Plot the source's and the new camera path with the hole share per frame; return a PNG."""
     path = render.read_npz("cameras.npz")
     source = ingest.read_npz("cameras.npz")["world_to_camera"][path["source_frame"]]
     holes = render.read_npz("per_frame.npz")["hole_share"]

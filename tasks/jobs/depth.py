@@ -33,7 +33,7 @@ CHUNK = 16
 class DepthStage(ClipStage):
     """Write depth float32 [T,H,W] and known bool [T,H,W] (False where depth is unusable).
 
-    meta.pivot_depth is the median depth of the middle of the first frame: what trajectories turn about.
+    meta.pivot_depth is the median depth of the middle of the first frame: trajectories turn about that point.
     """
 
     config: DepthConfig
@@ -92,7 +92,7 @@ class DepthStage(ClipStage):
         return {"pivot_depth": pivot_depth, "unknown_share": unknown / frames}
 
     def _usable(self, clip: Clip, ingest: Artifact, start: int, count: int) -> Tensor:
-        """Return [t,h,w]: what the clip itself says may be used; everything where it says nothing."""
+        """Return [t,h,w]: the pixels that the clip itself declares usable; all if it declares none."""
         height, width = ingest.meta["content"]
         first = ingest.meta["first_frame"] + start
         known = open_clip(clip).known(first, first + count)
@@ -110,10 +110,8 @@ class DepthStage(ClipStage):
         for start in range(first, first + ingest.meta["frames"], CHUNK):
             depth = source.depth(start, min(start + CHUNK, first + ingest.meta["frames"]))
             if depth is None:
-                raise ValueError(
-                    f"clip {clip.id!r}: it brings no depth; set depth.source to 'auto' or 'model'"
-                )
-            # nearest: a mean of depths across an edge is a surface that does not exist
+                raise ValueError(f"clip {clip.id!r}: it has no depth; set depth.source to 'auto' or 'model'")
+            # nearest: the mean of depths across an edge is a surface that does not exist
             resized = [to_working_size(frame, size, interpolation=cv2.INTER_NEAREST) for frame in depth]
             yield torch.from_numpy(np.stack(resized))
 
@@ -156,7 +154,7 @@ def depth_source(config: DepthConfig, clip: Clip) -> str:
 
 
 def middle_depth(depth: Tensor, known: Tensor) -> float:
-    """Return the median depth of the middle ninth of a frame [H,W], or of all of it where that is unknown."""
+    """Return the median depth of the middle ninth of a frame [H,W]; of the whole frame if that is unknown."""
     height, width = depth.shape
     middle = (slice(height // 3, height - height // 3), slice(width // 3, width - width // 3))
     values = depth[middle][known[middle]]

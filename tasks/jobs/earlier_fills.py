@@ -1,4 +1,4 @@
-"""A clip's earlier fills, read for one window of the fill that is to agree with them."""
+"""A clip's earlier fills, read for one window of a later fill that is to agree with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILL, RENDER = "fill", "render"
 
 
 class EarlierFills:
-    """What of the inputs fill/0, render/0, fill/1, ... shows the moments of a window."""
+    """The earlier fills among the inputs, fill/0, render/0, fill/1, ..., at the moments of a window."""
 
     def __init__(self, inputs: Mapping[str, Artifact], device: torch.device) -> None:
         self._device = device

@@ -37,9 +37,9 @@ from recapture.tasks.jobs.render import surface_settings
 
 @dataclass
 class FillStage(ClipStage):
-    """Write the completed video as rgb uint8 [T,H,W,3]; as `unpasted`, before known pixels were put back.
+    """Write the completed video as rgb uint8 [T,H,W,3], and as `unpasted` before known pixels were put back.
 
-    An item with earlier fills of its clip among its inputs is shown frames of them (see `packing`).
+    An item with earlier fills of its clip among its inputs is filled beside frames of them (see `packing`).
     """
 
     config: FillConfig
@@ -61,7 +61,7 @@ class FillStage(ClipStage):
         return identity
 
     def follows(self, params: Sequence[ClipParams]) -> Mapping[str, Sequence[str]]:
-        """With packing, a clip's trajectories follow each other, from the smallest move to the largest."""
+        """Return, with packing, a clip's trajectories in the order from the smallest move to the largest."""
         if not self.config.packing.frames:
             return {}
         return filling_order(params)
@@ -82,7 +82,7 @@ class FillStage(ClipStage):
         scene = SceneReader(inputs, stage_device(self.resources.gpus))
         earlier = EarlierFills(inputs, stage_device(self.resources.gpus))
         spans = windows(scene.frames, self.config.window, self.config.overlap)
-        packed: list[list[int]] = []  # of each window, the frames whose moments are shown beside it
+        packed: list[list[int]] = []  # per window: the frames whose moments are packed beside it
         joins: dict[str, WindowJoin] = {}
         with output.frames() as writer:
             for span in spans:
@@ -127,8 +127,8 @@ class FillStage(ClipStage):
 
 @dataclass(frozen=True)
 class _FilledWindow:
-    videos: dict[str, Tensor]  # what is written -> [T, 3, H, W]
-    packed: tuple[Candidate, ...] = ()  # what was shown beside it
+    videos: dict[str, Tensor]  # name in the artifact -> [T, 3, H, W]
+    packed: tuple[Candidate, ...] = ()  # frames that were packed beside it
 
 
 def open_filler(config: FillConfig, surface: SurfaceSettings, device: torch.device, seed: int = 0) -> Filler:

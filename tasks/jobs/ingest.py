@@ -18,18 +18,14 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import check_cameras, default_intrinsics, scale_intrinsics
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
-from recapture.tasks.clip.working_size import (
-    WorkingSize,
-    to_working_size,
-    working_size,
-)
+from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size
 from recapture.tasks.engine.stage import Item
 
 CHUNK = 32
 
 
 def frame_range(clip: Clip, config: IngestConfig) -> range:
-    """Return the source frames that the configuration asks for; raises ValueError when there is none."""
+    """Return the source frames that the configuration selects; raise ValueError if there are none."""
     fps = Fraction(clip.fps)
     start = round(config.start_seconds * fps)
     stop = clip.frames
@@ -76,7 +72,7 @@ class IngestStage(ClipStage):
                 writer.append(rgb=np.stack(chunk))
         if frames != len(wanted):
             raise ValueError(
-                f"clip {clip.id!r}: {frames} frames could be decoded where the index promises {len(wanted)}; "
+                f"clip {clip.id!r}: {frames} frames were decoded, but the index lists {len(wanted)}; "
                 "the file is damaged or has changed: repair it, or scan the dataset again"
             )
         intrinsics, world_to_camera, known = self._cameras(clip, source.cameras(), wanted, size)

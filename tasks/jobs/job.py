@@ -32,11 +32,11 @@ from recapture.tasks.jobs.still_camera import StillCameraStage
 from recapture.tasks.jobs.summary import JobSummary
 
 REJECTED_SHOWN = 10
-MASKED = {"ingest": "mask", "depth": "mask"}  # what stages behind a mask read in place of the clip
+MASKED = {"ingest": "mask", "depth": "mask"}  # stages behind a mask read its artifact in place of these
 
 
 class ClipJob:
-    """Stages over the clips of a dataset, in their order, and what came of them."""
+    """A job: stages over the clips of a dataset, in order, and their summary."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ClipJob:
         self.config, self.stages, self.clips, self.rejected = config, stages, clips, rejected
         self.title = f"{config.dataset.name}: {len(clips)} clips"
         self._last: list[StagePlan] = []  # the plans of the last stage
-        # Every clip, also one that could not be read, is expected to give one video per trajectory.
+        # Every clip, including unreadable ones, is expected to give one video per trajectory.
         self.summary = JobSummary(
             config.dataset.name,
             clips=len(clips),
@@ -61,7 +61,7 @@ class ClipJob:
 
     @classmethod
     def of(cls, config: RecaptureConfig, stages: Sequence[ClipStage]) -> ClipJob:
-        """Scan the dataset. Raises UserError if it cannot be read or no clip is left to work on."""
+        """Scan the dataset and return the job. Raises UserError if it cannot be read or no clip remains."""
         return cls(config, stages, *chosen_clips(config))
 
     @property
@@ -70,7 +70,7 @@ class ClipJob:
         return {stage.name: len(self.params(stage)) for stage in self.stages}
 
     def plans(self) -> Iterator[StagePlan]:
-        """Yield the plan of each stage; see StagePlan for what to do with it."""
+        """Yield the plans of each stage, to be carried out as StagePlan says."""
         planner = Planner()
         self._last = []
         for stage in self.stages:
@@ -80,7 +80,7 @@ class ClipJob:
                 yield plan
 
     def params(self, stage: ClipStage) -> list[ClipParams]:
-        """Return what a stage's items are about, clip by clip."""
+        """Return the parameters of a stage's items, clip by clip."""
         along = self.config.trajectories if stage.per_trajectory else (None,)
         return [ClipParams(clip, trajectory) for clip in self.clips for trajectory in along]
 
@@ -90,7 +90,7 @@ class ClipJob:
         return self._record
 
     def deliver(self, store: ArtifactStore) -> None:
-        """Publish what the last stage made, and log the end of the job."""
+        """Publish the artifacts of the last stage, and log the end of the job."""
         stage = self.stages[-1].name
         ready = [item for plan in self._last for item in plan.usable]
         outputs = f"{self.config.outputs.rstrip('/')}/{self.config.dataset.name}"
@@ -99,9 +99,9 @@ class ClipJob:
 
 
 def chosen_clips(config: RecaptureConfig) -> tuple[list[Clip], list[Rejected]]:
-    """Return the clips that the configuration chooses, with their prompts, and what could not be read.
+    """Return the clips that the configuration selects, with their prompts, and the unreadable ones.
 
-    Raises UserError if the dataset cannot be read or no clip is left to work on.
+    Raises UserError if the dataset cannot be read or no clip remains.
     """
     try:
         found, rejected = scan(config.dataset.uri, config.dataset.kind)
@@ -123,13 +123,13 @@ def chosen_clips(config: RecaptureConfig) -> tuple[list[Clip], list[Rejected]]:
 
 
 def recapture_stages(config: RecaptureConfig) -> list[ClipStage]:
-    """Return the stages of a recapture job in their order; if a mask is given, it is warped along."""
+    """Return the stages of a recapture job in order; if a mask is given, it is warped along."""
     render = RenderStage(config.render, resources=stage_resources(config, "render"))
     return _masked(config, [*source_stages(config), render, *_fill_stages(config)])
 
 
 def inpaint_stages(config: RecaptureConfig) -> list[ClipStage]:
-    """Return the stages of an inpainting job in their order: the cameras stay, the mask makes the holes."""
+    """Return the stages of an inpainting job in order: the cameras stay, the mask makes the holes."""
     if not config.mask.given:
         raise UserError("nothing is to be redrawn; set mask.uri, mask.objects or mask.outpaint")
     render = StillCameraStage(render=config.render, resources=stage_resources(config, "render"))
@@ -137,7 +137,7 @@ def inpaint_stages(config: RecaptureConfig) -> list[ClipStage]:
 
 
 def preview_stages(config: RecaptureConfig) -> list[ClipStage]:
-    """Return the stages of a preview in their order: no model fills anything."""
+    """Return the stages of a preview in order: no model fills the holes."""
     render = RenderStage(config.render, resources=stage_resources(config, "render"))
     preview = PreviewStage(config.deliver, resources=stage_resources(config, "preview"))
     return _masked(config, [*source_stages(config), render, preview])
@@ -152,7 +152,7 @@ def source_stages(config: RecaptureConfig) -> list[ClipStage]:
 
 
 def stage_resources(config: RecaptureConfig, stage: str) -> Resources:
-    """Return what one worker of a stage is given."""
+    """Return the resources of one worker of a stage."""
     wanted = config.execution.resources.get(stage)
     return Resources(wanted.cpus, wanted.gpus) if wanted else Resources()
 
@@ -166,7 +166,7 @@ def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
 
 
 def _masked(config: RecaptureConfig, stages: list[ClipStage]) -> list[ClipStage]:
-    """Put the mask, if one is given, behind ingest and depth; later stages read it in their place."""
+    """Insert the mask stage, if a mask is given, after ingest and depth; later stages read it instead."""
     if not config.mask.given:
         return stages
     source, later = stages[:2], stages[2:]

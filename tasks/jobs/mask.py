@@ -1,7 +1,7 @@
 """Mask: a clip as if what is to be redrawn had never been filmed, on the canvas of the result.
 
-Stages behind the mask read this instead of the clip and its depth, so that neither a new camera nor what
-other frames saw can bring a masked pixel back.
+Stages behind the mask read this instead of the clip and its depth, so that neither a new camera nor pixels
+seen in other frames can bring a masked pixel back.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from recapture.tasks.engine.stage import Item
 
 CHUNK = 16
 GREY = 128
-RING = np.ones((3, 3), dtype=np.uint8)  # its corners count: sampling is bilinear
+RING = np.ones((3, 3), dtype=np.uint8)  # corners included: sampling is bilinear
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """Where a clip's content [height,width] lies in the picture that is asked for, and its padding."""
+    """The position of a clip's content [height,width] in the requested picture, and its padding."""
 
     height: int
     width: int
@@ -52,7 +52,7 @@ class Canvas:
 
     @classmethod
     def of(cls, content: Sequence[int], margins: OutpaintConfig) -> Canvas:
-        """Add the margins to (height, width), in whole pixels; pad right and below to multiples of 16."""
+        """Return (height, width) with margins in whole pixels, padded right and below to multiples of 16."""
         height, width = content
         left, right = round(margins.left * width), round(margins.right * width)
         top, bottom = round(margins.top * height), round(margins.bottom * height)
@@ -60,7 +60,7 @@ class Canvas:
         return cls(height, width, left, top, size)
 
     def place(self, frames: np.ndarray, margin: Any, padding: Any = None) -> np.ndarray:
-        """Put [t,h,w] or [t,h,w,C] into the canvas; `padding` of None repeats the canvas' edge."""
+        """Place [t,h,w] or [t,h,w,C] on the canvas; `padding` of None repeats the canvas' edge."""
         content = frames[:, : self.height, : self.width]
         size = self.size
         shape = (len(content), size.content_height, size.content_width, *content.shape[3:])
@@ -75,14 +75,14 @@ class Canvas:
 
 @dataclass
 class MaskStage(ClipStage):
-    """Write what ingest and depth write, with the edit as unknown; each array on the canvas of the result.
+    """Write the arrays of ingest and depth on the canvas of the result, with the edit as unknown.
 
     Per frame: rgb uint8 [T,H,W,3] (the source; grey in margins), edit bool [T,H,W] (True: to be redrawn),
-    depth float32 [T,H,W], known bool [T,H,W]. known leaves a ring of one pixel about the edit: a renderer
-    samples up to half a pixel beyond what is known. Where something new is to stand in the edit, also
-    replaced bool [T,H,W], the edit without margins, and lifted bool [T,H,W], what of it was there before it
-    was grown: that is what stands in the way of a new camera. depth is 0 then where it was not known.
-    cameras.npz: the source's, shifted by the margins.
+    depth float32 [T,H,W], known bool [T,H,W]. known excludes a ring of one pixel around the edit: a renderer
+    samples up to half a pixel beyond what is known. If something new is to replace the edit, also
+    replaced bool [T,H,W], the edit without margins, and lifted bool [T,H,W], the edit before dilation: the
+    object that occludes the view of a new camera. depth is then 0 where it was not known.
+    cameras.npz: the source's cameras, shifted by the margins.
     """
 
     config: MaskConfig
@@ -94,7 +94,7 @@ class MaskStage(ClipStage):
 
     @cached_property
     def _pixels(self) -> Mapping[str, Any]:
-        """The settings that decide the pixels; of files it is their content that counts."""
+        """Return the settings that determine the pixels; files count by their content, in `identity`."""
         files = {"uri": None, "first_frame": None, "prompt": None, "prompts": None}
         return self.config.model_copy(update=files).keyed()
 
@@ -192,26 +192,26 @@ def _objects(
         objects = source.objects(start, min(start + CHUNK, wanted.stop))
         if objects is None:
             raise ValueError(
-                f"clip {clip.id!r}: mask.objects is {ids}, but it brings no object maps; set mask.uri"
+                f"clip {clip.id!r}: mask.objects is {ids}, but it has no object maps; set mask.uri"
             )
         for one in objects:
             yield shrink(one > 0 if ids == "all" else np.isin(one, ids), height, width)
 
 
 def _grown(edit: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """[t,h,w] bool, each frame dilated by a shape [n,n] uint8."""
+    """Return [t,h,w] bool with each frame dilated by a shape [n,n] uint8."""
     return np.stack([cv2.dilate(one.astype(np.uint8), shape) > 0 for one in edit])
 
 
 def _next(edits: Iterator[np.ndarray], clip: Clip) -> np.ndarray:
     edit = next(edits, None)
     if edit is None:
-        raise ValueError(f"clip {clip.id!r}: its mask ends before it does; write the mask again")
+        raise ValueError(f"clip {clip.id!r}: its mask has fewer frames than the clip; write the mask again")
     return edit
 
 
 def _hash_or_none(find: Callable[[str, Clip], str], uri: str | None, clip: Clip) -> str | None:
-    """The hash of a clip's file below uri; None where it cannot be had, of which the stage itself tells."""
+    """Return the hash of a clip's file below uri; None if it is unreadable, which the stage then reports."""
     try:
         return None if uri is None else mask_hash(find(uri, clip))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Measure: the weight-free suite on the result and on the baselines that every table shows."""
+"""Measure: metrics of the result and of the baselines that every table shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from recapture.conf.schema import MeasureConfig, RenderConfig
 from recapture.datasets.clips.clip import Clip
-from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
@@ -21,7 +20,7 @@ from recapture.models.metrics.learned import LearnedMetrics
 from recapture.models.metrics.suite import measure
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
-from recapture.tasks.clip.scene_reader import SceneReader, read_frames
+from recapture.tasks.clip.scene_reader import SceneReader, read_frames, read_truth
 from recapture.tasks.engine.model_revision import model_revision
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.render import surface_settings
@@ -83,7 +82,7 @@ class MeasureStage(ClipStage):
                     results[CLASSICAL] = ClassicalFiller(surface).fill(
                         padded_view, padded_source, caption=clip.caption, seed=0
                     )
-            truth, truth_depth = self._truth(clip, inputs, frames, height, width)
+            truth, truth_depth = self._truth(clip, inputs, frames)
             for name, result in results.items():
                 content = result[..., :height, :width]
                 scores = measure(
@@ -111,16 +110,9 @@ class MeasureStage(ClipStage):
         return metrics
 
     def _truth(
-        self, clip: Clip, inputs: Mapping[str, Artifact], frames: np.ndarray, height: int, width: int
+        self, clip: Clip, inputs: Mapping[str, Artifact], frames: np.ndarray
     ) -> tuple[Tensor | None, Tensor | None]:
-        path = inputs["render"].read_npz("cameras.npz")
-        truth = open_clip(clip).truth(
-            path["intrinsics"][frames],
-            path["world_to_camera"][frames],
-            path["source_frame"][frames] + inputs["ingest"].meta["first_frame"],
-            height,
-            width,
-        )
+        truth = read_truth(clip, inputs["ingest"], inputs["render"].read_npz("cameras.npz"), frames)
         if truth is None:
             return None, None
         device = stage_device(self.resources.gpus)

@@ -1,4 +1,4 @@
-"""What a recapture job leaves in MLflow: settings, a run per stage, measurements, tables and pictures."""
+"""What a recapture job logs to MLflow: settings, a run per stage, measurements, tables and pictures."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class JobRecord(MlflowRecord):
             try:
                 self._pictures(store.open(stage, item.key), label)
             except (ArtifactError, OSError) as error:
-                logger.warning("MLflow gets no pictures of %s: %s", item.name, error)
+                logger.warning("no pictures of %s are logged to MLflow: %s", item.name, error)
 
     def _pictures(self, artifact: Artifact, label: str) -> None:
         for file in artifact.names():

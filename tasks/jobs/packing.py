@@ -1,6 +1,6 @@
-"""Temporal packing in a job: which fills of a clip are shown to its later ones.
+"""Temporal packing in a job: which fills of a clip its later fills are conditioned on.
 
-The order follows from the configuration alone, so that keys are known before anything runs.
+The order depends on the configuration alone, so that keys are known before anything runs.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from recapture.models.geometry.cameras import default_intrinsics
 from recapture.models.geometry.trajectories import keyframe_path, preset_path
 from recapture.tasks.clip.clip_stage import ClipParams
 
-FRAMES = 49  # of the path from which a trajectory's reach is taken
+FRAMES = 49  # of the path from which a trajectory's reach is computed
 
 
 def filling_order(params: Iterable[ClipParams]) -> dict[str, list[str]]:
     """Return item name -> names of the items of the same clip that are filled before it.
 
     The camera that moves least comes first: it has the smallest holes, and less of its fill is invented.
-    Paths from files are not known here and come last; ties go by label.
+    Paths from files are unknown here and come last; ties are ordered by label.
     """
     reaches: dict[str, tuple[float, float]] = {}
     by_clip: dict[str, list[tuple[tuple[float, float, str], str]]] = {}
@@ -42,7 +42,7 @@ def reach(trajectory: TrajectoryConfig) -> tuple[float, float]:
     """Return how far a path leaves the source's view: degrees, and distance as a share of the pivot's depth.
 
     Degrees are the largest turn of the camera, or of its direction as seen from the pivot. Both are infinite
-    where the configuration does not say. Raises UserError for a path that no clip can be filmed along.
+    if the configuration does not determine them. Raises UserError for a path that cannot be used.
     """
     if trajectory.stabilise_seconds is not None:
         return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Preview: a trajectory without any model: the warped video with its holes, its visibility and the path."""
+"""Preview: a trajectory without any model: the warped video with its holes, visibility and camera path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fill is told of each clip: prompts instead of captions."""
+"""Prompts that replace the captions of clips."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _PROMPTS = TypeAdapter(dict[str, str])
 
 
 def with_prompts(clips: Sequence[Clip], config: MaskConfig, known: Collection[str]) -> list[Clip]:
-    """The clips with mask.prompt, or their entry of mask.prompts, as caption; their own where neither is.
+    """Return the clips with their entry of mask.prompts, else mask.prompt, as caption if either is set.
 
-    known: ids of all clips of the dataset, chosen or not. Raises UserError for a file that is no mapping of
-    ids to prompts, or names a clip that the dataset has not.
+    known: ids of all clips of the dataset, selected or not. Raises UserError for a file that is not a mapping
+    of ids to prompts, or names a clip that the dataset does not have.
     """
     by_id = {} if config.prompts is None else _read(config.prompts)
     for clip_id in by_id:
         if clip_id not in known:
             near = difflib.get_close_matches(clip_id, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "take it out, or correct it"
+            hint = f"did you mean {near[0]!r}?" if near else "remove or correct it"
             raise UserError(f"mask.prompts {config.prompts!r}: the dataset has no clip {clip_id!r}; {hint}")
     prompts = {clip.id: by_id.get(clip.id, config.prompt) for clip in clips}
     return [clip if (prompt := prompts[clip.id]) is None else replace(clip, caption=prompt) for clip in clips]
@@ -39,8 +39,8 @@ def _read(uri: str) -> dict[str, str]:
             return _PROMPTS.validate_python(yaml.safe_load(stream.read()))
     except ValidationError as error:
         raise UserError(
-            f"mask.prompts {uri!r} is no mapping of clip ids to prompts ({error.errors()[0]['msg']}); "
-            "write one line a clip, such as  bmx/003: a blue sphere"
+            f"mask.prompts {uri!r} must map clip ids to prompts ({error.errors()[0]['msg']}), one per line, "
+            "for example  bmx/003: a blue sphere"
         ) from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Publish: copy delivered artifacts to a folder that people browse, under the clips' own names."""
+"""Publishing: copies of delivered artifacts in a folder for people, under the clips' own names."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def publish(
 ) -> int:
     """Bring `outputs`/CLIP/TRAJECTORY/ up to date with a stage's artifacts; return how many were copied.
 
-    metrics: item name -> its measurements. A folder whose recapture.json holds the same key and metrics is
-    left alone; that file is written last, and each file appears complete or not at all.
+    metrics: item name -> its measurements. A folder whose recapture.json has the same key and metrics is
+    not touched; that file is written last, and each file appears complete or not at all.
     """
     filesystem, root = open_filesystem(outputs)
     copied = 0

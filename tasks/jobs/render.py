@@ -15,6 +15,7 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.edited import replaced_in
 from recapture.models.geometry.rasterize import SurfaceSettings, render
+from recapture.models.geometry.trajectories import CameraPath
 from recapture.tasks.clip.camera_path import Source, camera_path, trajectory_identity
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
@@ -25,14 +26,14 @@ from recapture.tasks.engine.stage import Item
 
 @dataclass
 class RenderStage(ClipStage):
-    """Write what the new camera sees of the source, and what it does not.
+    """Write what the new camera sees of the source, and where it sees nothing.
 
-    Per frame: rgb uint8 [T,H,W,3] (grey in holes), visible bool [T,H,W], depth float32 [T,H,W] (inf where
-    nothing is), stretch float16 [T,H,W]. cameras.npz: intrinsics, world_to_camera, source_frame of the path,
+    Per frame: rgb uint8 [T,H,W,3] (grey in holes), visible bool [T,H,W], depth float32 [T,H,W] (inf in
+    holes), stretch float16 [T,H,W]. cameras.npz: intrinsics, world_to_camera, source_frame of the path,
     size (width, height) of the clip's picture in these pixels.
 
-    Of a masked clip in which something new is to stand, also edit bool [T,H,W]: where the new camera sees
-    what is to be replaced. That is a hole, and hides what is behind it.
+    For a masked clip in which something is to be replaced, also edit bool [T,H,W]: where the new camera sees
+    what is to be replaced. These pixels are holes, and occlude what is behind them.
     """
 
     config: RenderConfig
@@ -47,53 +48,23 @@ class RenderStage(ClipStage):
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
         ingest, depth = inputs["ingest"], inputs["depth"]
-        cameras = Source.of(item.params.clip, ingest)
-        trajectory = item.params.path
-        path = camera_path(trajectory, cameras, depth.meta["pivot_depth"], item.name)
-        device = stage_device(self.resources.gpus)
+        source = Source.of(item.params.clip, ingest)
+        path = camera_path(item.params.path, source, depth.meta["pivot_depth"], item.name)
         content = content_known(ingest)
-        size = tuple(ingest.meta["size"])
-        hole_share, edited = [], False
+        hole_share, edited = list[np.ndarray](), False
         with output.frames() as writer:
             for start in range(0, len(path.source_frame), self.config.chunk):
-                part = slice(start, start + self.config.chunk)
-                shown = path.source_frame[part]
-                source = read_frames(ingest, shown.numpy()) | read_frames(depth, shown.numpy())
-                known, video = source["known"] & content, to_video(source["rgb"], device)
-                if edited := "lifted" in source:
-                    known |= source["lifted"] & content
-                    video = torch.cat([video, _mark(source["lifted"], device)], dim=1)
-                rendered = render(
-                    video,
-                    torch.from_numpy(source["depth"]).to(device),
-                    cameras.intrinsics[shown].float().to(device),
-                    cameras.world_to_camera[shown].double().to(device),
-                    path.intrinsics[part].float().to(device),
-                    path.world_to_camera[part].double().to(device),
-                    surface=surface_settings(self.config),
-                    size=size,
-                    known=torch.from_numpy(known).to(device),
-                )
-                edit = {}
-                if edited:
-                    rendered, replaced = replaced_in(rendered)
-                    edit["edit"] = replaced.cpu().numpy()
-                visible = rendered.visible.cpu().numpy()
-                hole_share.append(1.0 - visible[:, content].mean(axis=1))
-                writer.append(
-                    **edit,
-                    rgb=to_frames(rendered.video),
-                    visible=visible,
-                    depth=rendered.depth.float().cpu().numpy(),
-                    stretch=rendered.stretch.half().cpu().numpy(),
-                )
+                seen = self._film(inputs, source, path, slice(start, start + self.config.chunk))
+                edited |= "edit" in seen
+                hole_share.append(1.0 - seen["visible"][:, content].mean(axis=1))
+                writer.append(**seen)
         holes = np.concatenate(hole_share)
         output.write_npz(
             "cameras.npz",
             intrinsics=path.intrinsics.double().numpy(),
             world_to_camera=path.world_to_camera.double().numpy(),
             source_frame=path.source_frame.numpy(),
-            size=np.array(cameras.content),
+            size=np.array(source.content),
         )
         output.write_npz("per_frame.npz", hole_share=holes)
         output.meta.update(pivot_depth=depth.meta["pivot_depth"], frames=len(holes))
@@ -101,16 +72,50 @@ class RenderStage(ClipStage):
             output.meta.update(edited=True)
         return {"hole_share": float(holes.mean()), "hole_share_max": float(holes.max())}
 
+    def _film(
+        self, inputs: Mapping[str, Artifact], source: Source, path: CameraPath, part: slice
+    ) -> dict[str, np.ndarray]:
+        """Return the arrays of one part of the path: what the new camera sees of the frames it shows."""
+        ingest, device = inputs["ingest"], stage_device(self.resources.gpus)
+        content, shown = content_known(ingest), path.source_frame[part]
+        frames = read_frames(ingest, shown.numpy()) | read_frames(inputs["depth"], shown.numpy())
+        known, video = frames["known"] & content, to_video(frames["rgb"], device)
+        edited = "lifted" in frames
+        if edited:
+            known |= frames["lifted"] & content
+            video = torch.cat([video, _mark(frames["lifted"], device)], dim=1)
+        rendered = render(
+            video,
+            torch.from_numpy(frames["depth"]).to(device),
+            source.intrinsics[shown].float().to(device),
+            source.world_to_camera[shown].double().to(device),
+            path.intrinsics[part].float().to(device),
+            path.world_to_camera[part].double().to(device),
+            surface=surface_settings(self.config),
+            size=tuple(ingest.meta["size"]),
+            known=torch.from_numpy(known).to(device),
+        )
+        seen = {}
+        if edited:
+            rendered, replaced = replaced_in(rendered)
+            seen["edit"] = replaced.cpu().numpy()
+        return seen | {
+            "rgb": to_frames(rendered.video),
+            "visible": rendered.visible.cpu().numpy(),
+            "depth": rendered.depth.float().cpu().numpy(),
+            "stretch": rendered.stretch.half().cpu().numpy(),
+        }
+
 
 def surface_settings(config: RenderConfig) -> SurfaceSettings:
-    """Return how everything that is rendered in a job lifts surfaces."""
+    """Return the settings by which every stage of a job lifts surfaces."""
     return SurfaceSettings(config.break_ratio, config.shell, config.max_stretch)
 
 
 def keyed_surface(config: RenderConfig) -> dict[str, Any]:
-    """Return what the key of a stage holds that renders without RenderStage among its parents.
+    """Return the render settings in the key of a stage that renders without RenderStage among its parents.
 
-    Only values that are not the default's, so that keys from before these settings reached such stages hold.
+    Only values that differ from the defaults, so that older keys, made without these settings, stay valid.
     """
     given = config.model_dump(mode="json", exclude={"chunk"})
     default = RenderConfig().model_dump(mode="json")
@@ -119,5 +124,5 @@ def keyed_surface(config: RenderConfig) -> dict[str, Any]:
 
 
 def _mark(lifted: np.ndarray, device: torch.device) -> Tensor:
-    """[T,H,W] bool as a channel [T,1,H,W] that is rendered along."""
+    """Return [T,H,W] bool as a channel [T,1,H,W] to be rendered along with the video."""
     return torch.from_numpy(lifted).to(device)[:, None].float()

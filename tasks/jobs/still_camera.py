@@ -27,10 +27,10 @@ def with_still_camera(config: RecaptureConfig) -> RecaptureConfig:
 
 @dataclass
 class StillCameraStage(ClipStage):
-    """Write what RenderStage writes, from the source's own cameras: the holes are the edit alone.
+    """Write what RenderStage writes, from the source's own cameras: only the edit is a hole.
 
-    render: how later stages render what other frames show of the holes; it enters their keys through this
-    stage's.
+    render: how later stages render what other frames show of the holes; it enters their keys through the key
+    of this stage.
     """
 
     config: Section = field(default_factory=Section)
@@ -53,8 +53,8 @@ class StillCameraStage(ClipStage):
             for start in range(0, masked.meta["frames"], CHUNK):
                 source = masked.frames().read(start, min(start + CHUNK, masked.meta["frames"]))
                 visible = ~source["edit"]
-                edited = "replaced" in source
-                edit = {"edit": ~visible & source["replaced"]} if edited else {}
+                edit = {"edit": ~visible & source["replaced"]} if "replaced" in source else {}
+                edited |= bool(edit)
                 holes.append(1.0 - visible[:, :height, :width].mean(axis=(1, 2)))
                 writer.append(
                     **edit,

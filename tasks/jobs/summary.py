@@ -1,4 +1,4 @@
-"""What came of a recapture job: its videos and the table of measurements."""
+"""The result of a recapture job: its videos and the table of measurements."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TABLE = (
 class JobSummary(Summary):
     """Which of the wanted videos exist, and their measurements.
 
-    A UserDict where there is an entry per item: Prefect searches a flow's result for futures in dicts.
+    Mappings with an entry per item are UserDicts: Prefect searches the dicts of a flow's result for futures.
     """
 
     metrics: MutableMapping[str, dict[str, float]] = field(default_factory=UserDict)
@@ -55,7 +55,7 @@ class JobSummary(Summary):
     def wanted(self) -> int:
         """Return how many videos there should be: one per clip and trajectory, except those dropped.
 
-        A video that was delivered counts although, for example, its measurement was dropped.
+        A delivered video counts even if, for example, its measurement was dropped.
         """
         kept = [
             name
@@ -110,12 +110,12 @@ def method_table(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[s
 
 
 def table_columns(table: Mapping[str, Mapping[str, float]], columns: Sequence[str] = TABLE) -> list[str]:
-    """Return the columns that some method has a value for, in the order of reading."""
+    """Return the columns for which at least one method has a value, in their order."""
     return [column for column in columns if any(column in row for row in table.values())]
 
 
 def format_value(value: float | None) -> str:
-    """Write a number with three significant digits; a dash where it is undefined."""
+    """Return a number with three significant digits; a dash if it is undefined."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"

@@ -48,7 +48,7 @@ def test_an_artifact_damaged_behind_our_back_is_found_removed_and_made_again(roo
     (found,) = first["fill"]
     assert (found.status, found.error_type) == ("blocked", "ArtifactDamaged")
     assert f"{key} of stage 'render' is damaged: {victim.name}" in found.error
-    assert found.error.endswith("it was removed: run the job again to make it anew")
+    assert found.error.endswith("it was removed: rerun the job to make it again")
     assert not store.exists("render", key)
     assert Quarantine(config.store, "small").entries() == []
 

@@ -72,7 +72,7 @@ def command(server, tmp_path):
 def test_a_job_is_in_both_databases_and_a_second_run_reuses_it(server, command, tmp_path):
     done = command("run run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("1 of 1 videos") == 2 and "is away" not in done.stderr
+    assert done.stdout.count("1 of 1 videos") == 2 and "is unreachable" not in done.stderr
     assert done.stdout.count("every artifact was already there") == 1
 
     runs = server.rows("prefect", "SELECT id, name, state_type FROM flow_run ORDER BY start_time")

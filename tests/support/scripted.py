@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from recapture.conf.errors import UserError
 from recapture.datasets.store.keys import content_key
 from recapture.datasets.store.storage import StoreBusy, StoreFailed
-from recapture.tasks.engine.stage import Item, Resources, TransientError
+from recapture.tasks.engine.stage import Item, Resources
 
 
 class ScriptConfig(BaseModel):
@@ -75,7 +75,7 @@ class Scripted:
         if script == "silent":
             raise AssertionError
         if script == "throttled" or (script == "flaky" and tries < 3):
-            raise TransientError(f"slow down (try {tries})")
+            raise ConnectionError(f"slow down (try {tries})")
         if script == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if script == "exit":

@@ -159,7 +159,7 @@ def test_the_sources_own_path_is_steadied_only_where_it_is_known(source):
     assert calm < 0.3 * raw
     assert torch.equal(steady.intrinsics, source.intrinsics)
     unknown = Source(source.intrinsics, shaken, False, *_rest(source)[1:])
-    with pytest.raises(ValueError, match=r"bmx@path: .*brings no cameras.*give it some"):
+    with pytest.raises(ValueError, match=r"bmx@path: .*has no cameras.*provide cameras"):
         path(unknown, stabilise_seconds=0.3)
 
 

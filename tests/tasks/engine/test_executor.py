@@ -111,12 +111,12 @@ def test_what_does_not_mend_itself_is_given_up_after_the_configured_tries(execut
         (
             "user error",
             "stage 'scripted' cannot work: no model in 'weights/none'; set depth.model. "
-            "Mend that and run the job again; finished items stay",
+            "Fix this and rerun the job; completed items are kept",
         ),
         (
             "error",
             "stage 'scripted' cannot work: KeyError: 'patch_size'. "
-            "Mend that and run the job again; finished items stay",
+            "Fix this and rerun the job; completed items are kept",
         ),
     ],
 )
@@ -211,7 +211,7 @@ class TestRay:
         stage.config = ScriptConfig(setup="hangs")
         with ray_executor(workers=1) as pool, pytest.raises(StageSick) as sick:
             pool.run(stage, items("ok"), lambda outcome: None, RetryPolicy(setup_seconds=4))
-        assert "a worker was not ready after 4 s: its set-up hangs, or no node has room" in str(sick.value)
+        assert "a worker was not ready after 4 s: its setup hangs, or no node has room" in str(sick.value)
 
     def test_one_set_up_that_hangs_costs_one_worker_and_not_the_stage(self, ray_executor, stage, tmp_path):
         work(ray_executor, Scripted(str(tmp_path / "warm")), items("slow", "slow"))
@@ -301,9 +301,9 @@ def alive(pid):
 
 def test_a_policy_repeats_only_what_is_listed():
     policy = RetryPolicy(attempts=2)
-    transient = Outcome("a", "a", "k", "s", "error", "TransientError", attempts=1)
+    transient = Outcome("a", "a", "k", "s", "error", "ConnectionError", attempts=1)
     assert policy.again(transient)
-    assert not policy.again(Outcome("a", "a", "k", "s", "error", "TransientError", attempts=2))
+    assert not policy.again(Outcome("a", "a", "k", "s", "error", "ConnectionError", attempts=2))
     assert not policy.again(Outcome("a", "a", "k", "s", "error", "ValueError", attempts=1))
 
 

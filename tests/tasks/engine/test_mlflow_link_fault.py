@@ -21,14 +21,14 @@ pytestmark = pytest.mark.integration
 
 def said(caplog):
     messages = [record.getMessage() for record in caplog.records if record.name.startswith("recapture")]
-    return ["away" if " is away " in message else "back" for message in messages]
+    return ["away" if " is unreachable " in message else "back" for message in messages]
 
 
 def test_a_database_that_comes_back_is_written_again(mlflow_home, tmp_path, caplog, monkeypatch):
     from mlflow import MlflowClient
 
     monkeypatch.setattr(tracking, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(tracking, "PAUSES_A_FAILURE", 0)
+    monkeypatch.setattr(tracking, "PAUSE_FACTOR", 0)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     MlflowClient(mlflow_home[0]).search_experiments()  # migrates it
     shutil.copy(mlflow_home[0].removeprefix("sqlite:///"), tmp_path / "mlflow.db")
@@ -70,7 +70,7 @@ def test_a_server_stopped_and_started_mid_job_remembers_the_end(tmp_path, caplog
     from mlflow import MlflowClient
 
     monkeypatch.setattr(tracking, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(tracking, "PAUSES_A_FAILURE", 0)
+    monkeypatch.setattr(tracking, "PAUSE_FACTOR", 0)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

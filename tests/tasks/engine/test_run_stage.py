@@ -157,7 +157,7 @@ def orphan():
 def test_an_item_without_its_parent_is_blocked_and_not_quarantined(store, stage):
     outcomes = run(store, stage, [orphan()])
     assert statuses(outcomes) == ["blocked"]
-    assert outcomes[0].error == "stage 'before' has made nothing for it"
+    assert outcomes[0].error == "stage 'before' has no artifact for it"
     assert Quarantine(store.root, "set").entries() == []
     assert counted(stage.log, "setup") == 0
     with store.create("before", "q" * 32) as output:

@@ -324,7 +324,7 @@ def test_prompts_are_by_clip_before_the_one_for_all(config, tmp_path):
     ("content", "message"),
     [
         ("thin: a green cone", "the dataset has no clip 'thin'; did you mean 'thing'?"),
-        ("[a green cone]", "is no mapping of clip ids to prompts"),
+        ("[a green cone]", "must map clip ids to prompts"),
         ("thing: [1", "cannot be read"),
     ],
 )
@@ -357,7 +357,7 @@ def _picture_of_another_clip(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (_no_objects, "it brings no object maps; set mask.uri"),
+        (_no_objects, "it has no object maps; set mask.uri"),
         (_no_picture, "mask.first_frame: .* is not a picture"),
         (_narrow_picture, "mask.first_frame .* is 48x48, a different aspect from the clip's 64x48"),
         (_picture_of_another_clip, "mask.first_frame .* has nothing called 'thing'"),

@@ -177,7 +177,7 @@ def test_a_server_that_is_away_stops_nothing_and_is_said_once(job, todo, store, 
     assert summary.mlflow_run is None
     said = [record for record in caplog.records if record.name.startswith("recapture")]
     assert len(said) == 1
-    assert "is away" in said[0].getMessage()
+    assert "is unreachable" in said[0].getMessage()
 
 
 def test_tracking_that_is_off_needs_no_mlflow(job, todo, store):

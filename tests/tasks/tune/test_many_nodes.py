@@ -253,7 +253,10 @@ def test_a_cluster_that_may_grow_is_waited_for(cluster, store):
             r"3 times 1 CPUs and 0 GPUs.*2 x \(1 CPUs, 0 GPUs\).*room for 2: lower",
         ),
         (Resources(cpus=2, gpus=2, bundles=2), r"2 times 1 CPUs and 1 GPUs.*room for 0: lower tune\.workers"),
-        (Resources(cpus=2), r"2 CPUs and 0 GPUs a worker, on one node; .*: lower execution\.resources\.tune"),
+        (
+            Resources(cpus=2),
+            r"2 CPUs and 0 GPUs per worker, on one node; .*: lower execution\.resources\.tune",
+        ),
     ],
 )
 def test_more_than_the_cluster_has_is_said_at_once(pool, store, resources, words):
