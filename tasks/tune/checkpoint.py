@@ -1,7 +1,7 @@
-"""Where a training stands, kept beside the artifacts until its own is there.
+"""Checkpoints of trainings, stored beside the artifacts until a training's own artifact exists.
 
-Layout: {root}/checkpoints/{stage}/{key}/state.safetensors and curve.json. Each file is whole or not there;
-the curve is written first and may know more steps than the state.
+Layout: {root}/checkpoints/{stage}/{key}/state.safetensors and curve.json. Each file is complete or absent;
+the curve is written first and may contain more steps than the state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Point = tuple[int, dict[str, float]]
 
 
 class Checkpoint:
-    """One training's place in the store."""
+    """The checkpoint of one training."""
 
     def __init__(self, root: str, stage: str, key: str) -> None:
         check_plain("stage", stage)
@@ -25,12 +25,12 @@ class Checkpoint:
         self.folder = f"{base}/checkpoints/{stage}/{key}"
 
     def save(self, state: bytes, curve: list[Point]) -> None:
-        """Replace what was saved. Raises StoreFailed where the store refuses; the old state then stays."""
+        """Replace the saved state. Raises StoreFailed if the store refuses; the old state is then kept."""
         self.put(CURVE, json.dumps(curve).encode())
         self.put(STATE, state)
 
     def load(self) -> tuple[bytes, list[Point]] | None:
-        """Return state and curve, or None where nothing was saved."""
+        """Return state and curve, or None if nothing was saved."""
         self._filesystem.invalidate_cache()
         if not self._filesystem.exists(f"{self.folder}/{STATE}"):
             return None
@@ -39,18 +39,18 @@ class Checkpoint:
         return state, [(step, values) for step, values in curve]
 
     def put(self, name: str, content: bytes) -> str:
-        """Write a file beside them and return its path."""
+        """Write a file into the folder and return its path."""
         path = f"{self.folder}/{name}"
         put_file(self._filesystem, path, content)
         return path
 
     def forget(self) -> None:
-        """Remove everything of this training."""
+        """Remove the checkpoint and all files beside it."""
         remove_tree(self._filesystem, self.folder)
 
 
 def curve_until(curve: list[Point], step: int) -> list[Point]:
-    """Return the points of a curve up to a step, which is as far as its state knows."""
+    """Return the points of a curve up to a step, that of the saved state."""
     return [point for point in curve if point[0] <= step]
 
 

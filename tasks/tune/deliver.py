@@ -1,4 +1,4 @@
-"""Deliver: finished adapters where `fill.adapter` reads them, the curve, and sheets of before and after."""
+"""Delivery of finished adapters to where `fill.adapter` reads them, of the curve and of sheets."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from recapture.tasks.tune.summary import TuneSummary, curve_figure
 
 
 def deliver_adapters(outputs: str, adapters: Mapping[str, Artifact]) -> str:
-    """Write `outputs`/adapter/ anew and return its URL; adapters: clip id, or nothing for all clips."""
+    """Replace `outputs`/adapter/ and return its URL; adapters: clip id, or "" for all clips -> artifact."""
     filesystem, root = open_filesystem(f"{outputs}/adapter")
-    remove_tree(filesystem, root)  # a clip's adapter of another tuning would go before the dataset's
+    remove_tree(filesystem, root)  # a clip's adapter of an earlier tuning would take precedence
     for clip_id, artifact in adapters.items():
         folder = f"{root}/{CLIPS}/{clip_id}" if clip_id else root
         filesystem.makedirs(folder, exist_ok=True)

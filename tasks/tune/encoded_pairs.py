@@ -1,4 +1,4 @@
-"""A clip's encoded pairs as one safetensors file."""
+"""A clip's encoded pairs, stored as one safetensors file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EncodedPair:
 
 
 def pack_pairs(pairs: Sequence[EncodedPair]) -> bytes:
-    """Return pairs of one clip, which have its caption in common, as safetensors."""
+    """Return pairs of one clip, which share its caption, as safetensors."""
     first = pairs[0].examples[0]
     tensors: dict[str, Tensor] = {"text": first.text.contiguous()}
     notes = []
@@ -52,7 +52,7 @@ def pack_pairs(pairs: Sequence[EncodedPair]) -> bytes:
 
 
 def unpack_pairs(content: bytes) -> list[EncodedPair]:
-    """Return what `pack_pairs` was given."""
+    """Return the pairs that `pack_pairs` was given."""
     tensors = load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     pairs = []
@@ -83,5 +83,5 @@ def training_examples(pairs: Sequence[EncodedPair], source_share: float) -> list
 
 
 def held_out_examples(pairs: Sequence[EncodedPair]) -> list[Example]:
-    """Return the examples that only judge."""
+    """Return the held-out examples, which are used for validation only."""
     return [example for pair in pairs if pair.held_out for example in pair.examples]

@@ -1,4 +1,4 @@
-"""Explore: how well a base, or an adapter of it, recaptures a clip at one angle."""
+"""Explore: measure how well a base, or an adapter of it, recaptures a clip at one angle."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class ExploreStage(PlannedStage[ExploreParams]):
     """Return PSNRs in dB of a clip's first window under a yaw of the item's angle.
 
     cycle_psnr: recaptured, filmed again from the source's cameras, against the source where it is visible.
-    hole_psnr: degraded by double reprojection and filled, against the source in the holes; the move is none
-    that was trained on. truth_hole_psnr: recaptured, against what the new cameras really see, in the holes;
-    only where the dataset knows that. One without pixels to compare is left out.
+    hole_psnr: degraded by double reprojection and filled, against the source in the holes; the move was not
+    used in training. truth_hole_psnr: recaptured, against what the new cameras really see, in the holes;
+    only if the dataset has it. A PSNR without pixels to compare is omitted.
 
     Writes pictures.npz: uint8 [n,h,w,3] of source, render, filled, degraded, restored and, if known, truth.
     """
@@ -105,7 +105,7 @@ class ExploreStage(PlannedStage[ExploreParams]):
         return {name: score for name, score in scores.items() if math.isfinite(score)}
 
     def _truth(self, clip: Clip, ingest: Artifact, trip: RoundTrip) -> Tensor | None:
-        """What the cameras of the move really see [T,3,h,w], cut to the content."""
+        """Return what the cameras of the move really see [T,3,h,w], cut to the content; None if unknown."""
         height, width = ingest.meta["content"]
         frames = np.arange(len(trip.video)) + ingest.meta["first_frame"]
         cameras = trip.view.intrinsics.cpu().numpy(), trip.view.world_to_camera.cpu().numpy()

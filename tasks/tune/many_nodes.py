@@ -1,6 +1,7 @@
 """One training by processes on several nodes: a gang in the bundles that the stage's worker has reserved.
 
-Not Ray Train: it needs a package more, and has checkpoints and retries of its own beside the pool's.
+One node has its own mechanism in one_node.py, which needs no Ray. Ray Train is not used: it would add a
+dependency, and its checkpoints and retries would duplicate those of the pool.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
     from recapture.tasks.engine.ray_gang import Gang
 
 
-SETUPS = 3  # tries at starting the processes of one training
+SETUPS = 3  # attempts to start the processes of one training
 
 
 def spread(resources: Resources, tune: TuneConfig) -> Resources:
-    """Return a training's resources, in a bundle for each of its processes where it may lie on several nodes.
+    """Return a training's resources, in one bundle per process if it may be placed on several nodes.
 
-    Raises UserError for GPUs that they cannot share.
+    Raises UserError if the GPUs cannot be divided evenly.
     """
     if tune.placement == "node" or tune.workers == 1:
         return resources
@@ -54,14 +55,14 @@ class Ranks:
     """The processes of a stage's trainings, each with the base loaded."""
 
     def __init__(self, stage: TrainsAdapters) -> None:
-        self._stage = replace(stage)  # without what a set-up has loaded
+        self._stage = replace(stage)  # without the models that a setup has loaded
         self._gang: Gang | None = None
 
     def start(self, tries: int = SETUPS) -> Gang:
-        """Return the processes; where there are none, start them and have each load the base.
+        """Return the processes; if there are none, start them and have each load the base.
 
-        Raises UserError where this is no worker of the Ray executor, or a node does not see what it needs;
-        WorkerLost where they die at every try, TimeoutError.
+        Raises UserError outside a worker of the Ray executor, or if a node lacks a model or the store;
+        WorkerLost if they die at every attempt; TimeoutError.
         """
         if self._gang is None or not self._gang.alive:
             try:
@@ -69,7 +70,7 @@ class Ranks:
             except WorkerLost:
                 if tries == 1:
                     raise
-                return self.start(tries - 1)  # Ray takes a while to notice that a node is gone
+                return self.start(tries - 1)  # Ray takes a while to detect a lost node
         return self._gang
 
     def _loaded(self) -> Gang:
@@ -90,7 +91,7 @@ class Ranks:
         return gang
 
     def train(self, item: Item) -> Trained:
-        """Train an item's adapter; raises what any of them raises, and WorkerLost."""
+        """Train an item's adapter; raises the error of any process, and WorkerLost."""
         gang = self.start()
         trained = gang.all("train", item, gang.first("open_meeting"))[0]
         assert isinstance(trained, Trained)
@@ -104,25 +105,25 @@ class Rank:
         self._stage, self._number = stage, number
 
     def load(self, proof: str) -> None:
-        """Load the base; raises UserError where this node lacks a model, or does not see a checkpoint."""
+        """Load the base; raises UserError if this node lacks a model, or cannot read a checkpoint."""
         from recapture.tasks.engine.ray_gang import node_address
 
         set_threads(thread_count(Resources(self._stage.resources.cpus / self._stage.resources.bundles)))
         node = node_address()
         if Checkpoint(self._stage.store, self._stage.name, proof).load() is None:
             raise UserError(
-                f"node {node} does not see what another writes to store "
+                f"node {node} cannot read what another node writes to store "
                 f"{without_credentials(self._stage.store)!r}; name one that all nodes share"
             )
         for setting, path in local_models(self._stage).items():
             if not Path(path).exists():
                 raise UserError(
-                    f"node {node} has no {setting} {path!r}; give a whole path that is there on all nodes"
+                    f"node {node} has no {setting} {path!r}; give an absolute path that exists on all nodes"
                 )
         self._stage.load()
 
     def open_meeting(self) -> tuple[str, int]:
-        """Return host and port where the processes of one training meet, kept open by this one."""
+        """Return host and port where the processes of one training meet; this process keeps them open."""
         from recapture.tasks.engine.ray_gang import node_address
 
         host, workers = node_address(), self._stage.resources.bundles
@@ -130,11 +131,11 @@ class Rank:
         return host, self._meeting.port
 
     def train(self, item: Item, meeting: tuple[str, int]) -> Trained | None:
-        """Train an item's adapter with the others; the first returns it."""
+        """Train an item's adapter together with the other processes; the first returns it."""
         workers = self._stage.resources.bundles
         if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()  # of the item before
-        with _telling_of_the_lost():
+            torch.distributed.destroy_process_group()  # of the previous item
+        with _lost_as_worker_lost():
             store = self._meeting if self._number == 0 else torch.distributed.TCPStore(*meeting, workers)
             torch.distributed.init_process_group(
                 "nccl" if self._stage.resources.gpus > 0 else "gloo",
@@ -147,7 +148,7 @@ class Rank:
 
 
 def local_models(stage: TrainsAdapters) -> dict[str, str]:
-    """Return what a training reads from the disk of its node: setting -> path."""
+    """Return the models that a training reads from the disk of its node: setting -> path."""
     named = {
         "fill.base": None if stage.fill.base == EMBEDDED else stage.fill.base,
         "fill.base_parts": stage.fill.base_parts,
@@ -157,12 +158,13 @@ def local_models(stage: TrainsAdapters) -> dict[str, str]:
 
 
 def _reduce(gradients: Sequence[Tensor]) -> None:
-    with _telling_of_the_lost():
+    with _lost_as_worker_lost():
         mean_over_workers(gradients)
 
 
 @contextmanager
-def _telling_of_the_lost() -> Iterator[None]:
+def _lost_as_worker_lost() -> Iterator[None]:
+    """Turn the error of a process that others have left into WorkerLost."""
     try:
         yield
     except RuntimeError as error:

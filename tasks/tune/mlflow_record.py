@@ -1,18 +1,16 @@
-"""What a tuning leaves in MLflow: a run a job, a child a round with its live curve, pictures and adapters."""
+"""What a tuning logs to MLflow: a run per job, and a child run per round with its curve and adapters."""
 
 from __future__ import annotations
 
 import io
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from PIL import Image
 
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store.artifact import Artifact
-from recapture.models.wan.lora import FILE_NAME
+from recapture.tasks.clip.adapters import local_adapter
 from recapture.tasks.engine.mlflow_link import Tracker
 from recapture.tasks.engine.mlflow_record import MlflowRecord
 from recapture.tasks.engine.planner import StagePlan
@@ -37,14 +35,14 @@ class TuneRecord(MlflowRecord):
         self._round: Tracker | None = None
 
     def begin(self, plan: StagePlan) -> None:
-        """Do nothing: rounds are begun by their number."""
+        """Do nothing: child runs are rounds, see `begin_round`."""
 
     def add(self, plan: StagePlan, outcomes: Sequence[Outcome]) -> None:
-        """Do nothing: what a round made is logged by its kind."""
+        """Do nothing: `trained` and `explored` log the results of a round."""
 
     @property
     def live(self) -> Live:
-        """Return where the training of the open round logs to."""
+        """Return the run that the training of the open round logs to."""
         return Live(self.uri, None if self._round is None else self._round.run_id)
 
     def begin_round(self, number: int, label: str) -> None:
@@ -52,7 +50,7 @@ class TuneRecord(MlflowRecord):
         self._round = self.open_child(label, {"round": str(number)})
 
     def trained(self, outcomes: Sequence[Outcome], artifacts: Mapping[str, Artifact]) -> None:
-        """Remember what came of a round's trainings; curves of those that were there already too.
+        """Log the results of a round's trainings, including the curves of reused ones.
 
         artifacts: item name -> its adapter.
         """
@@ -72,7 +70,7 @@ class TuneRecord(MlflowRecord):
                     self._round.metrics({label + name: value for name, value in values.items()}, step)
 
     def explored(self, number: int, angle: float, outcomes: Sequence[Outcome]) -> None:
-        """Remember one angle of the curve, at the round as its step; -1 is the base."""
+        """Log one angle of the angle-quality curve, with the round as the step; -1 is the base."""
         for metric in sorted({name for outcome in outcomes for name in outcome.metrics}):
             values = [outcome.metrics[metric] for outcome in outcomes if metric in outcome.metrics]
             mean = {f"{metric}/{angle:g}": sum(values) / len(values)}
@@ -81,16 +79,16 @@ class TuneRecord(MlflowRecord):
                 self._round.metrics(mean, step=number)
 
     def picture(self, image: Image.Image, name: str, step: int) -> None:
-        """Remember a picture in the parent run's grid; the step is the round."""
+        """Log a picture to the parent run's grid, with the round as the step."""
         self.run.image(image, f"previews/{plain(name)}", step=step)
 
     def round_preview(self, artifact: Artifact, clip_id: str, number: int) -> None:
-        """Remember the preview of a clip's pairs."""
+        """Log the preview of a clip's pairs."""
         image = Image.open(io.BytesIO(artifact.read_bytes("preview.png")))
         self.run.image(image, f"pairs/{plain(clip_id)}", step=number)
 
     def end_round(self, summary: TuneSummary, *, failed: bool = False) -> None:
-        """Close the round's run, with the curve as far as it is known."""
+        """Close the round's run, with the angle-quality curve so far."""
         if self._round is not None:
             self._round.figure(curve_figure(summary), "angle_quality.png")
             self._round = None
@@ -118,13 +116,11 @@ class TuneRecord(MlflowRecord):
 
     def _adapter(self, run: Tracker, artifact: Artifact, clip_id: str) -> str:
         folder = f"adapter/{plain(clip_id)}".rstrip("/")
-        with tempfile.TemporaryDirectory(prefix="recapture-") as temporary:
-            path = Path(temporary) / FILE_NAME
-            path.write_bytes(artifact.read_bytes(FILE_NAME))
-            run.artifact(str(path), folder)
+        with local_adapter(artifact) as file:
+            run.artifact(str(file), folder)
         return folder
 
 
 def plain(name: str) -> str:
-    """Return a clip id as one word of a path."""
+    """Return a clip id as a single path component."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)

@@ -1,4 +1,7 @@
-"""One training shared by several processes of one machine: each takes its rows of every batch."""
+"""One training shared by several processes of one node: each takes its rows of every batch.
+
+One node would be a special case of the gang in many_nodes.py, but works without Ray.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ from recapture.tasks.tune.train_adapter import Trained, TrainsAdapters
 
 
 def train_together(stage: TrainsAdapters, item: Item, workers: int) -> Trained:
-    """Train an item's adapter in so many processes, with GPUs one for each, and return what the first made.
+    """Train an item's adapter in `workers` processes, each with its own GPU if the stage has GPUs.
 
-    It is what one process would make, up to rounding. Raises what any of them raises; ValueError for fewer
+    The result is that of one process, up to rounding. Raises the error of any process; ValueError for fewer
     GPUs than processes.
     """
     gpus = torch.cuda.device_count() if stage.resources.gpus > 0 else workers
@@ -30,7 +33,7 @@ def train_together(stage: TrainsAdapters, item: Item, workers: int) -> Trained:
             f"tuning: tune.workers is {workers}, but the stage has {gpus} GPUs; "
             f"set execution.resources.tune.gpus to {workers}, or fewer workers"
         )
-    light = replace(stage)  # without what a set-up has loaded
+    light = replace(stage)  # without the models that a setup has loaded
     with (
         tempfile.TemporaryDirectory(prefix="recapture-") as folder,
         ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
@@ -55,16 +58,16 @@ def _share(stage: TrainsAdapters, item: Item, rank: int, workers: int, folder: s
         stage.load()
         return stage.train(item, (rank, workers), mean_over_workers)
     finally:
-        torch.distributed.destroy_process_group()  # the others, who wait for this one, fail at once
+        torch.distributed.destroy_process_group()  # the processes that wait for this one then fail at once
 
 
 def is_consequence(error: BaseException) -> bool:
-    """Return whether it may only say that another process has left."""
+    """Return whether an error may only be the consequence of another process's failure."""
     return type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
 
 
 def _end_with_parent() -> None:
-    """Leave no orphan training on when the worker is killed."""
+    """End this process when the worker is killed: no orphan trains on."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

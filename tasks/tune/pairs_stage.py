@@ -1,4 +1,4 @@
-"""Pairs: what a clip gives a round to learn from, encoded: double reprojection, and its own recapture."""
+"""Pairs: a clip's training pairs of a round, encoded: double reprojection, and its own recapture."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class PairsStage(PlannedStage[PairsParams]):
     """Write examples.safetensors with a clip's encoded pairs of one round, and preview.png.
 
     Windows, moves and masks are drawn from seed, clip and round. An item with an adapter among its inputs
-    recaptures the clip under it too, and adds the cycle pair where the cycle PSNR reaches the threshold.
-    With `packing`, a pair of the source brings frames of the clip seen by another move of the same angles.
+    also recaptures the clip with it, and adds the cycle pair if the cycle PSNR reaches the threshold.
+    With `packing`, a pair of the source includes frames of the clip from another move of the same angles.
     """
 
     config: PairsConfig
@@ -122,7 +122,7 @@ class _Work:
         self._other_moves = self._random("packed")
 
     def source_pairs(self) -> Iterator[tuple[Pair, SourceView, Tensor, bool]]:
-        """Give the pairs of double reprojection with their masks [M,T,H,W], those that only judge last."""
+        """Yield the pairs of double reprojection with their masks [M,T,H,W], held-out pairs last."""
         config, random = self._stage.config, self._random("source")
         count = config.moves + config.held_out
         for place, move in enumerate(self._moves(count, random)):
@@ -133,14 +133,14 @@ class _Work:
             yield pair, source, pair.visible[None] if held_out else self._masks(pair, start, random), held_out
 
     def frames_beside(self, source: SourceView, pair: Pair) -> Tensor | None:
-        """Return frames [K,3,H,W] of the clip from another camera, drawn apart from everything else."""
+        """Return frames [K,3,H,W] of the clip from another camera, drawn by a generator of their own."""
         assert self._stage.packing is not None
         (move,) = self._moves(1, self._other_moves)
         other = other_view(source, self._pivot_depth, move, self._surface)
         return frames_beside(source, pair, other, self._stage.packing, self._surface)
 
     def recaptures(self, recapturer: Recapturer) -> Iterator[tuple[list[tuple[Pair, Tensor]], RoundTrip]]:
-        """Give each recapture and the pairs made of it: none where it came back too poor to learn from."""
+        """Yield each recapture with the pairs made of it: none if its quality is below the threshold."""
         cycle, random = self._stage.cycle, self._random("cycle")
         for move in self._moves(cycle.moves, random):
             start = self._draw_start(random)
@@ -197,7 +197,7 @@ class _Work:
 
 
 def _sheet(videos: Mapping[str, Tensor]) -> bytes:
-    """A contact sheet of videos [T,3,H,W], one a row."""
+    """Return a contact sheet of videos [T,3,H,W], one per row."""
     frames = spread(len(next(iter(videos.values()))), 4)
     rows = {label: to_frames(video[frames]) for label, video in videos.items()}
     return png_bytes(contact_sheet(rows, [f"frame {frame}" for frame in frames]))

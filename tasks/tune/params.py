@@ -1,4 +1,4 @@
-"""What the items of tuning are about: a clip's pairs of a round, one training, one point of the curve."""
+"""The subjects of tuning items: a clip's pairs of a round, one training, one measurement of the curve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from recapture.datasets.clips.clip import Clip
 from recapture.models.tuning.curriculum import Round
 
-DATASET = "dataset"  # stands for a clip where an adapter is for all clips
+DATASET = "dataset"  # in place of a clip id if an adapter is for all clips
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class PairsParams:
     clip: Clip
     number: int  # of the round
     angles: Round
-    adapter: str = ""  # name of the training whose adapter also recaptures the clip; "": none does
+    adapter: str = ""  # name of the training whose adapter recaptures the clip; "": none
 
     @property
     def clip_id(self) -> str:
@@ -37,7 +37,7 @@ class PairsKey:
     """An artifact of pairs that a training learns from."""
 
     key: str
-    judges: bool  # whether its held-out pairs are used; they decide when to stop
+    judges: bool  # whether its held-out pairs are used; they determine when to stop
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TrainingParams:
     number: int  # of the round
     steps: int
     pairs: tuple[PairsKey, ...]
-    adapter: str = ""  # name of the training whose adapter is trained further; "": none
+    adapter: str = ""  # name of the training whose adapter is trained further; "": a new one
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class TrainingParams:
 
     @property
     def label(self) -> str:
-        """Return what the names of its metrics begin with."""
+        """Return the prefix of its metrics' names."""
         return "" if self.clip_id == DATASET else f"{self.clip_id}/"
 
     def sources(self, parent: str) -> Sequence[str]:
@@ -65,7 +65,7 @@ class TrainingParams:
 
 @dataclass(frozen=True)
 class ExploreParams:
-    """How well one clip is recaptured at one angle."""
+    """The measurement of one clip at one angle."""
 
     clip: Clip
     label: str  # base, round-N, tuned

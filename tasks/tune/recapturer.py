@@ -1,4 +1,4 @@
-"""A clip recaptured by the base under an adapter, as a job would do it, and brought back to its source."""
+"""Recapture of a clip by the base with an adapter, as a job would do it, and back to the source's cameras."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Recapture:
     fill: FillConfig  # with the steps of tuning
     depth: DepthConfig
     render: RenderConfig
-    estimate_depth: bool  # of what was filled in; else it takes the depth of the background beside a hole
+    estimate_depth: bool  # of filled pixels; else they take the background depth beside their hole
     scale: float = 1.0  # of the adapter
 
 
@@ -40,7 +40,7 @@ SAMPLING = ("guidance_scale", "negative_prompt", "scheduler", "shift", "noise_sc
 
 
 def base_settings(fill: FillConfig) -> dict[str, Any]:
-    """Return what of a base enters the keys of whatever is made with it."""
+    """Return the settings of the base in the keys of everything that is made with it."""
     parts = None if fill.base_parts is None else model_revision("fill.base_parts", fill.base_parts)
     vae = {} if fill.vae_precision == "float32" else {"vae_precision": fill.vae_precision}
     revision = model_revision("fill.base", fill.base)
@@ -48,7 +48,7 @@ def base_settings(fill: FillConfig) -> dict[str, Any]:
 
 
 def sampling_settings(recapture: Recapture) -> dict[str, Any]:
-    """Return what of the sampling enters the keys of whatever is recaptured."""
+    """Return the settings of the sampling in the keys of everything that is recaptured."""
     cycle_depth = "model" if recapture.estimate_depth else "background"
     found: dict[str, Any] = {
         "steps": recapture.fill.steps,
@@ -62,7 +62,7 @@ def sampling_settings(recapture: Recapture) -> dict[str, Any]:
 
 
 class Recapturer:
-    """A base on a device, with the adapter that was asked for last."""
+    """A base on a device, with the adapter that was requested last."""
 
     def __init__(self, settings: Recapture, device: torch.device) -> None:
         self._surface = surface_settings(settings.render)
@@ -80,13 +80,13 @@ class Recapturer:
         return self._filler.base
 
     def use(self, adapter: Artifact | None) -> None:
-        """Work under a training's adapter from now on; None: the base itself."""
+        """Use a training's adapter from now on; None: the bare base."""
         self._adapters.use_artifact(adapter, self._settings.scale)
 
     def round_trip(
         self, source: SourceView, pivot_depth: float, move: Move, *, caption: str, seed: int
     ) -> RoundTrip:
-        """Recapture a window by a move, and film the result from the source's cameras again."""
+        """Recapture a window along a move, and film the result again from the source's cameras."""
 
         def fill(view: RenderedView) -> Tensor:
             if self._settings.fill.propagate:

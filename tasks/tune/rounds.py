@@ -1,4 +1,4 @@
-"""Which round comes next, and why there is none."""
+"""The choice of the next round, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from recapture.models.tuning.curriculum import Quality, Round, next_round
 
 
 class Unmeasured(Exception):
-    """Raised by a quality function: the quality at this angle has to be measured first."""
+    """The quality at this angle has to be measured first."""
 
     def __init__(self, angle: float) -> None:
         super().__init__(angle)
@@ -15,7 +15,7 @@ class Unmeasured(Exception):
 
 
 def first_round(curriculum: CurriculumConfig) -> Round:
-    """Return the round that every schedule begins with."""
+    """Return the first round of every schedule."""
     one = curriculum.rounds[0]
     return Round(one.low, one.high, one.steps)
 
@@ -25,8 +25,8 @@ def following_round(
 ) -> tuple[Round | None, str]:
     """Return the round after round `number`, or None and the reason.
 
-    quality: mean cycle PSNR in dB at an angle under the newest adapter. A given round needs the threshold at
-    its largest angle, for its data would not be learned from otherwise.
+    quality: mean cycle PSNR in dB at an angle with the newest adapter. A given round needs the threshold at
+    its largest angle; below it, its recaptures would not be used as pairs.
     """
     if curriculum.schedule == "auto":
         return _searched(curriculum, number, one, quality)

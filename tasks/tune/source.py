@@ -1,4 +1,4 @@
-"""What tuning reads of a clip: windows of frames with geometry, objects; and random numbers of its own."""
+"""The inputs of tuning: windows of a clip with geometry, its objects, and seeded random numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recapture.tasks.clip.working_size import content_known
 
 
 def read_window(inputs: Mapping[str, Artifact], start: int, count: int, device: torch.device) -> SourceView:
-    """Return frames start..start+count-1 of a clip, shown one by one."""
+    """Return frames start..start+count-1 of a clip as a source view, one source frame per shown frame."""
     ingest = inputs["ingest"]
     frames = np.arange(start, start + count)
     cameras = {
@@ -38,7 +38,7 @@ def read_window(inputs: Mapping[str, Artifact], start: int, count: int, device: 
 
 
 def read_objects(clip: Clip, ingest: Artifact, start: int, count: int) -> Tensor | None:
-    """Return object ids int64 [t,H,W] of the frames, 0 in padding; None where the clip brings none."""
+    """Return object ids int64 [t,H,W] of the frames, 0 in padding; None if the clip has none."""
     first = ingest.meta["first_frame"] + start
     objects = open_clip(clip).objects(first, first + count)
     if objects is None:
@@ -53,11 +53,11 @@ def read_objects(clip: Clip, ingest: Artifact, start: int, count: int) -> Tensor
 
 
 def draws(seed: int, *purpose: str | int) -> torch.Generator:
-    """Return a generator on the CPU that belongs to one purpose alone."""
+    """Return a CPU generator for one purpose, independent of all others."""
     return torch.Generator().manual_seed(draw_seed(seed, *purpose))
 
 
 def draw_seed(seed: int, *purpose: str | int) -> int:
-    """Return a seed below 2^31 that belongs to one purpose alone."""
+    """Return a seed below 2^31 for one purpose, independent of all others."""
     digest = hashlib.sha256("/".join(map(str, (seed, *purpose))).encode()).digest()
     return int.from_bytes(digest[:4], "little") >> 1

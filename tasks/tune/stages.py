@@ -1,4 +1,4 @@
-"""The stages of a tuning, as the configuration sets them."""
+"""The stages of a tuning, made from the configuration."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from recapture.tasks.tune.pairs_stage import PairsStage
 from recapture.tasks.tune.recapturer import Recapture
 from recapture.tasks.tune.tune_stage import Live, TuneStage
 
-PACKED_FRAMES = 2  # where fills pack none
+PACKED_FRAMES = 2  # if fills pack none
 PACKED_SHARE = 0.3  # benchmarks/tuning.md
 
 
 @dataclass(frozen=True)
 class TuneStages:
-    """Makes the stages of a tuning from its configuration."""
+    """A maker of the stages of a tuning."""
 
     config: RecaptureConfig
 
@@ -76,7 +76,7 @@ class TuneStages:
         return given
 
     def _packing(self) -> Packing | None:
-        """Return what is packed beside pairs: as a fill packs it, or two frames where fills pack none."""
+        """Return what is packed beside pairs: as a fill packs it, or PACKED_FRAMES if fills pack none."""
         packing = self.config.fill.packing
         if not self._packed_share:
             return None

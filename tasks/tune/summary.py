@@ -1,4 +1,4 @@
-"""What came of a tuning: the angle-quality curve, what is missing, and pictures of before and after."""
+"""The result of a tuning: the angle-quality curve, what is missing, and pictures of before and after."""
 
 from __future__ import annotations
 
@@ -72,18 +72,18 @@ class TuneSummary(Summary):
         return bool(self.adapted) and super().acceptable
 
     def curve(self, label: str, metric: str) -> list[tuple[float, float]]:
-        """Return (angle, mean over clips) of a metric for base, a round's adapter or the tuned one."""
+        """Return (angle, mean over clips) of a metric for the base, a round's adapter or the final one."""
         values: dict[float, list[float]] = {}
         for (_, angle), score in self._scores(label, metric).items():
             values.setdefault(angle, []).append(score)
         return [(angle, sum(found) / len(found)) for angle, found in sorted(values.items())]
 
     def quality(self, label: str, angle: float) -> float:
-        """Return the mean cycle PSNR at an angle, dB; NaN where nothing was measured."""
+        """Return the mean cycle PSNR at an angle in dB; NaN if nothing was measured."""
         return dict(self.curve(label, "cycle_psnr")).get(angle, math.nan)
 
     def table(self) -> list[dict[str, float | str]]:
-        """Return one row a metric and angle: means in dB over the clips that have both, and the gain."""
+        """Return one row per metric and angle: means in dB over the clips that have both, and the gain."""
         rows: list[dict[str, float | str]] = []
         for metric in METRICS:
             base, tuned = self._scores(BASE, metric), self._scores(TUNED, metric)
@@ -96,7 +96,7 @@ class TuneSummary(Summary):
         return rows
 
     def _scores(self, label: str, metric: str) -> dict[tuple[str, float], float]:
-        """(clip id, angle) -> value."""
+        """Return (clip id, angle) -> value."""
         return {
             (one.clip_id, one.angle): one.scores[metric]
             for one in self.explored
@@ -128,7 +128,7 @@ class TuneSummary(Summary):
 
 
 def curve_figure(summary: TuneSummary) -> Figure:
-    """Plot the angle-quality curves of base, rounds and tuned adapter, one panel a metric."""
+    """Plot the angle-quality curves of base, rounds and tuned adapter, one panel per metric."""
     metrics = [metric for metric in METRICS if any(metric in one.scores for one in summary.explored)]
     figure = Figure(figsize=(4.2 * max(1, len(metrics)), 3.6), layout="constrained")
     panels = figure.subplots(1, max(1, len(metrics)), squeeze=False)[0]
@@ -147,7 +147,7 @@ def curve_figure(summary: TuneSummary) -> Figure:
 
 
 def before_after(base: Artifact, tuned: Artifact) -> Image.Image:
-    """Return a sheet of one clip at one angle: source, render, base, tuned and, where known, the truth.
+    """Return a sheet of one clip at one angle: source, render, base, tuned and, if known, the truth.
 
     Below: the degraded source of double reprojection, and what base and tuned adapter made of it.
     """

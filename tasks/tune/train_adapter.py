@@ -1,4 +1,4 @@
-"""One training of an adapter from start or checkpoint to end: what it logs, saves and leaves."""
+"""One training of an adapter, from its start or checkpoint to its end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LAST_GOOD = "last_good.safetensors"
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training."""
+    """The result of a training."""
 
     adapter: bytes  # safetensors
     curve: list[Point]

@@ -1,4 +1,4 @@
-"""Tune: one adapter, trained on the pairs of one clip or of all, resumed where it was interrupted."""
+"""Tune: train one adapter on the pairs of one clip or of all; resume a training that was interrupted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from recapture.tasks.tune.train_adapter import Trained, settings_of, train_adapt
 
 @dataclass(frozen=True)
 class Live:
-    """The MLflow run that a training logs to while it goes; never part of a key."""
+    """The MLflow run that a training logs to while it runs; never part of a key."""
 
     uri: str | None = None
     run_id: str | None = None
@@ -44,7 +44,7 @@ class Live:
         return resume_run(self.uri, self.run_id)
 
 
-# Settings that change an adapter by rounding at most.
+# Settings that change an adapter at most by rounding.
 SPEED_ONLY = {"micro_batch", "gradient_checkpointing", "activation_budget", "log_every"}
 
 
@@ -61,7 +61,7 @@ class TuneStage(PlannedStage[TrainingParams]):
     store: str  # URL: pairs are opened from it, checkpoints written to it
     seed: int = 0
     live: Live = Live()
-    packed_share: float = 0.0  # of the steps that show frames from another camera
+    packed_share: float = 0.0  # share of the steps with packed frames from another camera
     name: ClassVar[str] = "tune"
     parents: ClassVar[tuple[str, ...]] = ("tune",)
 
@@ -102,7 +102,9 @@ class TuneStage(PlannedStage[TrainingParams]):
         base = open_base(self.fill, stage_device(self.resources.gpus), activation_budget=budget)
         check_trainable(base)
         self._empty_text = encode_text(base, "", None).prompt[0]
-        self._base = replace(base, text_encoder=None, tokenizer=None)  # the pairs bring their captions
+        self._base = replace(
+            base, text_encoder=None, tokenizer=None
+        )  # pairs contain encoded captions
 
     def run(
         self, item: Item[TrainingParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
@@ -125,7 +127,7 @@ class TuneStage(PlannedStage[TrainingParams]):
     def train(
         self, item: Item[TrainingParams], worker: tuple[int, int] = (0, 1), reduce: Reduce | None = None
     ) -> Trained:
-        """Train an item's adapter as one of some workers, and leave the base as it was."""
+        """Train an item's adapter as worker (rank, number of workers); leave the base unchanged."""
         tracker, label = self.live.open(), item.params.label
 
         def on_point(step: int, values: Mapping[str, float]) -> None:
@@ -169,7 +171,7 @@ class TuneStage(PlannedStage[TrainingParams]):
 
 
 def read_pairs(store: ArtifactStore, wanted: Sequence[PairsKey]) -> list[EncodedPair]:
-    """Read the pairs of several artifacts, in order; those that do not judge without their held-out pairs."""
+    """Read the pairs of several artifacts in order, with held-out pairs only where they judge."""
     return [
         pair
         for one in wanted

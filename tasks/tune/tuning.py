@@ -1,7 +1,6 @@
-"""One tuning over a dataset: the plans of its steps, and what came of them.
+"""One tuning over a dataset: the plans of its steps, and its summary.
 
-Each step is a generator of plans. Whoever carries them out fills in the outcomes, and later steps follow
-from these.
+Each step is a generator of plans. The runner fills in their outcomes, and later steps depend on these.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ Plans = Generator[StagePlan, None, Any]
 
 
 class Tuning:
-    """The steps of a tuning. Raises UserError if there is no clip to work on."""
+    """A job: the steps of a tuning. Raises UserError if there is no clip to work on."""
 
     def __init__(self, config: RecaptureConfig) -> None:
         clips, rejected = chosen_clips(config)
         self.config, self.number, self.rejected = config, 0, rejected
-        self.clips = tuple(clips)  # that have pairs, or may have
+        self.clips = tuple(clips)  # clips that are still in the tuning
         self.title = f"{config.dataset.name}: rounds of tuning"
         self.summary = TuneSummary(
             config.dataset.name,
@@ -48,14 +47,14 @@ class Tuning:
         self._store = ArtifactStore(config.store)
         self._pairs: list[tuple[int, Item[PairsParams]]] = []  # with their rounds
         self._adapters: dict[str, Item[TrainingParams]] = {}  # clip id -> its newest training
-        self._shared: Item[TrainingParams] | None = None  # scope both: the adapter that touch-ups begin from
-        self._angles: set[tuple[str, float]] = set()  # (label, angle) that was explored
-        self._supposed: set[tuple[str, float]] = set()  # of these, what is expected but not measured yet
+        self._shared: Item[TrainingParams] | None = None  # scope both: the adapter that touch-ups start from
+        self._angles: set[tuple[str, float]] = set()  # (label, angle) already explored
+        self._supposed: set[tuple[str, float]] = set()  # of these, expected but not measured yet
         self._explored: dict[tuple[str, float, str], str] = {}  # label, angle, clip id -> key
 
     @property
     def expected(self) -> dict[str, int]:
-        """Return stage -> how many items it has if no round is left out."""
+        """Return stage -> how many items it has if no round is omitted."""
         tune, clips = self.config.tune, len(self.clips)
         rounds = tune.curriculum.most_rounds
         trainings = {"dataset": rounds, "clip": rounds * clips, "both": rounds + clips}[tune.scope]
@@ -73,7 +72,7 @@ class Tuning:
         return self._record
 
     def plans(self) -> Iterator[StagePlan]:
-        """Yield the plans of a tuning, round by round; see StagePlan for what to do with them."""
+        """Yield the plans of a tuning, round by round, to be carried out as StagePlan says."""
         tune = self.config.tune
         yield from self.lift()
         one: Round | None = first_round(tune.curriculum)
@@ -98,7 +97,7 @@ class Tuning:
         self.clips = tuple(clip for clip in self.clips if clip.id in usable)
 
     def make_pairs(self, one: Round) -> Plans:
-        """Plan every clip's pairs of a round; a clip that gives none in the first round is left out."""
+        """Plan every clip's pairs of a round; a clip without pairs in the first round is left out."""
         label = f"round {self.number}, {one.low:g}-{one.high:g} degrees"
         if self._record is not None:
             self._record.begin_round(self.number, label)
@@ -110,7 +109,7 @@ class Tuning:
         if self.number == 0:
             kept = {item.clip_id for item in plan.usable}
             self.clips = tuple(clip for clip in self.clips if clip.id in kept)
-            if not kept and self._record is not None:  # a plan ahead of the run shows what holds them back
+            if not kept and self._record is not None:  # `recapture plan` shows the reasons instead
                 raise UserError("no clip gives pairs to learn from" + self._reasons())
         if self._record is not None:
             for item in plan.usable[: self.config.tracking.videos]:
@@ -138,14 +137,14 @@ class Tuning:
         self._end_round()
 
     def next_round(self, one: Round) -> Generator[StagePlan, None, Round | None]:
-        """Explore what decides on it; return the round after this one, or None if the rounds end here."""
+        """Explore the angles that determine it, and return the next round; None if the rounds end here."""
         label, curriculum = f"round-{self.number}", self.config.tune.curriculum
 
         def quality(angle: float) -> float:
             if (label, angle) not in self._angles:
                 raise Unmeasured(angle)
             if (label, angle) in self._supposed and curriculum.schedule == "given":
-                return curriculum.threshold  # a plan ahead of the run supposes that quality holds
+                return curriculum.threshold  # `recapture plan` assumes that the quality suffices
             return self.summary.quality(label, angle)
 
         while True:
@@ -215,7 +214,7 @@ class Tuning:
         return bool(plan.usable)
 
     def _trainings(self, steps: int, *, each_clip: bool) -> Iterator[TrainingParams]:
-        """Yield one training for all clips, or one per clip, that starts from its clips' newest adapter."""
+        """Yield one training for all clips, or one per clip, each from its clips' newest adapter."""
         groups: dict[str, list[tuple[int, Item[PairsParams]]]] = {}
         for number, item in self._pairs:
             groups.setdefault(item.clip_id if each_clip else DATASET, []).append((number, item))
@@ -248,7 +247,7 @@ class Tuning:
         return {"": self._shared.key, **own}
 
     def _sheets(self, store: ArtifactStore) -> dict[str, Any]:
-        """Return clip id -> base beside tuned at the largest angle."""
+        """Return clip id -> sheet of base beside tuned at the largest angle."""
         angle = max(self.config.tune.explore.angles)
         sheets = {}
         for clip in self.clips:
@@ -259,5 +258,5 @@ class Tuning:
 
 
 def name_of(adapters: dict[str, Item[TrainingParams]], clip_id: str) -> str:
-    """Return the name of the training that a clip's adapter comes from; "" if it has none."""
+    """Return the name of the training of a clip's adapter; "" if it has none."""
     return adapters[clip_id].name if clip_id in adapters else ""

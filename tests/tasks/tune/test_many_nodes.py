@@ -274,7 +274,7 @@ def test_a_node_that_lacks_a_model_or_does_not_see_the_store_is_named(store, tmp
             (replace(plain, config=TuneConfig(start="mine.safetensors")), r"has no tune\.start 'mine\.saf"),
             (
                 replace(plain, store=str(tmp_path / "other")),
-                r"does not see .* store '.*other'; name one",
+                r"cannot read .* store '.*other'; name one",
             ),
         ):
             with pytest.raises(UserError, match=words):
