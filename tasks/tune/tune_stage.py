@@ -102,9 +102,7 @@ class TuneStage(PlannedStage[TrainingParams]):
         base = open_base(self.fill, stage_device(self.resources.gpus), activation_budget=budget)
         check_trainable(base)
         self._empty_text = encode_text(base, "", None).prompt[0]
-        self._base = replace(
-            base, text_encoder=None, tokenizer=None
-        )  # pairs contain encoded captions
+        self._base = replace(base, text_encoder=None, tokenizer=None)  # pairs contain encoded captions
 
     def run(
         self, item: Item[TrainingParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
