@@ -73,10 +73,11 @@ def check(words):
         command, rest = found, rest[1:]
     if not rest:
         return  # the command is named, not called
-    try:
-        context = command.make_context(command.name, rest, parent=context)
-    except typer.Exit:
-        return  # --help or --version
+    if context is None:  # options without a command act at once: --version, --install-completion
+        known = {"--help", *(word for option in command.params for word in option.opts)}
+        assert set(rest) <= known, f"no option is called {rest[0]!r}"
+        return
+    context = command.make_context(command.name, rest, parent=context)
     given = context.params
     if "pattern" in given:
         pattern_of(context, given["pattern"])
@@ -110,7 +111,13 @@ def test_commands_are_found_in_blocks_and_in_sentences_and_mistakes_are_noticed(
     block = "```\nA=1 recapture run \\\n  --store … # x\nls; echo\n```\n"
     page.write_text(block + "See `recapture plan --json`, `recapture`.")
     assert commands(page) == [["run", "--store", "given"], ["plan", "--json"], []]
-    for wrong in (["walk"], ["run", "--fill.windw", "3"], ["plan", "--jsn"], ["replay", "--clip", "a"]):
+    for wrong in (
+        ["walk"],
+        ["run", "--fill.windw", "3"],
+        ["plan", "--jsn"],
+        ["replay", "--clip", "a"],
+        ["--verson"],
+    ):
         with pytest.raises((AssertionError, USAGE_ERROR, ValueError)):
             check(wrong)
 
