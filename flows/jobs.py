@@ -1,4 +1,4 @@
-"""The jobs that the settings of a dataset can mean, planned as their flows plan them."""
+"""The kinds of jobs, planned from settings as their flows plan them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = (*STAGES, "train")
 def planned(config: RecaptureConfig, kind: str = "recapture") -> ClipJob | Tuning:
     """Return the job that `recapture run`, `inpaint`, `preview` or `train` would run.
 
-    Raises UserError for another kind, for inpainting without a mask, and as the jobs do.
+    Raises UserError for an unknown kind, for inpainting without a mask, and as the jobs do.
     """
     if kind not in KINDS:
         raise UserError(f"no job is called {kind!r}; choose one of {', '.join(KINDS)}")
@@ -28,11 +28,11 @@ def planned(config: RecaptureConfig, kind: str = "recapture") -> ClipJob | Tunin
 
 
 def surveyed(config: RecaptureConfig, kind: str = "recapture") -> tuple[ClipJob | Tuning, list[Surveyed]]:
-    """Return the same job, and what a run of each of its plans would do today."""
+    """Return the job as `planned` does, with what a run of each of its plans would do today."""
     job = planned(config, kind)
     return job, list(survey(job.plans(), ArtifactStore(config.store), config.dataset.name))
 
 
 def kinds_of(config: RecaptureConfig) -> list[str]:
-    """Return the kinds of jobs that these settings are complete for."""
+    """Return the kinds of jobs that these settings can run."""
     return [kind for kind in KINDS if kind != "inpaint" or config.mask.given]

@@ -1,4 +1,4 @@
-"""How every job goes: carry out its plans on the workers, one after the other; deliver; report."""
+"""The runner of every job: carry out its plans on the workers, one after the other; deliver; report."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ S = TypeVar("S", bound=Summary, covariant=True)
 
 
 class Job(Protocol[S]):
-    """What is run: settings, what came of it so far, and how it ends."""
+    """What the runner needs of a job: its settings, plans and summary, and how it ends."""
 
     config: RecaptureConfig
     title: str
@@ -48,11 +48,11 @@ class Job(Protocol[S]):
 
     @property
     def expected(self) -> Mapping[str, int]:
-        """Return stage -> how many items it will have at most."""
+        """Return stage -> the largest number of items that it may have."""
         ...
 
     def plans(self) -> Iterator[StagePlan]:
-        """Yield one plan after the other; later ones follow from the outcomes of earlier ones."""
+        """Yield one plan after the other; later plans may depend on the outcomes of earlier ones."""
         ...
 
     def open_record(self, run_id: str, destination: tuple[str | None, str | None], flow: str) -> MlflowRecord:
@@ -65,17 +65,20 @@ class Job(Protocol[S]):
 
 
 class TooManyMissing(RuntimeError):
-    """A deployment's run has no exit code to report this with, so its state is Failed."""
+    """More results are missing than the settings allow.
+
+    Raised in deployments only: their runs have no exit code, so the state of the run is Failed.
+    """
 
 
 def run_job(job: Job[S]) -> S:
-    """Carry out a job's plans; one bad clip never stops the others.
+    """Carry out a job's plans and return its summary; one bad clip never stops the others.
 
-    Call it inside a Prefect flow. Raises UserError when there is nothing to work on, and StageSick when a
-    stage cannot work at all; what was finished by then is kept.
+    Call it inside a Prefect flow. Raises UserError if there is nothing to work on, and StageSick if a stage
+    cannot work at all; finished artifacts are kept.
     """
     started, config, summary, logger = time.monotonic(), job.config, job.summary, get_run_logger()
-    deployed = deployment.id is not None  # asked now: at the end the server may be unreachable
+    deployed = deployment.id is not None  # read now: at the end the server may be unreachable
     for setting in ("store", "outputs"):
         check_writable(setting, getattr(config, setting))
     store, flow, run_id = ArtifactStore(config.store), str(flow_run.flow_name), uuid4().hex[:12]
@@ -116,14 +119,14 @@ def run_job(job: Job[S]) -> S:
 
 
 def bring_up_to_date(plan: StagePlan, batch: Batch, context: RunContext) -> list[Outcome]:
-    """Call run_shard as a Prefect task with a title of its own, and return the outcomes."""
+    """Run a batch as a Prefect task with a title of its own, and return the outcomes."""
     stage, limit = plan.stage, plan.stage.timeout_seconds
     if limit is not None:
         context = replace(context, policy=replace(context.policy, timeout_seconds=limit))
     shard: Callable[..., Any] = run_shard.with_options(
         name=stage.name, task_run_name=f"{plan.title} {batch.title}"
     )
-    # Quoted: Prefect would look for futures in every clip of every item.
+    # Quoted: otherwise Prefect searches every clip of every item for futures.
     given = (quote(stage), quote(batch.items), quote(context), batch.number, quote(batch.complete))
     outcomes: list[Outcome] = shard(*given, return_state=True).result()
     return outcomes
@@ -143,9 +146,9 @@ def run_shard(
     number: int,
     complete: Mapping[str, Artifact] | None = None,
 ) -> Any:
-    """Bring one shard of one stage up to date, or several that are.
+    """Bring one shard of a stage up to date, or several that are complete; return the outcomes.
 
-    complete: as run_stage has it. The state is called Reused when there was nothing to do.
+    complete: see run_stage. The state is called Reused if there was nothing to do.
     """
     outcomes = run_stage(stage, items, context, shard=number, complete=complete)
     if all(outcome.status == "reused" for outcome in outcomes):
@@ -154,12 +157,12 @@ def run_shard(
 
 
 def counted(outcomes: Sequence[Outcome]) -> str:
-    """Return how many outcomes there are of each status, as text."""
+    """Return the number of outcomes per status, as text."""
     counts = Counter(outcome.status for outcome in outcomes)
     return ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
 
 
 def _worth_retrying(state: Any) -> bool:
-    """Storage and network come back; a stage that cannot work, or a wrong setting, does not."""
+    """Return whether a retry may succeed: for storage and network, not for a stage that cannot work."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, OSError) and not isinstance(error, UserError)

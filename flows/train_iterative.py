@@ -12,9 +12,9 @@ from recapture.tasks.tune.tuning import Tuning
 
 @flow(name="train-iterative", flow_run_name="{config.dataset.name}", persist_result=False)
 def train_iterative(config: RecaptureConfig) -> TuneSummary:
-    """Tune adapters over a dataset, round by round; what exists already is not done again.
+    """Tune adapters over a dataset, round by round; artifacts that exist already are reused.
 
-    Each round: pairs of every clip, training on those of all rounds so far, and a look at how well the
-    result recaptures at larger angles, which decides on the next. A bad clip never stops the others.
+    Each round makes pairs of every clip, trains on those of all rounds so far, and measures how well the
+    result recaptures at larger angles, which determines the next round. A bad clip never stops the others.
     """
     return run_job(Tuning(config))

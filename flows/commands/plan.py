@@ -1,4 +1,4 @@
-"""`recapture plan`: what a job would do, and how long past items say that it takes."""
+"""`recapture plan`: what a job would do, and its expected time, estimated from past items."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ SHOWN_REJECTED = 20
 
 @dataclass(frozen=True)
 class StageForecast:
-    """What a run would do in one stage; times are None where no past item tells."""
+    """What a run would do in one stage; times are None without past items to estimate them from."""
 
     stage: str
     new: int
     reused: int
     quarantined: int
     dropped: int
-    blocked: int  # a parent is quarantined or dropped, so there will be nothing to work on
+    blocked: int  # a parent is quarantined or dropped
     work_seconds: float | None
-    seconds: float | None  # by the clock; None too where the number of workers is not known
+    seconds: float | None  # wall-clock; also None if the number of workers is unknown
     gpu_hours: float | None
 
 
 def forecast(job: ClipJob | Tuning, plans: Iterable[Surveyed]) -> list[StageForecast]:
-    """Return for each stage what is new, reused and held back, and how long the new part may take."""
+    """Return per stage what is new, reused and held back, and how long the new items may take."""
     frames = {clip.id: clip.frames for clip in job.clips}
     by_stage: dict[str, list[Surveyed]] = {}
     for one in plans:
@@ -71,7 +71,7 @@ def _stage_forecast(
 
 
 def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "recapture") -> None:
-    """Print what a job of a kind would do with these settings."""
+    """Print what a job of this kind would do with these settings."""
     job, plans = surveyed(config, kind)
     trajectories = job.config.trajectories
     forecasts = forecast(job, plans)
@@ -103,12 +103,12 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
     if len(job.rejected) > SHOWN_REJECTED:
         console.print(f"… and {len(job.rejected) - SHOWN_REJECTED} more")
     if any(row.quarantined or row.dropped for row in forecasts):
-        console.print("what is quarantined stays out; see `recapture quarantine ls`")
+        console.print("quarantined items are skipped; see `recapture quarantine ls`")
     console.print(_total(forecasts), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
-    """Write a time for people: 40 s, 12 min, 3.5 h."""
+    """Return a time for people: 40 s, 12 min, 3.5 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
@@ -119,7 +119,7 @@ def _work_seconds(
 ) -> float | None:
     """Estimate one worker's seconds for items of `todo` frames each from finished rows of the same stage.
 
-    By seconds per frame over the clips whose length is known, else by seconds per item; None without rows.
+    The estimate uses seconds per frame of clips of known length, else seconds per item; None without rows.
     """
     if not todo:
         return 0.0
@@ -137,7 +137,7 @@ def _workers(execution: ExecutionConfig, resources: Resources) -> int | None:
     if execution.workers is not None:
         return execution.workers
     if execution.ray_address is not None or "RAY_ADDRESS" in os.environ or resources.gpus > 0:
-        return None  # as many as the cluster, or the GPUs, will carry
+        return None  # as many as fit on the cluster, or on the GPUs
     return max(1, int((os.cpu_count() or 1) // resources.cpus))
 
 
@@ -153,13 +153,13 @@ def _time(row: StageForecast) -> str:
 def _total(forecasts: Sequence[StageForecast]) -> str:
     busy = [row for row in forecasts if row.new]
     if not busy:
-        return "nothing to do: every artifact that can be made is there"
+        return "nothing to do: every artifact that can be made exists"
     unknown = [row.stage for row in busy if row.work_seconds is None]
     if len(unknown) == len(busy):
-        return "no past item says how long this takes"
+        return "expected time unknown: no past items"
     work = sum(row.work_seconds or 0.0 for row in busy)
     clock = [row.seconds for row in busy if row.work_seconds is not None]
     text = f"about {duration(work)} of work"
     if None not in clock:
-        text += f", {duration(sum(seconds or 0.0 for seconds in clock))} by the clock"
-    return text + (f", without {', '.join(unknown)}: never run" if unknown else "")
+        text += f", {duration(sum(seconds or 0.0 for seconds in clock))} wall-clock time"
+    return text + (f", not counting {', '.join(unknown)} (never run)" if unknown else "")

@@ -1,4 +1,4 @@
-"""`recapture replay`: one item's stage again, in this process, with whatever traceback it ends in."""
+"""`recapture replay`: run one item's stage again in this process, with its full traceback if it fails."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from recapture.tasks.engine.worker import limited_threads, open_inputs
 def replay(config: RecaptureConfig, clip: str, stage: str, kind: str = "recapture") -> int:
     """Run a stage on the one item that `clip` names (CLIP or CLIP@TRAJECTORY); return the exit code.
 
-    Where it fails, its whole traceback is printed and nothing in the store changes. What succeeds is stored
-    and leaves quarantine; where an artifact was there already, it is only compared with it.
-    Raises UserError when no item is meant, or several, or a parent is not there.
+    If it fails, the full traceback is printed and the store is not changed. If it succeeds, the artifact is
+    stored and the item leaves quarantine; an artifact that exists already is kept, and compared with it.
+    Raises UserError if no item matches, or several, or a parent is missing.
     """
     chosen, item = _find(config, clip, stage, kind)
     store = ArtifactStore(config.store)
@@ -64,8 +64,8 @@ def _find(config: RecaptureConfig, clip: str, stage: str, kind: str) -> tuple[Pl
     if len(meant) != 1:
         names = [item.name for _, item in meant or items]
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        problem = f"{clip!r} means {len(meant)} items" if meant else f"no item is called {clip!r}"
-        raise UserError(f"{problem} of stage {stage!r}; choose one of {shown}")
+        problem = f"{clip!r} matches {len(meant)} items" if meant else f"no item is called {clip!r}"
+        raise UserError(f"{problem} in stage {stage!r}; choose one of {shown}")
     return meant[0]
 
 
@@ -75,8 +75,8 @@ def _compared(committed: Artifact, made: Artifact) -> str:
     if not differ:
         return "the committed artifact has the same bytes"
     return (
-        f"the committed artifact differs in {', '.join(differ)} and stays; where the code has changed what a "
-        "stage makes, raise the stage's version"
+        f"the committed artifact differs in {', '.join(differ)} and is kept; if a change of the code "
+        "made the difference, increment the stage's version"
     )
 
 
@@ -98,6 +98,6 @@ def _commit(
     quarantine = Quarantine(config.store, config.dataset.name)
     for entry in quarantine.held(stage.name, [item.key]).values():
         quarantine.retry(entry)
-    with InlineExecutor(config.store) as executor:  # finds it made, and names it in the manifest
+    with InlineExecutor(config.store) as executor:  # finds the artifact, and adds it to the manifest
         run_stage(stage, [item], RunContext(store, executor, config.dataset.name, uuid4().hex[:12]))
-    print("it is in the store now, and out of quarantine; `recapture run` goes on from here")
+    print("it is stored and out of quarantine; `recapture run` continues from here")

@@ -30,9 +30,9 @@ MIB = 2**20
 
 
 def verify_manifests(config: RecaptureConfig, delete: bool = False, as_json: bool = False) -> int:
-    """Read every artifact that the dataset's manifests promise; return 1 when one is not as it was written.
+    """Read every artifact that the dataset's manifests list; return 1 if one differs from what was written.
 
-    delete: remove the damaged ones, so that the next run makes them again.
+    delete: remove damaged artifacts, so that the next run makes them again.
     """
     console, problems, promised = Console(), list[Problem](), 0
     try:
@@ -54,13 +54,15 @@ def verify_manifests(config: RecaptureConfig, delete: bool = False, as_json: boo
         record = {"promised": promised, "problems": [asdict(problem) for problem in problems]}
         print(json.dumps(record, indent=1))
     elif problems:
-        way_out = "the next run makes them again" if delete or not damaged else "--delete removes the damaged"
-        console.print(f"{len(problems)} of {promised} artifacts are not as they were written; {way_out}")
+        way_out = (
+            "the next run makes them again" if delete or not damaged else "--delete removes damaged ones"
+        )
+        console.print(f"{len(problems)} of {promised} artifacts differ from what was written; {way_out}")
     return int(bool(problems))
 
 
 def compact_manifests(config: RecaptureConfig, as_json: bool = False) -> None:
-    """Write one part for the many of each stage of the dataset."""
+    """Merge the manifest parts of each stage of the dataset into one."""
     dataset = config.dataset.name
     try:
         merged = {stage: compact(config.store, dataset, stage) for stage in stages(config.store, dataset)}
@@ -70,7 +72,7 @@ def compact_manifests(config: RecaptureConfig, as_json: bool = False) -> None:
         print(json.dumps(merged))
         return
     for stage, parts in merged.items():
-        print(f"{stage}: {parts} parts are one now" if parts else f"{stage}: nothing to do")
+        print(f"{stage}: {parts} parts merged into one" if parts else f"{stage}: nothing to do")
     if not merged:
         print(f"{dataset}: no manifest in {config.store}")
 
@@ -82,9 +84,9 @@ def collect_garbage(
     as_json: bool = False,
     kept: Sequence[RecaptureConfig] = (),
 ) -> None:
-    """Delete, or with dry_run only list, what no dataset's manifest in the store names any more.
+    """Delete, or with dry_run only list, artifacts that no dataset's manifest in the store names.
 
-    kept: settings of jobs over the dataset; where there are any, what none of them needs goes too.
+    kept: settings of jobs over the dataset; if there are any, artifacts that none of them needs go too.
     """
     try:
         found = garbage(config.store, older_than_hours)
@@ -109,17 +111,19 @@ def collect_garbage(
 def _needed(kept: Sequence[RecaptureConfig]) -> dict[str, set[str]]:
     """Return stage -> the keys that jobs with any of these settings need.
 
-    Raises UserError when a clip cannot be read: its artifacts would pass for those of old settings.
+    Raises UserError if a clip cannot be read: its artifacts would be taken for those of old settings.
     """
     needed: dict[str, set[str]] = {}
     for config in kept:
-        dataset = config.dataset.model_copy(update={"where": "*", "limit": None})  # they narrow a single run
+        dataset = config.dataset.model_copy(
+            update={"where": "*", "limit": None}
+        )  # these restrict single runs only
         whole = config.model_copy(update={"dataset": dataset})
         for kind in kinds_of(whole):
             job = planned(whole, kind)
             _refuse_unreadable(job)
             for plans in (supposed(job.plans()), [one.plan for one in surveyed(whole, kind)[1]]):
-                for plan in plans:  # what follows a missing item has other keys
+                for plan in plans:  # items that follow a missing one have other keys
                     needed.setdefault(plan.stage.name, set()).update(item.key for item in plan.items)
     return needed
 
@@ -129,5 +133,5 @@ def _refuse_unreadable(job: ClipJob | Tuning) -> None:
         names = ", ".join(clip.id for clip in job.rejected[:5])
         raise UserError(
             f"nothing was deleted: {len(job.rejected)} clips of {job.config.dataset.name} cannot be read "
-            f"({names}), so what they need is not known; fix or remove them, see `recapture plan`"
+            f"({names}), so the artifacts they need are unknown; fix or remove them, see `recapture plan`"
         )

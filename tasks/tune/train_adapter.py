@@ -110,9 +110,7 @@ def train_adapter(
         reduce=reduce,
     )
     first = worker[0] == 0
-    curve = _restored(trainer, checkpoint)
-    for point in curve:
-        on_point(*point)
+    curve = _restored(trainer, checkpoint, on_point)
 
     def log(step: int, values: Mapping[str, float]) -> None:
         curve.append((step, dict(values)))
@@ -143,11 +141,16 @@ def train_adapter(
     )
 
 
-def _restored(trainer: LoraTrainer, checkpoint: Checkpoint) -> list[Point]:
-    """Restore a trainer from its checkpoint, if there is one; return the curve so far."""
+def _restored(
+    trainer: LoraTrainer, checkpoint: Checkpoint, on_point: Callable[[int, Mapping[str, float]], None]
+) -> list[Point]:
+    """Restore a trainer from its checkpoint, if there is one; report and return the curve so far."""
     saved = checkpoint.load()
     if saved is None:
         return []
     state, curve = saved
     trainer.restore(state)
-    return curve_until(curve, trainer.step)
+    curve = curve_until(curve, trainer.step)
+    for point in curve:
+        on_point(*point)
+    return curve

@@ -216,7 +216,7 @@ def test_replay_of_what_is_there_compares_and_leaves_it(job, tmp_path, capsys):
     (folder_of(job, "fill") / "meta.json").write_text(json.dumps(record))
     before = artifacts(tmp_path)
     assert replay(job, row["clip_id"], "fill") == 0
-    assert "differs in frames.json and stays" in capsys.readouterr().out
+    assert "differs in frames.json and is kept" in capsys.readouterr().out
     assert artifacts(tmp_path) == before
 
 
@@ -224,10 +224,10 @@ def test_replay_names_what_can_be_meant(job, tmp_path):
     config = configure(tmp_path, *ONE_FAILS, count=1)
     with pytest.raises(UserError, match="no stage is called 'fil'; choose one of ingest, depth"):
         replay(job, "a", "fil")
-    with pytest.raises(UserError, match="no item is called 'nobody' of stage 'fill'; choose one of"):
+    with pytest.raises(UserError, match="no item is called 'nobody' in stage 'fill'; choose one of"):
         replay(job, "nobody", "fill")
     (row,) = read_manifest(job.store, "small", "ingest").values()
-    with pytest.raises(UserError, match=r"means 2 items of stage 'render'; choose one of .*@ok, .*@late"):
+    with pytest.raises(UserError, match=r"matches 2 items in stage 'render'; choose one of .*@ok, .*@late"):
         replay(config, row["clip_id"], "render")
     ArtifactStore(job.store).delete("depth", only_key(job, "depth"))
     with pytest.raises(UserError, match="cannot be replayed: stage 'depth' has no artifact"):
