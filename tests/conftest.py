@@ -29,3 +29,13 @@ def s3_endpoint():
             os.environ[name] = value
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated_mlflow(tmp_path_factory):
+    """The path of an empty MLflow database; tests copy it, because creating one takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path

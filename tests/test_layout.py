@@ -145,14 +145,6 @@ def test_a_worker_imports_no_prefect_and_no_mlflow():
     assert python(code) == "[]"
 
 
-def test_the_command_line_starts_without_heavy_libraries():
-    code = (
-        "import sys, recapture.flows.cli\n"
-        "print(sorted({'prefect', 'mlflow', 'ray', 'torch', 'transformers', 'pandas'} & sys.modules.keys()))"
-    )
-    assert python(code) == "[]"
-
-
 @pytest.mark.parametrize("start", ["-c", "-m"])
 def test_datasets_is_hugging_faces_even_at_the_root_of_the_checkout(start, tmp_path):
     (tmp_path / "probe.py").write_text(

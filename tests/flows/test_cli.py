@@ -11,24 +11,14 @@ import yaml
 
 import recapture
 
-
-def cli(*words, cwd=None, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "recapture.flows.cli", *words],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | environment,
-        timeout=120,
-        check=False,
-    )
+HEAVY = {"torch", "ray", "prefect", "mlflow", "cv2", "pydantic", "transformers", "pandas"}
 
 
 def test_help_lists_every_command_and_imports_nothing_heavy():
     code = (
         "import sys; from recapture.flows.cli import app\n"
         "try: app(['--help'])\nexcept SystemExit: pass\n"
-        "print('heavy:', sorted({'torch', 'ray', 'prefect', 'mlflow', 'cv2', 'pydantic'} & set(sys.modules)))"
+        f"print('heavy:', sorted({HEAVY} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
@@ -64,48 +54,56 @@ def test_the_file_runs_as_a_script_from_any_folder(tmp_path):
     assert "recapture" in done.stdout
 
 
-def test_the_default_dataset_is_found_from_any_folder(tmp_path):
-    done = cli("plan", "--json", "--store", f"{tmp_path}/artifacts", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["clips"] == 6
+def test_the_default_dataset_is_found_from_any_folder(recapture_command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = recapture_command("plan", "--json", "--store", f"{tmp_path}/artifacts")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["clips"] == 6
 
 
-def test_help_lists_the_jobs_first_and_in_groups():
-    text = cli("--help").stdout
+def test_help_lists_the_jobs_first_and_in_groups(recapture_command):
+    text = recapture_command("--help").out
     marks = ["Jobs", "run ", "inpaint", "train", "Inspect", "plan", "settings", "Maintain", "replay", "gc"]
     places = [text.index(mark, text.index("─ Jobs")) for mark in marks]
     assert places == sorted(places)
 
 
-def test_the_version_is_printed():
-    assert cli("--version").stdout.strip() == recapture.__version__
+def test_the_version_is_printed(recapture_command):
+    assert recapture_command("--version").out.strip() == recapture.__version__
 
 
 def test_the_shell_completes_commands():
-    done = cli(_RECAPTURE_COMPLETE="complete_bash", COMP_WORDS="recapture r", COMP_CWORD="1")
+    asked = {"_RECAPTURE_COMPLETE": "complete_bash", "COMP_WORDS": "recapture r", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "recapture.flows.cli"],
+        env=os.environ | asked,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.stdout.split() == ["run", "replay"]
 
 
-def test_settings_are_described_by_section_or_by_a_part_of_the_name():
-    (window,) = json.loads(cli("settings", "fill.window", "--json").stdout)
+def test_settings_are_described_by_section_or_by_a_part_of_the_name(recapture_command):
+    (window,) = json.loads(recapture_command("settings", "fill.window", "--json").out)
     assert window["name"] == "fill.window"
     assert (window["type"], window["default"], window["bounds"]) == ("int", "49", "5 to 1001")
-    text = cli("settings", "dilate").stdout
+    text = recapture_command("settings", "dilate").out
     assert text.startswith("mask.dilate  (int, 0 to 256, default 2)\n    Pixels by which masks")
-    done = cli("settings", "fil.window")
-    assert done.returncode == 2 and "did you mean fill.window?" in done.stderr
+    done = recapture_command("settings", "fil.window")
+    assert done.code == 2 and "did you mean fill.window?" in done.err
 
 
-def test_the_settings_page_is_what_the_models_say():
+def test_the_settings_page_is_what_the_models_say(recapture_command):
     page = Path(__file__).parents[2] / "docs/settings.md"
-    assert cli("settings", "--markdown").stdout == page.read_text(), (
-        "make it again: recapture settings --markdown > docs/settings.md"
+    assert recapture_command("settings", "--markdown").out == page.read_text(), (
+        "generate it again: recapture settings --markdown > docs/settings.md"
     )
 
 
-def test_config_prints_what_the_layers_come_to():
-    done = cli("config", "--profile", "demo", "--fill.window", "17", RECAPTURE_SEED="7")
-    settings = yaml.safe_load(done.stdout)
+def test_config_prints_what_the_layers_come_to(recapture_command, monkeypatch):
+    monkeypatch.setenv("RECAPTURE_SEED", "7")
+    settings = yaml.safe_load(recapture_command("config", "--profile", "demo", "--fill.window", "17").out)
     assert (settings["fill"]["window"], settings["seed"], settings["dataset"]["name"]) == (17, 7, "sample")
 
 
@@ -124,8 +122,8 @@ def test_config_prints_what_the_layers_come_to():
         (["run", "--mask.keep_first_frame", "true"], "set mask.uri, mask.objects or mask.outpaint"),
     ],
 )
-def test_a_mistake_is_one_message_without_a_traceback(words, message):
-    done = cli(*words)
-    assert done.returncode == 2
-    assert message in done.stderr.replace("\n", " ")
-    assert "Traceback" not in done.stderr
+def test_a_mistake_is_one_message_without_a_traceback(recapture_command, words, message):
+    done = recapture_command(*words)
+    assert done.code == 2
+    assert message in done.err.replace("\n", " ")
+    assert "Traceback" not in done.err

@@ -35,6 +35,7 @@ def committed(root, stage):
     return {path: path.stat().st_mtime_ns for path in root.glob(f"artifacts/objects/{stage}/*/*/meta.json")}
 
 
+@pytest.mark.full  # test_kill_points_fault.py kills inline jobs on every commit
 @pytest.mark.timeout(900)
 def test_a_killed_job_run_again_equals_an_undisturbed_one_and_repeats_nothing(tmp_path):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"

@@ -22,7 +22,6 @@ from recapture.tasks.jobs.render import surface_settings
 
 pytestmark = pytest.mark.integration
 OBJECT = ("--mask.objects", "[1]")
-QUICK = ("--measure.baselines", "false", "--deliver.side_by_side", "false")
 
 
 def frames_of(config, stage):
@@ -38,7 +37,7 @@ def record(tmp_path):
 
 
 def test_an_object_is_removed_and_the_rest_is_the_source_bit_for_bit(job, tmp_path):
-    config = job(*OBJECT)
+    config = job(*OBJECT, "--deliver.side_by_side", "true")
     summary = inpaint(config)
     assert (summary.delivered, summary.wanted, summary.failures) == (1, 1, [])
     folder, told = record(tmp_path)
@@ -54,7 +53,7 @@ def test_an_object_is_removed_and_the_rest_is_the_source_bit_for_bit(job, tmp_pa
 
 
 def test_the_base_redraws_by_the_prompt_and_another_prompt_redraws_again(job):
-    words = (*QUICK, *OBJECT, "--fill.method", "base", "--fill.steps", "2", "--mask.prompt")
+    words = (*OBJECT, "--fill.method", "base", "--fill.steps", "2", "--mask.prompt")
     config = job(*words, "a blue sphere")
     first = inpaint(config)
     assert first.failures == []
@@ -76,7 +75,7 @@ def test_the_base_redraws_by_the_prompt_and_another_prompt_redraws_again(job):
 
 
 def test_outpainting_delivers_the_larger_picture_and_measures_it_against_the_truth(job, tmp_path):
-    config = job(*QUICK, "--mask.outpaint", "{left: 0.25, bottom: 0.5}")
+    config = job("--mask.outpaint", "{left: 0.25, bottom: 0.5}")
     assert inpaint(config).failures == []
     folder, told = record(tmp_path)
     info = probe(str(folder / "recapture.mp4"))
@@ -94,7 +93,7 @@ def test_a_clip_whose_mask_does_not_fit_never_stops_the_others(job, tmp_path):
     edit[:, 20:30, 20:30] = True
     np.savez(folder / "scene-000003.npz", mask=edit)
     np.savez(folder / "scene-000004.npz", mask=edit[:4])
-    config = job(*QUICK, "--mask.uri", str(folder), count=3)
+    config = job("--mask.uri", str(folder), count=3)
     summary = inpaint(config)
     assert summary.delivered == 1
     told = {failure.item: failure.error for failure in summary.failures}
@@ -107,7 +106,7 @@ def test_a_clip_whose_mask_does_not_fit_never_stops_the_others(job, tmp_path):
 
 def test_a_mask_that_hides_nothing_gives_the_clip_as_it_is_and_is_said(job, tmp_path, caplog):
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(tmp_path / "black.png")
-    config = job(*QUICK, "--mask.uri", str(tmp_path / "black.png"))
+    config = job("--mask.uri", str(tmp_path / "black.png"))
     with caplog.at_level(logging.WARNING):
         assert inpaint(config).delivered == 1
     said = [r.getMessage() for r in caplog.records if "the mask is empty" in r.getMessage()]
@@ -121,7 +120,7 @@ def test_nothing_to_redraw_is_one_message(job):
 
 
 def test_a_new_camera_and_an_edit_are_one_pass(job, tmp_path):
-    plain, edited = job(*QUICK), job(*QUICK, *OBJECT)
+    plain, edited = job(), job(*OBJECT)
     recapture(plain)
     _, before = record(tmp_path)
     summary = recapture(edited)
@@ -135,7 +134,7 @@ def test_a_new_camera_and_an_edit_are_one_pass(job, tmp_path):
 
 
 def test_something_new_stands_where_the_mask_is_and_is_drawn_before_the_holes_of_the_move(job):
-    words = (*QUICK, *OBJECT, "--fill.method", "base", "--fill.steps", "1", "--mask.prompt", "a blue sphere")
+    words = (*OBJECT, "--fill.method", "base", "--fill.steps", "1", "--mask.prompt", "a blue sphere")
     config = job(*words)
     assert recapture(config).failures == []
     render, result = frames_of(config, "render"), frames_of(config, "fill")

@@ -1,8 +1,6 @@
 """What goes wrong around a job: artifacts changed behind its back, other jobs, the clock, depth, cameras."""
 
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from support.bare_job import artifacts, configure, counts, run_bare
 from support.plans import planned
+from support.subprocesses import run_python
 
 from recapture.conf.errors import ConfigError
 from recapture.datasets.media.video import write_video
@@ -82,18 +81,17 @@ def test_a_parent_deleted_between_the_plan_and_the_work_blocks_its_item_and_is_m
 
 def test_two_jobs_on_one_dataset_at_once_leave_what_one_leaves(finished, tmp_path):
     code = (
-        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import os, sys\n"
         "from support.bare_job import configure, run_bare\n"
         "jobs = []\n"
         "for _ in range(2):\n"
         "    if not (job := os.fork()):\n"
-        "        made = run_bare(configure(sys.argv[2], count=1)).values()\n"
+        "        made = run_bare(configure(sys.argv[1], count=1)).values()\n"
         "        os._exit(not all(outcome.usable for outcomes in made for outcome in outcomes))\n"
         "    jobs.append(job)\n"
         "sys.exit(any([os.waitpid(job, 0)[1] for job in jobs]))\n"
     )
-    words = [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
+    done = run_python("-c", code, str(tmp_path), timeout=200)
     assert done.returncode == 0, done.stderr
     assert artifacts(tmp_path) == artifacts(finished)
     assert [p for _, _, problems in verify(f"{tmp_path}/artifacts", "small") for p in problems] == []

@@ -1,13 +1,9 @@
 """A job killed by SIGKILL at any moment and run again equals a job that nobody disturbed, byte for byte."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-SCRIPT = Path(__file__).parents[1] / "support/kill_points.py"
+from support.subprocesses import run_python
 
 
 @pytest.mark.parametrize(
@@ -15,13 +11,8 @@ SCRIPT = Path(__file__).parents[1] / "support/kill_points.py"
     [(10, 1, 7), pytest.param(200, 2, 8, marks=[pytest.mark.full, pytest.mark.timeout(6000)])],
 )
 def test_killed_at_any_moment_and_run_again_it_equals_an_undisturbed_job(tmp_path, points, clips, seed):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path), str(points), str(clips), str(seed)],
-        capture_output=True,
-        text=True,
-        timeout=6000,
-        check=False,
-    )
+    words = ("-m", "support.kill_points", str(tmp_path), str(points), str(clips), str(seed))
+    done = run_python(*words, timeout=6000)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     records = found["points"]

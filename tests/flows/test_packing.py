@@ -25,7 +25,6 @@ THREE = "[{preset: orbit_left, angle_degrees: 30}, {preset: orbit_right, angle_d
 WORDS = (
     *("--trajectories", THREE.replace("{0}", "{preset: dolly_in, distance: 0.1}")),
     *("--fill.method", "base", "--fill.steps", "1", "--fill.window", "5", "--fill.overlap", "1"),
-    *("--measure.baselines", "false", "--deliver.side_by_side", "false"),
 )
 LONG = "scenes://?count=1&seed=3&frames=9&height=48&width=64"
 PACKED = ("--fill.packing", "{frames: 2, spacing: 3}")

@@ -1,6 +1,7 @@
 """Self-iterative tuning of tiny scenes: what it leaves, what it reuses, what may go wrong without harm."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from recapture.tasks.tune.tuning import Tuning
 
 pytestmark = pytest.mark.integration
 SCENES = "scenes://?count=2&seed=3&frames=5&height=48&width=64"
+ONE_SCENE = SCENES.replace("count=2", "count=1")
 ONE_ROUND = "[{low: 5, high: 10, steps: 3}]"
 TWO_ROUNDS = "[{low: 5, high: 10, steps: 3}, {low: 10, high: 20, steps: 3}]"
 
@@ -62,9 +64,11 @@ def adapters(root):
 
 
 @pytest.fixture(scope="module")
-def tuned(prefect_server, tmp_path_factory):
+def tuned(prefect_server, migrated_mlflow, tmp_path_factory):
     """A tuning of two rounds with tracking: its folder, settings and summary."""
     root = tmp_path_factory.mktemp("tuned")
+    (root / "state").mkdir()
+    shutil.copy(migrated_mlflow, root / "state/mlflow.db")
     more = ("--tune.curriculum.rounds", TWO_ROUNDS, "--tracking.enabled", "true")
     return root, more, train_iterative(configured(root, *more))
 
@@ -189,7 +193,7 @@ def test_a_flat_clip_and_a_short_one_are_left_out_and_the_others_go_on(prefect_s
 
 def test_a_diverging_first_round_says_so_and_leaves_no_adapter(prefect_server, tmp_path):
     wild = ("--tune.training.rate", "1e30", "--tune.training.clip", "1e30", "--tune.training.warm_up", "1")
-    summary = train_iterative(configured(tmp_path, *wild))
+    summary = train_iterative(configured(tmp_path, *wild, uri=ONE_SCENE))
     assert not summary.acceptable and summary.ended == "Round 0 left no adapter."
     (failure,) = summary.failures
     assert failure.item == "dataset@round-0" and "lower the learning rate" in failure.error
@@ -198,15 +202,13 @@ def test_a_diverging_first_round_says_so_and_leaves_no_adapter(prefect_server, t
 
 def test_rounds_end_where_quality_collapses(prefect_server, tmp_path):
     more = ("--tune.curriculum.rounds", TWO_ROUNDS, "--tune.curriculum.threshold", "90")
-    summary = train_iterative(configured(tmp_path, *more))
+    summary = train_iterative(configured(tmp_path, *more, uri=ONE_SCENE))
     assert len(summary.rounds) == 1 and "at 20 degrees, less than" in summary.ended
     assert summary.acceptable and adapters(tmp_path)
 
 
 @pytest.mark.full
-def test_a_job_killed_between_rounds_goes_on_to_the_same_adapter(
-    tuned, prefect_server, tmp_path, monkeypatch
-):
+def test_a_job_killed_between_rounds_goes_on_to_the_same_adapter(prefect_server, tmp_path, monkeypatch):
     config = configured(tmp_path, "--tune.curriculum.rounds", TWO_ROUNDS)
     with monkeypatch.context() as patched:
         patched.setattr(Tuning, "next_round", lambda job, one: os.kill(os.getpid(), signal.SIGINT))
@@ -222,9 +224,9 @@ def test_a_training_killed_at_a_step_goes_on_from_its_checkpoint_to_the_same_ada
 ):
     more = ("--tune.curriculum.rounds", "[{low: 5, high: 10, steps: 25}]", "--tune.checkpoint_seconds", "0")
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    train_iterative(configured(undisturbed, *more))
+    train_iterative(configured(undisturbed, *more, uri=ONE_SCENE))
     job = subprocess.Popen(
-        [sys.executable, "-m", "recapture.flows.cli", "train", *words(disturbed, *more)],
+        [sys.executable, "-m", "recapture.flows.cli", "train", *words(disturbed, *more, uri=ONE_SCENE)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -239,7 +241,7 @@ def test_a_training_killed_at_a_step_goes_on_from_its_checkpoint_to_the_same_ada
     job.wait(timeout=30)
     (state,) = states.glob("*/state.safetensors")
     assert not ArtifactStore(f"{disturbed}/artifacts").keys("tune")
-    summary = train_iterative(configured(disturbed, *more))
-    assert summary.counts["pairs"] == {"reused": 2} and done(summary, "tune") == 1
+    summary = train_iterative(configured(disturbed, *more, uri=ONE_SCENE))
+    assert summary.counts["pairs"] == {"reused": 1} and done(summary, "tune") == 1
     assert adapters(disturbed) == adapters(undisturbed)
     assert not state.parent.exists()

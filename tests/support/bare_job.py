@@ -17,13 +17,17 @@ SCENES = "scenes://?count={count}&seed=3&frames=5&height=32&width=48"
 
 
 def configure(root, *words, count=2):
-    """Settings of a job over a few procedural clips, everything of it below `root`; words are settings."""
+    """Return the settings of a job over a few procedural clips, everything of it below `root`.
+
+    words: further settings. Without any, no baselines are measured and no side-by-side video is delivered.
+    """
     return load_config(
         arguments=[
             *("--dataset.name", "small", "--dataset.uri", SCENES.format(count=count)),
             *("--store", f"{root}/artifacts", "--outputs", f"{root}/outputs", "--state", f"{root}/state"),
             *("--execution.executor", "inline", "--tracking.enabled", "false", "--fill.method", "classical"),
             *("--depth.source", "given", "--trajectories", "[{preset: orbit_right, angle_degrees: 10}]"),
+            *("--measure.baselines", "false", "--deliver.side_by_side", "false"),
             *words,
         ]
     )

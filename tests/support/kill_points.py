@@ -1,9 +1,9 @@
 """Kill a small job at many moments, run it again, and compare its artifacts with an undisturbed job's.
 
-    python kill_points.py FOLDER POINTS CLIPS SEED
+    python -m support.kill_points FOLDER POINTS CLIPS SEED
 
-Prints JSON: one record a point. A process of its own, because it forks: one import serves every run. Half of
-the points are moments by the clock, half stand right before or after a random rename of a written file.
+Prints JSON: one record per point. It forks, so that one import serves every run, in a process of its own.
+Half of the points are moments by the clock, half are right before or after a random rename of a written file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ import time
 from pathlib import Path
 
 import torch  # noqa: F401  imported before the forks
+from support.bare_job import artifacts, configure, run_bare
 
 from recapture.datasets.store.upkeep import garbage
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # this file is run as a script
-from support.bare_job import artifacts, configure, run_bare
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
+import shutil
 
 import pytest
+from support.bare_job import run_bare
 
 from recapture.conf.errors import UserError
 from recapture.datasets.store.manifest import read_manifest
@@ -34,11 +34,10 @@ def printed(capsys, show, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
-def test_plan_tells_new_from_reused_and_takes_times_from_past_items(job, capsys):
-    before = forecasts(job())
+def test_plan_tells_new_from_reused_and_takes_times_from_past_items(job, finished, tmp_path, capsys):
+    before = forecasts(job("--store", f"{tmp_path}/empty"))
     assert {row.new for row in before.values()} == {1}
     assert {row.work_seconds for row in before.values()} == {None}
-    recapture(job())
 
     after = printed(capsys, print_plan, job())
     assert [(row["new"], row["reused"]) for row in after["stages"]] == [(0, 1)] * 6
@@ -55,7 +54,7 @@ def test_plan_tells_new_from_reused_and_takes_times_from_past_items(job, capsys)
 
 def test_quarantine_goes_from_failure_through_retry_and_drop(job, capsys):
     config = job(*ONE_FAILS)
-    assert recapture(config).delivered == 1
+    run_bare(config)
     (entry,) = printed(capsys, print_quarantine, config)
     assert (entry["stage"], entry["state"]) == ("render", "quarantined")
     assert entry["item"].endswith("@late") and "frames 0 to 4" in entry["error"] and entry["way_out"]
@@ -85,7 +84,9 @@ def test_quarantine_goes_from_failure_through_retry_and_drop(job, capsys):
     assert printed(capsys, print_quarantine, config) == []
 
 
-def test_status_knows_how_jobs_ended_and_where_their_results_are(job, capsys):
+def test_status_knows_how_jobs_ended_and_where_their_results_are(job, tmp_path, migrated_mlflow, capsys):
+    (tmp_path / "state").mkdir()
+    shutil.copy(migrated_mlflow, tmp_path / "state/mlflow.db")
     config = job("--tracking.enabled", "true")
     assert printed(capsys, print_status, config)["jobs"] == []
     recapture(config)
@@ -103,8 +104,7 @@ def test_status_knows_how_jobs_ended_and_where_their_results_are(job, capsys):
     assert [past["state"] for past in without["jobs"]] == ["unknown"]
 
 
-def test_status_without_its_mlflow_server_still_answers(job, capsys):
-    recapture(job())
+def test_status_without_its_mlflow_server_still_answers(job, finished, capsys):
     capsys.readouterr()
     print_status(job("--tracking.enabled", "true", "--tracking.uri", "http://127.0.0.1:9"), as_json=True)
     out, err = capsys.readouterr()
@@ -157,32 +157,20 @@ def test_doctor_warns_of_an_mlflow_server_that_is_away(job):
     assert finding.status == "warn" and "mlflow server" in finding.way_out
 
 
-def test_doctor_reports_settings_that_cannot_be_used_and_goes_on():
-    done = subprocess.run(
-        [sys.executable, "-m", "recapture.flows.cli", "doctor", "--json", "--fill.window", "18"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
-    assert done.returncode == 1
+def test_doctor_reports_settings_that_cannot_be_used_and_goes_on(recapture_command):
+    done = recapture_command("doctor", "--json", "--fill.window", "18")
+    findings = {finding["check"]: finding for finding in json.loads(done.out)}
+    assert done.code == 1
     assert findings["configuration"]["status"] == "fail" and "4n+1" in findings["configuration"]["message"]
     assert findings["video"]["status"] == "ok"
 
 
-def test_a_pattern_may_stand_before_or_after_settings(tmp_path):
+def test_a_pattern_may_stand_before_between_or_after_settings(recapture_command, tmp_path):
     settings = ["--store", str(tmp_path / "artifacts"), "--dataset.name=small"]
     for words in (["a*", *settings], [*settings, "a*"], [settings[0], settings[1], "a*", settings[2]]):
-        done = subprocess.run(
-            [sys.executable, "-m", "recapture.flows.cli", "quarantine", "retry", *words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert "nothing in quarantine matches 'a*'" in done.stderr.replace("\n", " ")
+        done = recapture_command("quarantine", "retry", *words)
+        assert done.code == 2
+        assert "nothing in quarantine matches 'a*'" in done.err.replace("\n", " ")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (720, "12 min"), (12600, "3.5 h")])

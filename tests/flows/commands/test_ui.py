@@ -20,11 +20,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def command(root, prefect_port, mlflow_port):
-    return [
-        *(sys.executable, "-m", "recapture.flows.cli", "ui", "--state", f"{root}/state"),
-        *("--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port)),
-    ]
+def words(root, prefect_port, mlflow_port):
+    ports = ("--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port))
+    return ["ui", "--state", f"{root}/state", *ports]
 
 
 def environment():
@@ -36,7 +34,7 @@ def ui(tmp_path):
     """Start `recapture ui`; give the process and its two ports, and leave nothing behind."""
     ports = free_port(), free_port()
     process = subprocess.Popen(
-        command(tmp_path, *ports),
+        [sys.executable, "-m", "recapture.flows.cli", *words(tmp_path, *ports)],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
@@ -83,20 +81,13 @@ def test_an_interrupt_while_they_start_ends_both(ui):
 
 
 @pytest.mark.parametrize("taken", ["prefect", "mlflow"])
-def test_a_taken_port_is_one_message_that_names_it_and_the_option(tmp_path, taken):
+def test_a_taken_port_is_one_message_that_names_it_and_the_option(recapture_command, tmp_path, taken):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         ports = (port, free_port()) if taken == "prefect" else (free_port(), port)
-        done = subprocess.run(
-            command(tmp_path, *ports),
-            capture_output=True,
-            text=True,
-            env=environment(),
-            timeout=60,
-            check=False,
-        )
-    assert done.returncode == 2
-    assert f"port {port} on 127.0.0.1 is taken; choose another with --{taken}-port" in done.stderr
-    assert "Traceback" not in done.stderr
+        done = recapture_command(*words(tmp_path, *ports))
+    assert done.code == 2
+    assert f"port {port} on 127.0.0.1 is taken; choose another with --{taken}-port" in done.err
+    assert "Traceback" not in done.err
