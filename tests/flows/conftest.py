@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+from support import bare_job
+from support.bare_job import run_bare
 
 from recapture.conf.load import load_config
 
@@ -62,6 +64,14 @@ def finished(finished_once, tmp_path):
     root, summary = finished_once
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     return summary
+
+
+@pytest.fixture(scope="session")
+def finished_bare(tmp_path_factory):
+    """The folder of a finished job that `run_bare` has made; tests copy it."""
+    root = tmp_path_factory.mktemp("finished_bare")
+    run_bare(bare_job.configure(root, count=1))
+    return root
 
 
 @dataclass(frozen=True)

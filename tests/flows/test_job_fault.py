@@ -21,16 +21,9 @@ from recapture.datasets.store.upkeep import verify
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    root = tmp_path_factory.mktemp("finished")
-    run_bare(configure(root, count=1))
-    return root
-
-
 @pytest.fixture
-def root(finished, tmp_path):
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+def root(finished_bare, tmp_path):
+    shutil.copytree(finished_bare, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -79,7 +72,7 @@ def test_a_parent_deleted_between_the_plan_and_the_work_blocks_its_item_and_is_m
     assert artifacts(root) == before
 
 
-def test_two_jobs_on_one_dataset_at_once_leave_what_one_leaves(finished, tmp_path):
+def test_two_jobs_on_one_dataset_at_once_leave_what_one_leaves(finished_bare, tmp_path):
     code = (
         "import os, sys\n"
         "from support.bare_job import configure, run_bare\n"
@@ -93,7 +86,7 @@ def test_two_jobs_on_one_dataset_at_once_leave_what_one_leaves(finished, tmp_pat
     )
     done = run_python("-c", code, str(tmp_path), timeout=200)
     assert done.returncode == 0, done.stderr
-    assert artifacts(tmp_path) == artifacts(finished)
+    assert artifacts(tmp_path) == artifacts(finished_bare)
     assert [p for _, _, problems in verify(f"{tmp_path}/artifacts", "small") for p in problems] == []
     assert [path for path in tmp_path.rglob("objects/**/.*") if path.is_file()] == []
 

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pydantic import BaseModel
 
 from recapture.conf.errors import UserError
 from recapture.datasets.store.keys import content_key
 from recapture.datasets.store.storage import StoreBusy, StoreFailed
+from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.engine.stage import Item, Resources
 
 
@@ -132,7 +134,7 @@ def count(log: str, event: str) -> int:
 
 
 def first(log: str, event: str) -> bool:
-    """Return whether nobody else has come first, were they at it at the same moment."""
+    """Return whether nobody else has come first, even among callers of the same moment."""
     try:
         (Path(log) / event).touch(exist_ok=False)
     except FileExistsError:
@@ -145,13 +147,24 @@ def counted(log: str, event: str) -> int:
 
 
 def items(*scripts: str, stage: str = "scripted") -> list[Item]:
-    """One item a script, called clip/0, clip/1, ..."""
+    """Return one item per script, called clip/0, clip/1 and so on, with keys that no other call gives."""
+    call = uuid4().hex
     return [
         Item(
             f"clip/{number}",
             f"clip/{number}",
-            content_key(stage, "1", {}, {}, {"number": number}),
+            content_key(stage, "1", {}, {}, {"number": number, "call": call}),
             params=script,
         )
         for number, script in enumerate(scripts)
     ]
+
+
+def work(executor, stage, todo, policy=RetryPolicy(), **settings):  # noqa: B008 - frozen
+    """Run and return item -> outcome; assert that each came once, and was reported once."""
+    told = []
+    with executor(**settings) as pool:
+        outcomes = pool.run(stage, todo, told.append, policy)
+    assert sorted(outcome.item for outcome in outcomes) == sorted(item.name for item in todo)
+    assert told == outcomes
+    return {outcome.item: outcome for outcome in outcomes}

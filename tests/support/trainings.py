@@ -1,4 +1,4 @@
-"""Small trainings on made-up examples, and what came of them."""
+"""Small trainings on made-up examples, and what they leave in a store."""
 
 import torch
 from safetensors.torch import load
@@ -20,7 +20,7 @@ TRAINING = {"rank": 2, "batch": 2, "warm_up": 2, "validate_every": 4, "log_every
 
 
 def encoded(kind, seed, masks=1, **given):
-    """A pair of 5 frames of 32x32 pixels, its channels with half of the picture hidden."""
+    """Return a pair of 5 frames of 32x32 pixels, its channels with half of the picture hidden."""
     random = torch.Generator().manual_seed(seed)
     clean = torch.randn(16, 2, 4, 4, generator=random)
     examples = []
@@ -36,7 +36,7 @@ TEXT = torch.randn(96, 96, generator=torch.Generator().manual_seed(1))
 
 
 def store_with_pairs(root):
-    """A store with one artifact of pairs, one of them held out."""
+    """Return a new store with one artifact of pairs, one of them held out."""
     found = ArtifactStore(str(root))
     pairs = [encoded("source", 0, masks=2), encoded("source", 1), encoded("cycle", 2)]
     with found.create("pairs", PAIRS) as output:
@@ -44,7 +44,7 @@ def store_with_pairs(root):
     return found
 
 
-def stage(store, *, workers=1, checkpoint_seconds=60.0, start=None, **training):
+def tune_stage(store, *, workers=1, checkpoint_seconds=60.0, start=None, **training):
     config = TuneConfig(
         training=TrainingConfig(**{**TRAINING, **training}),
         workers=workers,
@@ -54,19 +54,21 @@ def stage(store, *, workers=1, checkpoint_seconds=60.0, start=None, **training):
     return TuneStage(config, FillConfig(), store.root)
 
 
-def item(key=KEY, steps=6, **inputs):
+def tune_item(key=KEY, steps=6, **inputs):
     params = TrainingParams("dataset", 0, steps, (PairsKey(PAIRS, judges=True),))
     return Item("dataset", "dataset@round-0", key, inputs, params)
 
 
-def made(store, one, what=None):
+def run_and_commit(store, stage, item=None):
+    """Run a training in this process, which writes its artifact into the store; return the outcome."""
     outcomes = []
     with InlineExecutor(store.root) as executor:
-        executor.run(one, [what or item()], outcomes.append, RetryPolicy())
+        executor.run(stage, [item or tune_item()], outcomes.append, RetryPolicy())
     return outcomes[0]
 
 
-def adapter(store, key=KEY):
+def stored_adapter(store, key=KEY):
+    """Return the weights of the adapter in an artifact."""
     return load(store.open("tune", key).read_bytes(FILE_NAME))
 
 

@@ -1,6 +1,5 @@
 """One small Ray for all tests of a module, and both executors under one name."""
 
-import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -30,12 +29,10 @@ def warm_pool(ray_cluster, tmp_path_factory):
 
 @pytest.fixture
 def store_root(request, tmp_path):
-    """Where the executor of this test stores; empty at first."""
+    """Where the executor of this test stores. Tests of a pool share its store; no two items share a key."""
     if "warm_pool" not in request.fixturenames and _kind(request) != "ray":
         return str(tmp_path / "store")
-    root = request.getfixturevalue("warm_pool").store_root
-    shutil.rmtree(root, ignore_errors=True)
-    return root
+    return request.getfixturevalue("warm_pool").store_root
 
 
 @pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.integration)])

@@ -2,7 +2,7 @@
 
 import pytest
 from support.plans import run_items
-from support.scripted import Scripted, items
+from support.scripted import items
 
 from recapture.datasets.store.manifest import read_manifest
 from recapture.datasets.store.storage import StoreBusy, open_filesystem
@@ -11,16 +11,6 @@ from recapture.tasks.engine import batches as neighbours
 from recapture.tasks.engine.batches import TOGETHER, batches
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.planner import StagePlan
-
-
-@pytest.fixture
-def store(tmp_path):
-    return ArtifactStore(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def stage(tmp_path):
-    return Scripted(str(tmp_path / "log"))
 
 
 def run(store, stage, todo, **more):

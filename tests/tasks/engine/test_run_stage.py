@@ -4,26 +4,15 @@ from dataclasses import replace
 
 import pytest
 from support.plans import run_items
-from support.scripted import ScriptConfig, Scripted, counted, items
+from support.scripted import ScriptConfig, counted, items
 
 from recapture.datasets.store.manifest import read_manifest
 from recapture.datasets.store.quarantine import Quarantine
 from recapture.datasets.store.storage import open_filesystem
-from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.retry import StageSick
 from recapture.tasks.engine.run_stage import sort_items
 from recapture.tasks.engine.stage import Item
-
-
-@pytest.fixture
-def store(tmp_path):
-    return ArtifactStore(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def stage(tmp_path):
-    return Scripted(str(tmp_path / "log"))
 
 
 def run(store, stage, todo, run_id="r1", **more):

@@ -2,7 +2,7 @@
 
 import pytest
 from support.plans import run_items
-from support.scripted import ScriptConfig, Scripted, counted, items
+from support.scripted import ScriptConfig, counted, items
 
 from recapture.datasets.store.quarantine import Quarantine
 from recapture.datasets.store.storage import StoreBusy
@@ -11,11 +11,6 @@ from recapture.tasks.engine.retry import RetryPolicy, StageSick
 from recapture.tasks.engine.worker import error_type
 
 POLICY = RetryPolicy(attempts=2)
-
-
-@pytest.fixture
-def stage(tmp_path):
-    return Scripted(str(tmp_path / "log"))
 
 
 def run(executor, stage, todo, policy=POLICY, **settings):

@@ -11,17 +11,20 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.trainings import KEY, PAIRS, adapter, difference, item, made, stage, store_with_pairs
-from support.tune_plans import TunePlan
+from support.trainings import (
+    KEY,
+    difference,
+    run_and_commit,
+    store_with_pairs,
+    stored_adapter,
+    tune_item,
+    tune_stage,
+)
 
-from recapture.conf.errors import UserError
-from recapture.conf.schema import FillConfig, RecaptureConfig
-from recapture.conf.tune import TuneConfig
+from recapture.conf.schema import FillConfig
 from recapture.tasks.engine.retry import RetryPolicy, StageSick
 from recapture.tasks.engine.stage import Outcome, Resources
-from recapture.tasks.engine.worker import limited_threads
 from recapture.tasks.tune.checkpoint import Checkpoint
-from recapture.tasks.tune.many_nodes import Rank
 from recapture.tasks.tune.tune_stage import TuneStage
 
 TWO_BUNDLES = Resources(cpus=2, bundles=2)
@@ -74,13 +77,13 @@ class Training:
 @pytest.fixture(scope="module")
 def disturbed(pool, tmp_path_factory):
     log, store = tmp_path_factory.mktemp("log"), store_with_pairs(pool.store_root)
-    made(store, stage(store))
-    weights, curve = adapter(store), store.open("tune", KEY).read_json("curve.json")
+    run_and_commit(store, tune_stage(store))
+    weights, curve = stored_adapter(store), store.open("tune", KEY).read_json("curve.json")
     store.delete("tune", KEY)
     outcome = run(pool, watched(store, log, "dies once", checkpoint_seconds=0))
     assert outcome.status == "ok", outcome.error
     curve_now = store.open("tune", KEY).read_json("curve.json")
-    return Training(outcome, curve_now, adapter(store), curve, weights, log)
+    return Training(outcome, curve_now, stored_adapter(store), curve, weights, log)
 
 
 @pytest.fixture
@@ -89,7 +92,7 @@ def store(tmp_path):
 
 
 def run(pool, one, policy=RetryPolicy()):  # noqa: B008 - frozen
-    (outcome,) = pool.run(one, [item()], lambda outcome: None, policy)
+    (outcome,) = pool.run(one, [tune_item()], lambda outcome: None, policy)
     return outcome
 
 
@@ -144,7 +147,7 @@ def watched(store, log, script, **settings):
     import ray
 
     log = str(log)
-    plain = stage(store, workers=2, **settings)
+    plain = tune_stage(store, workers=2, **settings)
     return Watched(plain.config, plain.fill, plain.store, resources=TWO_BUNDLES)
 
 
@@ -223,8 +226,8 @@ def test_a_training_goes_on_without_the_node_that_it_has_lost(cluster, pool, sto
 @pytest.mark.full
 @pytest.mark.integration
 def test_what_goes_wrong_on_a_node_is_said_and_the_next_stage_has_the_bundles(pool, store):
-    assert run(pool, replace(stage(store, workers=2), resources=TWO_BUNDLES)).status == "ok"
-    sick = replace(stage(store, workers=2, rate=1e30, warm_up=1, clip=1e30), resources=TWO_BUNDLES)
+    assert run(pool, replace(tune_stage(store, workers=2), resources=TWO_BUNDLES)).status == "ok"
+    sick = replace(tune_stage(store, workers=2, rate=1e30, warm_up=1, clip=1e30), resources=TWO_BUNDLES)
     outcome = run(pool, sick)
     assert (outcome.status, outcome.error_type) == ("quarantined", "Diverged")
     assert "lower the learning rate" in outcome.error
@@ -236,7 +239,7 @@ def test_what_goes_wrong_on_a_node_is_said_and_the_next_stage_has_the_bundles(po
 def test_a_cluster_that_may_grow_is_waited_for(cluster, store):
     from recapture.tasks.engine.ray_executor import RayExecutor
 
-    large = replace(stage(store, workers=2), resources=Resources(cpus=4, bundles=2))
+    large = replace(tune_stage(store, workers=2), resources=Resources(cpus=4, bundles=2))
     with (
         RayExecutor(store.root, workers=1) as patient,
         pytest.raises(StageSick, match=r"not ready after 2 s: .* no node has room"),
@@ -261,68 +264,4 @@ def test_a_cluster_that_may_grow_is_waited_for(cluster, store):
 )
 def test_more_than_the_cluster_has_is_said_at_once(pool, store, resources, words):
     with pytest.raises(StageSick, match=words):
-        run(pool, replace(stage(store, workers=2), resources=resources))
-
-
-def test_a_node_that_lacks_a_model_or_does_not_see_the_store_is_named(store, tmp_path):
-    seen = Checkpoint(store.root, "tune", "seen")
-    seen.save(b"", [])
-    plain = replace(stage(store, workers=2), resources=TWO_BUNDLES)
-    with limited_threads(TWO_BUNDLES):
-        for sick, words in (
-            (replace(plain, fill=FillConfig(base="/nowhere")), r"node \S+ has no fill\.base '/nowhere'"),
-            (replace(plain, config=TuneConfig(start="mine.safetensors")), r"has no tune\.start 'mine\.saf"),
-            (
-                replace(plain, store=str(tmp_path / "other")),
-                r"cannot read .* store '.*other'; name one",
-            ),
-        ):
-            with pytest.raises(UserError, match=words):
-                Rank(sick, 0).load("seen")
-
-
-def test_without_ray_there_is_no_cluster(store):
-    with pytest.raises(StageSick, match=r"set execution\.executor ray, or tune\.placement node"):
-        made(store, replace(stage(store, workers=2), resources=TWO_BUNDLES))
-
-
-def plan(workers, gpus, placement):
-    resources = {"tune": {"cpus": 8, "gpus": gpus}}
-    tune = {"workers": workers, "placement": placement, "training": {"batch": workers}}
-    return TunePlan(RecaptureConfig(tune=tune, execution={"resources": resources}), (), {})
-
-
-@pytest.mark.parametrize(
-    ("workers", "gpus", "placement", "bundles"),
-    [
-        (1, 1, "cluster", 1),
-        (4, 4, "node", 1),
-        (4, 4, "cluster", 4),
-        (4, 8, "cluster", 4),
-        (2, 0, "cluster", 2),
-    ],
-)
-def test_a_training_asks_for_a_bundle_a_process_where_it_may_lie_on_several_nodes(
-    workers, gpus, placement, bundles
-):
-    assert plan(workers, gpus, placement).stages.tune(None).resources == Resources(8, gpus, bundles)
-
-
-def test_gpus_that_processes_cannot_share_are_refused():
-    with pytest.raises(UserError, match="set it to 0, or to a multiple of 4"):
-        plan(4, 2, "cluster").stages.tune(None)
-
-
-def test_bundles_never_ask_for_more_than_their_sum():
-    from recapture.tasks.engine.ray_gang import bundle_of
-
-    assert bundle_of(Resources(8, 3, 3)) == {"CPU": 2.6666, "GPU": 1}
-    assert bundle_of(Resources(0.29, 0.1)) == {"CPU": 0.29, "GPU": 0.1}
-
-
-def test_where_a_training_lies_is_no_part_of_its_key():
-    def key(placement):
-        (found,) = plan(2, 2, placement).tune_items(0, 5, [PAIRS], {})
-        return found.key
-
-    assert key("node") == key("cluster")
+        run(pool, replace(tune_stage(store, workers=2), resources=resources))

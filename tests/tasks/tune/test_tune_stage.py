@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load
-from support.trainings import KEY, PAIRS, adapter, difference, encoded, item, made, stage, store_with_pairs
+from support.trainings import (
+    KEY,
+    PAIRS,
+    difference,
+    encoded,
+    run_and_commit,
+    store_with_pairs,
+    stored_adapter,
+    tune_item,
+    tune_stage,
+)
 
 from recapture.models.wan.lora import FILE_NAME
 from recapture.tasks.engine.retry import StageSick
@@ -55,9 +65,9 @@ def test_earlier_rounds_do_not_judge(store):
 
 
 def test_a_training_leaves_an_adapter_that_has_moved_and_its_curve(store):
-    outcome = made(store, stage(store))
+    outcome = run_and_commit(store, tune_stage(store))
     assert outcome.status == "ok", outcome.error
-    weights = adapter(store)
+    weights = stored_adapter(store)
     moved = [float(value.abs().max()) for name, value in weights.items() if ".lora_B." in name]
     assert min(moved) > 0
     curve = store.open("tune", KEY).read_json("curve.json")
@@ -68,24 +78,32 @@ def test_a_training_leaves_an_adapter_that_has_moved_and_its_curve(store):
 
 
 def test_blocks_before_the_first_one_get_no_adapter(store):
-    assert made(store, stage(store, first_block=5)).status == "ok"
-    assert {int(name.split(".")[2]) for name in adapter(store)} == {5, 6}
+    assert run_and_commit(store, tune_stage(store, first_block=5)).status == "ok"
+    assert {int(name.split(".")[2]) for name in stored_adapter(store)} == {5, 6}
 
 
 def test_a_training_goes_on_from_its_parent(store):
-    made(store, stage(store))
+    run_and_commit(store, tune_stage(store))
     other = "c" * 32
-    assert made(store, stage(store, rate=1e-9, ema=0.0), item(other, 1, tune=KEY)).status == "ok"
-    assert difference(adapter(store), adapter(store, other)) < 1e-6
+    assert (
+        run_and_commit(store, tune_stage(store, rate=1e-9, ema=0.0), tune_item(other, 1, tune=KEY)).status
+        == "ok"
+    )
+    assert difference(stored_adapter(store), stored_adapter(store, other)) < 1e-6
     with_file = store.open("tune", KEY).uri(FILE_NAME).removeprefix("file://")
     third = "d" * 32
-    assert made(store, stage(store, rate=1e-9, ema=0.0, start=with_file), item(third, 1)).status == "ok"
-    assert difference(adapter(store), adapter(store, third)) < 1e-6
+    assert (
+        run_and_commit(
+            store, tune_stage(store, rate=1e-9, ema=0.0, start=with_file), tune_item(third, 1)
+        ).status
+        == "ok"
+    )
+    assert difference(stored_adapter(store), stored_adapter(store, third)) < 1e-6
 
 
 def test_an_interrupted_training_resumed_is_bit_for_bit_an_undisturbed_one(store, monkeypatch):
-    made(store, stage(store))
-    undisturbed, curve = adapter(store), store.open("tune", KEY).read_json("curve.json")
+    run_and_commit(store, tune_stage(store))
+    undisturbed, curve = stored_adapter(store), store.open("tune", KEY).read_json("curve.json")
     store.delete("tune", KEY)
 
     class Killed(BaseException):
@@ -101,16 +119,16 @@ def test_an_interrupted_training_resumed_is_bit_for_bit_an_undisturbed_one(store
 
     monkeypatch.setattr(Checkpoint, "save", save_twice)
     with pytest.raises(Killed):
-        made(store, stage(store, checkpoint_seconds=0))
+        run_and_commit(store, tune_stage(store, checkpoint_seconds=0))
     monkeypatch.undo()
     assert saved == [1, 2, 3] and not store.exists("tune", KEY)
-    assert made(store, stage(store)).status == "ok"
-    assert difference(undisturbed, adapter(store)) == 0
+    assert run_and_commit(store, tune_stage(store)).status == "ok"
+    assert difference(undisturbed, stored_adapter(store)) == 0
     assert store.open("tune", KEY).read_json("curve.json") == curve
 
 
 def test_a_loss_that_is_no_number_names_item_and_way_out_and_keeps_the_last_good_adapter(store):
-    outcome = made(store, stage(store, rate=1e30, warm_up=1, clip=1e30))
+    outcome = run_and_commit(store, tune_stage(store, rate=1e30, warm_up=1, clip=1e30))
     assert (outcome.status, outcome.error_type) == ("quarantined", "Diverged")
     assert "lower the learning rate" in outcome.error
     kept = outcome.error.rsplit("it is stored at ", 1)[1]
@@ -132,16 +150,16 @@ def test_a_full_disk_stops_the_stage_in_one_sentence_and_the_older_checkpoint_st
 
     monkeypatch.setattr(storage, "_replace_file", full)
     with pytest.raises(StageSick, match="No space left on device; free space"):
-        made(store, stage(store, checkpoint_seconds=0))
+        run_and_commit(store, tune_stage(store, checkpoint_seconds=0))
     monkeypatch.undo()
     saved = Checkpoint(store.root, "tune", KEY).load()
     assert saved is not None and saved[1][-1][0] == 1
 
 
 def test_a_checkpoint_of_other_settings_is_refused(store):
-    made(store, stage(store, checkpoint_seconds=0))  # leaves its last checkpoint to the flow
+    run_and_commit(store, tune_stage(store, checkpoint_seconds=0))  # leaves its last checkpoint to the flow
     store.delete("tune", KEY)
-    outcome = made(store, stage(store, rate=1e-4))
+    outcome = run_and_commit(store, tune_stage(store, rate=1e-4))
     assert "its rate is 0.001, this run's 0.0001" in outcome.error
 
 
@@ -154,20 +172,20 @@ def test_the_curve_is_cut_where_its_state_ends():
 
 @pytest.mark.integration
 def test_two_processes_make_the_steps_of_one(store):
-    made(store, stage(store))
-    alone, curve = adapter(store), store.open("tune", KEY).read_json("curve.json")
+    run_and_commit(store, tune_stage(store))
+    alone, curve = stored_adapter(store), store.open("tune", KEY).read_json("curve.json")
     store.delete("tune", KEY)
-    outcome = made(store, stage(store, workers=2))
+    outcome = run_and_commit(store, tune_stage(store, workers=2))
     assert outcome.status == "ok", outcome.error
     for (step, values), (same, others) in zip(
         curve, store.open("tune", KEY).read_json("curve.json"), strict=True
     ):
         assert step == same and values == pytest.approx(others, rel=1e-4)
     # AdamW makes steps of equal size of gradients that are zero but for rounding
-    assert difference(alone, adapter(store)) < 2e-4
+    assert difference(alone, stored_adapter(store)) < 2e-4
 
 
 @pytest.mark.full
 def test_what_goes_wrong_in_one_of_two_processes_is_said(store):
-    outcome = made(store, stage(store, workers=2, rate=1e30, warm_up=1, clip=1e30))
+    outcome = run_and_commit(store, tune_stage(store, workers=2, rate=1e30, warm_up=1, clip=1e30))
     assert outcome.error_type == "Diverged" and "it is stored at" in outcome.error

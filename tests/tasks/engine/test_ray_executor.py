@@ -1,0 +1,157 @@
+"""What executors promise that only separate processes can do: dying, hanging, waiting and staying warm."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support.scripted import ScriptConfig, Scripted, counted, items, work
+
+from recapture.tasks.engine.retry import RetryPolicy, StageSick
+from recapture.tasks.engine.stage import Resources
+
+pytestmark = pytest.mark.integration
+POLICY = RetryPolicy()
+
+
+@pytest.mark.parametrize("script", ["kill", "exit"])
+def test_an_item_that_kills_its_worker_is_quarantined_alone(ray_executor, stage, script):
+    found = work(ray_executor, stage, items("ok", script, *["ok"] * 6), RetryPolicy(attempts=2))
+    poison = found.pop("clip/1")
+    assert {outcome.status for outcome in found.values()} == {"ok"}
+    assert {outcome.attempts for outcome in found.values()} == {1}
+    assert (poison.status, poison.error_type, poison.attempts) == ("quarantined", "WorkerLost", 2)
+    assert poison.error.startswith("its worker died: ")
+    assert (poison.clip_id, poison.stage) == ("clip/1", "scripted")
+
+
+def test_a_worker_that_is_lost_once_costs_one_more_try(ray_executor, stage):
+    outcome = work(ray_executor, stage, items("kill once"))["clip/0"]
+    assert (outcome.status, outcome.attempts) == ("ok", 2)
+
+
+def test_an_item_that_hangs_is_stopped_at_its_limit_and_quarantined_alone(ray_executor, stage):
+    started = time.monotonic()
+    policy = RetryPolicy(attempts=1, timeout_seconds=2)
+    found = work(ray_executor, stage, items("hang", "ok", "ok", "ok"), policy)
+    assert time.monotonic() - started < 60
+    hung = found.pop("clip/0")
+    assert {outcome.status for outcome in found.values()} == {"ok"}
+    assert (hung.status, hung.error_type, hung.attempts) == ("quarantined", "WorkerHung", 1)
+    assert hung.error == "no result after 2 s; raise execution.timeout_seconds if it needs longer"
+    assert hung.seconds >= 2
+
+
+def test_an_item_that_hangs_once_is_made_by_another_worker(ray_executor, stage):
+    outcome = work(ray_executor, stage, items("hang once"), RetryPolicy(timeout_seconds=2))["clip/0"]
+    assert (outcome.status, outcome.attempts) == ("ok", 2)
+
+
+def test_workers_that_die_in_their_set_up_make_the_stage_sick(ray_executor, stage):
+    stage.config = ScriptConfig(setup="dies")
+    with ray_executor(workers=1) as pool, pytest.raises(StageSick, match="died while setting up") as sick:
+        pool.run(stage, items("ok", "ok"), lambda outcome: None, POLICY)
+    assert str(sick.value).startswith("stage 'scripted' cannot work: ")
+    assert counted(stage.log, "setup") == 4
+
+
+def test_a_set_up_that_hangs_makes_the_stage_sick(ray_executor, stage):
+    stage.config = ScriptConfig(setup="hangs")
+    with ray_executor(workers=1) as pool, pytest.raises(StageSick) as sick:
+        pool.run(stage, items("ok"), lambda outcome: None, RetryPolicy(setup_seconds=4))
+    assert "a worker was not ready after 4 s: its setup hangs, or no node has room" in str(sick.value)
+
+
+def test_one_set_up_that_hangs_costs_one_worker_and_not_the_stage(ray_executor, stage, tmp_path):
+    work(ray_executor, Scripted(str(tmp_path / "warm")), items("slow", "slow"))
+    stage.config = ScriptConfig(setup="hangs once")
+    found = work(ray_executor, stage, items("slow", "slow"), RetryPolicy(setup_seconds=2))
+    assert counted(stage.log, "setup") == 2
+    assert [(outcome.status, outcome.attempts) for outcome in found.values()] == [("ok", 1)] * 2
+
+
+def test_one_worker_without_room_does_not_stop_the_others(ray_executor, stage):
+    # Two CPUs hold two workers; the third is never placed.
+    todo = items(*["ok"] * 8)
+    found = work(ray_executor, stage, todo, RetryPolicy(setup_seconds=600), workers=3)
+    assert {outcome.status for outcome in found.values()} == {"ok"}
+
+
+def test_workers_stay_warm_from_stage_to_stage(ray_executor, stage, store, tmp_path):
+    second, todo = Scripted(str(tmp_path / "log2"), name="second"), items("ok", "ok")
+    with ray_executor(workers=1) as pool:
+        for current in (stage, second):
+            outcomes = pool.run(current, todo, lambda outcome: None, POLICY)
+            assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
+            assert counted(current.log, "setup") == 1
+    pids = [store.open(name, todo[0].key).read_json("pid.json") for name in ("scripted", "second")]
+    assert pids[0] == pids[1] != os.getpid()
+
+
+def test_more_workers_than_items_are_not_set_up(ray_executor, stage, tmp_path):
+    with ray_executor(workers=2) as pool:
+        pool.run(stage, items("ok", "ok"), lambda outcome: None, POLICY)
+        second = Scripted(str(tmp_path / "log2"))
+        pool.run(second, items("ok"), lambda outcome: None, POLICY)
+        assert counted(second.log, "setup") == 1
+
+
+def test_a_worker_killed_between_two_stages_is_replaced(ray_executor, stage, store, tmp_path):
+    todo = items("ok")
+    with ray_executor(workers=1) as pool:
+        pool.run(stage, todo, lambda outcome: None, POLICY)
+        os.kill(store.open("scripted", todo[0].key).read_json("pid.json"), signal.SIGKILL)
+        outcomes = pool.run(stage, items("ok"), lambda outcome: None, POLICY)
+    assert [(outcome.status, outcome.attempts) for outcome in outcomes] == [("ok", 1)]
+
+
+def test_a_stage_that_fits_nowhere_says_what_to_change(ray_executor, stage):
+    stage.resources = Resources(cpus=1, gpus=1)
+    with ray_executor() as pool, pytest.raises(StageSick, match=r"lower execution.resources.scripted"):
+        pool.run(stage, items("ok"), lambda outcome: None, POLICY)
+
+
+def test_a_ray_that_was_there_before_is_left_running(ray_executor, ray_cluster, stage):
+    work(ray_executor, stage, items("ok", "ok"), workers=2)
+    assert ray_cluster.is_initialized()
+    wait_until(lambda: ray_cluster.available_resources().get("CPU") == 2)  # the workers are gone
+
+
+def test_datasets_is_hugging_faces_in_workers_too(ray_cluster):
+    # Workers have the driver's working directory first on their path, and ./datasets with it.
+    def origin():
+        import importlib.util
+        import sys
+
+        sys.path.insert(0, root)
+        return importlib.util.find_spec("datasets").origin
+
+    root = str(Path(__file__).parents[3])
+    found = ray_cluster.get(ray_cluster.remote(origin).remote())
+    assert found is not None
+    assert not Path(found).is_relative_to(f"{root}/datasets")
+
+
+def test_a_hung_item_is_stopped_with_its_process(ray_executor, stage):
+    # The hung worker must be gone, or it would write into an artifact that another now makes.
+    policy = RetryPolicy(timeout_seconds=2)
+    work(ray_executor, stage, items("hang once"), policy, workers=1)
+    pids = {int(path.name.split(".")[2]) for path in Path(stage.log).glob("run*")}
+    assert len(pids) == 2
+    wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+def wait_until(holds, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            return stream.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
