@@ -3,6 +3,13 @@ import os
 import fsspec
 import pytest
 
+LONG_FILES = ("tests/flows/", "tests/tasks/engine/", "tests/tasks/tune/")
+
+
+def pytest_collection_modifyitems(items):
+    """Put files of whole jobs first: a worker that begins one last would end long after the others."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG_FILES))
+
 
 @pytest.fixture(scope="session")
 def s3_endpoint():

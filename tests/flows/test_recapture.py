@@ -78,10 +78,9 @@ def test_the_solver_keeps_known_pixels_better_than_the_base_alone(job, tmp_path)
 
 
 def test_fps_sound_and_length_of_the_source_reach_the_output(job, tmp_path):
+    half_a_second = ("--ingest.max_seconds", "0.5", "--ingest.short_side", "64")
     summary = recapture(
-        job(
-            "--dataset.uri", "datasets/sample", "--dataset.where", "real/bunny", "--ingest.max_seconds", "0.5"
-        )
+        job("--dataset.uri", "datasets/sample", "--dataset.where", "real/bunny", *half_a_second)
     )
     assert summary.failures == []
     (video,) = (tmp_path / "outputs").rglob("recapture.mp4")
