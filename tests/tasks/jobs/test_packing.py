@@ -199,5 +199,5 @@ def quarantine(settings, stage, item):
 
 
 def test_a_fill_without_a_base_packs_nothing():
-    with pytest.raises(ValueError, match=r"fill.packing shows frames to a base"):
+    with pytest.raises(ValueError, match=r"fill.packing needs a base"):
         FillConfig.model_validate({"method": "classical", "packing": {"frames": 1}})
