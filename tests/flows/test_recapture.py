@@ -129,12 +129,12 @@ def test_everything_a_hole_still_gives_a_video_and_says_so(job, tmp_path):
     assert "classical/consistency_psnr" not in metrics
 
 
-def test_mlflow_being_away_is_said_once_and_stops_nothing(job, finished, caplog):
+def test_mlflow_being_unreachable_is_said_once_and_stops_nothing(job, finished, caplog):
     config = job("--tracking.enabled", "true", "--tracking.uri", "http://127.0.0.1:9")
     with caplog.at_level(logging.WARNING, logger="recapture"):
         summary = recapture(config)
     assert summary.delivered == 1
-    away = [record for record in caplog.records if "is away" in record.getMessage()]
+    away = [record for record in caplog.records if "is unreachable" in record.getMessage()]
     assert len(away) == 1
 
 
