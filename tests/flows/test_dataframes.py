@@ -60,7 +60,7 @@ def test_the_manifest_of_a_stage_equals_the_rows_of_the_store_and_all_stages_are
 
 
 def test_the_newest_row_of_a_key_and_the_newest_measurement_of_a_video_count(job, tmp_path):
-    config = finished_job(tmp_path)
+    config = finished_job(tmp_path, "--measure.baselines", "true")
     before = recapture.measurements("holidays", store=config.store)
     finished_job(tmp_path, "--measure.baselines", "false")
     assert len(recapture.manifest("holidays", "measure", store=config.store)) == 4
