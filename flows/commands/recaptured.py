@@ -12,7 +12,7 @@ from recapture.conf.schema import RecaptureConfig
 from recapture.tasks.jobs.summary import JobSummary, format_value, method_table, table_columns
 
 SHOWN_FAILURES = 20
-BETTER = {True: "higher", False: "lower", None: ""}
+BETTER = {True: "↑", False: "↓", None: ""}
 
 
 def print_summary(summary: JobSummary, config: RecaptureConfig) -> None:
@@ -54,17 +54,20 @@ def print_measurements(
     if not columns:
         return
     table = Table(title="measured, mean over clips and trajectories", title_justify="left")
-    for name in ("metric", "unit", "better"):
-        table.add_column(name)
+    table.add_column("metric", no_wrap=True)
     for method in rows:
         table.add_column(method, justify="right")
     for column in columns:
         metric = METRICS[column]
         values = (format_value(row.get(column)) for row in rows.values())
-        table.add_row(column, metric.unit, BETTER[metric.higher_is_better], *values)
+        unit = "" if column.endswith(metric.unit) else metric.unit
+        label = " ".join(filter(None, (column, unit, BETTER[metric.higher_is_better])))
+        table.add_row(label, *values)
     console.print(table)
     if not explain:
-        console.print("`recapture status --explain` defines the metrics", highlight=False)
+        console.print(
+            "↑ higher is better, ↓ lower; `recapture status --explain` defines the metrics", highlight=False
+        )
         return
     for column in columns:
         console.print(f"  {column}: {METRICS[column].definition}", highlight=False, soft_wrap=True)

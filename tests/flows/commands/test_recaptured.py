@@ -17,9 +17,16 @@ def test_measurements_name_units_and_are_explained_when_asked_for():
         console = Console(file=io.StringIO(), width=120)
         print_measurements({"a@b": {"base/psnr_hole": 21.0, "base/flow_px": 2.0}}, console, explain)
         text[explain] = console.file.getvalue()
-    assert re.search(r"psnr_hole +│ dB +│ higher", text[False]) and "flow_px" in text[False]
+    assert "psnr_hole dB ↑" in text[False] and re.search(r"│ flow_px +│", text[False])
     assert "`recapture status --explain`" in text[False]
     assert f"  flow_px: {METRICS['flow_px'].definition}" in text[True]
+
+
+def test_a_terminal_of_80_columns_shows_every_name():
+    console = Console(file=io.StringIO(), width=80)
+    methods = ("inverse", "inverse_unpasted", "copy_source", "classical")
+    print_measurements({"a@b": {f"{m}/{name}": -12.345 for m in methods for name in TABLE}}, console)
+    assert "…" not in console.file.getvalue()
 
 
 def test_every_metric_of_the_table_is_defined():

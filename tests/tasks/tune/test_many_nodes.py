@@ -30,6 +30,9 @@ from recapture.tasks.tune.tune_stage import TuneStage
 TWO_BUNDLES = Resources(cpus=2, bundles=2)
 
 
+pytestmark = pytest.mark.timeout(600)  # the set-up starts a cluster and imports torch in each process
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """A Ray of two nodes with one CPU each and a head, with folders of its own: others may run beside it."""
