@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,7 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 
 Status = Literal["ok", "reused", "expected", "error", "quarantined", "dropped", "blocked"]
+NO_SETTINGS: Mapping[str, Any] = {}
 PARENT_FAULTS = frozenset({"ArtifactMissing", "ArtifactDamaged"})  # errors that the item did not cause
 
 
@@ -97,7 +99,7 @@ class Stage(Protocol[P_contra]):
 
 
 @dataclass(kw_only=True)
-class PlannedStage(Generic[P]):
+class PlannedStage(ABC, Generic[P]):
     """A stage that declares what its artifacts are made from, so that a planner can give them their keys.
 
     A key is the hash of name, version, `settings`, the keys of the inputs, and `identity`. Subclasses add
@@ -116,11 +118,11 @@ class PlannedStage(Generic[P]):
         return None
 
     def settings(self, params: P, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        """Return the part of the configuration that determines the bytes.
+        """Return the part of the configuration that determines the bytes; none by default.
 
         Return the same object for items with the same settings: the planner then serialises it only once.
         """
-        raise NotImplementedError
+        return NO_SETTINGS
 
     def identity(self, params: P, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         """Return what determines the bytes besides the settings and the parents."""
@@ -137,9 +139,9 @@ class PlannedStage(Generic[P]):
     def setup(self) -> None:
         """Load nothing."""
 
+    @abstractmethod
     def run(self, item: Item[P], inputs: Mapping[str, Artifact], output: ArtifactWriter) -> dict[str, float]:
         """Make one artifact from its parents' and return its metrics; raise to fail this item alone."""
-        raise NotImplementedError
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ class Failure:
 
 
 @dataclass
-class Summary:
+class Summary(ABC):
     """Outcomes per stage and failures. Subclasses define which results were wanted and delivered."""
 
     dataset: str
@@ -41,14 +42,14 @@ class Summary:
                 self.failures.append(Failure(outcome.item, stage, outcome.error))
 
     @property
+    @abstractmethod
     def wanted(self) -> int:
         """Return how many results there should be."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def delivered(self) -> int:
         """Return how many of the wanted results exist."""
-        raise NotImplementedError
 
     @property
     def results(self) -> str:
@@ -84,9 +85,9 @@ class Summary:
         """Return one line for the end of a log."""
         return f"{self.delivered} of {self.wanted} {self.results} in {self.seconds:.0f} s"
 
+    @abstractmethod
     def markdown(self) -> str:
         """Return the summary as the Markdown that Prefect and MLflow show."""
-        raise NotImplementedError
 
     def missing_lines(self) -> list[str]:
         """Return the failures as lines of Markdown; no lines without failures."""

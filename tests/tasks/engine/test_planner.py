@@ -8,7 +8,7 @@ import pytest
 
 from recapture.datasets.store.keys import content_key
 from recapture.tasks.engine.planner import Planner, expected, supposed
-from recapture.tasks.engine.stage import PlannedStage
+from recapture.tasks.engine.stage import Item, PlannedStage
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,13 @@ class Word:
         return (self.name, self.name[0]) if parent == "letters" else ()
 
 
+class Unrun(PlannedStage[Word]):
+    def run(self, item: Item[Word], inputs: Mapping[str, Any], output: Any) -> dict[str, float]:
+        raise AssertionError("plans run nothing")
+
+
 @dataclass
-class Letters(PlannedStage[Word]):
+class Letters(Unrun):
     name: ClassVar[str] = "letters"
 
     def settings(self, params: Word, inputs: Mapping[str, str]) -> Mapping[str, Any]:
@@ -37,7 +42,7 @@ class Letters(PlannedStage[Word]):
 
 
 @dataclass
-class Words(PlannedStage[Word]):
+class Words(Unrun):
     """Each word follows the shorter ones that it begins with."""
 
     name: ClassVar[str] = "words"
