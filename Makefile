@@ -21,7 +21,7 @@ demo: $(READY) ## Set up, then recapture the bundled sample dataset along two tr
 	$(BIN)/recapture run --profile demo
 
 test: $(READY) ## Set up, then run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not full" -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not full" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-full: $(READY) ## The tests, with those that take long
 	$(BIN)/python -m pytest
