@@ -106,10 +106,10 @@ def test_a_failed_fill_blocks_none_and_what_was_shown_less_is_made_again_later(j
     assert again.counts["fill"] == {"reused": 2, "quarantined": 1} and again.counts["deliver"]["reused"] == 2
     less = as_it_stands(config)
     monkeypatch.setattr(FillStage, "run", whole)
-    assert replay(config, lost, "fill") == 0  # mended: it leaves quarantine
-    mended = recapture(config)
-    assert mended.failures == [] and mended.counts["fill"] == {"reused": 1, "ok": 2}
-    assert mended.counts["deliver"] == {"ok": 3}
+    assert replay(config, lost, "fill") == 0  # repaired: it leaves quarantine
+    repaired = recapture(config)
+    assert repaired.failures == [] and repaired.counts["fill"] == {"reused": 1, "ok": 2}
+    assert repaired.counts["deliver"] == {"ok": 3}
     keys = [job.keys("fill") for job in (less, as_it_stands(config))]
     assert [name for name in keys[0] if keys[0][name] != keys[1][name]] == [
         f"scene-000003@{label}" for label in IN_ORDER[1:]

@@ -66,8 +66,8 @@ def test_replay_that_succeeds_commits_and_leaves_quarantine(job, tmp_path, capsy
     failed = configure(tmp_path, *ONE_FAILS, count=1)
     run_bare(failed)
     (entry,) = quarantine.entries()
-    mended = {"stage": "fill", "key": row["key"], "item": row["item"], "clip_id": row["clip_id"]}
-    quarantine.add(type(entry)(**{**vars(entry), **mended}))
+    repaired = {"stage": "fill", "key": row["key"], "item": row["item"], "clip_id": row["clip_id"]}
+    quarantine.add(type(entry)(**{**vars(entry), **repaired}))
     store.delete("fill", row["key"])
     assert replay(job, row["item"], "fill") == 0
     assert "out of quarantine" in capsys.readouterr().out

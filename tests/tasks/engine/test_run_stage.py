@@ -117,8 +117,8 @@ def test_a_failed_item_is_held_with_its_reason_until_it_is_retried(store, stage)
     assert counted(stage.log, "run clip/0") == 1
 
     quarantine.retry(entry)
-    mended = [replace(todo[0], params="ok"), todo[1]]
-    assert statuses(run(store, stage, mended, "r3")) == ["ok", "reused"]
+    repaired = [replace(todo[0], params="ok"), todo[1]]
+    assert statuses(run(store, stage, repaired, "r3")) == ["ok", "reused"]
     assert quarantine.entries() == []
 
 
