@@ -17,6 +17,7 @@ if not __package__:  # run as a script: Python put this folder on the path, with
 import typer
 
 from recapture.flows.commands import cameras as cli_cameras
+from recapture.flows.commands import models as cli_models
 from recapture.flows.commands import operating as cli_operating
 from recapture.flows.commands import settings as cli_settings
 from recapture.flows.commands.settings import (
@@ -203,6 +204,7 @@ app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAI
 app.add_typer(cli_operating.manifest_app, name="manifest", rich_help_panel=MAINTAIN)
 app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(cli_operating.gc)
 app.add_typer(cli_cameras.cameras_app, name="cameras", rich_help_panel=MAINTAIN)
+app.add_typer(cli_models.models_app, name="models", rich_help_panel=MAINTAIN)
 
 
 def main() -> None:
