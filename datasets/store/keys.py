@@ -6,8 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -58,28 +56,6 @@ def file_hash(uri: str) -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def directory_hash(path: str) -> str:
-    """Return the hash of the names and bytes of all files of a local directory, for model revisions.
-
-    Raises ValueError if the directory does not exist.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise ValueError(f"{path!r} is not a directory")
-    state = tuple(
-        (str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    )
-    return _directory_hash(str(folder.resolve()), state)
-
-
-@lru_cache(maxsize=64)
-def _directory_hash(folder: str, state: tuple[tuple[str, int, int], ...]) -> str:
-    described = {name: file_hash(f"{folder}/{name}") for name, _, _ in state}
-    return hashlib.sha256(canonical_json(described).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -10,9 +10,9 @@ from pathlib import Path
 from recapture.conf.errors import UserError
 from recapture.conf.schema import FillConfig
 from recapture.datasets.store.artifact import Artifact
-from recapture.datasets.store.keys import file_hash
 from recapture.models.wan.load import Base
 from recapture.models.wan.lora import FILE_NAME, load_adapter, remove_lora
+from recapture.tasks.engine.model_revision import file_revision
 
 CLIPS = "clips"  # folder of adapters by clip id, beside the dataset's adapter
 
@@ -47,7 +47,7 @@ def shared_adapter(config: FillConfig) -> Path | None:
 def adapter_identity(config: FillConfig, clip_id: str) -> dict[str, str]:
     """Return a clip's adapter as part of the content key: the hash of its file; empty without an adapter."""
     file = adapter_file(config, clip_id)
-    return {} if file is None else {"adapter": file_hash(str(file))}
+    return {} if file is None else {"adapter": file_revision(str(file))}
 
 
 class Adapters:

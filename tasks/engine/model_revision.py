@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import recapture
 from recapture.conf.errors import UserError
 from recapture.conf.section import EMBEDDED
-from recapture.datasets.store.keys import directory_hash, file_hash
+from recapture.datasets.store.model_hashes import directory_hash, remembered_hash
 
 WEIGHTS = Path(recapture.__file__).parent / "weights"
 _EMBEDDED = {"fill.base": "base", "depth.model": "depth"}
@@ -50,8 +50,13 @@ def model_revision(setting: str, value: str) -> str:
     return once(("revision", setting, value), lambda: _revision(setting, model_path(setting, value)))
 
 
+def file_revision(path: str) -> str:
+    """Return the hash of a local file such as an adapter, read once per plan and only if it has changed."""
+    return once(("file", path), lambda: remembered_hash(path))
+
+
 def _revision(setting: str, path: str) -> str:
     try:
-        return file_hash(path) if Path(path).is_file() else directory_hash(path)
+        return remembered_hash(path) if Path(path).is_file() else directory_hash(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{setting}: {error}; name a local model") from error

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recapture.datasets.store.keys import canonical_json, content_key, directory_hash, file_hash
+from recapture.datasets.store.keys import canonical_json, content_key, file_hash
 
 DESCRIPTION: dict[str, Any] = {
     "stage": "depth",
@@ -114,23 +114,3 @@ def test_a_file_hash_is_sha256_of_the_bytes(tmp_path):
     assert file_hash(str(tmp_path / "a.bin")) == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
-
-
-def test_a_model_directory_is_known_by_names_and_bytes_and_not_by_place_or_time(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name / "vae").mkdir(parents=True)
-        (tmp_path / name / "vae/model.safetensors").write_bytes(b"weights")
-        (tmp_path / name / "config.json").write_text("{}")
-    one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    os.utime(tmp_path / "two/config.json", (1, 1))
-    before = directory_hash(one)
-    assert directory_hash(two) == before
-    (tmp_path / "two/vae/model.safetensors").write_bytes(b"WEIGHTS")
-    assert directory_hash(two) != before
-    (tmp_path / "one/config.json").rename(tmp_path / "one/other.json")
-    assert directory_hash(one) != before
-
-
-def test_a_missing_model_directory_is_named(tmp_path):
-    with pytest.raises(ValueError, match="nowhere"):
-        directory_hash(str(tmp_path / "nowhere"))
