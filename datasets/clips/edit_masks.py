@@ -93,7 +93,7 @@ def shrink(edit: np.ndarray, height: int, width: int) -> np.ndarray:
     if edit.shape == (height, width):
         return edit
     smaller = edit.shape[0] > height or edit.shape[1] > width
-    how = cv2.INTER_AREA if smaller else cv2.INTER_NEAREST
+    how = cv2.INTER_AREA if smaller else cv2.INTER_NEAREST_EXACT
     return np.asarray(cv2.resize(edit.astype(np.float32), (width, height), interpolation=how) > 0)
 
 

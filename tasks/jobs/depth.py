@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from recapture.conf.schema import DepthConfig
 from recapture.datasets.clips.clip import Clip
-from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.depth.alignment import Scale, align_depth, check_depth
@@ -22,11 +20,9 @@ from recapture.models.depth.video import VideoSettings
 from recapture.models.depth.video_load import is_pipeline_directory
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
-from recapture.tasks.clip.working_size import WorkingSize, to_working_size
 from recapture.tasks.engine.model_revision import model_path, model_revision, once
 from recapture.tasks.engine.stage import Item
-
-CHUNK = 16
+from recapture.tasks.jobs.given_depth import CHUNK, given_depth, usable_pixels
 
 
 @dataclass
@@ -38,6 +34,7 @@ class DepthStage(ClipStage):
 
     config: DepthConfig
     name: ClassVar[str] = "depth"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest",)
 
     seed: int = 0  # of a video model's noise
@@ -65,7 +62,7 @@ class DepthStage(ClipStage):
         ingest = inputs["ingest"]
         height, width = ingest.meta["content"]
         source = depth_source(self.config, clip)
-        chunks = {"given": self._given, "model": self._estimated}[source]
+        chunks = {"given": given_depth, "model": self._estimated}[source]
         pivot_depth, unknown, frames = float("nan"), 0.0, 0
         with output.frames() as writer:
             for chunk in chunks(clip, ingest):
@@ -75,7 +72,7 @@ class DepthStage(ClipStage):
                     first_frame=frames,
                     max_unknown_share=self.config.max_unknown_share,
                 )
-                known = usable & self._usable(clip, ingest, frames, len(chunk))
+                known = usable & usable_pixels(clip, ingest, frames, len(chunk))
                 if frames == 0:
                     pivot_depth = middle_depth(depth[0], known[0])
                 writer.append(
@@ -90,30 +87,6 @@ class DepthStage(ClipStage):
             )
         output.meta.update(pivot_depth=pivot_depth, source=source, frames=frames)
         return {"pivot_depth": pivot_depth, "unknown_share": unknown / frames}
-
-    def _usable(self, clip: Clip, ingest: Artifact, start: int, count: int) -> Tensor:
-        """Return [t,h,w]: the pixels that the clip itself declares usable; all if it declares none."""
-        height, width = ingest.meta["content"]
-        first = ingest.meta["first_frame"] + start
-        known = open_clip(clip).known(first, first + count)
-        if known is None:
-            return torch.ones(count, height, width, dtype=torch.bool)
-        size = (width, height)
-        resized = [cv2.resize(one.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) for one in known]
-        return torch.from_numpy(np.stack(resized)) > 0
-
-    def _given(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
-        (height, width), (padded_height, padded_width) = ingest.meta["content"], ingest.meta["size"]
-        size = WorkingSize(height, width, padded_height, padded_width)
-        first = ingest.meta["first_frame"]
-        source = open_clip(clip)
-        for start in range(first, first + ingest.meta["frames"], CHUNK):
-            depth = source.depth(start, min(start + CHUNK, first + ingest.meta["frames"]))
-            if depth is None:
-                raise ValueError(f"clip {clip.id!r}: it has no depth; set depth.source to 'auto' or 'model'")
-            # nearest: the mean of depths across an edge is a surface that does not exist
-            resized = [to_working_size(frame, size, interpolation=cv2.INTER_NEAREST) for frame in depth]
-            yield torch.from_numpy(np.stack(resized))
 
     def _estimated(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
         model = self._model

@@ -112,7 +112,7 @@ class DepthFrames:
         video, depth = drawn.video[:, 0], drawn.depth[:, 0]
         if (wide, tall) != (SIDE, SIDE):
             video = torch.nn.functional.interpolate(video, (SIDE, SIDE), mode="bilinear", antialias=True)
-            depth = torch.nn.functional.interpolate(depth[:, None], (SIDE, SIDE), mode="nearest")[:, 0]
+            depth = torch.nn.functional.interpolate(depth[:, None], (SIDE, SIDE), mode="nearest-exact")[:, 0]
         return video, depth
 
 

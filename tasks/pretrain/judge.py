@@ -84,7 +84,7 @@ def judge_depth(run: Pretraining) -> dict[str, float]:
         for video, depth in zip(clips.video, clips.depth):
             size = (SIDE, SIDE)
             squashed = interpolate(video, size, mode="bilinear", antialias=True)
-            nearest = interpolate(depth[:, None], size, mode="nearest")[:, 0]
+            nearest = interpolate(depth[:, None], size, mode="nearest-exact")[:, 0]
             each.append(depth_quality(model, squashed, nearest))
         for name in each[0]:
             scores[f"{variety}/{name}"] = sum(one[name] for one in each) / len(each)
@@ -212,7 +212,7 @@ def sample_grid(run: Pretraining, part: str, columns: int = 4) -> Image.Image:
     elif part == "depth":
         squashed = interpolate(rows[0], (SIDE, SIDE), mode="bilinear", antialias=True)
         predicted = predict_depth(run.finished_depth(), squashed)[:, None]
-        predicted = interpolate(predicted, rows[0].shape[-2:])
+        predicted = interpolate(predicted, rows[0].shape[-2:], mode="nearest-exact")
         rows += [_nearness(clips.depth[:columns, middle, None]), _nearness(predicted)]
     else:
         base = trained_base(run)

@@ -47,7 +47,7 @@ def read_objects(clip: Clip, ingest: Artifact, start: int, count: int) -> Tensor
     resized = np.zeros((len(objects), *size), dtype=np.int64)
     for frame, ids in zip(resized, objects):
         # as float64, which holds every id exactly and which OpenCV can resize
-        nearest = cv2.resize(ids.astype(np.float64), (width, height), interpolation=cv2.INTER_NEAREST)
+        nearest = cv2.resize(ids.astype(np.float64), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         frame[:height, :width] = nearest.astype(np.int64)
     return torch.from_numpy(resized)
 
