@@ -200,7 +200,11 @@ class ExecutionConfig(Section):
     )
     shard: int = Field(256, ge=1, description="Clips per Prefect task.")
     attempts: int = Field(3, ge=1, le=20, description="Attempts at an item before it is quarantined.")
-    timeout_seconds: float = Field(600.0, gt=0, description="Time limit of one attempt, in seconds.")
+    timeout_seconds: float = Field(
+        1800.0,
+        gt=0,
+        description="Seconds without a finished frame, window, step or file until an item is stopped.",
+    )
     max_failure_share: float = Field(
         0.2, ge=0, le=1, description="The job fails if a larger share of its videos is missing."
     )

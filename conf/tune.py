@@ -227,7 +227,9 @@ class TuneConfig(Section):
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="Seconds between checkpoints; a killed run loses at most this much work."
     )
-    timeout_seconds: float = Field(172_800.0, gt=0, description="Time limit of one training.")
+    timeout_seconds: float = Field(
+        7200.0, gt=0, description="Seconds without progress after which a training is stopped."
+    )
     register_model: bool = Field(True, description="Register finished adapters in MLflow's model registry.")
     curriculum: CurriculumConfig = CurriculumConfig()
     pairs: PairsConfig = PairsConfig()

@@ -18,6 +18,7 @@ from prefect.utilities.annotations import quote
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.readers.scan import located
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.environment import tracking_destination
@@ -85,7 +86,7 @@ def run_job(job: Job[S]) -> S:
     shown = JobArtifacts(flow, job.title)
     with (
         job.open_record(run_id, tracking_destination(config), flow) as record,
-        open_executor(config.execution, config.store) as executor,
+        open_executor(config.execution, config.store, located(config.dataset.uri)) as executor,
         StageProgress(job.expected) as progress,
     ):
         policy = retry_policy(config.execution)

@@ -46,6 +46,14 @@ class Clip:
     objects_uri: str | None = None
     group: str | None = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the files and folders that its frames and sidecars are read from; none if it is computed."""
+        if self.kind == "scene":
+            return ()
+        sidecars = (self.depth_uri, self.cameras_uri, self.known_uri, self.objects_uri)
+        return (self.uri, *(uri for uri in sidecars if uri is not None))
+
 
 @dataclass(frozen=True)
 class Rejected:

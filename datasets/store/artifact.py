@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
+from recapture.conf.heartbeat import beat
 from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError, ArtifactMissing
 from recapture.datasets.store.frames import FrameReader
 from recapture.datasets.store.keys import file_hash
 from recapture.datasets.store.npz import load_npz
-from recapture.datasets.store.storage import raising_storage_faults
+from recapture.datasets.store.storage import file_sizes, raising_storage_faults
 
 META = "meta.json"  # the commit marker, written last
 
@@ -51,6 +51,10 @@ class Artifact:
         """Return the names of the files."""
         return sorted(self._files)
 
+    def sizes(self) -> dict[str, int]:
+        """Return file name -> bytes."""
+        return {name: int(file["bytes"]) for name, file in self._files.items()}
+
     def uri(self, name: str) -> str:
         """Return the fsspec URL of one file."""
         return str(self._filesystem.unstrip_protocol(f"{self._folder}/{name}"))
@@ -58,6 +62,7 @@ class Artifact:
     def read_bytes(self, name: str) -> bytes:
         """Read one file and check it against the commit marker; raises ArtifactDamaged if they differ."""
         promised = self._promised(name)
+        beat()
         try:
             content = self._content(name)
         except FileNotFoundError:
@@ -119,14 +124,7 @@ class Artifact:
             return bytes(self._filesystem.cat_file(path))
 
     def _present(self) -> dict[str, int]:
-        if isinstance(self._filesystem, LocalFileSystem):
-            with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
-                return {entry.name: entry.stat().st_size for entry in entries}
-            return {}
-        self._filesystem.invalidate_cache(self._folder)
-        with raising_storage_faults(self._folder, writing=False):
-            listing = self._filesystem.ls(self._folder, detail=True)
-        return {entry["name"].rsplit("/", 1)[1]: entry["size"] for entry in listing}
+        return file_sizes(self._filesystem, self._folder)
 
     def _damaged(self, name: str, what: str) -> ArtifactDamaged:
         return ArtifactDamaged(

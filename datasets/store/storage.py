@@ -21,6 +21,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 BUSY = frozenset({errno.EBUSY, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ESTALE})
 CLIENTS = ("botocore", "aiobotocore", "aiohttp", "fsspec", "gcsfs", "urllib3")  # not all raise OSError
+ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"})
 FULL = "free space (`recapture gc --dry-run` lists unused artifacts), or choose another location"
 CLOSED = "make it writable, or renew the credentials"
 UNREACHABLE = "run the job again when the storage responds"
@@ -47,7 +48,8 @@ def put_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -
         if isinstance(filesystem, LocalFileSystem):
             _replace_file(Path(path), io.BytesIO(content))
         else:
-            filesystem.pipe_file(path, content)
+            with _at_once(filesystem, path) as place:
+                filesystem.pipe_file(place, content)
 
 
 def put_path(filesystem: fsspec.AbstractFileSystem, path: str, source: Path) -> None:
@@ -57,7 +59,8 @@ def put_path(filesystem: fsspec.AbstractFileSystem, path: str, source: Path) -> 
             with source.open("rb") as content:
                 _replace_file(Path(path), content)
         else:
-            filesystem.put_file(str(source), path)
+            with _at_once(filesystem, path) as place:
+                filesystem.put_file(str(source), place)
 
 
 def list_files(filesystem: fsspec.AbstractFileSystem, folder: str) -> list[str]:
@@ -67,6 +70,23 @@ def list_files(filesystem: fsspec.AbstractFileSystem, folder: str) -> list[str]:
             return [f"{folder}/{name}" for name in os.listdir(folder)]  # noqa: PTH208 - ten times faster
         return []
     return list(filesystem.find(folder)) if filesystem.exists(folder) else []
+
+
+def file_sizes(filesystem: fsspec.AbstractFileSystem, folder: str) -> dict[str, int]:
+    """Return file name -> bytes of the files in a folder, without subfolders; empty if it does not exist."""
+    if isinstance(filesystem, LocalFileSystem):
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        return {}
+    filesystem.invalidate_cache(folder)
+    with raising_storage_faults(folder, writing=False):
+        try:
+            listing = filesystem.ls(folder, detail=True)
+        except FileNotFoundError:
+            return {}
+    return {
+        entry["name"].rsplit("/", 1)[1]: int(entry["size"]) for entry in listing if entry["type"] == "file"
+    }
 
 
 def remove_tree(filesystem: fsspec.AbstractFileSystem, folder: str) -> None:
@@ -115,6 +135,32 @@ def _blame(error: Exception, writing: bool) -> tuple[type[StoreFailed] | None, s
     if isinstance(error, OSError) and error.errno in BUSY:
         return StoreBusy, UNREACHABLE
     return None, ""
+
+
+@contextmanager
+def _at_once(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[str]:
+    """Give the path to write a file to, so that it appears under its name only when it is whole.
+
+    That is its own path on storage whose single puts are atomic, else a temporary name beside it.
+    """
+    protocol = filesystem.protocol if isinstance(filesystem.protocol, str) else filesystem.protocol[0]
+    if protocol in ATOMIC:
+        yield path
+        return
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/.{name}.{uuid.uuid4().hex}"
+    filesystem.makedirs(folder, exist_ok=True)
+    try:
+        yield temporary
+        try:
+            filesystem.mv(temporary, path)
+        except FileExistsError:  # a protocol that renames only to new names
+            filesystem.rm_file(path)
+            filesystem.mv(temporary, path)
+    except BaseException:
+        with suppress(Exception):
+            filesystem.rm_file(temporary)
+        raise
 
 
 def _replace_file(target: Path, content: BinaryIO) -> None:

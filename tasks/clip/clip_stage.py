@@ -28,6 +28,12 @@ class ClipParams:
         return self.clip.id
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Return what the item reads besides artifacts."""
+        camera_file = None if self.trajectory is None else self.trajectory.file
+        return self.clip.files if camera_file is None else (*self.clip.files, camera_file)
+
+    @property
     def label(self) -> str:
         """Return the trajectory's label, or an empty string."""
         return self.trajectory.label if self.trajectory else ""

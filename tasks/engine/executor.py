@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
+from recapture.conf.heartbeat import beat, seconds_since_beat
 from recapture.conf.schema import ExecutionConfig
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, settle, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage
 from recapture.tasks.engine.worker import DEVICE_LOST, limited_threads, reason, work
+
+logger = logging.getLogger(__name__)
 
 
 class Executor(Protocol):
@@ -33,11 +40,15 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """An executor that works through items in this process: for tests, debugging and small jobs."""
+    """An executor that works through items in this process: for tests, debugging and small jobs.
 
-    def __init__(self, store_root: str) -> None:
-        self.store_root = store_root
-        self._store = ArtifactStore(store_root)
+    inputs_root: the dataset's URI; with it, an outage of the dataset's storage is told from a bad clip.
+    An item that hangs cannot be stopped here, so it is only reported.
+    """
+
+    def __init__(self, store_root: str, inputs_root: str = "") -> None:
+        self.store_root, self._inputs_root = store_root, inputs_root
+        self._store, self._at_work = ArtifactStore(store_root), ""
 
     def __enter__(self) -> Self:
         return self
@@ -52,12 +63,16 @@ class InlineExecutor:
     ) -> list[Outcome]:
         if not items:
             return []
-        with limited_threads(stage.resources):
+        with (
+            limited_threads(stage.resources),
+            reporting_silence(lambda: self._at_work, policy.timeout_seconds),
+        ):
             return self._run(stage, items, on_outcome, policy)
 
     def _run(
         self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
     ) -> list[Outcome]:
+        self._at_work = f"stage {stage.name!r}, setup"
         try:
             stage.setup()
         except Exception as error:
@@ -68,25 +83,53 @@ class InlineExecutor:
         for item in items:
             outcome = self._work(stage, item, 1)
             while outcome.status == "error" and policy.again(outcome):
+                time.sleep(policy.pause(outcome))
                 outcome = self._work(stage, item, outcome.attempts + 1)
             outcomes.append(settle(stage, outcome))
             on_outcome(outcomes[-1])
         return outcomes
 
     def _work(self, stage: Stage, item: Item, attempt: int) -> Outcome:
-        outcome = work(stage, item, self._store, attempt)
+        self._at_work = f"stage {stage.name!r}, {item.name}"
+        beat()
+        outcome = work(stage, item, self._store, attempt, self._inputs_root)
         if outcome.error_type == DEVICE_LOST:  # no other item would fare better here
             raise StageSick(sick_message(stage, f"this process has lost its GPU: {outcome.error}"))
         return outcome
 
 
-def open_executor(config: ExecutionConfig, store_root: str) -> Executor:
-    """Return the configured executor, to be used as a context manager."""
+@contextmanager
+def reporting_silence(at_work: Callable[[], str], limit: float) -> Iterator[None]:
+    """Log a warning each time that the work inside has made no progress for `limit` seconds."""
+    beat()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(max(0.1, limit - seconds_since_beat())):
+            if (silence := seconds_since_beat()) >= limit:
+                logger.warning(
+                    "%s: no progress for %.0f s; it cannot be stopped here: interrupt the job, or run it "
+                    "with execution.executor ray",
+                    *(at_work(), silence),
+                )
+                done.wait(limit)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def open_executor(config: ExecutionConfig, store_root: str, inputs_root: str = "") -> Executor:
+    """Return the configured executor, to be used as a context manager; inputs_root: see `InlineExecutor`."""
     if config.executor == "inline":
-        return InlineExecutor(store_root)
+        return InlineExecutor(store_root, inputs_root)
     if config.ray_address is None and "RAY_ADDRESS" not in os.environ:
         # Ray reads this when it is imported: a Ray that this job starts then listens on loopback only.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from recapture.tasks.engine.ray_executor import RayExecutor
 
-    return RayExecutor(store_root, workers=config.workers, address=config.ray_address)
+    return RayExecutor(
+        store_root, workers=config.workers, address=config.ray_address, inputs_root=inputs_root
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import recapture
+from recapture.tasks.engine.mlflow_names import mlflow_name, mlflow_word
 from recapture.tasks.engine.redact import credentials_remover, without_credentials
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ class Tracker:
             return
         from mlflow.entities import Param
 
-        entities = [Param(name, without_credentials(str(value))[:6000]) for name, value in values.items()]
+        entities = [
+            Param(mlflow_name(name), without_credentials(str(value))[:6000]) for name, value in values.items()
+        ]
         for start in range(0, len(entities), 100):
             self._batch("parameters", params=entities[start : start + 100])
 
@@ -114,7 +117,7 @@ class Tracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        entities = [Metric(metric_name(name), float(value), now, step) for name, value in values.items()]
+        entities = [Metric(mlflow_name(name), float(value), now, step) for name, value in values.items()]
         for start in range(0, len(entities), 1000):
             self._batch("metrics", metrics=entities[start : start + 1000])
 
@@ -143,19 +146,22 @@ class Tracker:
             self._call(file, lambda client: client.log_table(self.run_id, columns, file))
 
     def image(self, image: Image, key: str, step: int = 0) -> None:
-        """Log an image into the UI's grid of `key`."""
-        self._call(key, lambda client: client.log_image(self.run_id, image, key=key, step=step))
+        """Log an image into the UI's grid of `key`, which `mlflow_name` makes acceptable."""
+        name = mlflow_name(key)
+        self._call(key, lambda client: client.log_image(self.run_id, image, key=name, step=step))
 
     def figure(self, figure: Figure, file: str) -> None:
         """Log a matplotlib figure."""
         self._call(file, lambda client: client.log_figure(self.run_id, figure, file))
 
     def artifact(self, path: str, folder: str) -> None:
-        """Log a local file below `folder`."""
-        self._call(path, lambda client: client.log_artifact(self.run_id, path, folder))
+        """Log a local file below `folder`, which `mlflow_name` makes acceptable."""
+        name = mlflow_name(folder)
+        self._call(path, lambda client: client.log_artifact(self.run_id, path, name))
 
     def register(self, model: str, folder: str) -> None:
         """Register the files logged below `folder` as the next version of a model."""
+        model = mlflow_word(model)
 
         def new_version(client: Any) -> None:
             from mlflow.exceptions import MlflowException
@@ -165,7 +171,7 @@ class Tracker:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            source = f"{client.get_run(self.run_id).info.artifact_uri}/{folder}"
+            source = f"{client.get_run(self.run_id).info.artifact_uri}/{mlflow_name(folder)}"
             client.create_model_version(model, source, self.run_id)
 
         self._call(f"model {model}", new_version)
@@ -214,15 +220,12 @@ def resume_run(uri: str | None, run_id: str | None) -> Tracker:
     return Tracker(_Link(uri if run_id else None), None, run_id)
 
 
-def metric_name(name: str) -> str:
-    """Return the name with characters that MLflow refuses replaced by underscores."""
-    return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
-
-
 def _is_refusal(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
 
-    return isinstance(error, MlflowException) and error.error_code in REFUSALS
+    if isinstance(error, MlflowException):
+        return error.error_code in REFUSALS
+    return type(error) in (ValueError, TypeError)  # MLflow's own checks of names; answers of no server
 
 
 def _create_run(link: _Link, experiment: str | None, name: str, tags: Mapping[str, str]) -> str | None:

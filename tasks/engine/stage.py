@@ -84,7 +84,12 @@ class Stage(Protocol[P_contra]):
 
     @property
     def timeout_seconds(self) -> float | None:
-        """Return the time limit of one item; None: the job's."""
+        """Return how long an item may make no progress; None: as the job says."""
+        ...
+
+    @property
+    def places(self) -> Sequence[str]:
+        """Return files and folders, besides the dataset, that items read from; see `outage.blame`."""
         ...
 
     def setup(self) -> None:
@@ -114,8 +119,13 @@ class PlannedStage(ABC, Generic[P]):
 
     @property
     def timeout_seconds(self) -> float | None:
-        """Return the time limit of one item; None: the job's."""
+        """Return how long an item may make no progress; None: as the job says."""
         return None
+
+    @property
+    def places(self) -> Sequence[str]:
+        """Return files and folders, besides the dataset, that items read from; none by default."""
+        return ()
 
     def settings(self, params: P, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         """Return the part of the configuration that determines the bytes; none by default.
@@ -180,6 +190,7 @@ class Outcome:
     device: str = ""
     vram_peak_mb: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    retriable: bool = False  # another attempt may help, whatever the type of its error
 
     @property
     def usable(self) -> bool:

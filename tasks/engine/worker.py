@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from recapture.conf.errors import UserError
+from recapture.conf.heartbeat import beat, seconds_since_beat
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
+from recapture.datasets.store.outage import InputsAway, blame
+from recapture.datasets.store.storage import UNREACHABLE
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage, parent_stage
@@ -24,8 +27,11 @@ OUT_OF_MEMORY, DEVICE_LOST = "OutOfMemoryError", "DeviceLost"
 DEVICE_FAULT = re.compile(r"CUDA error|cuDNN error|CUBLAS_STATUS|CUDNN_STATUS|device-side assert")
 
 
-def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcome:
-    """Make one item's artifact; return any error as an outcome, never raise it."""
+def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int, inputs_root: str = "") -> Outcome:
+    """Make one item's artifact; return any error as an outcome, never raise it.
+
+    inputs_root: the dataset's URI, to tell an outage of its storage from a bad clip; "": unknown.
+    """
     started = time.monotonic()
     common: dict[str, Any] = {
         "item": item.name,
@@ -54,6 +60,10 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcom
             message = _remove_damaged(store, error)
         if kind == OUT_OF_MEMORY:
             _free_memory(error)
+        to_blame, uri = blame(error, getattr(item.params, "files", ()), (inputs_root, *stage.places))
+        if to_blame == "storage":
+            kind, message = InputsAway.__name__, f"{uri} cannot be read, and nothing beside it can: {message}"
+            message = f"{message.rstrip('.')}; {UNREACHABLE}"
         return Outcome(
             **common,
             status="error",
@@ -61,6 +71,7 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int) -> Outcom
             error=without_credentials(message),
             traceback=without_credentials(trace)[-TRACEBACK_CHARACTERS:],
             seconds=time.monotonic() - started,
+            retriable=to_blame == "passing",
             **({} if kind == DEVICE_LOST else _device_use()),
         )
 
@@ -85,7 +96,8 @@ def error_type(error: Exception) -> str:
 class Worker:
     """A process that hosts one stage at a time and keeps what the stage's `setup` has loaded."""
 
-    def __init__(self, store_root: str, resources: Resources) -> None:
+    def __init__(self, store_root: str, resources: Resources, inputs_root: str = "") -> None:
+        self._inputs_root = inputs_root
         self._threads = thread_count(resources)
         os.environ.update(OMP_NUM_THREADS=str(self._threads), MKL_NUM_THREADS=str(self._threads))
         if resources.gpus <= 0:
@@ -97,6 +109,7 @@ class Worker:
         """Set the stage up; return the reason if that fails, else an empty string."""
         set_threads(self._threads)
         self._stage = None
+        beat()
         try:
             stage.setup()
         except Exception as error:
@@ -107,7 +120,12 @@ class Worker:
     def run(self, item: Item, attempt: int) -> Outcome:
         """Work on one item with the loaded stage."""
         assert self._stage is not None
-        return work(self._stage, item, self._store, attempt)
+        beat()
+        return work(self._stage, item, self._store, attempt, self._inputs_root)
+
+    def silence(self) -> float:
+        """Return the seconds since the stage's last progress; called while it works."""
+        return seconds_since_beat()
 
 
 def thread_count(resources: Resources) -> int:

@@ -60,6 +60,10 @@ class FillStage(ClipStage):
             identity["packing"] = self.config.packing.model_dump(mode="json")
         return identity
 
+    @property
+    def places(self) -> Sequence[str]:
+        return () if self.config.adapter is None else (self.config.adapter,)
+
     def follows(self, params: Sequence[ClipParams]) -> Mapping[str, Sequence[str]]:
         """Return, with packing, a clip's trajectories in the order from the smallest move to the largest."""
         if not self.config.packing.frames:

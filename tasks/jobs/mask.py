@@ -106,6 +106,10 @@ class MaskStage(ClipStage):
         }
         return {**files, "replaces": True} if self.config.replaces else files
 
+    @property
+    def places(self) -> Sequence[str]:
+        return [uri for uri in (self.config.uri, self.config.first_frame) if uri is not None]
+
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:

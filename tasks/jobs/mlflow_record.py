@@ -50,17 +50,16 @@ class JobRecord(MlflowRecord):
         self.run.table([{"method": method, **row} for method, row in means.items()], "measurements.json")
         self.finished(summary)
         for item in items[: self.config.tracking.videos]:
-            label = item.name.replace("/", "_").replace("@", "_at_")
             try:
-                self._pictures(store.open(stage, item.key), label)
+                self._pictures(store.open(stage, item.key), item.name)
             except (ArtifactError, OSError) as error:
                 logger.warning("no pictures of %s are logged to MLflow: %s", item.name, error)
 
-    def _pictures(self, artifact: Artifact, label: str) -> None:
+    def _pictures(self, artifact: Artifact, item: str) -> None:
         for file in artifact.names():
             if file == "contact_sheet.png":
                 sheet = Image.open(io.BytesIO(artifact.read_bytes(file)))
-                self.run.image(sheet, f"contact_sheets/{label}")
+                self.run.image(sheet, f"contact_sheets/{item}")
             if file.endswith((".mp4", ".png")):
                 with artifact.local_path(file) as path:
-                    self.run.artifact(path, f"videos/{label}")
+                    self.run.artifact(path, f"videos/{item}")

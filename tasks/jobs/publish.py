@@ -1,18 +1,33 @@
-"""Publishing: copies of delivered artifacts in a folder for people, under the clips' own names."""
+"""Publishing: copies of delivered artifacts in a folder for people, under the clips' own names.
+
+A folder's record, recapture.json, is a promise that the files beside it are those of one artifact, complete.
+So it is removed before anything else changes and written last; a job that is killed at any step leaves a
+folder without a record, and the next run makes it whole. What was published is remembered meanwhile in a
+hidden file, so that a user's own files in the folder are never touched.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from recapture.datasets.store.storage import open_filesystem, put_file, put_path
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from recapture.conf.heartbeat import beat
+from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.storage import StoreBusy, file_sizes, open_filesystem, put_file, put_path
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.stage import Item
 
 RECORD = "recapture.json"
+UNFINISHED = ".recapture.json"  # names of the files that may be there while there is no record
+OURS = (".mp4", ".png")  # files of a folder that says nothing about its own: an earlier version wrote it
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}")  # of `put_path`
 
 
 def publish(
@@ -22,33 +37,101 @@ def publish(
     store: ArtifactStore,
     outputs: str,
 ) -> int:
-    """Bring `outputs`/CLIP/TRAJECTORY/ up to date with a stage's artifacts; return how many were copied.
+    """Bring `outputs`/CLIP/TRAJECTORY/ up to date with a stage's artifacts; return how many were written.
 
-    metrics: item name -> its measurements. A folder whose recapture.json has the same key and metrics is
-    not touched; that file is written last, and each file appears complete or not at all.
+    metrics: item name -> its measurements. A folder is not touched if its recapture.json has the same key,
+    metrics and files, and each file its size.
     """
     filesystem, root = open_filesystem(outputs)
-    copied = 0
+    present, written = _listing(filesystem, root), 0
     for item in items:
+        beat()
         folder = f"{root}/{item.clip_id}/{item.params.label}"
+        sizes = present(folder)
         record = {
             "clip": item.clip_id,
             "trajectory": item.params.path.model_dump(mode="json"),
             "key": item.key,
             "metrics": dict(metrics.get(item.name, {})),
         }
-        record_file = f"{folder}/{RECORD}"
-        with suppress(FileNotFoundError, ValueError):
-            if _same(json.loads(filesystem.cat_file(record_file)), record):
-                continue
+        earlier = _read(filesystem, f"{folder}/{RECORD}")
+        files = earlier.get("files", {}) if isinstance(earlier, dict) else {}
+        unchanged = bool(files) and _same(earlier, record | {"files": files})
+        if unchanged and files.items() <= sizes.items() and UNFINISHED not in sizes:
+            continue
         artifact = store.open(stage, item.key)
-        filesystem.makedirs(folder, exist_ok=True)
-        for file in artifact.names():
-            with artifact.local_path(file) as path:
-                put_path(filesystem, f"{folder}/{file}", Path(path))
-        put_file(filesystem, record_file, json.dumps(record, indent=2, sort_keys=True).encode())
-        copied += 1
-    return copied
+        _write(filesystem, folder, artifact, record | {"files": artifact.sizes()}, earlier, sizes)
+        written += 1
+    return written
+
+
+def _write(
+    filesystem: fsspec.AbstractFileSystem,
+    folder: str,
+    artifact: Artifact,
+    record: Mapping[str, Any],
+    earlier: Any,
+    present: Mapping[str, int],
+) -> None:
+    """Replace what was published in a folder by an artifact's files."""
+    wanted = set(record["files"])
+    owned = wanted | _published(earlier, _read(filesystem, f"{folder}/{UNFINISHED}"), present)
+    filesystem.makedirs(folder, exist_ok=True)
+    put_file(filesystem, f"{folder}/{UNFINISHED}", json.dumps(sorted(owned)).encode())
+    _remove(filesystem, f"{folder}/{RECORD}")
+    for name in present:
+        parts = TEMPORARY.fullmatch(name)
+        if name in owned - wanted or (parts and parts["name"] in owned | {RECORD, UNFINISHED}):
+            _remove(filesystem, f"{folder}/{name}")
+    for name in artifact.names():
+        beat()
+        with artifact.local_path(name) as path:
+            put_path(filesystem, f"{folder}/{name}", Path(path))
+    sizes = file_sizes(filesystem, folder)
+    for name, size in record["files"].items():
+        if sizes.get(name) != size:
+            raise StoreBusy(
+                f"{folder}/{name} has {sizes.get(name, 'no')} bytes after it was written, not {size}; "
+                "run the job again"
+            )
+    put_file(filesystem, f"{folder}/{RECORD}", json.dumps(record, indent=2, sort_keys=True).encode())
+    _remove(filesystem, f"{folder}/{UNFINISHED}")
+
+
+def _published(earlier: Any, unfinished: Any, present: Iterable[str]) -> set[str]:
+    """Return the names that earlier publications may have left in a folder."""
+    if isinstance(unfinished, list):
+        names = set(map(str, unfinished))
+    elif isinstance(earlier, dict) and isinstance(earlier.get("files"), dict):
+        names = set(earlier["files"])
+    else:
+        names = {name for name in present if name.endswith(OURS)}
+    return names
+
+
+def _listing(filesystem: fsspec.AbstractFileSystem, root: str) -> Callable[[str], Mapping[str, int]]:
+    """Return a function from a folder to its files' sizes; storage over a network is listed only once."""
+    if isinstance(filesystem, LocalFileSystem):
+        return lambda folder: file_sizes(filesystem, folder)
+    filesystem.invalidate_cache()
+    folders: dict[str, dict[str, int]] = {}
+    found = filesystem.find(root, detail=True) if filesystem.exists(root) else {}
+    for path, entry in found.items():
+        folder, _, name = path.rpartition("/")
+        folders.setdefault(folder, {})[name] = int(entry["size"])
+    return lambda folder: folders.get(folder, {})
+
+
+def _read(filesystem: fsspec.AbstractFileSystem, path: str) -> Any:
+    """Return the content of a JSON file; None if there is none, or it cannot be read."""
+    with suppress(FileNotFoundError, ValueError):
+        return json.loads(filesystem.cat_file(path))
+    return None
+
+
+def _remove(filesystem: fsspec.AbstractFileSystem, path: str) -> None:
+    with suppress(FileNotFoundError):
+        filesystem.rm_file(path)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 
 from PIL import Image
@@ -80,12 +79,12 @@ class TuneRecord(MlflowRecord):
 
     def picture(self, image: Image.Image, name: str, step: int) -> None:
         """Log a picture to the parent run's grid, with the round as the step."""
-        self.run.image(image, f"previews/{plain(name)}", step=step)
+        self.run.image(image, f"previews/{name}", step=step)
 
     def round_preview(self, artifact: Artifact, clip_id: str, number: int) -> None:
         """Log the preview of a clip's pairs."""
         image = Image.open(io.BytesIO(artifact.read_bytes("preview.png")))
-        self.run.image(image, f"pairs/{plain(clip_id)}", step=number)
+        self.run.image(image, f"pairs/{clip_id}", step=number)
 
     def end_round(self, summary: TuneSummary, *, failed: bool = False) -> None:
         """Close the round's run, with the angle-quality curve so far."""
@@ -112,15 +111,10 @@ class TuneRecord(MlflowRecord):
         for clip_id, artifact in adapters.items():
             folder = self._adapter(self.run, artifact, clip_id)
             if self.config.tune.register_model:
-                self.run.register(plain(f"{self.config.dataset.name}-adapter-{clip_id}".rstrip("-")), folder)
+                self.run.register(f"{self.config.dataset.name}-adapter-{clip_id}".rstrip("-"), folder)
 
     def _adapter(self, run: Tracker, artifact: Artifact, clip_id: str) -> str:
-        folder = f"adapter/{plain(clip_id)}".rstrip("/")
+        folder = f"adapter/{clip_id}".rstrip("/")
         with local_adapter(artifact) as file:
             run.artifact(str(file), folder)
         return folder
-
-
-def plain(name: str) -> str:
-    """Return a clip id as a single path component."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)

@@ -25,6 +25,11 @@ class PairsParams:
         return self.clip.id
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Return what the item reads besides artifacts."""
+        return self.clip.files
+
+    @property
     def name(self) -> str:
         return f"{self.clip.id}@round-{self.number}"
 
@@ -75,6 +80,11 @@ class ExploreParams:
     @property
     def clip_id(self) -> str:
         return self.clip.id
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return what the item reads besides artifacts."""
+        return self.clip.files
 
     @property
     def name(self) -> str:

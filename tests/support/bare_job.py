@@ -37,7 +37,7 @@ def run_bare(config, stages=None):
     """Run all stages, by default those of a recapture job, in this process; return stage -> its outcomes."""
     job = ClipJob.of(config, stages or recapture_stages(config))
     store, run_id, outcomes = ArtifactStore(config.store), uuid4().hex[:12], {}
-    with InlineExecutor(config.store) as executor:
+    with InlineExecutor(config.store, config.dataset.uri) as executor:
         policy = retry_policy(config.execution)
         context = RunContext(store, executor, config.dataset.name, run_id, policy)
         for plan in job.plans():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -16,6 +17,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from recapture.conf.errors import UserError
+from recapture.conf.heartbeat import beat
 from recapture.datasets.store.keys import content_key
 from recapture.datasets.store.storage import StoreBusy, StoreFailed
 from recapture.tasks.engine.retry import RetryPolicy
@@ -44,6 +46,7 @@ class Scripted:
     version: str = "1"
     reads: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None
+    places: tuple[str, ...] = ()
     state: dict[str, Any] = field(default_factory=dict)
 
     def setup(self) -> None:
@@ -60,6 +63,10 @@ class Scripted:
                 time.sleep(600)
             case "exits":
                 sys.exit(3)
+            case "loads long":
+                for _ in range(80):
+                    time.sleep(0.1)
+                    beat()
             case "hangs once" if first(self.log, "hung"):
                 time.sleep(600)
 
@@ -99,6 +106,12 @@ class Scripted:
             resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
             while True:
                 pass
+        if script == "long":  # 10 s in small steps
+            for _ in range(100):
+                time.sleep(0.1)
+                beat()
+        if script == "busy":  # holds the interpreter for 5 s, then goes on
+            ctypes.PyDLL(None).usleep(5_000_000)
         if script == "slow":
             time.sleep(3)
         if script == "threads":

@@ -5,7 +5,7 @@ from support.scripted import ScriptConfig, Scripted, counted, items, work
 
 from recapture.conf.schema import ExecutionConfig
 from recapture.tasks.engine.executor import InlineExecutor, open_executor
-from recapture.tasks.engine.retry import RetryPolicy, StageSick, percentile_95, retry_policy
+from recapture.tasks.engine.retry import RetryPolicy, StageSick, retry_policy
 from recapture.tasks.engine.stage import Item, Outcome, Resources
 
 POLICY = RetryPolicy()
@@ -153,8 +153,3 @@ def test_the_configuration_reaches_executor_and_policy(tmp_path):
     assert isinstance(open_executor(config, str(tmp_path)), InlineExecutor)
     policy = retry_policy(config)
     assert (policy.attempts, policy.timeout_seconds) == (7, 12)
-
-
-@pytest.mark.parametrize(("values", "expected"), [([], 0), ([3], 3), (range(100), 94), ([2, 1], 2)])
-def test_the_percentile_is_the_nearest_rank(values, expected):
-    assert percentile_95(values) == expected

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recapture.tasks.engine.mlflow_link import metric_name, start_run
+from recapture.tasks.engine.mlflow_link import start_run
+from recapture.tasks.engine.mlflow_names import mlflow_name
 from recapture.tasks.engine.redact import without_credentials
 
 pytestmark = pytest.mark.integration
@@ -69,7 +70,37 @@ def test_a_metric_keeps_its_steps_and_may_be_undefined(started, client):
 @pytest.mark.parametrize("name", ["copy_source/psnr", "psnr (holes)", "a?b", "Δ", "x" * 40])
 def test_any_metric_name_is_made_acceptable(started, client, name):
     started.metrics({name: 1.0})
-    assert client.get_run(started.run_id).data.metrics == {metric_name(name): 1.0}
+    assert client.get_run(started.run_id).data.metrics == {mlflow_name(name): 1.0}
+
+
+@pytest.mark.parametrize("clip", ["IMG (1)", "Title [x]", "50% off", "é 🎬", "a#b+c", "猫" * 66])
+def test_pictures_and_files_of_a_clip_of_any_name_arrive(started, client, tmp_path, caplog, clip):
+    (tmp_path / "recapture.mp4").write_bytes(b"video")
+    started.image(Image.new("RGB", (8, 8)), f"contact_sheets/{clip}")
+    started.artifact(str(tmp_path / "recapture.mp4"), f"videos/{clip}")
+    started.metrics({f"{clip}/psnr": 3.0})
+    started.text("all arrived", "end.txt")
+    assert caplog.messages == []
+    folder = f"videos/{mlflow_name(clip)}" if len(clip) < 20 else mlflow_name(f"videos/{clip}")
+    assert [entry.path for entry in client.list_artifacts(started.run_id, folder)] == [
+        f"{folder}/recapture.mp4"
+    ]
+    assert Path(client.download_artifacts(started.run_id, f"{folder}/recapture.mp4")).read_bytes() == b"video"
+    pictures = [entry.path for entry in client.list_artifacts(started.run_id, "images")]
+    shown = mlflow_name(f"contact_sheets/{clip}").replace("/", "~")
+    assert sum(path.startswith(f"images/{shown}+") for path in pictures) == 2  # whole and small
+    assert read(client, started.run_id, "end.txt") == "all arrived"
+    assert client.get_run(started.run_id).data.metrics == {mlflow_name(f"{clip}/psnr"): 3.0}
+
+
+def test_what_mlflow_finds_wrong_with_one_thing_is_no_outage(started, client, caplog):
+    started._link.call("odd", lambda client: client.log_image(started.run_id, "no picture", key="a"))
+    started._link.call(
+        "odd", lambda client: client.log_image(started.run_id, Image.new("RGB", (8, 8)), key="(")
+    )
+    started.text("goes on", "end.txt")
+    assert read(client, started.run_id, "end.txt") == "goes on"
+    assert len(caplog.messages) == 2 and all("refused odd" in message for message in caplog.messages)
 
 
 def test_texts_tables_pictures_and_files_arrive(started, client, tmp_path):

@@ -39,13 +39,32 @@ def test_an_item_that_hangs_is_stopped_at_its_limit_and_quarantined_alone(ray_ex
     hung = found.pop("clip/0")
     assert {outcome.status for outcome in found.values()} == {"ok"}
     assert (hung.status, hung.error_type, hung.attempts) == ("quarantined", "WorkerHung", 1)
-    assert hung.error == "no result after 2 s; raise execution.timeout_seconds if it needs longer"
+    assert hung.error == "no progress for 2 s; raise execution.timeout_seconds if it needs longer"
     assert hung.seconds >= 2
 
 
 def test_an_item_that_hangs_once_is_made_by_another_worker(ray_executor, stage):
     outcome = work(ray_executor, stage, items("hang once"), RetryPolicy(timeout_seconds=2))["clip/0"]
     assert (outcome.status, outcome.attempts) == ("ok", 2)
+
+
+def test_an_item_of_ten_times_the_limit_survives_while_it_makes_progress(ray_executor, stage):
+    found = work(ray_executor, stage, items("long", "ok"), RetryPolicy(attempts=1, timeout_seconds=1))
+    assert {outcome.status for outcome in found.values()} == {"ok"}
+    assert found["clip/0"].seconds >= 10
+
+
+def test_a_worker_that_cannot_answer_has_as_long_as_one_that_makes_no_progress(ray_executor, stage):
+    quick = work(ray_executor, stage, items("busy"), RetryPolicy(attempts=1, timeout_seconds=60))["clip/0"]
+    assert quick.status == "ok"
+    hung = work(ray_executor, stage, items("busy"), RetryPolicy(attempts=1, timeout_seconds=1))["clip/0"]
+    assert (hung.status, hung.error_type) == ("quarantined", "WorkerHung")
+
+
+def test_a_set_up_of_many_times_the_limit_survives_while_it_makes_progress(ray_executor, stage):
+    stage.config = ScriptConfig(setup="loads long")
+    found = work(ray_executor, stage, items("ok"), RetryPolicy(setup_seconds=1), workers=1)
+    assert found["clip/0"].status == "ok"
 
 
 def test_workers_that_die_in_their_set_up_make_the_stage_sick(ray_executor, stage):
@@ -60,7 +79,7 @@ def test_a_set_up_that_hangs_makes_the_stage_sick(ray_executor, stage):
     stage.config = ScriptConfig(setup="hangs")
     with ray_executor(workers=1) as pool, pytest.raises(StageSick) as sick:
         pool.run(stage, items("ok"), lambda outcome: None, RetryPolicy(setup_seconds=4))
-    assert "a worker was not ready after 4 s: its setup hangs, or no node has room" in str(sick.value)
+    assert "made no progress for 4 s: its setup hangs, or no node has room" in str(sick.value)
 
 
 def test_one_set_up_that_hangs_costs_one_worker_and_not_the_stage(ray_executor, stage, tmp_path):

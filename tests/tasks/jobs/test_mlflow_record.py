@@ -143,9 +143,9 @@ def test_pictures_of_so_many_finished_videos_are_kept_as_configured(job, todo, m
             output.write_json("numbers.json", {})
     summary = remembered(job, mlflow_home, store, [], ready=[item.name for item in todo[:2]])
     videos = client.list_artifacts(summary.mlflow_run, "videos")
-    assert [entry.path for entry in videos] == ["videos/clip_0"]
-    files = [entry.path for entry in client.list_artifacts(summary.mlflow_run, "videos/clip_0")]
-    assert sorted(files) == ["videos/clip_0/contact_sheet.png", "videos/clip_0/video.mp4"]
+    assert [entry.path for entry in videos] == ["videos/clip"]
+    files = [entry.path for entry in client.list_artifacts(summary.mlflow_run, "videos/clip/0")]
+    assert sorted(files) == ["videos/clip/0/contact_sheet.png", "videos/clip/0/video.mp4"]
     assert "images" in [entry.path for entry in client.list_artifacts(summary.mlflow_run)]
 
 
