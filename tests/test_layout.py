@@ -119,7 +119,7 @@ def test_prefect_is_known_in_flows_alone():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("ray", {"tasks/engine/ray_executor.py", "tasks/engine/ray_gang.py"}),
+        ("ray", {f"tasks/engine/ray_{part}.py" for part in ("executor", "run", "watch", "gang")}),
         ("mlflow", {"tasks/engine/mlflow_link.py"}),
     ],
 )
