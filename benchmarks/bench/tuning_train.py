@@ -20,7 +20,8 @@ from recapture.models.tuning.masks import draw_composite
 from recapture.models.tuning.other_view import frames_beside, other_view
 from recapture.models.tuning.pairs import Pair, draw_moves, source_pairs
 from recapture.models.tuning.trainer import LoraTrainer
-from recapture.models.wan.lora import add_lora, load_adapter, remove_lora, save_adapter
+from recapture.models.wan.adapter_save import save_adapter
+from recapture.models.wan.lora import add_lora, load_adapter, remove_lora
 from recapture.models.wan.text import encode_text
 from recapture.tasks.tune.encoded_pairs import EncodedPair, pack_pairs, training_examples, unpack_pairs
 from recapture.tasks.tune.train_adapter import settings_of

@@ -19,8 +19,9 @@ from recapture.models.tuning.examples import Example, check_trainable
 from recapture.models.tuning.parallel import Reduce
 from recapture.models.tuning.state import TrainingState, pack_state, unpack_state
 from recapture.models.tuning.step import Settings, draw_step, gradients, held_out_loss
+from recapture.models.wan.fingerprint import fingerprint
 from recapture.models.wan.load import Base
-from recapture.models.wan.lora import fingerprint, set_scale, train_only, with_adapter
+from recapture.models.wan.lora import set_scale, train_only, with_adapter
 
 _FREE = {"steps", "micro_batch", "gradient_checkpointing", "log_every"}  # may differ when a run is continued
 

@@ -1,13 +1,11 @@
-"""LoRA adapters of a Wan transformer, through peft, in the files that `load_lora_weights` reads.
+"""One LoRA adapter of a Wan transformer, through peft: added, scaled and trained further.
 
-An adapter's tensors go by the names of its file, without the prefix: 'blocks.0.attn1.to_q.lora_A.weight'.
+Its tensors go by the names of its file, without the prefix: 'blocks.0.attn1.to_q.lora_A.weight'.
 Source: LoRA, arXiv 2106.09685.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,23 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import WanPipeline
 from peft import LoraConfig
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
+
+from recapture.models.wan.adapter_apply import add_layers, check_base, in_layers
+from recapture.models.wan.adapter_change import AdapterError
+from recapture.models.wan.adapter_file import FILE_NAME, open_adapter
+from recapture.models.wan.adapter_fit import fit, route, transformer_shapes
+from recapture.models.wan.fingerprint import fingerprint
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj")  # the last two: image branch
 FEED_FORWARD = ("ffn.net.0.proj", "ffn.net.2")
 TARGETS = ATTENTION + FEED_FORWARD
-FILE_NAME = "pytorch_lora_weights.safetensors"  # looked for by diffusers in a folder
-_PREFIX = "transformer."
-_CONFIG, _NOTES = "lora_adapter_metadata", "recapture"  # entries of the file's metadata
-_SAMPLES = 1 << 16  # values of a tensor that enter the fingerprint
-
-
-class AdapterError(ValueError):
-    """An adapter that is damaged, of another base, or of another kind than LoRA."""
 
 
 def add_lora(
@@ -151,144 +144,38 @@ def remove_lora(transformer: Any) -> None:
     transformer.unload_lora()
 
 
-def fingerprint(transformer: Any) -> str:
-    """Return a hash of the base's configuration and weights, whatever adapters it carries.
-
-    Up to 65,536 evenly spaced values of each tensor enter, rounded to bfloat16, so that it does not depend
-    on the dtype (float32 or bfloat16) or device that the base was loaded with.
-    """
-    settings = {key: value for key, value in dict(transformer.config).items() if not key.startswith("_")}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode())
-    for key, value in sorted(transformer.state_dict().items()):
-        if ".lora_" in key:
-            continue
-        digest.update(f"{key.replace('.base_layer', '')} {list(value.shape)}".encode())
-        flat = value.detach().flatten()
-        sample = flat[:: max(1, -(-flat.numel() // _SAMPLES))].to("cpu", torch.float32).to(torch.bfloat16)
-        digest.update(sample.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def pack_adapter(
-    transformer: Any,
-    *,
-    weights: Mapping[str, Tensor] | None = None,  # None: the adapter's own
-    name: str = "default",
-    notes: Mapping[str, str] | None = None,
-) -> bytes:
-    """Return the adapter as a safetensors file that `WanPipeline.load_lora_weights` reads.
-
-    Its metadata name the base's fingerprint, the notes, and rank and alpha in diffusers' form.
-    """
-    weights = adapter_weights(transformer, name) if weights is None else weights
-    config = transformer.peft_config[name]
-    kept = {
-        "r": config.r,
-        "lora_alpha": config.lora_alpha,
-        "target_modules": sorted(config.target_modules),
-        "rank_pattern": dict(config.rank_pattern),
-        "alpha_pattern": dict(config.alpha_pattern),
-    }
-    about = {"base": fingerprint(transformer), **(notes or {})}
-    content = save(
-        {_PREFIX + key: value.contiguous() for key, value in weights.items()},
-        metadata={
-            "format": "pt",
-            _CONFIG: json.dumps({_PREFIX + key: value for key, value in kept.items()}, sort_keys=True),
-            _NOTES: json.dumps(about, sort_keys=True),
-        },
-    )
-    return _with_sorted_header(content)
-
-
-def save_adapter(folder: str | Path, transformer: Any, **given: Any) -> Path:
-    """Write `pack_adapter` into a folder under the name that diffusers looks for: whole, or not at all."""
-    path = Path(folder) / FILE_NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(pack_adapter(transformer, **given))
-    return partial.replace(path)
-
-
 def load_adapter(
     transformer: Any, path: str | Path, *, name: str = "default", scale: float = 1.0
 ) -> dict[str, str]:
-    """Put a saved adapter into the base as the only active one, and return its notes.
+    """Put an adapter file into the base as the only active one, to be trained further; return its notes.
 
-    path: the file, or the folder of one. An adapter of the same name is replaced. LoRA of other projects are
-    read too (diffusers' own conversion of original and musubi names), as far as their shapes fit.
-    Raises AdapterError for a file that is not safetensors, was tuned on another base or does not fit it.
+    path: the file, or the folder of one. An adapter of the same name is replaced. Files of other makers are
+    read too; to sample with several adapters, or with differences of biases and norms, see `AppliedAdapters`.
+    Raises AdapterError for a file that is no LoRA, was tuned on another base, does not fit it, or changes
+    more than linear layers.
     """
     path = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
-    tensors, config, notes = _read(path)
-    if "base" in notes and notes["base"] != fingerprint(transformer):
-        raise AdapterError(
-            f"lora: {path} was tuned on base {notes['base']}, this one is {fingerprint(transformer)};"
-            " load that base, or tune again on this one"
-        )
-    weights = {key.removeprefix(_PREFIX): value for key, value in tensors.items()}
-    _check_shapes(transformer, weights, path)
+    file = open_adapter(path)
+    check_base(file, fingerprint(transformer))
+    parts = route(file, None, two=False)
+    fitted = fit(file, parts["transformer"], transformer_shapes(transformer))
+    if fitted.left_out:
+        raise AdapterError(f"lora: {fitted.remarks[0]}; only a whole adapter can be trained further")
+    for change in fitted.changes:
+        if not in_layers(change):
+            raise AdapterError(
+                f"lora: {change.keys[0]!r} of {path} changes {change.parameter!r}; only LoRA of linear "
+                "layers can be trained further"
+            )
+    for _ in file.read(fitted.changes):  # values that are not finite are found before anything is changed
+        pass
     if name in getattr(transformer, "peft_config", {}):
         transformer.delete_adapters(name)
-    transformer.load_lora_adapter(tensors, prefix="transformer", adapter_name=name, metadata=config)
-    set_weights(transformer, weights, name)
+    add_layers(transformer, file, fitted.changes, name)
     transformer.requires_grad_(False)
     set_scale(transformer, scale, name)
-    return notes
-
-
-def _with_sorted_header(content: bytes) -> bytes:
-    """Sort the header of a safetensors file: `save` orders metadata differently in every process."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + content[end:]
+    return dict(file.notes)
 
 
 def _called(path: str, target: str) -> bool:
     return path == target or path.endswith("." + target)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None, dict[str, str]]:
-    """Read tensors with diffusers' names, LoRA configuration (prefixed keys) and notes."""
-    if not path.is_file():
-        raise AdapterError(f"lora: {path} is missing")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        config = json.loads(metadata[_CONFIG]) if _CONFIG in metadata else None
-        notes = json.loads(metadata.get(_NOTES, "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise AdapterError(
-            f"lora: {path} cannot be read as safetensors ({error}); pickles are never opened"
-        ) from None
-    tensors = WanPipeline.lora_state_dict(tensors)
-    for key, value in tensors.items():
-        if not key.startswith(_PREFIX) or not key.endswith((".lora_A.weight", ".lora_B.weight")):
-            raise AdapterError(f"lora: {path} holds {key!r}, which is no LoRA of a Wan transformer")
-        if not torch.isfinite(value).all():
-            raise AdapterError(f"lora: tensor {key!r} of {path} has values that are not finite")
-    if not tensors:
-        raise AdapterError(f"lora: {path} holds no tensors")
-    return tensors, config, notes
-
-
-def _check_shapes(transformer: Any, weights: Mapping[str, Tensor], path: Path) -> None:
-    layers = {key.removesuffix(".base_layer"): module for key, module in transformer.named_modules()}
-    for key, value in weights.items():
-        path_in_base, part = key.removesuffix(".weight").rsplit(".", 1)
-        other = weights.get(f"{path_in_base}.{'lora_B' if part == 'lora_A' else 'lora_A'}.weight")
-        layer = layers.get(path_in_base)
-        layer = getattr(layer, "base_layer", layer)
-        if other is None or value.ndim != 2 or other.ndim != 2 or not isinstance(layer, nn.Linear):
-            raise AdapterError(f"lora: tensor {key!r} of {path} has no place in this base or no counterpart")
-        if part == "lora_A":
-            needed = [other.shape[1], layer.in_features]
-        else:
-            needed = [layer.out_features, other.shape[0]]
-        if list(value.shape) != needed:
-            raise AdapterError(
-                f"lora: tensor {key!r} of {path} is {list(value.shape)}, this base needs {needed};"
-                " it was tuned on another base"
-            )

@@ -10,8 +10,9 @@ from pathlib import Path
 from recapture.conf.errors import UserError
 from recapture.conf.schema import FillConfig
 from recapture.datasets.store.artifact import Artifact
+from recapture.models.wan.adapter_file import FILE_NAME
 from recapture.models.wan.load import Base
-from recapture.models.wan.lora import FILE_NAME, load_adapter, remove_lora
+from recapture.models.wan.lora import load_adapter, remove_lora
 from recapture.tasks.engine.model_revision import file_revision
 
 CLIPS = "clips"  # folder of adapters by clip id, beside the dataset's adapter

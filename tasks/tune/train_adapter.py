@@ -16,8 +16,8 @@ from recapture.models.tuning.objective import Objective
 from recapture.models.tuning.parallel import Reduce
 from recapture.models.tuning.step import Settings
 from recapture.models.tuning.trainer import LoraTrainer
+from recapture.models.wan.adapter_save import pack_adapter
 from recapture.models.wan.load import Base
-from recapture.models.wan.lora import pack_adapter
 from recapture.tasks.engine.stage import Item, Resources
 from recapture.tasks.tune.checkpoint import Checkpoint, Point, curve_until
 from recapture.tasks.tune.encoded_pairs import EncodedPair, held_out_examples, training_examples

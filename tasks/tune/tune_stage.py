@@ -14,7 +14,8 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.tuning.examples import check_trainable
 from recapture.models.tuning.parallel import Reduce
-from recapture.models.wan.lora import FILE_NAME, add_lora, load_adapter, remove_lora
+from recapture.models.wan.adapter_file import FILE_NAME
+from recapture.models.wan.lora import add_lora, load_adapter, remove_lora
 from recapture.models.wan.text import encode_text
 from recapture.tasks.clip.adapters import local_adapter
 from recapture.tasks.clip.frames_to_video import stage_device

@@ -23,8 +23,9 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.environment import tracking_uri
 from recapture.flows.recapture_dataset import recapture
 from recapture.flows.train_iterative import train_iterative
+from recapture.models.wan.adapter_file import FILE_NAME
 from recapture.models.wan.load import load_base
-from recapture.models.wan.lora import FILE_NAME, load_adapter
+from recapture.models.wan.lora import load_adapter
 from recapture.tasks.engine.model_revision import WEIGHTS
 from recapture.tasks.engine.retry import StageSick
 from recapture.tasks.tune.tuning import Tuning

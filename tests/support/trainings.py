@@ -7,7 +7,7 @@ from recapture.conf.schema import FillConfig
 from recapture.conf.tune import TrainingConfig, TuneConfig
 from recapture.datasets.store.store import ArtifactStore
 from recapture.models.tuning.examples import Example
-from recapture.models.wan.lora import FILE_NAME
+from recapture.models.wan.adapter_file import FILE_NAME
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.engine.stage import Item

@@ -16,8 +16,9 @@ from recapture.models.training.schedule import Diverged
 from recapture.models.tuning.examples import encode_pair
 from recapture.models.tuning.pairs import Move, source_pairs
 from recapture.models.tuning.trainer import LoraTrainer
+from recapture.models.wan.adapter_save import save_adapter
 from recapture.models.wan.load import load_base
-from recapture.models.wan.lora import adapter_weights, add_lora, load_adapter, save_adapter, with_adapter
+from recapture.models.wan.lora import adapter_weights, add_lora, load_adapter, with_adapter
 from recapture.models.wan.text import encode_text
 
 EMBEDDED = Path(__file__).parents[3] / "weights" / "base"

@@ -11,17 +11,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support import tiny_base as tiny
 
+from recapture.models.wan.adapter_change import AdapterError
+from recapture.models.wan.adapter_file import FILE_NAME
+from recapture.models.wan.adapter_save import save_adapter
+from recapture.models.wan.fingerprint import fingerprint
 from recapture.models.wan.load import load_base
 from recapture.models.wan.lora import (
-    FILE_NAME,
-    AdapterError,
     adapter_parameters,
     adapter_weights,
     add_lora,
-    fingerprint,
     load_adapter,
     remove_lora,
-    save_adapter,
     set_scale,
     set_weights,
     train_only,
@@ -228,7 +228,7 @@ def test_files_that_are_no_adapters_are_refused_in_one_sentence(folders, tmp_pat
     for tensors, fault in (
         ({"blocks.0.attn1.to_q.weight": torch.zeros(24, 24)}, "no LoRA of a Wan transformer"),
         ({key: torch.zeros(4, 24)}, "no counterpart"),
-        ({key: torch.full((4, 24), float("nan"))}, "not finite"),
+        ({key: torch.full((4, 24), float("nan")), key.replace("A", "B"): torch.zeros(24, 4)}, "not finite"),
     ):
         save_file(tensors, tmp_path / "x.safetensors")
         with pytest.raises(AdapterError, match=fault):

@@ -14,8 +14,10 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.models.fill.packed import Packing
 from recapture.models.geometry import rasterize
 from recapture.models.tuning.curriculum import Round
+from recapture.models.wan.adapter_file import FILE_NAME
+from recapture.models.wan.adapter_save import pack_adapter
 from recapture.models.wan.load import load_base
-from recapture.models.wan.lora import FILE_NAME, adapter_weights, add_lora, pack_adapter
+from recapture.models.wan.lora import adapter_weights, add_lora
 from recapture.models.wan.vae import encode_video
 from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.engine.executor import InlineExecutor

@@ -19,7 +19,7 @@ from support.trainings import (
     tune_stage,
 )
 
-from recapture.models.wan.lora import FILE_NAME
+from recapture.models.wan.adapter_file import FILE_NAME
 from recapture.tasks.engine.retry import StageSick
 from recapture.tasks.tune.checkpoint import Checkpoint, curve_until
 from recapture.tasks.tune.encoded_pairs import held_out_examples, pack_pairs, training_examples, unpack_pairs
