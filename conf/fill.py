@@ -8,7 +8,11 @@ from pydantic import Field, model_validator
 
 from recapture.conf.section import EMBEDDED, Section
 
+_KEYED_ELSEWHERE = {"base", "base_parts", "adapter", "packing", "attention", "compile_blocks"}
 VELOCITY_SOLVERS = ("replacement", "proximal", "cg", "wiener", "nvs")
+DDIM_SOLVERS = ("renoised", "ddnm", "dds", "langevin", "vision_xl")
+BLENDING_SOLVERS = ("blended", "repaint")
+OWN_STARTS = {"blended": 0.25}  # solver -> share of the steps before it acts, if not 0
 
 
 class InverseConfig(Section):
@@ -62,10 +66,35 @@ class InverseConfig(Section):
     )
     mask_floor: float = Field(0.0, ge=0, le=1, description="Latent weights below this count as unknown.")
 
+    def keyed(self) -> dict[str, Any]:
+        """Return the settings that can change a fill: eta belongs to ddim alone."""
+        return self.model_dump(mode="json", exclude=set() if self.draws_noise else {"eta"})
+
     @property
     def corrects_velocity(self) -> bool:
         """Return whether the scheduler takes the steps, so that any scheduler works."""
         return (self.transition or ("velocity" if self.solver in VELOCITY_SOLVERS else "")) == "velocity"
+
+    @property
+    def draws_noise(self) -> bool:
+        """Return whether its steps are ddim, which draws a share of fresh noise."""
+        return (self.transition or ("ddim" if self.solver in DDIM_SOLVERS else "")) == "ddim"
+
+    @model_validator(mode="after")
+    def _solver_has_it(self) -> Self:
+        if self.transition is not None and self.solver in BLENDING_SOLVERS:
+            raise ValueError(f"solver {self.solver!r} has a transition of its own; leave transition out")
+        if self.eta and not self.draws_noise:
+            raise ValueError(
+                f"eta is for transition ddim, and solver {self.solver!r} does not use it; leave eta out"
+            )
+        start = OWN_STARTS.get(self.solver, 0.0) if self.start is None else self.start
+        if start >= self.stop:
+            raise ValueError(
+                f"solver {self.solver!r} would start at {start:g} and stop at {self.stop:g} of the steps; "
+                "set start below stop"
+            )
+        return self
 
 
 class PackingConfig(Section):
@@ -158,15 +187,28 @@ class FillConfig(Section):
     )
 
     def keyed(self) -> dict[str, Any]:
-        """Return the part of the settings that enters content keys.
+        """Return the settings that can change a fill with this method.
 
-        Settings of speed change results only by rounding; an item that is packed adds packing to its own key.
+        Models and adapters enter by their hashes and an item that is packed by its packing, both elsewhere.
+        Settings of speed change results only by rounding.
         """
-        keyed = self.model_dump(mode="json", exclude={"packing", "attention", "compile_blocks"})
-        if self.vae_precision == "float32":
-            del keyed["vae_precision"]
-        if self.guidance_scale_2 is None:
-            del keyed["guidance_scale_2"]
+        if self.method == "classical":
+            used = ("method", "window", "overlap", "propagate", "inpaint_radius")
+            return self.model_dump(mode="json", include=set(used))
+        keyed = self.model_dump(mode="json", exclude={"inverse", "inpaint_radius", *_KEYED_ELSEWHERE})
+        if self.method == "inverse":
+            keyed["inverse"] = self.inverse.keyed()
+        if self.guidance_scale <= 1:
+            keyed |= {"guidance_scale": 1.0, "negative_prompt": ""}
+        if self.adapter is None:
+            del keyed["adapter_scale"]
+        return keyed
+
+    def keyed_for(self, frames: int) -> dict[str, Any]:
+        """Return `keyed` for a clip of so many frames: one that fits a window is not cut."""
+        keyed = self.keyed()
+        if frames <= self.window:
+            del keyed["window"], keyed["overlap"]
         return keyed
 
     @model_validator(mode="after")

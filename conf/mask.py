@@ -79,8 +79,18 @@ class MaskConfig(Section):
         return any(given is not None for given in (self.prompt, self.prompts, self.first_frame))
 
     def keyed(self) -> dict[str, Any]:
-        """Return the part of the settings that enters content keys; stages add `replaces` if they use it."""
-        return self.model_dump(mode="json", exclude={"replace"})
+        """Return the settings that can change the pixels of a mask.
+
+        Files enter by their hashes, prompts as captions, and `replaces` where it holds, all elsewhere.
+        """
+        unused = {"uri", "first_frame", "prompt", "prompts", "replace"}
+        if self.uri is None:
+            unused |= {"threshold", "invert"}
+        if self.uri is None and not self.objects:
+            unused |= {"dilate"}
+        if self.first_frame is not None:
+            unused |= {"keep_first_frame"}
+        return self.model_dump(mode="json", exclude=unused)
 
     @model_validator(mode="after")
     def _something_is_redrawn(self) -> Self:

@@ -6,7 +6,7 @@ changed section redoes exactly what depends on it.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -121,6 +121,17 @@ class DepthConfig(Section):
         0.5, ge=0, le=1, description="A frame with a larger share of unusable depth is an error."
     )
 
+    def keyed_for(self, source: str, *, whole_videos: bool) -> dict[str, Any]:
+        """Return the settings that can change depth from `source`, given or model.
+
+        whole_videos: the model is applied to whole videos, whose batches it decodes together; for any other
+        model, batch changes results only by rounding. The model enters by its hash, elsewhere.
+        """
+        if source != "model":
+            return self.model_dump(mode="json", include={"max_unknown_share"})
+        unused = {"source", "model"} if whole_videos else {"source", "model", "batch", "video"}
+        return self.model_dump(mode="json", exclude=unused)
+
 
 class RenderConfig(Section):
     """Rendering the point cloud along a trajectory."""
@@ -139,6 +150,10 @@ class RenderConfig(Section):
     chunk: int = Field(
         16, ge=1, le=1024, description="Frames rendered at once; limits memory and changes nothing else."
     )
+
+    def keyed(self) -> dict[str, Any]:
+        """Return the settings that can change a rendering."""
+        return self.model_dump(mode="json", exclude={"chunk"})
 
 
 class LearnedMetricsConfig(Section):
@@ -160,6 +175,15 @@ class MeasureConfig(Section):
         16, ge=1, description="Width in pixels of the ring around holes that the seam metrics use."
     )
     learned: LearnedMetricsConfig = LearnedMetricsConfig()
+
+    def keyed_for(self, frames: int) -> dict[str, Any]:
+        """Return the settings that can change the metrics of a clip of so many frames.
+
+        Models enter by their hashes, elsewhere.
+        """
+        return self.model_dump(
+            mode="json", exclude={"learned"} | ({"chunk"} if frames <= self.chunk else set())
+        )
 
 
 class DeliverConfig(Section):

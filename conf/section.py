@@ -22,7 +22,7 @@ class Section(BaseModel):
         return dict(_flatten("", self.model_dump(mode="json")))
 
     def keyed(self) -> dict[str, Any]:
-        """Return the part of the settings that enters content keys."""
+        """Return the settings that enter content keys: all that can change a result, as it is used."""
         return self.model_dump(mode="json")
 
 

@@ -47,7 +47,9 @@ AMOUNTS: dict[str, str | None] = {  # preset -> the setting that holds its amoun
     **dict.fromkeys(get_args(AnglePreset), "angle_degrees"),
     **dict.fromkeys(get_args(DistancePreset), "distance"),
 }
+DEFAULTS = {"angle_degrees": 20.0, "distance": 0.2}
 APPROACHES = {"dolly_in": 1, "dolly_zoom_in": 1, "dolly_out": -1, "dolly_zoom_out": -1}
+ANGLE_DIALECTS = ("theta_phi_r", "phi_theta_r", "viewcrafter")
 POSE_PARTS = ("theta", "phi", "r", "x", "y", "z", "pan", "tilt", "roll", "focal")
 
 
@@ -139,7 +141,7 @@ class TrajectoryConfig(Section):
         given = [field for field in ways if getattr(self, field) is not None]
         if len(given) != 1:
             raise ValueError(f"a trajectory needs exactly one of {', '.join(ways)}; got {given or 'none'}")
-        angles = self.file_format in ("theta_phi_r", "phi_theta_r", "viewcrafter")
+        angles = self.file_format in ANGLE_DIALECTS
         if (self.file or self.stabilise_seconds) and not angles and self.mode != "gradual":
             raise ValueError(f"{given[0]} fixes every camera; mode {self.mode!r} does not apply to it")
         of_files = ("file_format", "file_camera", "relative_to", "scale", "fit_length")
@@ -188,6 +190,29 @@ class TrajectoryConfig(Section):
         if self.preset in ("zoom_in", "zoom_out") and self.distance <= -1:
             raise ValueError(f"preset {self.preset!r} takes a distance above -1, not {self.distance:g}")
         return self
+
+    def keyed(self) -> dict[str, Any]:
+        """Return the settings that can change the path; a file enters by its content, elsewhere."""
+        timed = {"mode": self.mode, "easing": self.easing}
+        if self.mode == "direct":
+            del timed["easing"]  # no frame is on the way
+        frozen = {"freeze_frame": self.freeze_frame} if self.mode == "bullet_time" else {}
+        if self.stabilise_seconds is not None:
+            return {"stabilise_seconds": self.stabilise_seconds}
+        if self.file is not None and self.file_format in ANGLE_DIALECTS:
+            return {"file_format": self.file_format, **timed, **frozen}
+        if self.file is not None:
+            of_files = {"file_format", "file_camera", "relative_to", "scale", "fit_length"}
+            return self.model_dump(mode="json", include=of_files)
+        if self.keyframes is not None:
+            keys = [dict(key) for key in self.keyframes]
+            return {"keyframes": keys, "interpolation": self.interpolation, **timed, **frozen}
+        assert self.preset is not None
+        name = self.preset.replace("arc_", "orbit_")
+        if (amount := AMOUNTS[self.preset]) is None:
+            return {"preset": name, **frozen}
+        given = getattr(self, amount)
+        return {"preset": name, "amount": DEFAULTS[amount] if given is None else given, **timed, **frozen}
 
     @property
     def label(self) -> str:

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from recapture.conf.section import Section
 
+# Settings of training that change an adapter at most by rounding, or only what is logged of it.
+_SPEED_ONLY = {"micro_batch", "gradient_checkpointing", "activation_budget", "log_every"}
+
 
 class RoundConfig(Section):
     """One round of tuning, on camera moves of `low` to `high` degrees."""
@@ -99,7 +102,7 @@ class PairsConfig(Section):
     )
 
     def keyed(self) -> dict[str, Any]:
-        """Return the part of the settings that enters content keys; packing enters them elsewhere."""
+        """Return the settings that can change pairs; packing enters keys elsewhere."""
         return self.model_dump(mode="json", exclude={"packed_share"})
 
     @model_validator(mode="after")
@@ -129,6 +132,13 @@ class CycleConfig(Section):
     source_share: float = Field(
         0.4, ge=0, le=1, description="Minimum share of training pairs that come from the real source."
     )
+
+    def keyed(self) -> dict[str, Any]:
+        """Return the settings that can change pairs of a recaptured clip; sampling enters elsewhere."""
+        unused = {"source_share", "steps", "depth"}
+        if not self.pseudo_weight:
+            unused |= {"full"}
+        return self.model_dump(mode="json", exclude=unused)
 
 
 class TrainingConfig(Section):
@@ -184,6 +194,11 @@ class TrainingConfig(Section):
     caption_dropout: float = Field(
         0.1, ge=0, le=1, description="Share of samples with an empty prompt, as guidance needs."
     )
+
+    def keyed(self) -> dict[str, Any]:
+        """Return the settings that can change an adapter by more than rounding."""
+        keyed = self.model_dump(mode="json", exclude=_SPEED_ONLY)
+        return keyed | {"alpha": self.alpha or self.rank}
 
 
 class ExploreConfig(Section):

@@ -72,12 +72,19 @@ def trajectory_identity(trajectory: TrajectoryConfig) -> dict[str, object]:
             held = _other_clip(trajectory.file, trajectory.file_camera).content_hash
         elif trajectory.file is not None:
             held = camera_file_hash(trajectory.file)
+            _dialect(trajectory)
     except (OSError, ValueError) as error:
         raise UserError(
             f"trajectory {trajectory.label!r}: file {trajectory.file!r} cannot be read ({error}); "
             "check trajectories.file"
         ) from error
-    return {"trajectory": trajectory.model_dump(mode="json", exclude={"name", "file"}), "file": held}
+    used = trajectory.keyed()
+    if held is not None and trajectory.file_format not in ANGLE_FORMATS:
+        dialect, relative_to = _dialect(trajectory), _relative_to(trajectory)
+        used |= {"file_format": dialect, "relative_to": relative_to}
+        if dialect == "clip":
+            del used["file_camera"]  # the clip enters by its content
+    return {"trajectory": used, "file": held}
 
 
 def camera_path(trajectory: TrajectoryConfig, source: Source, pivot_depth: float, name: str) -> CameraPath:
@@ -120,15 +127,13 @@ def _stabilised(source: Source, seconds: float) -> CameraPath:
 
 
 def _from_file(trajectory: TrajectoryConfig, file: str, source: Source, pivot_depth: float) -> CameraPath:
-    dialect: str = trajectory.file_format
-    if dialect in ANGLE_FORMATS:
+    if trajectory.file_format in ANGLE_FORMATS:
         return _angles_path(trajectory, file, source, pivot_depth)
-    if dialect == "clip":
+    if trajectory.file_format == "clip":
         cameras = _cameras_of(_other_clip(file, trajectory.file_camera))
     else:
-        dialect = recognised_format(file) if dialect == "auto" else dialect
-        cameras = load_cameras(file, dialect, trajectory.file_camera)
-    relative_to = trajectory.relative_to or ("source" if dialect == "opencv" else "first")
+        cameras = load_cameras(file, _dialect(trajectory), trajectory.file_camera)
+    relative_to = _relative_to(trajectory)
     lens = intrinsics_for(cameras, *source.clip_size)
     if lens is not None:  # from the clip's own pixels to those of the working size
         factors = [source.content[axis] / source.clip_size[axis] for axis in (0, 1)]
@@ -149,6 +154,15 @@ def _from_file(trajectory: TrajectoryConfig, file: str, source: Source, pivot_de
     return explicit_path(
         restarted(path, source.world_to_camera[0].double()), intrinsics, *source.cameras, relative=False
     )
+
+
+def _dialect(trajectory: TrajectoryConfig) -> str:
+    assert trajectory.file is not None
+    return recognised_format(trajectory.file) if trajectory.file_format == "auto" else trajectory.file_format
+
+
+def _relative_to(trajectory: TrajectoryConfig) -> str:
+    return trajectory.relative_to or ("source" if _dialect(trajectory) == "opencv" else "first")
 
 
 def _at_length(

@@ -39,16 +39,16 @@ class DepthStage(ClipStage):
 
     seed: int = 0  # of a video model's noise
 
+    def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        source = depth_source(self.config, params.clip)
+        return once(("depth settings", self.config, source), lambda: keyed_depth(self.config, source))
+
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         source = depth_source(self.config, params.clip)
         if source != "model":
             return {"source": source, "model": None}
         identity = {"source": source, "model": model_revision("depth.model", self.config.model)}
-        sampled = once(
-            ("pipeline", self.config.model),
-            lambda: is_pipeline_directory(model_path("depth.model", self.config.model)),
-        )
-        return identity | {"seed": self.seed} if sampled else identity
+        return identity | {"seed": self.seed} if of_whole_videos(self.config) else identity
 
     def setup(self) -> None:
         self._model = None
@@ -115,6 +115,17 @@ def depth_model(config: DepthConfig, device: torch.device, seed: int = 0) -> Dep
         dtype=getattr(torch, config.video.precision),
         video=VideoSettings(seed=seed, **config.video.model_dump(exclude={"precision"})),
     )
+
+
+def of_whole_videos(config: DepthConfig) -> bool:
+    """Return whether the model is a pipeline for whole videos."""
+    question = ("pipeline", config.model)
+    return once(question, lambda: is_pipeline_directory(model_path("depth.model", config.model)))
+
+
+def keyed_depth(config: DepthConfig, source: str) -> dict[str, Any]:
+    """Return the settings in the keys of depth from `source`."""
+    return config.keyed_for(source, whole_videos=source == "model" and of_whole_videos(config))
 
 
 def depth_source(config: DepthConfig, clip: Clip) -> str:

@@ -28,7 +28,7 @@ from recapture.tasks.clip.adapters import Adapters, adapter_file, adapter_identi
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames
 from recapture.tasks.clip.scene_reader import SceneReader
-from recapture.tasks.engine.model_revision import model_path, model_revision
+from recapture.tasks.engine.model_revision import model_path, model_revision, once
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.earlier_fills import EarlierFills
 from recapture.tasks.jobs.packing import filling_order
@@ -46,12 +46,19 @@ class FillStage(ClipStage):
     seed: int = 0
     render: RenderConfig = RenderConfig()  # how surfaces seen by other frames and cameras are rendered
     name: ClassVar[str] = "fill"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render")
     per_trajectory: ClassVar[bool] = True
 
+    def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        whole = params.clip.frames <= self.config.window
+        frames = self.config.window if whole else self.config.window + 1
+        return once(("fill settings", self.config, whole), lambda: self.config.keyed_for(frames))
+
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        identity: dict[str, Any] = {"caption": params.clip.caption, "seed": self.seed}
+        identity: dict[str, Any] = {}
         if self.config.method != "classical":
+            identity |= {"caption": params.clip.caption, "seed": self.seed}
             identity["base"] = model_revision("fill.base", self.config.base)
             if self.config.base_parts is not None:
                 identity["parts"] = model_revision("fill.base_parts", self.config.base_parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import check_cameras, default_intrinsics, scale_intrinsics
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size
-from recapture.tasks.engine.stage import Item
+from recapture.tasks.engine.stage import NO_SETTINGS, Item
 
 CHUNK = 32
 
@@ -48,9 +48,23 @@ class IngestStage(ClipStage):
 
     config: IngestConfig
     name: ClassVar[str] = "ingest"
+    version: ClassVar[str] = "2"
+
+    def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        return NO_SETTINGS  # `identity` has what they come to for the clip
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        return {"content": params.clip.content_hash}
+        """Return the clip's content, the frames and size that are read, and the lens if it is a guess."""
+        clip, config = params.clip, self.config
+        size = working_size(clip.height, clip.width, config.short_side)
+        identity = {"content": clip.content_hash, "size": astuple(size)}
+        try:
+            wanted = frame_range(clip, config)
+        except ValueError:  # `run` reports it
+            return identity | {"start_seconds": config.start_seconds}
+        identity["frames"] = [wanted.start, wanted.stop]
+        has_cameras = clip.cameras_uri is not None or clip.kind == "scene"
+        return identity if has_cameras else identity | {"fov_degrees": config.fov_degrees}
 
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter

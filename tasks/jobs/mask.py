@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import cv2
@@ -87,16 +86,8 @@ class MaskStage(ClipStage):
 
     config: MaskConfig
     name: ClassVar[str] = "mask"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
-
-    def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        return self._pixels
-
-    @cached_property
-    def _pixels(self) -> Mapping[str, Any]:
-        """Return the settings that determine the pixels; files count by their content, in `identity`."""
-        files = {"uri": None, "first_frame": None, "prompt": None, "prompts": None}
-        return self.config.model_copy(update=files).keyed()
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         finders = {"uri": find_mask, "first_frame": find_first_frame}

@@ -21,7 +21,7 @@ from recapture.models.metrics.suite import measure
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
 from recapture.tasks.clip.scene_reader import SceneReader, read_frames, read_truth
-from recapture.tasks.engine.model_revision import model_revision
+from recapture.tasks.engine.model_revision import model_revision, once
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.render import surface_settings
 
@@ -41,8 +41,14 @@ class MeasureStage(ClipStage):
     config: MeasureConfig
     render: RenderConfig = RenderConfig()
     name: ClassVar[str] = "measure"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render", "fill")
     per_trajectory: ClassVar[bool] = True
+
+    def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        whole = params.clip.frames <= self.config.chunk
+        frames = self.config.chunk if whole else self.config.chunk + 1
+        return once(("measure settings", self.config, whole), lambda: self.config.keyed_for(frames))
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         folders = self.config.learned.model_dump()
@@ -51,7 +57,8 @@ class MeasureStage(ClipStage):
             for name, folder in folders.items()
             if folder is not None
         }
-        return {"caption": params.clip.caption, "learned": learned}
+        captioned = {"caption": params.clip.caption} if "clip" in learned else {}
+        return captioned | {"learned": learned}
 
     def setup(self) -> None:
         self._learned = LearnedMetrics(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, ClassVar
 
 from recapture.conf.schema import DeliverConfig
@@ -26,8 +27,16 @@ class PreviewStage(ClipStage):
 
     config: DeliverConfig
     name: ClassVar[str] = "preview"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "render")
     per_trajectory: ClassVar[bool] = True
+
+    def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        return self._used
+
+    @cached_property
+    def _used(self) -> Mapping[str, Any]:
+        return self.config.model_dump(mode="json", exclude={"side_by_side"})
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         return {"clip": params.clip_id, "label": params.label}

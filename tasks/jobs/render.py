@@ -38,6 +38,7 @@ class RenderStage(ClipStage):
 
     config: RenderConfig
     name: ClassVar[str] = "render"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
     per_trajectory: ClassVar[bool] = True
 
@@ -117,7 +118,7 @@ def keyed_surface(config: RenderConfig) -> dict[str, Any]:
 
     Only values that differ from the defaults, so that older keys, made without these settings, stay valid.
     """
-    given = config.model_dump(mode="json", exclude={"chunk"})
+    given = config.keyed()
     default = RenderConfig().model_dump(mode="json")
     changed = {name: value for name, value in given.items() if value != default[name]}
     return {"render": changed} if changed else {}

@@ -48,12 +48,13 @@ class ExploreStage(PlannedStage[ExploreParams]):
     window: int
     seed: int = 0
     name: ClassVar[str] = "explore"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "tune")
 
     def settings(self, params: ExploreParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         shown = {"caption": params.clip.caption, "seed": self.seed, "window": self.window}
         models = {**base_settings(self.recapture.fill), **keyed_surface(self.recapture.render)}
-        return {**models, **sampling_settings(self.recapture), **shown}
+        return {**models, **sampling_settings(self.recapture, adapted="tune" in inputs), **shown}
 
     def identity(self, params: ExploreParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         return {"angle": params.angle}

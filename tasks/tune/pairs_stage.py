@@ -47,6 +47,7 @@ class PairsStage(PlannedStage[PairsParams]):
     seed: int = 0
     packing: Packing | None = None  # of frames from another camera beside pairs of the source
     name: ClassVar[str] = "pairs"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "tune")
 
     def settings(self, params: PairsParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
@@ -56,8 +57,8 @@ class PairsStage(PlannedStage[PairsParams]):
         if self.packing is not None:
             settings["packing"] = {"frames": self.packing.frames, "spacing": self.packing.spacing}
         if "tune" in inputs:
-            settings["cycle"] = self.cycle.model_dump(mode="json", exclude={"source_share"})
-            settings |= {**sampling_settings(self.recapture), "threshold": self.threshold}
+            settings["cycle"] = self.cycle.keyed()
+            settings |= {**sampling_settings(self.recapture, adapted=True), "threshold": self.threshold}
         return settings
 
     def identity(self, params: PairsParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from recapture.models.tuning.pairs import Move
 from recapture.models.wan.load import Base
 from recapture.tasks.clip.adapters import Adapters
 from recapture.tasks.engine.model_revision import model_revision
-from recapture.tasks.jobs.depth import depth_model
+from recapture.tasks.jobs.depth import depth_model, keyed_depth
 from recapture.tasks.jobs.fill import open_filler
 from recapture.tasks.jobs.render import surface_settings
 
@@ -36,7 +36,8 @@ class Recapture:
     scale: float = 1.0  # of the adapter
 
 
-SAMPLING = ("guidance_scale", "negative_prompt", "scheduler", "shift", "noise_scale", "propagate", "feather")
+SAMPLING = ("steps", "guidance_scale", "negative_prompt", "scheduler", "shift", "noise_scale", "propagate")
+SCALE_OF_CLIPS = ("median_depth", "max_unknown_share")  # estimates here take the scale of the source's depth
 
 
 def base_settings(fill: FillConfig) -> dict[str, Any]:
@@ -47,16 +48,20 @@ def base_settings(fill: FillConfig) -> dict[str, Any]:
     return {"base": revision, "parts": parts, "precision": fill.precision, **vae}
 
 
-def sampling_settings(recapture: Recapture) -> dict[str, Any]:
-    """Return the settings of the sampling in the keys of everything that is recaptured."""
-    cycle_depth = "model" if recapture.estimate_depth else "background"
-    found: dict[str, Any] = {
-        "steps": recapture.fill.steps,
-        "scale": recapture.scale,
-        "cycle_depth": cycle_depth,
-    }
-    found |= {name: getattr(recapture.fill, name) for name in SAMPLING}
+def sampling_settings(recapture: Recapture, *, adapted: bool) -> dict[str, Any]:
+    """Return the settings of the sampling in the keys of everything that is recaptured.
+
+    adapted: with an adapter, which has a scale.
+    """
+    used = recapture.fill.keyed()
+    found: dict[str, Any] = {name: used[name] for name in SAMPLING}
+    found["feather"] = max(1, recapture.fill.feather)
+    found["cycle_depth"] = "background"
+    if adapted:
+        found["scale"] = recapture.scale
     if recapture.estimate_depth:
+        depth = keyed_depth(recapture.depth, "model")
+        found["cycle_depth"] = {name: depth[name] for name in depth if name not in SCALE_OF_CLIPS}
         found["depth"] = model_revision("depth.model", recapture.depth.model)
     return found
 

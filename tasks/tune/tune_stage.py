@@ -45,10 +45,6 @@ class Live:
         return resume_run(self.uri, self.run_id)
 
 
-# Settings that change an adapter at most by rounding.
-SPEED_ONLY = {"micro_batch", "gradient_checkpointing", "activation_budget", "log_every"}
-
-
 @dataclass
 class TuneStage(PlannedStage[TrainingParams]):
     """Write an adapter as pytorch_lora_weights.safetensors, and curve.json.
@@ -64,6 +60,7 @@ class TuneStage(PlannedStage[TrainingParams]):
     live: Live = Live()
     packed_share: float = 0.0  # share of the steps with packed frames from another camera
     name: ClassVar[str] = "tune"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("tune",)
 
     @property
@@ -71,17 +68,16 @@ class TuneStage(PlannedStage[TrainingParams]):
         return self.config.timeout_seconds
 
     def settings(self, params: TrainingParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        training = self.config.training
-        settings: dict[str, Any] = {
-            "training": training.model_dump(mode="json", exclude=SPEED_ONLY),
-            "source_share": self.config.cycle.source_share,
-            "seed": self.seed,
-            **base_settings(self.fill),
-        }
+        training = self.config.training.keyed()
+        settings: dict[str, Any] = {"training": training, "seed": self.seed, **base_settings(self.fill)}
         if self.packed_share:
             settings["packed_share"] = self.packed_share
-        if not training.first_block:
-            del settings["training"]["first_block"]
+        if inputs and self.config.cycle.moves:  # only then are there pairs from elsewhere than the source
+            settings["source_share"] = self.config.cycle.source_share
+        if not self.config.pairs.held_out:
+            del training["validate_every"], training["patience"]
+        if inputs or self.config.start is not None:  # the adapter to start from has its own
+            del training["rank"], training["alpha"], training["first_block"]
         if not inputs and self.config.start is not None:
             settings["start"] = model_revision("tune.start", self.config.start)
         return settings

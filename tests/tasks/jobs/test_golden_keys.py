@@ -1,7 +1,7 @@
 """Content keys that must not change: artifacts in people's stores are found by them.
 
-golden_keys.json holds the keys of whole jobs as of 2026-11-28, before the code was rearranged. If a stage is
-changed on purpose so that its bytes differ, raise its version and replace its keys here in the same commit.
+golden_keys.json holds the keys of whole jobs. If a stage is changed on purpose so that its bytes differ,
+raise its version and replace its keys here in the same commit.
 """
 
 import json

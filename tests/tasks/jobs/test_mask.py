@@ -292,18 +292,24 @@ def test_objects_of_the_clip_itself_are_redrawn(tmp_path):
 
 
 def test_keys_follow_the_pixels_of_the_mask_and_the_words_of_the_prompt(config, tmp_path):
-    plain = keys(config())
-    prompted = keys(config("--mask.prompt", "a blue sphere"))
+    blue, red = (keys(config("--mask.prompt", f"a {colour} sphere")) for colour in ("blue", "red"))
+    assert blue == red  # the classical fill reads no prompt
+
+    def config_of_base(*words):
+        return config("--fill.method", "base", *words)
+
+    plain = keys(config_of_base())
+    prompted = keys(config_of_base("--mask.prompt", "a blue sphere"))
     assert {name for name in plain if plain[name] == prompted[name]} == {"ingest", "depth"}
-    other = keys(config("--mask.prompt", "a red sphere"))
+    other = keys(config_of_base("--mask.prompt", "a red sphere"))
     assert {name for name in plain if other[name] != prompted[name]} == {"fill", "measure", "deliver"}
-    removed = keys(config("--mask.prompt", "a blue sphere", "--mask.replace", "false"))
+    removed = keys(config_of_base("--mask.prompt", "a blue sphere", "--mask.replace", "false"))
     assert {name for name in plain if plain[name] != removed[name]} == {"fill", "measure", "deliver"}
-    assert keys(config("--mask.replace", "false")) == plain
+    assert keys(config_of_base("--mask.replace", "false")) == plain
     np.savez(tmp_path / "elsewhere.npz", mask=things())
-    assert keys(config("--mask.uri", str(tmp_path / "elsewhere.npz"))) == plain
+    assert keys(config_of_base("--mask.uri", str(tmp_path / "elsewhere.npz"))) == plain
     np.savez(tmp_path / "elsewhere.npz", mask=~things())
-    other = keys(config("--mask.uri", str(tmp_path / "elsewhere.npz")))
+    other = keys(config_of_base("--mask.uri", str(tmp_path / "elsewhere.npz")))
     assert {name for name in plain if plain[name] == other[name]} == {"ingest", "depth"}
 
 

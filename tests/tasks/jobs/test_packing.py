@@ -7,7 +7,6 @@ import pytest
 from support.plans import Planned, as_it_stands, planned
 
 from recapture.conf.schema import FillConfig, RecaptureConfig, TrajectoryConfig
-from recapture.datasets.store.keys import content_key
 from recapture.datasets.store.quarantine import Quarantine, Quarantined
 from recapture.tasks.engine.planner import expected
 from recapture.tasks.jobs.job import ClipJob, recapture_stages
@@ -77,16 +76,10 @@ def test_clips_are_filled_from_the_smallest_move_on_in_whatever_order_they_are_g
     assert order(config(trajectories=twins)) == ["orbit_left", "orbit_right"]
 
 
-def test_without_packing_the_keys_are_what_they_were():
+def test_without_packing_its_settings_change_no_key():
     settings = config(frames=0, spacing=3, positions="time_aligned")
     job = planned(settings)
-    fill = job.stage("fill")
-    # Settings that came after the keys.
-    later = {"packing", "vae_precision", "attention", "compile_blocks", "guidance_scale_2"}
-    old = settings.fill.model_dump(mode="json", exclude=later)
     for item in job.items("fill"):
-        identity = fill.identity(item.params, item.inputs)
-        assert item.key == content_key("fill", fill.version, old, item.inputs, identity)
         assert set(item.inputs) == {"ingest", "depth", "render"}
     again = changed(settings, spacing=8)
     assert [job.items(stage) for stage in job.stages] == [again.items(stage) for stage in again.stages]

@@ -9,7 +9,6 @@ from support.tune_plans import TunePlan
 
 from recapture.conf.fill import PackingConfig
 from recapture.conf.schema import RecaptureConfig, RenderConfig
-from recapture.datasets.store.keys import content_key
 from recapture.datasets.store.store import ArtifactStore
 from recapture.models.fill.packed import Packing
 from recapture.models.geometry import rasterize
@@ -21,13 +20,12 @@ from recapture.models.wan.lora import adapter_weights, add_lora
 from recapture.models.wan.vae import encode_video
 from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.engine.executor import InlineExecutor
-from recapture.tasks.engine.model_revision import WEIGHTS, model_revision
+from recapture.tasks.engine.model_revision import WEIGHTS
 from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.jobs.job import source_stages
 from recapture.tasks.tune.encoded_pairs import FILE, unpack_pairs
 from recapture.tasks.tune.explore_stage import PICTURES
 from recapture.tasks.tune.source import draw_seed, draws, read_objects, read_window
-from recapture.tasks.tune.tune_stage import SPEED_ONLY, TuneStage
 
 ADAPTER = "a" * 32
 ROUND = Round(20, 30, 4)
@@ -220,27 +218,13 @@ def test_pairs_bring_frames_where_fills_pack_them_unless_the_share_says_otherwis
         assert packing == (Packing(frames or 2, 2) if expected else None)
 
 
-def test_without_packing_the_keys_of_pairs_and_trainings_are_what_they_were(lifted):
+def test_without_packing_no_key_mentions_it(lifted):
     _, plan = lifted
-    old = plan.config.tune.pairs.model_dump(mode="json")
-    del old["packed_share"]
-    clip = plan.clips[0]
-    revision = model_revision("fill.base", plan.config.fill.base)
-    models = {"base": revision, "parts": None, "precision": plan.config.fill.precision}
-    settings = {"pairs": old, **models, "caption": clip.caption, "seed": plan.config.seed}
-    where = {"round": 0, "low": ROUND.low, "high": ROUND.high}
-    (item,) = plan.pairs_items(0, ROUND, {})
-    assert item.key == content_key("pairs", "1", settings, plan.sources[clip.id], where)
-    training = plan.config.tune.training.model_dump(mode="json", exclude=SPEED_ONLY | {"first_block"})
-    settings = {
-        "training": training,
-        "source_share": plan.config.tune.cycle.source_share,
-        "seed": 0,
-        **models,
-    }
-    (item,) = plan.tune_items(0, 5, ["b"], {})
-    asked = {"pairs": [{"key": "b", "judges": True}], "steps": 5}
-    assert item.key == content_key("tune", TuneStage.version, settings, {}, asked)
+    for stage, (item,) in (
+        (plan.stages.pairs(), plan.pairs_items(0, ROUND, {})),
+        (plan.stages.tune(None), plan.tune_items(0, 5, ["b"], {})),
+    ):
+        assert not {"packing", "packed_share"} & set(stage.settings(item.params, item.inputs))
 
 
 def keys_of(items):
