@@ -109,6 +109,8 @@ def run_job(job: Job[S]) -> S:
         summary.seconds = time.monotonic() - started
         job.deliver(store)
     summary.seconds = time.monotonic() - started
+    for warning in summary.warnings[:LOGGED_FAILURES]:
+        logger.warning(warning)
     for failure in summary.failures[:LOGGED_FAILURES]:
         logger.info("missing %s at %s: %s", failure.item, failure.stage, failure.error)
     logger.info(summary.line)

@@ -1,45 +1,71 @@
-"""Turn decoded frames into what a player shows: rotated, square pixels, deinterlaced, without alpha."""
+"""Decode frames and turn them into what a player shows: upright, square pixels, sRGB, without alpha."""
 
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
+
+from recapture.datasets.media.containers import REPLACE_FILE, VideoError
+
+# FFmpeg's own decoders of these codecs drop the transparency that WebM stores beside the picture.
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_WIDEST_PIXEL = 8  # times as wide as high, or the other way round
+_UNKNOWN_MATRIX = (0, 2, 3)  # RGB, unspecified, reserved: codes of H.273, table 4
+_KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)
+_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 
-def displayed(frame: Any, stream: Any) -> np.ndarray:
-    """Return a decoded frame as uint8 RGB [H, W, 3] as a player shows it, transparency over black."""
-    width = frame.width
-    pixel = stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio
-    if pixel and pixel != 1:
-        width = max(1, round(width * pixel))
-    if any(component.is_alpha for component in frame.format.components):
-        rgba = frame.to_ndarray(format="rgba", width=width, height=frame.height)
-        share = rgba[..., 3:].astype(np.uint16)
-        pixels = ((rgba[..., :3] * share + 127) // 255).astype(np.uint8)
-    else:
-        pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
-    quarter_turns = round(frame.rotation / 90)  # counter-clockwise, as np.rot90 counts them
-    return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
+def decoded(container: Any, stream: Any, uri: str) -> Iterator[Any]:
+    """Yield the frames of a stream as PyAV frames in display order, deinterlaced, with their transparency.
+
+    Raises: VideoError that names the frame if one cannot be decoded.
+    """
+    return _progressive(_frames(container, stream, uri), stream)
 
 
-def progressive(frames: Iterable[Any], stream: Any) -> Iterator[Any]:
-    """Yield as many frames without interlacing; if the first is interlaced, ffmpeg's yadif filters all."""
+def _frames(container: Any, stream: Any, uri: str) -> Iterator[Any]:
+    decoder = stream.codec_context
+    if decoder is None:
+        raise VideoError(f"video {uri!r}: its codec is unknown to FFmpeg; convert the file to H.264")
+    if stream.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
+        decoder = av.CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")
+    count = 0
+    for packet in container.demux(stream):
+        try:
+            frames = decoder.decode(packet)
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError as error:
+            raise VideoError(
+                f"video {uri!r}: the picture is damaged after frame {count} ({error.strerror}); cut it "
+                "there, repair the file or remove it from the dataset"
+            ) from error
+        count += len(frames)
+        yield from frames
+
+
+def _progressive(frames: Iterable[Any], stream: Any) -> Iterator[Any]:
+    """Yield as many frames, passed through ffmpeg's yadif from the first interlaced one on."""
     remaining = iter(frames)
-    first = next(remaining, None)
-    if first is None:
-        return
-    if not first.interlaced_frame:
+    for first in remaining:
+        if first.interlaced_frame:
+            break
         yield first
-        yield from remaining
+    else:
         return
     graph = av.filter.Graph()
-    graph.link_nodes(
-        graph.add_buffer(template=stream), graph.add("yadif", "deint=interlaced"), graph.add("buffersink")
-    ).configure()
+    source = graph.add_buffer(
+        width=first.width, height=first.height, format=first.format, time_base=first.time_base
+    )
+    graph.link_nodes(source, graph.add("yadif", "deint=interlaced"), graph.add("buffersink")).configure()
     for frame in itertools.chain([first], remaining, [None]):
         graph.push(frame)
         while True:
@@ -47,3 +73,72 @@ def progressive(frames: Iterable[Any], stream: Any) -> Iterator[Any]:
                 yield graph.pull()
             except (BlockingIOError, av.error.EOFError):
                 break
+
+
+class Display:
+    """Turns the decoded frames of one stream into pictures, as its metadata says."""
+
+    def __init__(self, stream: Any, uri: str) -> None:
+        self._stream, self._uri = stream, uri
+        self._reformatter = VideoReformatter()  # kept: the table for HDR takes a second to make
+
+    def picture(self, frame: Any) -> np.ndarray:
+        """Return a frame as uint8 RGB [H, W, 3]; raises VideoError for metadata that cannot be applied."""
+        width = max(1, round(frame.width * self._pixel_aspect()))
+        alpha = any(component.is_alpha for component in frame.format.components)
+        converted = self._reformatter.reformat(
+            frame, width=width, format="rgba" if alpha else "rgb24", **self._colours(frame)
+        )
+        pixels = converted.to_ndarray()
+        return _upright(_over_black(pixels) if alpha else pixels, frame)
+
+    def _pixel_aspect(self) -> Fraction:
+        """Return how many times as wide as high a pixel is; the container takes precedence, as in players."""
+        aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
+        if not aspect:
+            return Fraction(1)
+        if not Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL:
+            raise VideoError(
+                f"video {self._uri!r}: it says that a pixel is {aspect.numerator}:{aspect.denominator} wide "
+                f"to high; correct its pixel aspect, or {REPLACE_FILE}"
+            )
+        return Fraction(aspect)
+
+    def _colours(self, frame: Any) -> dict[str, Any]:
+        """Return the arguments of reformat that its tags do not say by themselves."""
+        hdr = frame.color_trc in _HDR
+        found: dict[str, Any] = (
+            {"dst_color_trc": ColorTrc.BT709, "dst_color_primaries": ColorPrimaries.BT709} if hdr else {}
+        )
+        if frame.format.is_rgb:
+            return found
+        if frame.colorspace in _UNKNOWN_MATRIX:
+            if hdr:
+                found["src_colorspace"] = Colorspace.BT2020
+            elif frame.width >= 1280 or frame.height > 576:  # mpv's rule
+                found["src_colorspace"] = Colorspace.ITU709
+        elif frame.colorspace not in _KNOWN_MATRICES:
+            raise VideoError(
+                f"video {self._uri!r}: its colours are coded by matrix {frame.colorspace} of H.273, which is "
+                "not read; convert it to BT.709"
+            )
+        return found
+
+
+def _over_black(rgba: np.ndarray) -> np.ndarray:
+    share = rgba[..., 3:].astype(np.uint16)
+    composited: np.ndarray = ((rgba[..., :3] * share + 127) // 255).astype(np.uint8)
+    return composited
+
+
+def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
+    """Return pixels turned and mirrored as the frame's display matrix says, to the nearest quarter turn."""
+    stated = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if stated is None:
+        return pixels
+    # ISO 14496-12, section 6.2.2: x' = a x + c y and y' = b x + d y.
+    a, b, _, c, d = struct.unpack("5i", bytes(stated)[:20])
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        pixels = pixels.swapaxes(0, 1)
+        a, d = c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

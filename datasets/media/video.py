@@ -7,10 +7,9 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,15 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from fsspec.implementations.local import LocalFileSystem
 
-from recapture.datasets.media.decoded_frames import displayed, progressive
-from recapture.datasets.media.sound import NoSound, Sound
-from recapture.datasets.media.timing import TimingError, constant_rate
-from recapture.datasets.media.truncated_files import missing_bytes
+from recapture.datasets.media.containers import REPLACE_FILE, VideoError, opened
+from recapture.datasets.media.decoded_frames import Display, decoded
+from recapture.datasets.media.packet_times import first_picture, packet_times, video_stream
+from recapture.datasets.media.sound import NoSound, Sound, SoundLost
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts")
-REPLACE_FILE = "replace the file or remove it from the dataset"
 _MP4 = {"movflags": "+faststart"}
 # Macroblock trees are off because x264's AVX-512 code for them gives different bytes in one run out of ten.
 _X264 = {"preset": "fast", "x264-params": "mbtree=0"}
-
-
-class VideoError(ValueError):
-    """A video cannot be read or written; the message names it, what is wrong and the way out."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ def probe(uri: str) -> VideoInfo:
     variable frame rate is described as iterate_frames yields it: at a constant rate.
     Raises: VideoError if it is not a video, has no frame, or holds less than its header promises.
     """
-    timing = _timing(uri)
+    timing = packet_times(uri)
     first = next(iterate_frames(uri, 0, 1), None)
     if first is None:
         raise VideoError(f"video {uri!r}: it has no frame; {REPLACE_FILE}")
@@ -67,20 +61,26 @@ def probe(uri: str) -> VideoInfo:
 def iterate_frames(uri: str, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
     """Decode frames start to stop-1 one at a time as uint8 RGB [H, W, 3], as a player shows them.
 
-    Rotated as the file says, with square pixels, deinterlaced, transparency over black, at a constant rate
-    (see timing.py). Frames before `start` are decoded and dropped, so frame numbers are the same everywhere.
+    Upright, with square pixels, deinterlaced, transparency over black, at a constant rate (docs/inputs.md).
+    Frames before `start` are decoded and dropped, so frame numbers are the same everywhere.
     Raises: VideoError if the file cannot be opened, a frame cannot be decoded, or the size changes.
     """
-    shown = _timing(uri).shown
-    with _opened(uri) as container:
-        stream = _video_stream(container, uri)
-        index, size = 0, None
-        for number, frame in enumerate(progressive(container.decode(stream), stream)):
-            times = int(shown[number]) if number < len(shown) else 1
+    timing = packet_times(uri)
+    with opened(uri) as container:
+        stream = video_stream(container, uri)
+        display, index, size, last = Display(stream, uri), 0, None, -1
+        for frame in decoded(container, stream, uri):
+            number = timing.number(frame, last)
+            if number < 0:
+                continue
+            if number != last + 1:
+                raise VideoError(f"video {uri!r}: frame {last + 1} cannot be decoded; {REPLACE_FILE}")
+            last = number
+            times = int(timing.shown[number]) if number < len(timing.shown) else 1
             if stop is not None and index >= stop:
                 return
             if index + times > start and times:
-                picture = displayed(frame, stream)
+                picture = display.picture(frame)
                 if size is not None and picture.shape != size:
                     raise VideoError(
                         f"video {uri!r}: its size changes from {size[1]}x{size[0]} to "
@@ -90,57 +90,8 @@ def iterate_frames(uri: str, start: int = 0, stop: int | None = None) -> Iterato
                 for place in range(max(index, start), min(index + times, stop or index + times)):
                     yield picture if place == index else picture.copy()
             index += times
-
-
-@dataclass(frozen=True)
-class _Timing:
-    """A video's constant rate, how often each of its frames is repeated at it, and whether it has sound."""
-
-    fps: Fraction
-    shown: np.ndarray  # [frames in the file] int64
-    audio: bool
-
-
-def _timing(uri: str) -> _Timing:
-    fs, path = fsspec.core.url_to_fs(uri)
-    try:
-        state = fs.ukey(path)
-    except (OSError, NotImplementedError):
-        state = ""
-    return _timing_of(uri, state)
-
-
-@lru_cache(maxsize=128)
-def _timing_of(uri: str, state: str) -> _Timing:
-    """Read the times of all packets; the cache avoids doing so again while the file's state is unchanged."""
-    with _opened(uri) as container:
-        stream = _video_stream(container, uri)
-        stated = stream.average_rate or stream.guessed_rate or stream.base_rate
-        promised, audio = stream.frames, bool(container.streams.audio)
-        present, times = 0, []
-        for packet in container.demux(stream):
-            if packet.size == 0 and packet.dts is None:
-                continue  # the flush packet after the last one
-            if packet.is_corrupt:
-                raise VideoError(f"video {uri!r}: it is cut off in frame {present}; {REPLACE_FILE}")
-            present += 1
-            if packet.size > 0 and not packet.is_discard:
-                times.append(None if packet.pts is None else float(packet.pts * packet.time_base))
-    if present < promised:
-        raise VideoError(
-            f"video {uri!r}: it is truncated, with {present} of the {promised} frames that its header "
-            f"promises; {REPLACE_FILE}"
-        )
-    if not times:
-        raise VideoError(f"video {uri!r}: it has no frame; {REPLACE_FILE}")
-    known = sorted(time for time in times if time is not None)
-    if len(known) < len(times):  # as in AVI with B-frames: only the rate is known
-        known = [index / float(stated or 1) for index in range(len(times))]
-    try:
-        fps, shown = constant_rate(known, Fraction(stated) if stated else None)
-    except TimingError as error:
-        raise VideoError(f"video {uri!r}: {error}") from error
-    return _Timing(fps, shown, audio)
+        if len(timing.pts) and last + 1 < len(timing.pts):
+            raise VideoError(f"video {uri!r}: frame {last + 1} cannot be decoded; {REPLACE_FILE}")
 
 
 def write_video(
@@ -152,12 +103,13 @@ def write_video(
     audio_start: float = 0.0,
     audio_duration: float | None = None,
     crf: int = 18,
-) -> None:
+) -> CarriedSound:
     """Write frames (uint8 RGB [H, W, 3]) as H.264 4:2:0 MP4 in BT.709, with the sound of another video.
 
     An odd side grows by one repeated row or column, which 4:2:0 needs. The sound is the first track of
-    `audio_from` from `audio_start` seconds on, for `audio_duration` seconds (None: the video's length),
-    re-encoded to AAC. The file appears complete or not at all.
+    `audio_from` from `audio_start` seconds after its first picture on, for `audio_duration` seconds (None:
+    the video's length), re-encoded to AAC. Damaged sound never prevents a video: what was lost is returned.
+    The file appears complete or not at all.
     Raises: VideoError for no frames, frames of differing sizes or types, or an audio_from without sound.
     """
     remaining = iter(frames)
@@ -167,7 +119,7 @@ def write_video(
     try:
         with _whole_file(uri) as path, av.open(path, "w", format="mp4", options=_MP4) as out:
             picture = _add_video(out, first, fps, crf, uri)
-            with _sound(out, audio_from, audio_start) as sound:
+            with _sound(out, audio_from, audio_start) as (sound, lost):
                 for index, frame in enumerate(itertools.chain([first], remaining)):
                     out.mux(picture.encode(_to_yuv(frame, picture, index, fps, uri)))
                     if sound is not None:
@@ -176,46 +128,32 @@ def write_video(
                 out.mux(picture.encode(None))
                 if sound is not None:
                     sound.finish()
+        return CarriedSound(sound.damaged if sound is not None else 0, lost)
     except av.error.FFmpegError as error:
-        sources = f"check the disk, and the sound of {audio_from!r}" if audio_from else "check the disk"
-        raise VideoError(f"video {uri!r}: it cannot be written ({error.strerror}); {sources}") from error
+        raise VideoError(f"video {uri!r}: it cannot be written ({error.strerror}); check the disk") from error
 
 
-def _sound(out: Any, uri: str | None, start: float) -> AbstractContextManager[Sound | None]:
-    if uri is None:
-        return nullcontext()
-    try:
-        return closing(Sound(out, uri, start))
-    except (NoSound, av.error.FFmpegError, OSError) as error:
-        raise VideoError(f"{error}; give audio_from a video with sound, or leave it out") from error
+@dataclass(frozen=True)
+class CarriedSound:
+    """What became of the sound that write_video was to carry over."""
+
+    damaged_packets: int = 0  # silent instead
+    lost: str = ""  # why there is no sound at all; empty if there is, or none was wanted
 
 
 @contextmanager
-def _opened(uri: str) -> Iterator[Any]:
-    """Open a container for reading; errors in opening it or decoding inside the block become VideoErrors."""
+def _sound(out: Any, uri: str | None, start: float) -> Iterator[tuple[Sound | None, str]]:
+    """Open the sound of a video; give None and the reason if nothing of it can be decoded."""
+    sound, lost = None, ""
     try:
-        with fsspec.open(uri, "rb") as stream:
-            if not stream.read(1):
-                raise VideoError(f"video {uri!r}: it is empty (0 bytes); {REPLACE_FILE}")
-            missing = missing_bytes(stream)
-            if missing:
-                raise VideoError(f"video {uri!r}: it is cut off, {missing} bytes are missing; {REPLACE_FILE}")
-            with av.open(stream, "r") as container:
-                yield container
-    except FileNotFoundError as error:
-        raise VideoError(f"video {uri!r}: there is no such file; check its path") from error
-    except IsADirectoryError as error:
-        raise VideoError(f"video {uri!r}: it is a directory, not a file; rename or remove it") from error
-    except av.error.FFmpegError as error:
-        reason = error.strerror or type(error).__name__
-        raise VideoError(f"video {uri!r}: it cannot be decoded ({reason}); {REPLACE_FILE}") from error
-
-
-def _video_stream(container: Any, uri: str) -> Any:
-    stream = container.streams.best("video")  # never an attached cover picture
-    if stream is None:
-        raise VideoError(f"video {uri!r}: it has no video stream; {REPLACE_FILE}")
-    return stream
+        if uri is not None:
+            sound = Sound(out, uri, first_picture(uri) + start)
+    except SoundLost as error:
+        lost = str(error)
+    except (NoSound, av.error.FFmpegError, OSError) as error:
+        raise VideoError(f"{error}; give audio_from a video with sound, or leave it out") from error
+    with nullcontext() if sound is None else closing(sound):
+        yield sound, lost
 
 
 @contextmanager

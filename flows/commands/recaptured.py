@@ -21,6 +21,8 @@ def print_summary(summary: JobSummary, config: RecaptureConfig) -> None:
     if summary.reused_everything:
         console.print("[bold]Reused[/bold]: every artifact was already there.")
     print_measurements(summary.metrics, console)
+    for warning in summary.warnings[:SHOWN_FAILURES]:
+        console.print(f"[yellow]{escape(warning)}[/yellow]")
     for failure in summary.failures[:SHOWN_FAILURES]:
         text = f"[red]missing[/red] {escape(failure.item)} at {failure.stage}: {escape(failure.error)}"
         console.print(text, soft_wrap=True)

@@ -26,6 +26,7 @@ class Summary(ABC):
     clips: int = 0
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # stage -> status -> items
     failures: list[Failure] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # about results that exist, one sentence each
     dropped: set[str] = field(default_factory=set)
     seconds: float = 0.0
     max_failure_share: float = 0.0
@@ -90,8 +91,9 @@ class Summary(ABC):
         """Return the summary as the Markdown that Prefect and MLflow show."""
 
     def missing_lines(self) -> list[str]:
-        """Return the failures as lines of Markdown; no lines without failures."""
+        """Return the warnings and failures as lines of Markdown; no lines without any."""
+        warned = ["", "## Warnings", "", *(f"- {one}" for one in self.warnings)] if self.warnings else []
         if not self.failures:
-            return []
+            return warned
         lines = [f"- `{one.item}` at {one.stage}: {one.error}" for one in self.failures]
-        return ["", "## Missing", "", *lines]
+        return [*warned, "", "## Missing", "", *lines]

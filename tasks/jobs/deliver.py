@@ -51,7 +51,7 @@ class DeliverStage(ClipStage):
 
         sound = clip.audio and bool((np.diff(path["source_frame"]) == 1).all())
         with output.local_file(VIDEO) as target:
-            write_video(
+            carried = write_video(
                 target,
                 rows.beside("result"),
                 fps,
@@ -69,8 +69,14 @@ class DeliverStage(ClipStage):
         output.write_bytes(SHEET, png_bytes(sheet))
         output.write_bytes(PATH, camera_plot(item.name, ingest, render))
         output.write_npz(CAMERAS, **path)
-        output.meta.update(label=item.params.label, frames=rows.frames, fps=str(fps), sound=sound)
-        return {"frames": float(rows.frames)}
+        kept = sound and not carried.lost
+        output.meta.update(label=item.params.label, frames=rows.frames, fps=str(fps), sound=kept)
+        output.meta.update(sound_lost=carried.lost)
+        return {
+            "frames": float(rows.frames),
+            "sound_lost": float(bool(carried.lost)),
+            "sound_damaged_packets": float(carried.damaged_packets),
+        }
 
 
 def camera_plot(title: str, ingest: Artifact, render: Artifact) -> bytes:

@@ -50,6 +50,8 @@ class JobSummary(Summary):
                 self.ready.add(outcome.item)
             if stage == "measure" and outcome.metrics:
                 self.metrics[outcome.item] = dict(outcome.metrics)
+            if stage == "deliver":
+                self.warnings += sound_warnings(outcome)
 
     @property
     def wanted(self) -> int:
@@ -94,6 +96,15 @@ class JobSummary(Summary):
                 values = [format_value(row.get(column)) for row in table.values()]
                 lines.append(f"| {column} | " + " | ".join(values) + " |")
         return "\n".join([*lines, *self.missing_lines()])
+
+
+def sound_warnings(outcome: Outcome) -> list[str]:
+    """Return what a delivered video lacks of its source's sound, in a sentence; empty if nothing."""
+    if outcome.metrics.get("sound_lost"):
+        return [f"{outcome.item}: none of the source's sound can be decoded; the video has no sound"]
+    if packets := outcome.metrics.get("sound_damaged_packets"):
+        return [f"{outcome.item}: {packets:.0f} packets of the source's sound are damaged; silence instead"]
+    return []
 
 
 def method_table(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

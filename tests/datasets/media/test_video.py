@@ -216,7 +216,7 @@ def test_what_is_no_video_is_named_with_a_way_out(tmp_path: Path) -> None:
         out.mux(stream.encode(silence))
         out.mux(stream.encode(None))
     reasons = {
-        "text.mp4": "cannot be decoded.*replace",
+        "text.mp4": "not an MP4.*replace",
         "empty.mp4": "0 bytes.*replace",
         "folder.mp4": "directory.*rename or remove",
         "sound.mp4": "no video stream.*replace",

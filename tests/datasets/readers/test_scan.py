@@ -89,7 +89,7 @@ def test_one_bad_file_never_stops_a_scan_and_each_is_reported_once(tree: Path) -
     assert len(reasons) == len(rejected)
     expected = {
         "cut": "truncated|cut off|decoded",
-        "text": "cannot be decoded",
+        "text": "not an MP4",
         "empty": "0 bytes",
         "hollow": "empty",
         "folder": "directory",
@@ -255,7 +255,7 @@ def test_a_file_that_changes_after_the_scan_is_an_error_that_names_the_clip(tree
     path = video(tree / "a.mp4")
     clip = only(tree)
     path.write_text("gone")
-    with pytest.raises(ValueError, match=r"clip 'a': video .*cannot be decoded"):
+    with pytest.raises(ValueError, match=r"clip 'a': video .*is not an MP4"):
         list(open_clip(clip).frames())
     with pytest.raises(ClipError, match=r"kind 'hologram' is unknown; use video"):
         open_clip(replace(clip, kind="hologram"))  # type: ignore[arg-type]

@@ -57,6 +57,18 @@ def test_only_the_last_stage_delivers():
     assert job.delivered == 2
 
 
+def test_damaged_sound_is_a_warning_in_the_report_and_nothing_missing():
+    job = summary()
+    healthy = {"frames": 5.0, "sound_lost": 0.0, "sound_damaged_packets": 0.0}
+    job.add("deliver", [outcome("a@left", "ok", metrics=healthy)])
+    assert job.warnings == [] and "Warnings" not in job.markdown()
+    job.add("deliver", [outcome("a@right", "reused", metrics=healthy | {"sound_damaged_packets": 3.0})])
+    job.add("deliver", [outcome("b@left", "ok", metrics=healthy | {"sound_lost": 1.0})])
+    assert job.delivered == 3 and not job.failures
+    assert "- a@right: 3 packets of the source's sound are damaged; silence instead" in job.markdown()
+    assert "- b@left: none of the source's sound can be decoded; the video has no sound" in job.markdown()
+
+
 def test_a_quarantined_item_is_named_once_and_what_it_blocks_is_only_counted():
     job = summary()
     job.add("depth", [outcome("a", "quarantined", error="no depth")])
