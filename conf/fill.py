@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from recapture.conf.section import EMBEDDED, Section
 
-_KEYED_ELSEWHERE = {"base", "base_parts", "adapter", "packing", "attention", "compile_blocks"}
+# Paths of the base: the stages that load it put the hashes of the files into their keys
+MODEL_FILES = ("base", "base_2", "base_parts", "vae", "text_encoder", "tokenizer", "image_encoder")
+_KEYED_ELSEWHERE = {*MODEL_FILES, "adapter", "packing", "attention", "compile_blocks"}
 VELOCITY_SOLVERS = ("replacement", "proximal", "cg", "wiener", "nvs")
 DDIM_SOLVERS = ("renoised", "ddnm", "dds", "langevin", "vision_xl")
 BLENDING_SOLVERS = ("blended", "repaint")
@@ -124,11 +126,37 @@ class FillConfig(Section):
     base: str = Field(
         EMBEDDED,
         min_length=1,
-        description="Pipeline directory of the Wan family, or a .safetensors file of a Fun-InP transformer; "
-        "embedded: the base that ships with the package.",
+        description="Base of the Wan family: a diffusers directory, a folder in Wan's original layout, or a "
+        ".safetensors or .gguf file of a transformer; embedded: the base that ships with the package.",
+    )
+    base_2: str | None = Field(
+        None,
+        min_length=1,
+        description="Low-noise transformer of Wan2.2 where fill.base is the high-noise one alone.",
     )
     base_parts: str | None = Field(
-        None, description="Pipeline directory with VAE and text encoder, where fill.base is a single file."
+        None,
+        min_length=1,
+        description="Diffusers directory whose VAE, text encoder, tokenizer and image encoder replace "
+        "those of fill.base.",
+    )
+    vae: str | None = Field(
+        None, min_length=1, description="VAE: a folder or .safetensors file; null: of the base or its parts."
+    )
+    text_encoder: str | None = Field(
+        None,
+        min_length=1,
+        description="UMT5 encoder: a folder or .safetensors file; null: of the base or its parts.",
+    )
+    tokenizer: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder of the tokenizer; null: of the text encoder's file, the base or its parts.",
+    )
+    image_encoder: str | None = Field(
+        None,
+        min_length=1,
+        description="CLIP vision model: a folder or .safetensors file; null: of the base or its parts.",
     )
     adapter: str | None = Field(
         None,
@@ -148,7 +176,9 @@ class FillConfig(Section):
         description="Precision of the VAE; the masks two_fill, leak_ratio and fill_variance need float32.",
     )
     attention: Literal["native", "cudnn", "flash"] = Field(
-        "native", description="Attention kernel; cudnn and flash need CUDA and bfloat16."
+        "native",
+        description="Attention kernel: torch's choice, the fastest since torch 2.11, or one of two others, "
+        "which need CUDA and bfloat16.",
     )
     compile_blocks: bool = Field(
         False,

@@ -1,5 +1,6 @@
-"""One loader for every Wan-family base: a diffusers pipeline directory, or a single file of original keys."""
+"""One loader for every Wan-family base, in diffusers or original layout, as folder, single files or GGUF."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,17 +9,30 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransformer3DModel
 
 from recapture.models.wan.checkpoint import (
-    CheckpointError,
+    Translate,
     build_model,
+    compare,
+    empty_model,
     read_config,
-    read_json,
-    tensor_shapes,
-    weight_files,
+    renamed,
+    same_name,
 )
+from recapture.models.wan.encoder_keys import vae_config, vae_translation
+from recapture.models.wan.gguf_file import GgufFile, load_gguf
 from recapture.models.wan.load_encoders import load_image_encoder, load_text_encoder
 from recapture.models.wan.original_keys import config_from_shapes, diffusers_names
+from recapture.models.wan.sources import Named, Part, Sources, find_sources
+from recapture.models.wan.tensor_files import CheckpointError, Tensors
 
+log = logging.getLogger(__name__)
 Layout = Literal["t2v", "inpaint", "vace"]
+CLASSES = {cls.__name__: cls for cls in (WanTransformer3DModel, WanVACETransformer3DModel)}
+PUBLISHED_BOUNDARY: dict[Layout, float] = {
+    "t2v": 0.875,
+    "vace": 0.875,
+    "inpaint": 0.9,
+}  # Wan2.2's own settings
+TI2V_CHANNELS = 48  # of Wan2.2's 5B, which takes one timestep per token
 TEXT_LENGTH = 512  # tokens; the image branch of Wan2.1 I2V assumes exactly this many
 
 
@@ -69,48 +83,55 @@ class Base:
 
 
 def load_base(
-    path: str | Path,
+    path: str | Path | Named,
     *,
     parts: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
     vae_dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> Base:
-    """Load a base. Only safetensors and JSON are read, nothing is downloaded and no code of it is run.
+    """Load a base. Only safetensors, GGUF and JSON are read, nothing is downloaded and no code of it is run.
 
-    path: a diffusers pipeline directory (transformer/, vae/, optionally transformer_2/, text_encoder/,
-    tokenizer/, image_encoder/, image_processor/, scheduler/), or one .safetensors file of a transformer with
-    original or diffusers key names. parts: for a single file, the pipeline directory that the other parts
-    come from, for example any Wan2.1 one. dtype: of transformers and text encoder; norms, modulation and time
-    embedding stay float32 whatever it is. vae_dtype: of VAE and image encoder, as float32 in Wan's examples.
+    path: a diffusers pipeline directory, a folder in Wan's original layout, a .safetensors or .gguf file of a
+    transformer, or what several settings name; see `sources`. parts: the directory that the other parts come
+    from, where it has them. dtype: of transformers and text encoder; norms, modulation and time embedding
+    stay float32 whatever it is. vae_dtype: of VAE and image encoder, as float32 in Wan's examples.
 
     Raises CheckpointError (a ValueError) for whatever is missing, damaged or of another kind, naming the file
     and the tensor or setting.
     """
-    path = Path(path)
-    folder = _parts_folder(path, parts)
-    index = read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
-    if path.is_file():
-        transformer, transformer_2 = _single_file(path, dtype, device), None
-        index |= {"boundary_ratio": None, "expand_timesteps": False}
-    else:
-        transformer = _transformer(folder / "transformer", dtype, device)
-        second = folder / "transformer_2"
-        transformer_2 = _transformer(second, dtype, device) if second.is_dir() else None
-    vae = _vae(folder / "vae", vae_dtype, device)
-    layout = _layout(transformer, vae, path)
-    boundary = index.get("boundary_ratio")
-    if transformer_2 is not None and (boundary is None or _layout(transformer_2, vae, path) != layout):
-        raise CheckpointError(f"base: {path} has two transformers of different kinds, or no boundary_ratio")
-    if transformer_2 is None and boundary is not None:
-        raise CheckpointError(
-            f"base: {path}: model_index.json sets boundary_ratio {boundary}, but there is no transformer_2"
+    named = path if isinstance(path, Named) else Named.of(path, parts=parts)
+    return load_sources(find_sources(named), dtype=dtype, vae_dtype=vae_dtype, device=device)
+
+
+def load_sources(
+    sources: Sources,
+    *,
+    dtype: torch.dtype | None,
+    vae_dtype: torch.dtype | None,
+    device: str | torch.device = "cpu",
+) -> Base:
+    """Load a base from its files; None as dtype: as stored."""
+    transformer = load_transformer(sources.transformer, dtype, device)
+    second = sources.transformer_2
+    transformer_2 = None if second is None else load_transformer(second, dtype, device)
+    vae = load_vae(sources.vae, vae_dtype, device)
+    where = sources.transformer.where
+    layout = layout_of(transformer, vae, where)
+    boundary = sources.boundary_ratio
+    if second is not None and layout_of(transformer_2, vae, second.where) != layout:
+        raise CheckpointError(f"base: {where} and {second.where} are transformers of different kinds")
+    if second is not None and boundary is None:
+        boundary = PUBLISHED_BOUNDARY[layout]
+    text_encoder = tokenizer = image_encoder = image_processor = None
+    if sources.text_encoder is not None and sources.tokenizer is not None:
+        text_encoder, tokenizer = load_text_encoder(
+            sources.text_encoder, sources.tokenizer, transformer.config.text_dim, dtype, device
         )
-    text_encoder, tokenizer = load_text_encoder(folder, transformer.config.text_dim, dtype, device)
-    wants_image = transformer.config.image_dim is not None
-    image_encoder, image_processor = (
-        load_image_encoder(folder, vae_dtype, device) if wants_image else (None, None)
-    )
+    if sources.image_encoder is not None and transformer.config.image_dim is not None:
+        image_encoder, image_processor = load_image_encoder(
+            sources.image_encoder, sources.image_processor, vae_dtype, device
+        )
     return Base(
         layout=layout,
         transformer=transformer,
@@ -119,63 +140,89 @@ def load_base(
         tokenizer=tokenizer,
         transformer_2=transformer_2,
         boundary_ratio=boundary,
-        expand_timesteps=bool(index.get("expand_timesteps", False)),
+        expand_timesteps=sources.expand_timesteps
+        or (not sources.diffusers and vae.config.z_dim == TI2V_CHANNELS),
         image_encoder=image_encoder,
         image_processor=image_processor,
     )
 
 
-def _parts_folder(path: Path, parts: str | Path | None) -> Path:
-    """Return the pipeline directory of VAE and text encoder. Raises CheckpointError without one."""
-    if path.is_file() and parts is None:
-        raise CheckpointError(
-            f"base: {path} is a transformer alone; name in `parts` a pipeline directory with its VAE"
-            " and text encoder"
-        )
-    folder = Path(parts) if parts is not None else path
-    if not folder.is_dir():
-        raise CheckpointError(f"base: {folder} is not a directory")
-    return folder
+def load_transformer(part: Part, dtype: torch.dtype | None, device: str | torch.device = "cpu") -> Any:
+    """Load a transformer: diffusers' or Wan's own key names, with or without a configuration, GGUF."""
+    tensors = part.tensors()
+    model_class, config, names = identify_transformer(part, tensors)
+    if isinstance(tensors, GgufFile):
+        model = empty_model(lambda: model_class.from_config(dict(config)), part.where)
+        expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        compare(expected, tensors, renamed(names))
+        return load_gguf(model_class, config, tensors.where, dtype or torch.float32, device)
+    return build_model(model_class, config, tensors, translate=renamed(names), dtype=dtype, device=device)
 
 
-def _transformer(folder: Path, dtype: torch.dtype, device: str | torch.device) -> Any:
-    config = read_config(folder)
-    classes = {cls.__name__: cls for cls in (WanTransformer3DModel, WanVACETransformer3DModel)}
-    name = config.get("_class_name")
-    if name not in classes:
-        raise CheckpointError(f"base: {folder} holds a {name!r}, not one of {', '.join(classes)}")
-    return build_model(classes[name], config, weight_files(folder), dtype=dtype, device=device)
+def identify_transformer(part: Part, tensors: Tensors) -> tuple[Any, dict[str, Any], dict[str, str]]:
+    """Return (class, configuration, diffusers' name of each stored key) of a transformer."""
+    told = read_config(part.config.parent) if part.config is not None else {}
+    names = diffusers_names(list(tensors.shapes))
+    if "num_attention_heads" in told:
+        if told.get("_class_name") not in CLASSES:
+            raise CheckpointError(
+                f"base: {part.where} holds a {told.get('_class_name')!r}, not one of {', '.join(CLASSES)}"
+            )
+        return CLASSES[told["_class_name"]], _without_image(told, names, part), names
+    shapes = {names[key]: shape for key, shape in tensors.shapes.items()}
+    config = config_from_shapes(shapes, str(part.where), told)
+    return (
+        CLASSES["WanVACETransformer3DModel" if "vace_layers" in config else "WanTransformer3DModel"],
+        config,
+        names,
+    )
 
 
-def _single_file(path: Path, dtype: torch.dtype, device: str | torch.device) -> Any:
-    shapes = tensor_shapes([path])
-    names = diffusers_names(list(shapes))
-    config = config_from_shapes({names[key]: shape for key, shape in shapes.items()}, str(path))
-    model_class = WanVACETransformer3DModel if "vace_layers" in config else WanTransformer3DModel
-    return build_model(model_class, config, [path], names=names, dtype=dtype, device=device)
+def _without_image(config: dict[str, Any], names: dict[str, str], part: Part) -> dict[str, Any]:
+    """Drop an image branch that a configuration names without tensors, as in a mirror of Wan2.2 TI2V."""
+    config = dict(config)
+    for entry, tensor in (("image_dim", "image_embedder."), ("added_kv_proj_dim", ".add_k_proj.")):
+        if config.get(entry) is not None and not any(tensor in name for name in names.values()):
+            log.warning("base: %s: %s %s has no tensors and is left out", part.config, entry, config[entry])
+            config[entry] = None
+    return config
 
 
-def _vae(folder: Path, dtype: torch.dtype, device: str | torch.device) -> Any:
-    config = read_config(folder)
-    if config.get("_class_name") != "AutoencoderKLWan":
-        raise CheckpointError(
-            f"base: {folder} holds a {config.get('_class_name')!r}, not an AutoencoderKLWan"
-        )
-    vae = build_model(AutoencoderKLWan, config, weight_files(folder), dtype=dtype, device=device)
+def load_vae(part: Part, dtype: torch.dtype | None, device: str | torch.device = "cpu") -> Any:
+    """Load an AutoencoderKLWan: of diffusers' or of Wan2.1's own key names."""
+    tensors = part.tensors()
+    config, translate = identify_vae(part, tensors)
+    vae = build_model(AutoencoderKLWan, config, tensors, translate=translate, dtype=dtype, device=device)
     settings = vae.config
     space = 2 ** (len(settings.dim_mult) - 1) * (settings.patch_size or 1)
     time = 2 ** sum(settings.temperal_downsample)
     if (settings.scale_factor_spatial, settings.scale_factor_temporal) != (space, time):
         raise CheckpointError(
-            f"base: {folder}: scale factors {settings.scale_factor_spatial} (space) and"
+            f"base: {part.where}: scale factors {settings.scale_factor_spatial} (space) and"
             f" {settings.scale_factor_temporal} (time) do not fit its layers, which shrink by {space}, {time}"
         )
     if {len(settings.latents_mean), len(settings.latents_std)} != {settings.z_dim}:
-        raise CheckpointError(f"base: {folder}: latents_mean and latents_std need {settings.z_dim} numbers")
+        raise CheckpointError(
+            f"base: {part.where}: latents_mean and latents_std need {settings.z_dim} numbers"
+        )
     return vae
 
 
-def _layout(transformer: Any, vae: Any, path: Path) -> Layout:
+def identify_vae(part: Part, tensors: Tensors) -> tuple[dict[str, Any], Translate]:
+    """Return (configuration, translation of stored keys) of a VAE."""
+    if part.config is None:
+        translate = vae_translation(tensors)
+        return vae_config(tensors, translate), translate
+    config = read_config(part.config.parent)
+    if config.get("_class_name") != "AutoencoderKLWan":
+        raise CheckpointError(
+            f"base: {part.where} holds a {config.get('_class_name')!r}, not an AutoencoderKLWan"
+        )
+    return config, same_name
+
+
+def layout_of(transformer: Any, vae: Any, path: Path) -> Layout:
+    """Return what a transformer is given beside noise. Raises CheckpointError for what is not known."""
     config, z, time = transformer.config, vae.config.z_dim, vae.config.scale_factor_temporal
     if config.out_channels != z:
         raise CheckpointError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 
-from recapture.models.wan.checkpoint import CheckpointError
+from recapture.models.wan.tensor_files import CheckpointError
 
 HEAD_DIM = 128  # of every published Wan; shapes cannot tell it, as norms span all heads
 PREFIXES = ("model.diffusion_model.", "diffusion_model.")
@@ -24,7 +24,7 @@ def diffusers_names(keys: list[str]) -> dict[str, str]:
     The renaming itself is the library's (`convert_wan_transformer_to_diffusers`), applied to the names.
     """
     names = {}
-    converted = "condition_embedder.time_embedder.linear_1.weight" in {_bare(key) for key in keys}
+    converted = any(_bare(key).startswith("condition_embedder.") for key in keys)
     for key in keys:
         bare = _bare(key)
         if converted:
@@ -36,12 +36,16 @@ def diffusers_names(keys: list[str]) -> dict[str, str]:
     return names
 
 
-def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[str, Any]:
+def config_from_shapes(
+    shapes: Shapes, where: str = "the checkpoint", told: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Derive the configuration of a Wan or Wan-VACE (with `vace_layers`) transformer from tensor shapes.
 
-    shapes: by diffusers name. The head size is taken as 128 and eps as 1e-6, as in every published Wan.
-    Raises CheckpointError naming the tensor without which the model cannot be identified.
+    shapes: by diffusers name. told: the config.json of the original layout, for what shapes cannot tell:
+    `num_heads`, `eps` and `vace_layers`. Without it the head size is taken as 128 and eps as 1e-6, as in
+    every published Wan. Raises CheckpointError naming the tensor without which nothing can be identified.
     """
+    told = told or {}
 
     def shape(key: str) -> tuple[int, ...]:
         if key not in shapes:
@@ -54,7 +58,8 @@ def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[st
             f"base: {where}: tensor 'patch_embedding.weight' has shape {list(patch)}, not 5-D"
         )
     inner, in_channels, patch_size = patch[0], patch[1], patch[2:]
-    if inner % HEAD_DIM:
+    heads = told.get("num_heads") or inner // HEAD_DIM
+    if inner % (HEAD_DIM if "num_heads" not in told else heads):
         raise CheckpointError(
             f"base: {where}: tensor 'patch_embedding.weight' has {inner} rows, no multiple of {HEAD_DIM}:"
             " the number of heads cannot be determined; use a diffusers directory"
@@ -63,8 +68,8 @@ def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[st
     image = "condition_embedder.image_embedder"
     config: dict[str, Any] = {
         "patch_size": list(patch_size),
-        "num_attention_heads": inner // HEAD_DIM,
-        "attention_head_dim": HEAD_DIM,
+        "num_attention_heads": heads,
+        "attention_head_dim": inner // heads,
         "in_channels": in_channels,
         "out_channels": shape("proj_out.weight")[0] // voxels,
         "text_dim": shape("condition_embedder.text_embedder.linear_1.weight")[1],
@@ -73,7 +78,7 @@ def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[st
         "num_layers": _count(shapes, "blocks"),
         "cross_attn_norm": "blocks.0.norm2.weight" in shapes,
         "qk_norm": "rms_norm_across_heads" if "blocks.0.attn1.norm_q.weight" in shapes else None,
-        "eps": 1e-6,
+        "eps": told.get("eps", 1e-6),
         "image_dim": shapes.get(f"{image}.norm1.weight", (None,))[0],
         "added_kv_proj_dim": shapes.get("blocks.0.attn2.add_k_proj.weight", (None, None))[1],
         "pos_embed_seq_len": shapes.get(f"{image}.pos_embed", (None, None))[1],
@@ -81,9 +86,8 @@ def config_from_shapes(shapes: Shapes, where: str = "the checkpoint") -> dict[st
     }
     if "vace_patch_embedding.weight" in shapes:
         count = _count(shapes, "vace_blocks")
-        config["vace_layers"] = list(range(0, config["num_layers"], config["num_layers"] // max(count, 1)))[
-            :count
-        ]
+        every = config["num_layers"] // max(count, 1)
+        config["vace_layers"] = told.get("vace_layers") or list(range(0, config["num_layers"], every))[:count]
         config["vace_in_channels"] = shape("vace_patch_embedding.weight")[1]
     return config
 

@@ -107,7 +107,7 @@ ENCODER = "encoder.block.1.layer.0.SelfAttention.k.weight"
         ("vae", "encoder.conv_in.weight", drop, "missing"),
         ("vae", "decoder.conv_out.bias", spoil, "not finite"),
         ("text_encoder", ENCODER, drop, "missing"),
-        ("text_encoder", ENCODER, reshape, "does not fit"),
+        ("text_encoder", ENCODER, reshape, "shape"),
         ("text_encoder", ENCODER, spoil, "not finite"),
     ],
 )
