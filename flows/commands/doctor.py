@@ -151,18 +151,29 @@ def _dataset(config: RecaptureConfig) -> Iterator[Finding]:
 def _models(config: RecaptureConfig) -> Iterator[Finding]:
     models = {"depth.model": None if config.depth.source == "given" else config.depth.model}
     if config.fill.method != "classical":
-        models |= {"fill.base": config.fill.base, "fill.base_parts": config.fill.base_parts}
+        yield _base(config)
     models |= {f"measure.learned.{name}": path for name, path in config.measure.learned}
     for setting, named in models.items():
         if named is None:
             continue
         path = Path(model_path(setting, named))
-        if path.is_dir() or (setting == "fill.base" and path.is_file()):
+        if path.is_dir():
             yield Finding("models", "ok", f"{setting}: {named}")
         else:
             yield Finding(
                 "models", "fail", f"{setting}: {named} is not a directory", f"download it, or unset {setting}"
             )
+
+
+def _base(config: RecaptureConfig) -> Finding:
+    from recapture.tasks.clip.base_files import base_sources
+
+    try:
+        sources = base_sources(config.fill)
+    except UserError as error:
+        way_out = "`recapture models check` looks at a model's files; docs/models.md lists what is read"
+        return Finding("models", "fail", str(error), way_out)
+    return Finding("models", "ok", f"fill.base: {sources.transformer.where}")
 
 
 def _storage(config: RecaptureConfig) -> Iterator[Finding]:

@@ -167,7 +167,9 @@ def fill_model(
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items() if name not in tied}
     compare(expected, tensors, translate, ignored)
     state: dict[str, Tensor] = {}
-    for key in tensors.shapes:
+    for key, shape in tensors.shapes.items():
+        if not any(name in expected for name, _ in translate(key, torch.empty(shape, device="meta"))):
+            continue  # not read: it belongs to a part that is not needed
         for name, tensor in translate(key, tensors.read(key)):
             if name in expected:
                 state[name] = tensor.to(device=device, dtype=dtype_of(name) if dtype_of else None)

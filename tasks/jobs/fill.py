@@ -25,10 +25,11 @@ from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.load import Base, load_base
 from recapture.models.wan.speed import speed_up
 from recapture.tasks.clip.adapters import Adapters, adapter_file, adapter_identity, shared_adapter
+from recapture.tasks.clip.base_files import base_revision, named_base
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames
 from recapture.tasks.clip.scene_reader import SceneReader
-from recapture.tasks.engine.model_revision import model_path, model_revision, once
+from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.earlier_fills import EarlierFills
 from recapture.tasks.jobs.packing import filling_order
@@ -59,9 +60,7 @@ class FillStage(ClipStage):
         identity: dict[str, Any] = {}
         if self.config.method != "classical":
             identity |= {"caption": params.clip.caption, "seed": self.seed}
-            identity["base"] = model_revision("fill.base", self.config.base)
-            if self.config.base_parts is not None:
-                identity["parts"] = model_revision("fill.base_parts", self.config.base_parts)
+            identity["base"] = base_revision(self.config)
             identity |= adapter_identity(self.config, params.clip_id)
         if f"{self.name}/0" in inputs:
             identity["packing"] = self.config.packing.model_dump(mode="json")
@@ -169,8 +168,7 @@ def open_filler(config: FillConfig, surface: SurfaceSettings, device: torch.devi
 def open_base(config: FillConfig, device: torch.device, *, activation_budget: float = 1.0) -> Base:
     """Return the base that the configuration names, without an adapter; activation_budget: see `speed_up`."""
     base = load_base(
-        model_path("fill.base", config.base),
-        parts=config.base_parts,
+        named_base(config),
         dtype=getattr(torch, config.precision),
         vae_dtype=getattr(torch, config.vae_precision),
         device=device,

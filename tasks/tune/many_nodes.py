@@ -18,9 +18,9 @@ import torch.distributed
 from torch import Tensor
 
 from recapture.conf.errors import UserError
-from recapture.conf.section import EMBEDDED
 from recapture.conf.tune import TuneConfig
 from recapture.models.tuning.parallel import mean_over_workers
+from recapture.tasks.clip.base_files import local_model_paths
 from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.engine.stage import Item, Resources, WorkerLost
@@ -149,12 +149,8 @@ class Rank:
 
 def local_models(stage: TrainsAdapters) -> dict[str, str]:
     """Return the models that a training reads from the disk of its node: setting -> path."""
-    named = {
-        "fill.base": None if stage.fill.base == EMBEDDED else stage.fill.base,
-        "fill.base_parts": stage.fill.base_parts,
-        "tune.start": stage.config.start,
-    }
-    return {setting: path for setting, path in named.items() if path is not None}
+    start = {} if stage.config.start is None else {"tune.start": stage.config.start}
+    return local_model_paths(stage.fill) | start
 
 
 def _reduce(gradients: Sequence[Tensor]) -> None:

@@ -19,6 +19,7 @@ from recapture.models.tuning.examples import check_trainable
 from recapture.models.tuning.pairs import Move
 from recapture.models.wan.load import Base
 from recapture.tasks.clip.adapters import Adapters
+from recapture.tasks.clip.base_files import base_revision
 from recapture.tasks.engine.model_revision import model_revision
 from recapture.tasks.jobs.depth import depth_model, keyed_depth
 from recapture.tasks.jobs.fill import open_filler
@@ -42,10 +43,8 @@ SCALE_OF_CLIPS = ("median_depth", "max_unknown_share")  # estimates here take th
 
 def base_settings(fill: FillConfig) -> dict[str, Any]:
     """Return the settings of the base in the keys of everything that is made with it."""
-    parts = None if fill.base_parts is None else model_revision("fill.base_parts", fill.base_parts)
     vae = {} if fill.vae_precision == "float32" else {"vae_precision": fill.vae_precision}
-    revision = model_revision("fill.base", fill.base)
-    return {"base": revision, "parts": parts, "precision": fill.precision, **vae}
+    return {"base": base_revision(fill), "precision": fill.precision, **vae}
 
 
 def sampling_settings(recapture: Recapture, *, adapted: bool) -> dict[str, Any]:
