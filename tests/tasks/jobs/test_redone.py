@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from support.tiny_base import write_tiny_base
 
 import recapture
 from recapture.conf.describe import settings_of
@@ -197,6 +198,7 @@ TABLE = [
         fill.window 17 -> nothing
         fill.overlap 3 -> nothing
         fill.base FOLDER/other -> nothing
+        fill.base_2 FOLDER/other -> nothing
         fill.base_parts FOLDER/other -> nothing
         fill.precision bfloat16 -> nothing
         fill.vae_precision bfloat16 -> nothing
@@ -225,8 +227,15 @@ TABLE = [
         fill.inverse.mask_floor 0.5 -> nothing
         fill.inpaint_radius 5 -> nothing
         fill.base WEIGHTS/base -> nothing
-        fill.base FOLDER/other -> fill
-        fill.base_parts FOLDER/other -> fill
+        fill.base FOLDER/base -> fill
+        fill.base_2 FOLDER/base/transformer -> fill
+        fill.base_parts WEIGHTS/base -> nothing
+        fill.base_parts FOLDER/base -> fill
+        fill.vae WEIGHTS/base/vae -> nothing
+        fill.vae FOLDER/base/vae -> fill
+        fill.text_encoder FOLDER/base/text_encoder -> fill
+        fill.tokenizer FOLDER/base/tokenizer -> fill
+        fill.image_encoder FOLDER/base/vae -> nothing
         fill.adapter FOLDER/adapter.safetensors -> fill
         fill.adapter_scale 1 -> nothing
         fill.precision bfloat16 -> fill
@@ -460,6 +469,7 @@ def folder(tmp_path_factory):
         (root / name).mkdir()
         (root / name / "config.json").write_text(json.dumps({"model_type": "dpt"}))
     (root / "pipeline/model_index.json").write_text("{}")
+    write_tiny_base(root / "base")
     (root / "clips").mkdir()
     frames = np.random.default_rng(0).integers(0, 255, (6, 32, 48, 3), dtype=np.uint8)
     write_video(root / "clips/a.mp4", iter(frames), Fraction(25))
