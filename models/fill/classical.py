@@ -50,9 +50,10 @@ def fill_classical(
     known gets the mean known colour of the clip, else of the source, else grey.
 
     3. Deep inside a hole all frames share one picture: that of the frame with the largest remaining hole is
-    given the depth of the background beside it and rendered into the others. It is blended in from the
-    hole's edge over 1/8 of the frame's longer side, so that invented background keeps its place when the
-    camera moves, while a narrow hole follows its own surroundings.
+    given the depth of the background beside it and rendered into the others, as far as their poses are known
+    relative to its own. It is blended in from the hole's edge over 1/8 of the frame's longer side, so that
+    invented background keeps its place when the camera moves, while a narrow hole follows its own
+    surroundings.
     """
     gathered = propagate_static(
         view, source if propagate else None, surface=surface, crack_radius=inpaint_radius
@@ -70,25 +71,42 @@ def fill_classical(
 def _one_invented_background(
     view: RenderedView, filled: Tensor, known: Tensor, depth: Tensor, surface: SurfaceSettings
 ) -> tuple[Tensor, Tensor]:
-    """Show the hole of the emptiest frame that knows anything to all cameras; also return its share."""
-    count, _, height, width = filled.shape
-    holes = (~known).flatten(1).sum(1)
-    holes[~known.flatten(1).any(1)] = -1
-    t = int(holes.argmax())
-    seen = render(
-        filled[t].expand(count, -1, -1, -1),
-        background_depth(depth[t], known[t]).expand(count, -1, -1),
-        view.intrinsics[t].expand(count, -1, -1),
-        view.world_to_camera[t].expand(count, -1, -1),
-        view.intrinsics,
-        view.world_to_camera,
-        surface=surface,
-        size=(height, width),
-        known=(~known[t]).expand(count, -1, -1),
-    )
+    """Show the hole of the emptiest frame that knows anything to all cameras; also return its share.
+
+    Each group of frames with related poses has an emptiest frame of its own; a frame alone has nothing to
+    share, and a share of 0.
+    """
+    height, width = filled.shape[2:]
+    chosen, shared = _emptiest(known, view.pose_group)
     inside = [cv2.distanceTransform(hole, cv2.DIST_L2, 5) for hole in (~known).byte().cpu().numpy()]
     share = (torch.from_numpy(np.stack(inside)).to(filled) / (BLEND * max(height, width))).clamp_max(1)
-    return seen.video, share * seen.visible
+    patch, seen_there = filled.clone(), torch.zeros_like(known)
+    if shared.any():
+        own = chosen[shared]
+        behind = {t: background_depth(depth[t], known[t]) for t in own.unique().tolist()}
+        seen = render(
+            filled[own],
+            torch.stack([behind[t] for t in own.tolist()]),
+            view.intrinsics[own],
+            view.world_to_camera[own],
+            view.intrinsics[shared],
+            view.world_to_camera[shared],
+            surface=surface,
+            size=(height, width),
+            known=~known[own],
+        )
+        patch[shared], seen_there[shared] = seen.video, seen.visible
+    return patch, share * seen_there
+
+
+def _emptiest(known: Tensor, pose_group: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the emptiest frame of each frame's group [T] int64, and whether that has others [T] bool."""
+    holes = (~known).flatten(1).sum(1)
+    holes[~known.flatten(1).any(1)] = -1
+    if pose_group is None:
+        return holes.argmax().expand(len(holes)), torch.ones_like(holes, dtype=torch.bool)
+    alike = pose_group[:, None] == pose_group[None]
+    return torch.where(alike, holes, -2).argmax(1), alike.sum(1) > 1
 
 
 def _mean_colour(video: Tensor, known: Tensor, source: SourceView | None) -> Tensor:

@@ -90,7 +90,8 @@ class DiffusionFiller:
         text = encode_text(self.base, caption, self.negative_prompt if guided else None)
         frames = len(view.video)
         whole = frames + (1 - frames) % 4
-        spans = windows(frames, self.window or whole, self.overlap if self.window else 0)
+        overlap = self.overlap if self.window else 0
+        spans = windows(frames, self.window or whole, overlap)
         chosen: tuple[tuple[Candidate, ...], ...] = ((),) * len(spans)
         if self.packing is not None:
             candidates = packing_candidates(packed, view, self.surface) if self.packing.frames else []
@@ -106,7 +107,7 @@ class DiffusionFiller:
             )
             for span, beside in zip(spans, chosen)
         )
-        unpasted = torch.cat(list(join_windows(spans, filled)))
+        unpasted = torch.cat(list(join_windows(spans, filled, overlap)))
         return Filled(paste_known(unpasted, view.video, view.visible, self.feather), unpasted, chosen)
 
     def _fill_window(

@@ -28,7 +28,8 @@ def propagate_static(
 
     2. The source frames 4 and 12 frames before and after the one shown, nearest first, are rendered into the
     target camera with their moving pixels left out (`static_pixels`); what they show of a hole is taken.
-    Skipped where source is None.
+    Skipped where source is None, and between frames whose poses are not known relative to each other
+    (`SourceView.pose_group`): there, other frames' pixels would be put in the wrong place.
     """
     video, known, depth = view.video.clone(), view.visible.clone(), view.depth.clone()
     close_cracks(video, known, depth, crack_radius)
@@ -48,15 +49,15 @@ def static_pixels(source: SourceView, frames: Tensor, *, apart: int = 4, toleran
     frame agrees when it has the same depth there (3 %) and the same colour (within 15 % of the range, mean
     over channels), and contradicts when it looks through the point (its depth is farther) or shows another
     colour at that depth. An occluder in front says nothing. Static = agreed by one at least, contradicted
-    by none. Cameras must be known for this to mean anything when the camera moves; a thing that rests for
-    `apart` frames passes as static.
+    by none. Frames whose poses are not known relative to this one say nothing; a thing that rests for `apart`
+    frames passes as static.
     """
     here = source.at(frames)
     agreed = torch.zeros_like(here.known)
     contradicted = torch.zeros_like(here.known)
     for step in (-apart, apart):
         there = frames + step
-        exists = (there >= 0) & (there < len(source.video))
+        exists = source.related(frames, there)
         other = source.at(there.clamp(0, len(source.video) - 1))
         seen = back_warp(
             other.video,
@@ -89,7 +90,7 @@ def _from_other_frames(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Render the static source, `offset` frames away, for the view's cameras: video, visible, depth."""
     wanted = source.source_frame + offset
-    exists = (wanted >= 0) & (wanted < len(source.video))
+    exists = source.related(source.source_frame, wanted)
     frames = wanted.clamp(0, len(source.video) - 1)
     other = source.at(frames)
     seen = render(

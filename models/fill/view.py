@@ -17,6 +17,7 @@ class RenderedView:
     stretch: Tensor  # [T, H, W] >= 1, how much a source pixel is magnified there (area ratio)
     intrinsics: Tensor  # [T, 3, 3] pixels
     world_to_camera: Tensor  # [T, 4, 4] OpenCV
+    pose_group: Tensor | None = None  # [T] int64, that of the source frame shown; see `SourceView`
 
 
 def hide(view: RenderedView, hole: Tensor) -> RenderedView:
@@ -32,7 +33,12 @@ def hide(view: RenderedView, hole: Tensor) -> RenderedView:
 
 @dataclass(frozen=True)
 class SourceView:
-    """The source clip with its geometry. It may have another length and size than the view made of it."""
+    """The source clip with its geometry. It may have another length and size than the view made of it.
+
+    pose_group: frames of one group have poses that are known relative to each other: given, or the same
+    because the camera was seen to stand still. Frames of different groups must not be placed in each other's
+    view by their poses. None: one group. (A pose estimator would number the stretches it is sure of.)
+    """
 
     video: Tensor  # [S, 3, h, w] in [-1, 1]
     depth: Tensor  # [S, h, w] z-depth
@@ -40,6 +46,7 @@ class SourceView:
     intrinsics: Tensor  # [S, 3, 3] pixels
     world_to_camera: Tensor  # [S, 4, 4] OpenCV
     source_frame: Tensor  # [T] int64, the source frame shown at each frame of the view
+    pose_group: Tensor | None = None  # [S] int64
 
     def at(self, frames: Tensor) -> "SourceView":
         """Return the source frames named by `frames` [n] int64, as a clip that shows them one by one."""
@@ -50,7 +57,17 @@ class SourceView:
             self.intrinsics[frames],
             self.world_to_camera[frames],
             frames.new_tensor(range(len(frames))),
+            None if self.pose_group is None else self.pose_group[frames],
         )
+
+    def related(self, frames: Tensor, others: Tensor) -> Tensor:
+        """Return [n] bool: where both frames [n] exist, and their poses are known relative to each other."""
+        last = len(self.video) - 1
+        inside = (frames >= 0) & (frames <= last) & (others >= 0) & (others <= last)
+        if self.pose_group is None:
+            return inside
+        groups = self.pose_group[frames.clamp(0, last)], self.pose_group[others.clamp(0, last)]
+        return inside & (groups[0] == groups[1])
 
 
 class Filler(Protocol):

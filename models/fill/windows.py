@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,12 +22,12 @@ class Window:
 
 
 def windows(frames: int, length: int = 49, overlap: int = 8) -> list[Window]:
-    """Cover a clip of `frames` frames by windows of `length` = 4n+1 frames, neighbours sharing `overlap`.
+    """Cover a clip of `frames` frames by the fewest windows of `length` = 4n+1, spread evenly.
 
-    The last window is shifted back so that it ends with the clip: its overlap is larger, and no frame is
-    invented. A clip shorter than `length` is one window of the next 4n+1 frames, padded by repeating its
-    last frame. Raises ValueError for a length that is not 4n+1, no frames, or an overlap that is negative
-    or over length / 2.
+    Neighbours share at least `overlap` frames; what the windows cover beyond the clip's length is divided
+    among all overlaps, and no frame is invented. A clip shorter than `length` is one window of the next 4n+1
+    frames, padded by repeating its last frame. Raises ValueError for a length that is not 4n+1, no frames, or
+    an overlap that is negative or over length / 2.
     """
     if frames < 1 or length < 1 or length % 4 != 1:
         raise ValueError(
@@ -38,40 +39,45 @@ def windows(frames: int, length: int = 49, overlap: int = 8) -> list[Window]:
         )
     if frames <= length:
         return [Window(0, frames, frames + (1 - frames) % 4)]
-    starts = list(range(0, frames - length, length - overlap))
-    return [Window(start, start + length, length) for start in [*starts, frames - length]]
+    steps = -(-(frames - length) // (length - overlap))  # from each window to the next, rounded up
+    starts = [step * (frames - length) // steps for step in range(steps + 1)]
+    return [Window(start, start + length, length) for start in starts]
 
 
-def window_weights(spans: Sequence[Window]) -> list[Tensor]:
+def window_weights(spans: Sequence[Window], overlap: int) -> list[Tensor]:
     """Return each window's weight at its frames, [stop - start] float64; they sum to 1 at each frame.
 
-    A window's weight is a trapezoid that rises linearly over what it shares with the one before and falls
-    over what it shares with the one after; where the shifted last window makes three overlap, the sum is
-    normalised.
+    Neighbours fade linearly into each other over the `overlap` frames in the middle of what they share (a cut
+    there, if it is 0). Before and after that each frame comes from one window alone: the mean of two
+    independent samples is softer than either.
     """
-    raw = []
+    fades = [(after.start + before.stop - overlap) // 2 for before, after in pairwise(spans)]
+    weights = []
     for n, span in enumerate(spans):
         frame = torch.arange(span.start, span.stop, dtype=torch.float64)
         weight = torch.ones_like(frame)
         if n > 0:
-            shared = spans[n - 1].stop - span.start
-            weight = torch.minimum(weight, (frame - span.start + 1) / (shared + 1))
+            weight = _faded_in(frame, fades[n - 1], overlap)
         if n + 1 < len(spans):
-            shared = span.stop - spans[n + 1].start
-            weight = torch.minimum(weight, (span.stop - frame) / (shared + 1))
-        raw.append(weight)
-    total = torch.zeros(max(span.stop for span in spans), dtype=torch.float64)
-    for span, weight in zip(spans, raw):
-        total[span.start : span.stop] += weight
-    return [weight / total[span.start : span.stop] for span, weight in zip(spans, raw)]
+            weight = weight - _faded_in(frame, fades[n], overlap)
+        weights.append(weight)
+    return weights
+
+
+def _faded_in(frame: Tensor, start: int, overlap: int) -> Tensor:
+    """Return the share of the later window: 0 before frame `start`, 1 from start + overlap on."""
+    return ((frame - start + 1) / (overlap + 1)).clamp(0, 1)
 
 
 class WindowJoin:
-    """Joins filled windows, given in order, into the clip; holds back only what the next ones share."""
+    """Joins filled windows, given in order, into the clip; holds back only what the next ones share.
 
-    def __init__(self, spans: Sequence[Window]) -> None:
+    overlap: frames over which neighbours fade into each other, as given to `windows`.
+    """
+
+    def __init__(self, spans: Sequence[Window], overlap: int) -> None:
         self._spans = list(spans)
-        self._weights = window_weights(self._spans)
+        self._weights = window_weights(self._spans, overlap)
         self._next = 0
         self._pending: Tensor | None = (
             None  # float64 sum of the frames from `_start` on that are not final yet
@@ -107,8 +113,8 @@ class WindowJoin:
         return final.to(video.dtype)
 
 
-def join_windows(spans: Sequence[Window], videos: Iterable[Tensor]) -> Iterator[Tensor]:
+def join_windows(spans: Sequence[Window], videos: Iterable[Tensor], overlap: int) -> Iterator[Tensor]:
     """Yield the clip, piece by piece, from its windows' results in order; see `WindowJoin`."""
-    join = WindowJoin(spans)
+    join = WindowJoin(spans, overlap)
     for video in videos:
         yield join.add(video)

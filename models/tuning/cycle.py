@@ -57,7 +57,9 @@ def round_trip(
     target = path.intrinsics.to(source.depth), path.world_to_camera.to(source.depth)
     cameras = source.intrinsics, source.world_to_camera, *target
     seen = render(source.video, source.depth, *cameras, surface=surface, known=source.known)
-    view = RenderedView(seen.video, seen.visible, seen.depth, seen.stretch, *target)
+    view = RenderedView(
+        seen.video, seen.visible, seen.depth, seen.stretch, *target, pose_group=source.pose_group
+    )
     video = fill(view)
     depth = filled_depth(view, None if predict_depth is None else predict_depth(video), kind)
     returned = cycle_back(source, view, video, depth, surface)

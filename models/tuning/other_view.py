@@ -29,7 +29,9 @@ def other_view(source: SourceView, pivot_depth: float, move: Move, surface: Surf
     target = path.intrinsics.to(source.depth), path.world_to_camera.to(source.depth)
     cameras = source.intrinsics, source.world_to_camera
     seen = render(source.video, source.depth, *cameras, *target, surface=surface, known=source.known)
-    view = RenderedView(seen.video, seen.visible, seen.depth, seen.stretch, *target)
+    view = RenderedView(
+        seen.video, seen.visible, seen.depth, seen.stretch, *target, pose_group=source.pose_group
+    )
     times = torch.arange(len(source.video))
     filled = fill_classical(view, None, surface=surface, propagate=False)
     return finished_view(view, filled, times)

@@ -134,6 +134,11 @@ def _from_file(trajectory: TrajectoryConfig, file: str, source: Source, pivot_de
     else:
         cameras = load_cameras(file, _dialect(trajectory), trajectory.file_camera)
     relative_to = _relative_to(trajectory)
+    if relative_to == "world" and not source.cameras_known:
+        raise ValueError(
+            f"relative_to world places the cameras of {file!r} in the world of the clip's own cameras, and "
+            "the clip has none; provide cameras, or use relative_to first or source"
+        )
     lens = intrinsics_for(cameras, *source.clip_size)
     if lens is not None:  # from the clip's own pixels to those of the working size
         factors = [source.content[axis] / source.clip_size[axis] for axis in (0, 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -34,8 +35,11 @@ class SceneReader:
 
     def read(self, frames: np.ndarray) -> tuple[RenderedView, SourceView]:
         """Return the rendered view at the frames [t], and the range of source frames that they show."""
+        picked = torch.from_numpy(frames)
+        groups = self._source["pose_group"].to(self._device)
         view = read_view(self._inputs["render"], self._path, frames, self._device)
-        shown = self._path["source_frame"][torch.from_numpy(frames)]
+        view = replace(view, pose_group=groups[self._path["source_frame"][picked]])
+        shown = self._path["source_frame"][picked]
         stretch = np.arange(int(shown.min()), int(shown.max()) + 1)
         source = read_frames(self._inputs["ingest"], stretch)
         depth = read_frames(self._inputs["depth"], stretch)
@@ -47,6 +51,7 @@ class SceneReader:
             self._source["intrinsics"][first].to(self._device),
             self._source["world_to_camera"][first].to(self._device),
             (shown - int(stretch[0])).to(self._device),
+            groups[first],
         )
 
     def edit(self, frames: np.ndarray) -> Tensor | None:

@@ -91,7 +91,8 @@ class FillStage(ClipStage):
             self._adapters.use(adapter_file(self.config, clip.id), self.config.adapter_scale)
         scene = SceneReader(inputs, stage_device(self.resources.gpus))
         earlier = EarlierFills(inputs, stage_device(self.resources.gpus))
-        spans = windows(scene.frames, self.config.window, self.config.overlap)
+        overlap = self.config.overlap
+        spans = windows(scene.frames, self.config.window, overlap)
         packed: list[list[int]] = []  # per window: the frames whose moments are packed beside it
         joins: dict[str, WindowJoin] = {}
         with output.frames() as writer:
@@ -102,7 +103,7 @@ class FillStage(ClipStage):
                 packed.append([span.start + candidate.time for candidate in filled.packed])
                 writer.append(
                     **{
-                        name: to_frames(joins.setdefault(name, WindowJoin(spans)).add(video))
+                        name: to_frames(joins.setdefault(name, WindowJoin(spans, overlap)).add(video))
                         for name, video in filled.videos.items()
                     }
                 )

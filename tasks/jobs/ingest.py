@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,11 +17,13 @@ from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import check_cameras, default_intrinsics, scale_intrinsics
+from recapture.models.geometry.stillness import StillStretches
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size
 from recapture.tasks.engine.stage import NO_SETTINGS, Item
 
 CHUNK = 32
+NEIGHBOURS = 4  # frames: a still stretch must be longer for another of its frames to be of use
 
 
 def frame_range(clip: Clip, config: IngestConfig) -> range:
@@ -43,7 +45,12 @@ def frame_range(clip: Clip, config: IngestConfig) -> range:
 class IngestStage(ClipStage):
     """Decode, scale and pad a clip once; every later stage reads these frames.
 
-    Writes rgb uint8 [T,H,W,3] in chunks and cameras.npz with intrinsics [T,3,3], world_to_camera [T,4,4].
+    Writes rgb uint8 [T,H,W,3] in chunks and cameras.npz with intrinsics [T,3,3], world_to_camera [T,4,4] and
+    pose_group int64 [T]: frames of one group have poses that are known relative to each other. With the
+    clip's own cameras all frames are one group. Without, every pose is the identity, and a group is a stretch
+    of frames in which the picture was measured to stand still (`StillStretches`); still_share float64 [T] is
+    what was measured, the share of the picture that stands still against the first frame of the stretch. The
+    decision is in the meta: cameras is "given", "still", "partly still" or "moving".
     """
 
     config: IngestConfig
@@ -73,11 +80,15 @@ class IngestStage(ClipStage):
         wanted = frame_range(clip, self.config)
         size = working_size(clip.height, clip.width, self.config.short_side)
         source = open_clip(clip)
+        given = source.cameras()
+        stretches = StillStretches() if given is None else None
         frames = 0
         with output.frames() as writer:
             chunk: list[np.ndarray] = []
             for frame in source.frames(wanted.start, wanted.stop):
                 chunk.append(to_working_size(frame, size))
+                if stretches is not None:
+                    stretches.add(chunk[-1][: size.content_height, : size.content_width])
                 if len(chunk) == CHUNK:
                     writer.append(rgb=np.stack(chunk))
                     chunk.clear()
@@ -89,27 +100,30 @@ class IngestStage(ClipStage):
                 f"clip {clip.id!r}: {frames} frames were decoded, but the index lists {len(wanted)}; "
                 "the file is damaged or has changed: repair it, or scan the dataset again"
             )
-        intrinsics, world_to_camera, known = self._cameras(clip, source.cameras(), wanted, size)
-        output.write_npz("cameras.npz", intrinsics=intrinsics, world_to_camera=world_to_camera)
+        intrinsics, world_to_camera = self._cameras(clip, given, wanted, size)
+        groups = _pose_groups(stretches, frames)
+        output.write_npz(
+            "cameras.npz", intrinsics=intrinsics, world_to_camera=world_to_camera, **groups.arrays
+        )
         output.meta.update(
             frames=frames,
             first_frame=wanted.start,
             fps=clip.fps,
             content=[size.content_height, size.content_width],
             size=[size.height, size.width],
-            cameras_known=known,
+            cameras_known=given is not None,
+            cameras=groups.verdict,
         )
-        return {"frames": float(frames)}
+        return {"frames": float(frames), **groups.metrics}
 
     def _cameras(
         self, clip: Clip, cameras: tuple[np.ndarray, np.ndarray] | None, wanted: range, size: WorkingSize
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         if cameras is None:
             intrinsics = default_intrinsics(size.content_height, size.content_width, self.config.fov_degrees)
             return (
                 intrinsics.expand(len(wanted), 3, 3).double().numpy(),
                 torch.eye(4, dtype=torch.float64).expand(len(wanted), 4, 4).numpy(),
-                False,
             )
         intrinsics, world_to_camera = (torch.as_tensor(np.asarray(array)).double() for array in cameras)
         check_cameras(intrinsics, world_to_camera, clip.frames, f"clip {clip.id!r}")
@@ -117,4 +131,25 @@ class IngestStage(ClipStage):
             intrinsics, size.content_width / clip.width, size.content_height / clip.height
         )
         picked = slice(wanted.start, wanted.stop)
-        return intrinsics[picked].numpy(), world_to_camera[picked].numpy(), True
+        return intrinsics[picked].numpy(), world_to_camera[picked].numpy()
+
+
+@dataclass(frozen=True)
+class _PoseGroups:
+    arrays: Mapping[str, np.ndarray]
+    verdict: Literal["given", "still", "partly still", "moving"]
+    metrics: Mapping[str, float]
+
+
+def _pose_groups(stretches: StillStretches | None, frames: int) -> _PoseGroups:
+    """Return the groups of frames with related poses; stretches: as measured, None with given cameras."""
+    if stretches is None:
+        return _PoseGroups({"pose_group": np.zeros(frames, dtype=np.int64)}, "given", {})
+    groups = np.array(stretches.groups, dtype=np.int64)
+    related = np.bincount(groups)[groups] > NEIGHBOURS
+    arrays = {"pose_group": groups, "still_share": np.array(stretches.still_shares)}
+    share = 1.0 if groups.max() == 0 else float(related.mean())
+    verdict: Literal["still", "partly still", "moving"] = (
+        "still" if groups.max() == 0 else "partly still" if share else "moving"
+    )
+    return _PoseGroups(arrays, verdict, {"camera_still": share})

@@ -65,7 +65,12 @@ class StillCameraStage(ClipStage):
                 )
         hole_share = np.concatenate(holes)
         cameras = masked.read_npz("cameras.npz")
-        output.write_npz("cameras.npz", **cameras, source_frame=np.arange(len(hole_share)))
+        output.write_npz(
+            "cameras.npz",
+            intrinsics=cameras["intrinsics"],
+            world_to_camera=cameras["world_to_camera"],
+            source_frame=np.arange(len(hole_share)),
+        )
         output.write_npz("per_frame.npz", hole_share=hole_share)
         output.meta.update(pivot_depth=masked.meta["pivot_depth"], frames=len(hole_share))
         if edited:

@@ -39,6 +39,9 @@ class JobSummary(Summary):
     metrics: MutableMapping[str, dict[str, float]] = field(default_factory=UserDict)
     videos: Mapping[str, str] = field(default_factory=UserDict)  # wanted item -> its clip
     unreadable: int = 0  # videos of clips that could not be read
+    camera_still: MutableMapping[str, float] = field(
+        default_factory=UserDict
+    )  # clip without cameras -> share
     last_stage: str = ""
     ready: set[str] = field(default_factory=set)
 
@@ -48,6 +51,8 @@ class JobSummary(Summary):
         for outcome in outcomes:
             if outcome.usable and stage == self.last_stage:
                 self.ready.add(outcome.item)
+            if stage == "ingest" and "camera_still" in outcome.metrics:
+                self.camera_still[outcome.item] = outcome.metrics["camera_still"]
             if stage == "measure" and outcome.metrics:
                 self.metrics[outcome.item] = dict(outcome.metrics)
             if stage == "deliver":
@@ -88,6 +93,7 @@ class JobSummary(Summary):
             failed = counts.get("error", 0) + counts.get("quarantined", 0)
             cells = (counts.get("ok", 0), counts.get("reused", 0), failed, counts.get("blocked", 0))
             lines.append(f"| {stage} | " + " | ".join(str(cell) for cell in cells) + " |")
+        lines += self._camera_lines()
         table = method_table(self.metrics)
         if columns := table_columns(table):
             lines += ["", f"| mean over {len(self.metrics)} videos | " + " | ".join(table) + " |"]
@@ -96,6 +102,20 @@ class JobSummary(Summary):
                 values = [format_value(row.get(column)) for row in table.values()]
                 lines.append(f"| {column} | " + " | ".join(values) + " |")
         return "\n".join([*lines, *self.missing_lines()])
+
+    def _camera_lines(self) -> list[str]:
+        """Say how many clips came without cameras, and what that means for their fills."""
+        if not self.camera_still:
+            return []
+        still = sum(share == 1 for share in self.camera_still.values())
+        moving = sum(share == 0 for share in self.camera_still.values())
+        partly = len(self.camera_still) - still - moving
+        return [
+            "",
+            f"{len(self.camera_still)} clips have no cameras: {still} are measured to stand still, {partly} "
+            f"in parts, {moving} to move. Where the camera moves, holes are not filled from other frames; "
+            "give cameras to have that.",
+        ]
 
 
 def sound_warnings(outcome: Outcome) -> list[str]:

@@ -34,6 +34,7 @@ def read_window(inputs: Mapping[str, Artifact], start: int, count: int, device: 
         cameras["intrinsics"].to(device),
         cameras["world_to_camera"].to(device),
         torch.arange(count, device=device),
+        cameras["pose_group"].to(device),
     )
 
 

@@ -40,7 +40,8 @@ def make_view(frames, seed=0):
 
 
 def frames_of(view, indices):
-    return RenderedView(*(getattr(view, name)[indices] for name in RenderedView.__dataclass_fields__))
+    names = [name for name in RenderedView.__dataclass_fields__ if name != "pose_group"]
+    return RenderedView(*(getattr(view, name)[indices] for name in names))
 
 
 def fill(filler, view, caption=CAPTION, seed=3):

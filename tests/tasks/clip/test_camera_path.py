@@ -231,3 +231,16 @@ def _rest(source):
         source.first_frame,
         source.fps,
     )
+
+
+def test_a_clip_without_cameras_has_no_world_in_which_a_path_could_be(tmp_path, source):
+    """Its poses are all the identity: a path of a world would have been taken for one of this clip's."""
+    offsets = rigid(turn("x", torch.linspace(0, 5, FRAMES)), torch.zeros(FRAMES, 3).double())
+    store_cameras(str(tmp_path / "c.npz"), Cameras(offsets.numpy()), "opencv")
+    eye = torch.eye(4).double().expand(FRAMES, 4, 4)
+    unknown = Source(source.intrinsics, eye, False, *_rest(source)[1:])
+    for relative_to in ("source", "first"):
+        found = path(unknown, file=str(tmp_path / "c.npz"), relative_to=relative_to)
+        torch.testing.assert_close(found.world_to_camera, offsets)
+    with pytest.raises(ValueError, match="bmx@path.*has none; provide cameras, or use relative_to first"):
+        path(unknown, file=str(tmp_path / "c.npz"), relative_to="world")

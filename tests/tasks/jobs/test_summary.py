@@ -134,3 +134,13 @@ def test_a_video_whose_measurement_was_dropped_hides_no_other_that_is_missing():
     job = summary("a@left", "a@right", "b@left")
     job.add("measure", [outcome("a@left", "dropped")])
     assert (job.wanted, job.delivered) == (4, 3)
+
+
+def test_the_report_says_which_clips_without_cameras_move_and_that_nothing_is_taken_from_their_other_frames():
+    job = summary()
+    assert "no cameras" not in job.markdown()
+    for item, share in (("a", 1.0), ("b", 0.0), ("c", 0.4), ("d", 0.0)):
+        job.add("ingest", [outcome(item, "reused", metrics={"frames": 9.0, "camera_still": share})])
+    job.add("ingest", [outcome("e", "ok", metrics={"frames": 9.0})])
+    (line,) = [line for line in job.markdown().splitlines() if "no cameras" in line]
+    assert line.startswith("4 clips have no cameras: 1 are measured to stand still, 1 in parts, 2 to move.")
