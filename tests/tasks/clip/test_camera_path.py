@@ -242,5 +242,5 @@ def test_a_clip_without_cameras_has_no_world_in_which_a_path_could_be(tmp_path, 
     for relative_to in ("source", "first"):
         found = path(unknown, file=str(tmp_path / "c.npz"), relative_to=relative_to)
         torch.testing.assert_close(found.world_to_camera, offsets)
-    with pytest.raises(ValueError, match="bmx@path.*has none; provide cameras, or use relative_to first"):
+    with pytest.raises(ValueError, match=r"bmx@path.*has none; provide cameras, or use relative_to first"):
         path(unknown, file=str(tmp_path / "c.npz"), relative_to="world")
