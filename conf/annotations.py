@@ -24,6 +24,22 @@ def is_only(annotation: Any, kind: type) -> bool:
     return kind in found and found <= {kind, NoneType}
 
 
+def is_text(annotation: Any) -> bool:
+    """Return whether a setting holds text or one of given words, and at most null besides."""
+    kinds = {str if is_word(member) else member for member in members(annotation)}
+    return str in kinds and kinds <= {str, NoneType}
+
+
+def is_word(member: Any) -> bool:
+    """Return whether an alternative is a choice of words."""
+    return get_origin(member) is Literal and all(isinstance(word, str) for word in get_args(member))
+
+
+def is_number(annotation: Any) -> bool:
+    """Return whether a setting holds numbers, and at most null besides."""
+    return is_only(annotation, int) or is_only(annotation, float)
+
+
 def section_of(annotation: Any) -> type[BaseModel] | None:
     """Return the section among the alternatives of an annotation."""
     found = (one for one in members(annotation) if isinstance(one, type) and issubclass(one, BaseModel))

@@ -17,6 +17,7 @@ from recapture.conf.errors import ConfigError
 from recapture.conf.pretrain import PretrainConfig
 from recapture.conf.schema import RecaptureConfig
 from recapture.conf.words import from_arguments, from_environment, merge
+from recapture.conf.yaml_text import load_yaml
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -92,12 +93,16 @@ def _read_file(name: str, kind: str) -> dict[str, Any]:
     if not path.is_file():
         way_out = "; set dataset.uri to name the clips" if kind == "dataset" else ""
         raise ConfigError(f"{kind} file {name!r} does not exist; give a path to a YAML file{way_out}")
-    return _parsed(path.read_text(encoding="utf-8"), name)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{kind} file {name!r} cannot be read ({error}); save it as UTF-8 text") from None
+    return _parsed(text, name)
 
 
 def _parsed(text: str, name: str) -> dict[str, Any]:
     try:
-        layer = yaml.safe_load(text) or {}
+        layer = load_yaml(text) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not valid YAML: {error}") from None
     if not isinstance(layer, dict):

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from recapture.conf.execution import ExecutionConfig, TrackingConfig
 from recapture.conf.fill import FillConfig
 from recapture.conf.mask import MaskConfig
 from recapture.conf.section import EMBEDDED, SAMPLE, Name, Section
@@ -196,54 +197,6 @@ class DeliverConfig(Section):
     contact_sheet_frames: int = Field(4, ge=1, le=16, description="Frames on a contact sheet.")
 
 
-class StageResources(Section):
-    """What one worker of a stage occupies."""
-
-    cpus: float = Field(1.0, gt=0, description="CPUs per worker.")
-    gpus: float = Field(0.0, ge=0, description="GPUs per worker; may be a fraction.")
-
-
-class ExecutionConfig(Section):
-    """How the work is distributed; never part of a content key."""
-
-    executor: Literal["ray", "inline"] = Field(
-        "ray", description="ray: parallel workers; inline: one item after another in this process."
-    )
-    workers: int | None = Field(
-        None, ge=1, description="Workers per stage; null: as many as the cluster has room for."
-    )
-    ray_address: str | None = Field(
-        None,
-        min_length=1,
-        description="Address of a Ray cluster; auto: the one this machine belongs to; null: RAY_ADDRESS, "
-        "else "
-        "start Ray here.",
-    )
-    resources: dict[str, StageResources] = Field(
-        default_factory=dict, description="Resources of a worker, by stage name."
-    )
-    shard: int = Field(256, ge=1, description="Clips per Prefect task.")
-    attempts: int = Field(3, ge=1, le=20, description="Attempts at an item before it is quarantined.")
-    timeout_seconds: float = Field(
-        1800.0,
-        gt=0,
-        description="Seconds without a finished frame, window, step or file until an item is stopped.",
-    )
-    max_failure_share: float = Field(
-        0.2, ge=0, le=1, description="The job fails if a larger share of its videos is missing."
-    )
-
-
-class TrackingConfig(Section):
-    """The record of each job in MLflow."""
-
-    enabled: bool = Field(True, description="Whether to record jobs in MLflow.")
-    uri: str | None = Field(
-        None, min_length=1, description="MLflow tracking URI; null: SQLite in the state folder."
-    )
-    videos: int = Field(8, ge=0, description="Maximum number of videos and contact sheets per job.")
-
-
 class RecaptureConfig(Section):
     """All settings of a job."""
 
@@ -275,10 +228,13 @@ class RecaptureConfig(Section):
 
     @model_validator(mode="after")
     def _labels_are_distinct(self) -> Self:
-        labels = [trajectory.label for trajectory in self.trajectories]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ValueError(f"two trajectories are called {twice[0]!r}; give each its own name")
+        seen: dict[str, str] = {}  # names that differ by case alone would be one folder on some disks
+        for label in (trajectory.label for trajectory in self.trajectories):
+            first = seen.get(label.casefold())
+            if first is not None:
+                called = repr(label) if first == label else f"{first!r} and {label!r}, the same but for case"
+                raise ValueError(f"two trajectories are called {called}; give each its own name")
+            seen[label.casefold()] = label
         return self
 
     @model_validator(mode="after")

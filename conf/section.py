@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from recapture.conf.annotations import members
 
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -15,7 +18,20 @@ SAMPLE = "sample://"  # the dataset that ships with the package
 class Section(BaseModel):
     """A frozen part of the configuration that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _means_what_it_says(cls, value: Any, field: ValidationInfo) -> Any:
+        """Refuse what YAML reads as another type: yes for a number, 2024 or no for text."""
+        taken = members(cls.model_fields[str(field.field_name)].annotation)
+        if isinstance(value, bool) and bool not in taken and {int, float} & set(taken):
+            raise ValueError("it must be a number, and YAML reads this as true or false")
+        if isinstance(value, bool | int | float | date) and str in taken and type(value) not in taken:
+            raise ValueError(f"it must be text, and YAML reads this as {type(value).__name__}; quote it")
+        return value
 
     def flat(self) -> dict[str, Any]:
         """Return every setting as `section.key`, as MLflow's parameters show them."""

@@ -50,6 +50,7 @@ AMOUNTS: dict[str, str | None] = {  # preset -> the setting that holds its amoun
 DEFAULTS = {"angle_degrees": 20.0, "distance": 0.2}
 APPROACHES = {"dolly_in": 1, "dolly_zoom_in": 1, "dolly_out": -1, "dolly_zoom_out": -1}
 ANGLE_DIALECTS = ("theta_phi_r", "phi_theta_r", "viewcrafter")
+OF_SEVERAL = ("multicamvideo", "dycheck", "clip")  # dialects of files that hold several cameras
 POSE_PARTS = ("theta", "phi", "r", "x", "y", "z", "pan", "tilt", "roll", "focal")
 
 
@@ -65,12 +66,12 @@ class TrajectoryConfig(Section):
     )
     angle_degrees: float | None = Field(
         None,
-        allow_inf_nan=False,
+        ge=-360,
+        le=360,
         description="Amount of presets that turn (pan, tilt, orbit, arc), in degrees; null: 20.",
     )
     distance: float | None = Field(
         None,
-        allow_inf_nan=False,
         description="Amount of presets that travel or zoom, as a fraction of the pivot's depth; null: 0.2.",
     )
     keyframes: tuple[dict[str, float], ...] | None = Field(
@@ -132,7 +133,7 @@ class TrajectoryConfig(Section):
         "linear", description="Progress along the path; smooth: slow start and end."
     )
     freeze_frame: int | None = Field(
-        None, description="bullet_time: the source frame to hold; null: the middle one."
+        None, ge=0, description="bullet_time: the source frame to hold; null: the middle one."
     )
 
     @model_validator(mode="after")
@@ -144,13 +145,29 @@ class TrajectoryConfig(Section):
         angles = self.file_format in ANGLE_DIALECTS
         if (self.file or self.stabilise_seconds) and not angles and self.mode != "gradual":
             raise ValueError(f"{given[0]} fixes every camera; mode {self.mode!r} does not apply to it")
+        self._check_timing(given[0], angles=angles)
         of_files = ("file_format", "file_camera", "relative_to", "scale", "fit_length")
         stray = [name for name in of_files if getattr(self, name) != type(self).model_fields[name].default]
         if self.file is None and stray:
             raise ValueError(f"{stray[0]} is for a trajectory file, and none is given; set file")
         if angles and stray[1:]:
             raise ValueError(f"{stray[1]} does not apply to {self.file_format}; leave it out")
+        if self.file_camera is not None and self.file_format not in ("auto", *OF_SEVERAL):
+            raise ValueError(
+                f"file_camera is for {', '.join(OF_SEVERAL)}; a file of {self.file_format} holds one camera"
+            )
         return self
+
+    def _check_timing(self, way: str, *, angles: bool) -> None:
+        """Raise ValueError for a setting of timing that would change nothing."""
+        if self.freeze_frame is not None and self.mode != "bullet_time":
+            raise ValueError(f"freeze_frame is for mode bullet_time, not {self.mode}; leave one of them out")
+        fixed = way in ("file", "stabilise_seconds") and not angles
+        if self.easing != "linear" and (fixed or self.mode == "direct"):
+            cause = "mode direct has no way to ease" if self.mode == "direct" else f"{way} fixes every camera"
+            raise ValueError(f"easing {self.easing!r} does not apply: {cause}; leave it out")
+        if self.interpolation != "spline" and self.keyframes is None:
+            raise ValueError("interpolation is for keyframes, and none are given; leave it out")
 
     @field_validator("keyframes")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recapture.conf.section import Section
 
@@ -206,6 +206,16 @@ class ExploreConfig(Section):
 
     angles: tuple[float, ...] = Field((20.0, 40.0), min_length=1, description="Degrees of yaw.")
     steps: int = Field(8, ge=1, le=1000, description="Sampling steps.")
+
+    @field_validator("angles")
+    @classmethod
+    def _angles_are_turns(cls, angles: tuple[float, ...]) -> tuple[float, ...]:
+        for place, angle in enumerate(angles):
+            if not 0 < abs(angle) < 180:
+                raise ValueError(f"an angle is {angle:g}; use angles between -180 and 180 other than 0")
+            if f"{angle:g}" in {f"{other:g}" for other in angles[:place]}:
+                raise ValueError(f"{angle:g} degrees are given twice; keep one")
+        return angles
 
 
 class TuneConfig(Section):

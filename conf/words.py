@@ -1,7 +1,7 @@
 """Settings as words: `--section.key value` on the command line, RECAPTURE_SECTION__KEY=value outside of it.
 
-The value of a setting that holds text is taken literally, where `null` alone means unset. Any other value is
-YAML.
+The value of a setting that holds text or a number is taken literally, where `null` alone means unset: YAML
+would cut `a #5`, and read `010` as 8 and `no` as false. Any other value is YAML.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from recapture.conf.annotations import annotation_at, is_only, members
+from recapture.conf.annotations import annotation_at, is_number, is_only, is_text, members, section_of
 from recapture.conf.errors import ConfigError
+from recapture.conf.yaml_text import load_yaml
 
 ENVIRONMENT_PREFIX = "RECAPTURE_"
 TRUTH_VALUES = {"true", "false", "yes", "no", "on", "off", "y", "n", "t", "f", "1", "0", "null"}
@@ -64,10 +65,32 @@ def split_words(words: Sequence[str], model: type[BaseModel]) -> tuple[list[str]
         ):
             settings.append(f"{word}=true")
         elif not rest or rest[0].startswith("--"):
-            raise ConfigError(f"{word} has no value; write {word} VALUE")
+            raise ConfigError(
+                f"{word} has no value; write {word} VALUE, or {word}=VALUE where it begins with --"
+            )
         else:
             settings.append(f"{word}={rest.pop(0)}")
     return settings, others
+
+
+def joined(words: Sequence[str], model: type[BaseModel]) -> list[str]:
+    """Return the words with `--section.key value` as one word each, so that no value is taken for an option.
+
+    Options, their values and settings that miss a value stay as they are.
+    """
+    found, rest = list[str](), list(words)
+    while rest:
+        word = rest.pop(0)
+        annotation = (
+            annotation_at(model, _path(word[2:])) if word.startswith("--") and "=" not in word else None
+        )
+        if annotation is None or section_of(annotation) is not None or not rest or rest[0].startswith("--"):
+            found.append(word)
+        elif is_only(annotation, bool) and rest[0].lower() not in TRUTH_VALUES:
+            found.append(f"{word}=true")
+        else:
+            found.append(f"{word}={rest.pop(0)}")
+    return found
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,9 +115,21 @@ def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 
 def _value(text: str, annotation: Any, where: str) -> Any:
-    if is_only(annotation, str):
-        return None if text == "null" and NoneType in members(annotation) else text
+    if is_text(annotation) or is_number(annotation):
+        if text == "null" and NoneType in members(annotation):
+            return None
+        return text if is_text(annotation) else _number(text)
     try:
-        return yaml.safe_load(text)
+        return load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: cannot read the value {text!r}: {error}") from None
+
+
+def _number(text: str) -> int | float | str:
+    """Return a number; the text itself, which validation refuses, if it is none."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

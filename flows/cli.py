@@ -28,6 +28,7 @@ from recapture.flows.commands.settings import (
     Json,
     Method,
     Profile,
+    WithSettings,
     config_of,
 )
 
@@ -65,7 +66,7 @@ def _options(
     """Film a dataset of single-camera videos again along new camera trajectories."""
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
 def run(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, method: Method = None
 ) -> None:
@@ -73,7 +74,7 @@ def run(
     _run_flow(config_of(context, profile, dataset, method), "recapture")
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
 def inpaint(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, method: Method = None
 ) -> None:
@@ -85,13 +86,13 @@ def inpaint(
     _run_flow(settings, "inpaint")
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
 def preview(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Render the trajectories without filling: warped video, visibility, camera path, holes per frame."""
     _run_flow(config_of(context, profile, dataset), "preview")
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
 def train(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Tune a LoRA adapter of the base on a dataset, in rounds of growing camera moves."""
     settings = config_of(context, profile, dataset)
@@ -106,7 +107,7 @@ def train(context: typer.Context, profile: Profile = None, dataset: Dataset = No
     sys.exit(0 if summary.acceptable else 1)
 
 
-@app.command(context_settings=SETTINGS, epilog=PRETRAIN_HELP, rich_help_panel=JOBS)
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=PRETRAIN_HELP, rich_help_panel=JOBS)
 def pretrain(context: typer.Context, config: PretrainFile = None, print_config: PrintConfig = False) -> None:
     """Train the embedded base and depth model on procedural scenes, evaluate and export them."""
     from recapture.conf.load import load_pretrain_config
@@ -131,7 +132,7 @@ def pretrain(context: typer.Context, config: PretrainFile = None, print_config: 
     typer.echo("\n".join(result.lines()))
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
 def plan(
     context: typer.Context,
     profile: Profile = None,
@@ -145,7 +146,7 @@ def plan(
     print_plan(config_of(context, profile, dataset), as_json, job)
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
 def status(
     context: typer.Context,
     profile: Profile = None,
@@ -159,7 +160,7 @@ def status(
     print_status(config_of(context, profile, dataset), as_json, explain)
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
 def config(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Print the values of all settings after all layers, as YAML."""
     import yaml
@@ -168,7 +169,7 @@ def config(context: typer.Context, profile: Profile = None, dataset: Dataset = N
     typer.echo(yaml.safe_dump(settings, sort_keys=False), nl=False)
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
 def ui(
     context: typer.Context,
     profile: Profile = None,
@@ -183,7 +184,7 @@ def ui(
     sys.exit(serve_dashboards(settings, prefect_port, mlflow_port))
 
 
-@app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
 def doctor(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
 ) -> None:
@@ -200,9 +201,13 @@ def doctor(
 
 app.command(rich_help_panel=INSPECT)(cli_settings.settings)
 app.add_typer(cli_operating.quarantine_app, name="quarantine", rich_help_panel=MAINTAIN)
-app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(cli_operating.replay)
+app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(
+    cli_operating.replay
+)
 app.add_typer(cli_operating.manifest_app, name="manifest", rich_help_panel=MAINTAIN)
-app.command(context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(cli_operating.gc)
+app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(
+    cli_operating.gc
+)
 app.add_typer(cli_cameras.cameras_app, name="cameras", rich_help_panel=MAINTAIN)
 app.add_typer(cli_models.models_app, name="models", rich_help_panel=MAINTAIN)
 

@@ -15,6 +15,7 @@ from recapture.flows.commands.settings import (
     Job,
     Json,
     Profile,
+    WithSettings,
     config_of,
     pattern_of,
 )
@@ -26,7 +27,7 @@ Pattern = Annotated[str | None, typer.Argument(help=PATTERN_HELP)]
 All = Annotated[bool, typer.Option("--all", help="All quarantined items; dropped ones must be named.")]
 
 
-@quarantine_app.command("ls", context_settings=SETTINGS)
+@quarantine_app.command("ls", cls=WithSettings, context_settings=SETTINGS)
 def quarantine_ls(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
 ) -> None:
@@ -36,7 +37,7 @@ def quarantine_ls(
     print_quarantine(config_of(context, profile, dataset), as_json)
 
 
-@quarantine_app.command("show", context_settings=SETTINGS)
+@quarantine_app.command("show", cls=WithSettings, context_settings=SETTINGS)
 def quarantine_show(
     context: typer.Context,
     pattern: Pattern = None,
@@ -52,7 +53,7 @@ def quarantine_show(
     show_quarantined(settings, pattern, as_json)
 
 
-@quarantine_app.command("retry", context_settings=SETTINGS)
+@quarantine_app.command("retry", cls=WithSettings, context_settings=SETTINGS)
 def quarantine_retry(
     context: typer.Context,
     pattern: Pattern = None,
@@ -69,7 +70,7 @@ def quarantine_retry(
     retry_quarantined(settings, pattern, everything, as_json)
 
 
-@quarantine_app.command("drop", context_settings=SETTINGS)
+@quarantine_app.command("drop", cls=WithSettings, context_settings=SETTINGS)
 def quarantine_drop(
     context: typer.Context,
     pattern: Pattern = None,
@@ -86,7 +87,7 @@ def quarantine_drop(
     drop_quarantined(settings, pattern, everything, as_json)
 
 
-@manifest_app.command("verify", context_settings=SETTINGS, epilog=SETTINGS_HELP)
+@manifest_app.command("verify", cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP)
 def manifest_verify(
     context: typer.Context,
     profile: Profile = None,
@@ -103,7 +104,7 @@ def manifest_verify(
     sys.exit(verify_manifests(config_of(context, profile, dataset), delete, as_json))
 
 
-@manifest_app.command("compact", context_settings=SETTINGS, epilog=SETTINGS_HELP)
+@manifest_app.command("compact", cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP)
 def manifest_compact(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, as_json: Json = False
 ) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 if TYPE_CHECKING:
     from recapture.conf.schema import RecaptureConfig
@@ -25,6 +26,19 @@ Method = Annotated[
 ]
 Job = Annotated[str, typer.Option("--job", help="Which job: recapture (run), inpaint, preview or train.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class WithSettings(typer.core.TyperCommand):
+    """A command that settings may follow; a value that begins with a dash, as -p does, stays a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if any(word.startswith("--") and "=" not in word for word in args):
+            from recapture.conf.pretrain import PretrainConfig
+            from recapture.conf.schema import RecaptureConfig
+            from recapture.conf.words import joined
+
+            args = joined(args, PretrainConfig if ctx.info_name == "pretrain" else RecaptureConfig)
+        return super().parse_args(ctx, args)
 
 
 def config_of(

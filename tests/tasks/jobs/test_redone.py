@@ -128,7 +128,6 @@ TABLE = [
         trajectories[].mode [{name: a, preset: orbit_left, mode: direct}] -> render
         trajectories[].mode [{name: a, preset: orbit_left, mode: bullet_time}] -> render
         trajectories[].easing [{name: a, preset: orbit_left, easing: smooth}] -> render
-        trajectories[].interpolation [{name: a, preset: orbit_left, interpolation: linear}] -> nothing
         trajectories[].keyframes [{name: a, keyframes: [{at: 0, phi: 3}]}] -> render
         trajectories[].stabilise_seconds [{name: a, stabilise_seconds: 1}] -> render
         trajectories[].file [{name: a, file: FOLDER/five.npz}] -> render
