@@ -20,6 +20,7 @@ from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.readers.scan import located
 from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.lease import lease
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.environment import tracking_destination
 from recapture.flows.prefect_artifacts import JobArtifacts
@@ -85,6 +86,7 @@ def run_job(job: Job[S]) -> S:
     store, flow, run_id = ArtifactStore(config.store), str(flow_run.flow_name), uuid4().hex[:12]
     shown = JobArtifacts(flow, job.title)
     with (
+        lease(config.store, run_id, config.dataset.name),
         job.open_record(run_id, tracking_destination(config), flow) as record,
         open_executor(config.execution, config.store, located(config.dataset.uri)) as executor,
         StageProgress(job.expected) as progress,

@@ -6,15 +6,17 @@ import errno
 import io
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from recapture.conf.heartbeat import beat
 
 BLOCK = 2**20  # bytes in memory while a file is copied
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -87,6 +89,17 @@ def file_sizes(filesystem: fsspec.AbstractFileSystem, folder: str) -> dict[str, 
     return {
         entry["name"].rsplit("/", 1)[1]: int(entry["size"]) for entry in listing if entry["type"] == "file"
     }
+
+
+def changed_at(entry: dict[str, Any]) -> float:
+    """Return when a listed file changed, in seconds since 1970; infinity if the storage does not say."""
+    for field in ("mtime", "LastModified", "modified", "updated", "created"):
+        moment = entry.get(field)
+        if isinstance(moment, datetime):
+            return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+        if isinstance(moment, int | float):
+            return float(moment)
+    return float("inf")
 
 
 def remove_tree(filesystem: fsspec.AbstractFileSystem, folder: str) -> None:
@@ -163,14 +176,26 @@ def _at_once(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[str]:
         raise
 
 
-def _replace_file(target: Path, content: BinaryIO) -> None:
+def write_aside(target: Path, content: BinaryIO) -> Path:
+    """Write a local file under a temporary name beside its own, and flush it; return that name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as stream:
-            shutil.copyfileobj(content, stream, BLOCK)
+            while block := content.read(BLOCK):
+                stream.write(block)
+                beat()
             stream.flush()
             os.fsync(stream.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _replace_file(target: Path, content: BinaryIO) -> None:
+    temporary = write_aside(target, content)
+    try:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from recapture.datasets.store.artifact import META
 from recapture.datasets.store.errors import ArtifactDamaged, ArtifactMissing
+from recapture.datasets.store.lease import leases
 from recapture.datasets.store.manifest import datasets, forget, read_manifest, stages
-from recapture.datasets.store.storage import open_filesystem, raising_storage_faults
+from recapture.datasets.store.storage import changed_at, open_filesystem, raising_storage_faults
 from recapture.datasets.store.store import ArtifactStore
 
 
@@ -26,7 +27,11 @@ class Problem:
 
 
 Reason = Literal[
-    "named by no manifest", "never finished", "left over from a write", "made with other settings"
+    "named by no manifest",
+    "never finished",
+    "left over from a write",
+    "made with other settings",
+    "lease of a killed job",
 ]
 
 
@@ -58,10 +63,12 @@ def verify(root: str, dataset: str) -> Iterator[tuple[str, int, list[Problem]]]:
 def garbage(root: str, older_than_hours: float) -> list[Garbage]:
     """Find what no manifest of any dataset names, was never finished, or was left over by a killed writer.
 
-    Whatever changed within the last `older_than_hours` is kept, because a running job records its artifacts
-    only at the end of a shard; so is everything without a modification time. Raises ManifestDamaged for a
+    Kept is whatever changed within the last `older_than_hours`, or since a job began that runs or was killed
+    within these hours (see `lease`): a job records its artifacts only at the end of a shard. So is everything
+    without a modification time. Raises ManifestDamaged for a
     manifest that cannot be read, because what it names would be lost.
     """
+    limit = _limit(root, older_than_hours)
     folders = _folders(root)  # before the manifests, so that concurrent commits are kept
     named = {
         (stage, key)
@@ -69,8 +76,11 @@ def garbage(root: str, older_than_hours: float) -> list[Garbage]:
         for stage in stages(root, dataset)
         for key in read_manifest(root, dataset, stage, lenient=False)
     }
-    limit = datetime.now(UTC).timestamp() - older_than_hours * 3600
-    found: list[Garbage] = []
+    found = [
+        Garbage(one.path, "", "", 0, "lease of a killed job")
+        for one in leases(root)
+        if not one.protects(older_than_hours)
+    ]
     for (stage, key), files in folders.items():
         folder = files[0].path.rpartition("/")[0]
         whole = any(file.name == META for file in files)
@@ -86,13 +96,19 @@ def garbage(root: str, older_than_hours: float) -> list[Garbage]:
     return sorted(found, key=lambda item: item.path)
 
 
+def _limit(root: str, older_than_hours: float) -> float:
+    """Return the moment from which on everything is kept, in seconds since 1970."""
+    by_age = datetime.now(UTC).timestamp() - older_than_hours * 3600
+    return min([by_age, *(one.started for one in leases(root) if one.protects(older_than_hours))])
+
+
 def superseded(
     root: str, dataset: str, needed: Mapping[str, Collection[str]], older_than_hours: float
 ) -> list[Garbage]:
     """Find finished artifacts of a dataset that are not needed and that no other dataset names.
 
-    needed: stage -> keys; stages that are not in it are left alone. Whatever changed within the last
-    `older_than_hours` is kept. Raises ManifestDamaged like garbage.
+    needed: stage -> keys; stages that are not in it are left alone. Kept is whatever `garbage` keeps for its
+    age. Raises ManifestDamaged like garbage.
     """
     others = {
         (stage, key)
@@ -106,7 +122,7 @@ def superseded(
         for stage in set(stages(root, dataset)) & needed.keys()
         for key in read_manifest(root, dataset, stage, lenient=False).keys() - set(needed[stage])
     }
-    limit = datetime.now(UTC).timestamp() - older_than_hours * 3600
+    limit = _limit(root, older_than_hours)
     return [
         Garbage(
             path=files[0].path.rpartition("/")[0],
@@ -172,16 +188,6 @@ def _folders(root: str) -> dict[tuple[str, str], list[_File]]:
     for path, entry in listing.items():
         steps = path[len(top) :].strip("/").split("/")
         if len(steps) == 4:  # stage / first letters of the key / key / file
-            file = _File(path, steps[3], int(entry["size"]), _changed(entry))
+            file = _File(path, steps[3], int(entry["size"]), changed_at(entry))
             folders.setdefault((steps[0], steps[2]), []).append(file)
     return folders
-
-
-def _changed(entry: dict[str, Any]) -> float:
-    for field in ("mtime", "LastModified", "modified", "updated", "created"):
-        moment = entry.get(field)
-        if isinstance(moment, datetime):
-            return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-        if isinstance(moment, int | float):
-            return float(moment)
-    return float("inf")

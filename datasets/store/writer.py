@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 
+from recapture.conf.heartbeat import beat
 from recapture.datasets.store.artifact import META
 from recapture.datasets.store.errors import ArtifactError
 from recapture.datasets.store.frames import DEFAULT_CHUNK, FrameWriter
 from recapture.datasets.store.keys import file_hash
+from recapture.datasets.store.lease import leases_below
 from recapture.datasets.store.npz import dump_npz
-from recapture.datasets.store.storage import put_file, put_path
+from recapture.datasets.store.storage import put_file, put_path, raising_storage_faults, write_aside
 
 
 class ArtifactWriter:
-    """A writer of one artifact's files; `meta` is for what readers need in addition."""
+    """A writer of one artifact's files; `meta` is for what readers need in addition.
+
+    Another job may write the same key at the same time. So on a local disk files get their names only at the
+    commit, and a writer that fails removes its own temporary ones. Other storage has no cheap rename: there
+    files are written under their names, and after a failure they stay if another job runs.
+    """
 
     def __init__(self, filesystem: fsspec.AbstractFileSystem, folder: str, stage: str, key: str) -> None:
         self._filesystem, self._folder = filesystem, folder
         self._described: dict[str, Any] = {"stage": stage, "key": key}
         self._files: dict[str, dict[str, Any]] = {}
+        self._aside: dict[str, Path] = {}  # name -> temporary file, on a local disk
         self.meta: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
 
@@ -43,18 +53,28 @@ class ArtifactWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            with suppress(Exception):  # the storage may be the cause; without a marker there is no artifact
-                self._discard()
-            return
+        committed = False
+        try:
+            if error is None:
+                self._commit()
+                committed = True
+        finally:
+            if not committed:
+                with suppress(Exception):  # the storage may be the cause
+                    self._discard()
+
+    def _commit(self) -> None:
         record = self._described | {"files": self._files, "meta": self.meta, "metrics": self.metrics}
         text = json.dumps(record, indent=1, sort_keys=True)
+        with raising_storage_faults(self._folder, writing=True):
+            for name, temporary in self._aside.items():
+                temporary.replace(f"{self._folder}/{name}")
         put_file(self._filesystem, f"{self._folder}/{META}", text.encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write one file; the name must be plain, without folders."""
         self._check_name(name)
-        put_file(self._filesystem, f"{self._folder}/{name}", content)
+        self._put(name, io.BytesIO(content))
         self._files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     def write_npz(self, name: str, /, **arrays: np.ndarray) -> None:
@@ -72,17 +92,37 @@ class ArtifactWriter:
             path = Path(folder) / name
             yield str(path)
             self._check_name(name)
-            put_path(self._filesystem, f"{self._folder}/{name}", path)
+            with path.open("rb") as content:
+                self._put(name, content)
             self._files[name] = {"bytes": path.stat().st_size, "sha256": file_hash(str(path))}
 
     def frames(self, chunk: int = DEFAULT_CHUNK) -> FrameWriter:
         """Return a writer of per-frame arrays that keeps one chunk in memory."""
         return FrameWriter(self, chunk)
 
+    def _put(self, name: str, content: BinaryIO) -> None:
+        beat()
+        path = f"{self._folder}/{name}"
+        if isinstance(self._filesystem, LocalFileSystem):
+            with raising_storage_faults(path, writing=True):
+                earlier = self._aside.pop(name, None)
+                self._aside[name] = write_aside(Path(path), content)
+                if earlier is not None:
+                    earlier.unlink(missing_ok=True)
+        elif isinstance(content, io.BytesIO):
+            put_file(self._filesystem, path, content.getvalue())
+        else:
+            put_path(self._filesystem, path, Path(content.name))
+
     def _discard(self) -> None:
-        # Another writer may have committed the same key by now: its files have these names and bytes.
-        if self._filesystem.exists(f"{self._folder}/{META}"):
+        for temporary in self._aside.values():
+            temporary.unlink(missing_ok=True)
+        if isinstance(self._filesystem, LocalFileSystem):
             return
+        base = self._folder.rpartition("/objects/")[0]
+        others = sum(one.live for one in leases_below(self._filesystem, base)) > 1
+        if others or self._filesystem.exists(f"{self._folder}/{META}"):
+            return  # these may be the files of another writer, with the same names and bytes
         for name in self._files:
             path = f"{self._folder}/{name}"
             if self._filesystem.exists(path):

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.store.lease import STALE_SECONDS, leases
 from recapture.datasets.store.manifest import ManifestDamaged, compact, stages
 from recapture.datasets.store.store import ArtifactStore
 from recapture.datasets.store.upkeep import (
@@ -89,6 +90,13 @@ def collect_garbage(
     kept: settings of jobs over the dataset; if there are any, artifacts that none of them needs go too.
     """
     try:
+        running = [one for one in leases(config.store) if one.live]
+        if kept and (own := [one for one in running if one.dataset == config.dataset.name]):
+            raise UserError(
+                f"nothing was deleted: job {own[0].run_id} over {config.dataset.name} is running and may use "
+                f"what --old-settings deletes; wait for its end, or {STALE_SECONDS / 60:.0f} minutes if it "
+                "was killed"
+            )
         found = garbage(config.store, older_than_hours)
         needed = _needed(kept)
         old = superseded(config.store, config.dataset.name, needed, older_than_hours) if needed else []
@@ -104,6 +112,8 @@ def collect_garbage(
         return
     for item in found:
         print(f"{item.path}: {item.bytes / MIB:.1f} MiB, {item.why}")
+    for one in running:
+        print(f"kept: what job {one.run_id} over {one.dataset} has made; it is running")
     total = sum(item.bytes for item in found) / MIB
     print(f"{len(found)} {'would be' if dry_run else 'were'} deleted, {total:.1f} MiB")
 

@@ -115,13 +115,14 @@ class _Shard:
 
     def bring_up_to_date(self, items: Sequence[Item]) -> list[Outcome]:
         self._settle_held_back()
+        self._record(self._adopted())  # first, or garbage collection could delete what others are made from
         try:
             self._context.executor.run(self._stage, self._todo.todo, self._finished, self._context.policy)
         except BaseException:
             with suppress(StoreFailed):  # the artifacts exist; the next run names them
-                self._record()
+                self._record(self._made_rows())
             raise
-        self._record()
+        self._record(self._made_rows())
         self._settle_reused()
         return [self._settled[item.name] for item in items]
 
@@ -153,10 +154,11 @@ class _Shard:
             self._quarantine(outcome)
         self._settle(outcome)
 
-    def _record(self) -> None:
+    def _made_rows(self) -> list[dict[str, Any]]:
         by_name = {item.name: item for item in self._todo.todo}
-        rows = [self._row(by_name[outcome.item], outcome) for outcome in self._made]
-        rows += self._adopted()
+        return [self._row(by_name[outcome.item], outcome) for outcome in self._made]
+
+    def _record(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
             given = self._context
             write_part(given.store.root, given.dataset, self._stage.name, given.run_id, self._number, rows)

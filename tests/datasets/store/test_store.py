@@ -16,6 +16,7 @@ import pytest
 
 from recapture.datasets.store.artifact import META
 from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
+from recapture.datasets.store.lease import lease
 from recapture.datasets.store.npz import dump_npz
 from recapture.datasets.store.storage import open_filesystem, put_file
 from recapture.datasets.store.store import ArtifactStore
@@ -106,6 +107,30 @@ def test_a_write_that_fails_does_not_take_anothers_commit_with_it(store):
         raise RuntimeError("late")
     assert store.exists("depth", KEY)
     assert store.open("depth", KEY).read_bytes("a.bin") == b"payload"
+
+
+def test_a_write_that_fails_does_not_take_the_files_of_one_that_goes_on(store):
+    # Two jobs make the same key. On storage without a cheap rename, leases tell that there are two.
+    with lease(store.root, "one", "set"), lease(store.root, "two", "set"):
+        slow = store.create("depth", KEY)
+        slow.__enter__()
+        slow.write_bytes("a.bin", b"payload")
+        with pytest.raises(RuntimeError, match="halfway"), store.create("depth", KEY) as failing:
+            failing.write_bytes("a.bin", b"payload")
+            failing.write_bytes("other.bin", b"more")
+            raise RuntimeError("halfway")
+        slow.write_json("b.json", {"n": 1})
+        slow.__exit__(None, None, None)
+    assert store.open("depth", KEY).read_bytes("a.bin") == b"payload"
+    assert store.exists("depth", KEY)
+
+
+def test_a_file_that_is_written_twice_has_its_last_content(store):
+    with store.create("depth", KEY) as output:
+        output.write_bytes("a.bin", b"first")
+        output.write_bytes("a.bin", b"last")
+    assert store.open("depth", KEY).read_bytes("a.bin") == b"last"
+    assert {path.rsplit("/", 1)[1] for path in files_below(store)} == {"a.bin", META}
 
 
 def test_reading_what_is_not_there_says_what_to_do(store):

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -11,14 +13,18 @@ import numpy as np
 import pytest
 from support.bare_job import artifacts, configure, counts, run_bare
 from support.plans import planned
+from support.scripted import Scripted, items
 
 from recapture.conf.errors import UserError
 from recapture.datasets.media.video import write_video
 from recapture.datasets.store.manifest import read_manifest
 from recapture.datasets.store.quarantine import Quarantine
 from recapture.datasets.store.store import ArtifactStore
+from recapture.datasets.store.upkeep import garbage
 from recapture.flows.cli import app
 from recapture.flows.commands.upkeep import collect_garbage, compact_manifests, verify_manifests
+from recapture.tasks.engine.executor import InlineExecutor
+from recapture.tasks.engine.run_stage import RunContext, run_stage
 
 OTHER = ("--fill.inpaint_radius", "5")
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
@@ -250,3 +256,96 @@ def test_gc_of_old_settings_stops_where_a_clip_cannot_be_read(job, tmp_path):
 def test_a_profile_to_keep_needs_the_option_that_deletes(tmp_path):
     with pytest.raises(UserError, match="--also names what --old-settings keeps"):
         app(["gc", "--also", "demo", "--store", str(tmp_path)], standalone_mode=False)
+
+
+RUNNING = """
+import sys, time
+from recapture.datasets.store.lease import lease
+from recapture.datasets.store.store import ArtifactStore
+from recapture.datasets.store.upkeep import garbage
+
+with lease(sys.argv[1], "running", "small"):
+    with ArtifactStore(sys.argv[1]).create("fill", "f" * 32) as output:
+        output.write_bytes("x.bin", b"x")
+    unfinished = ArtifactStore(sys.argv[1]).create("fill", "e" * 32)
+    unfinished.write_bytes("y.bin", b"y")
+    print("made", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A job in another process that has made an artifact which no manifest names yet."""
+    command = [sys.executable, "-c", RUNNING, str(tmp_path / "artifacts")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "made\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def unnamed(root, hours):
+    return {(item.why, item.key[:1]) for item in garbage(str(root / "artifacts"), hours)}
+
+
+BOTH = {("named by no manifest", "f"), ("never finished", "e")}
+
+
+def test_gc_keeps_what_a_running_job_has_made_however_long_ago(tmp_path, running):
+    root = tmp_path / "artifacts"
+    assert unnamed(tmp_path, 0.0) == set()
+    # A shard of 28 hours: its job began 30 h ago and lives, its first artifact is 25 h old.
+    lease_file = root / "leases/running.json"
+    lease_file.write_text(json.dumps({"dataset": "small", "started": time.time() - 30 * 3600}))
+    then = time.time() - 25 * 3600
+    for path in (root / "objects").rglob("*"):
+        os.utime(path, (then, then))
+    assert unnamed(tmp_path, 24.0) == set()
+    running.stdin.write("\n")
+    running.stdin.flush()
+    running.wait(timeout=20)
+    assert list((root / "leases").iterdir()) == []
+    assert unnamed(tmp_path, 24.0) == BOTH
+
+
+def test_gc_keeps_what_a_killed_job_has_made_for_the_stated_hours(tmp_path, running):
+    running.kill()
+    running.wait()
+    lease_file = tmp_path / "artifacts/leases/running.json"
+    record = json.loads(lease_file.read_text())
+    lease_file.write_text(json.dumps(record | {"started": record["started"] - 30 * 3600}))
+    then = time.time() - 25 * 3600
+    for path in (tmp_path / "artifacts/objects").rglob("*"):
+        os.utime(path, (then, then))
+    hour_ago = time.time() - 3600
+    os.utime(lease_file, (hour_ago, hour_ago))
+    assert unnamed(tmp_path, 24.0) == set()  # another run would reuse it
+    assert unnamed(tmp_path, 0.5) == BOTH | {("lease of a killed job", "")}
+    os.utime(lease_file, (then, then))
+    assert unnamed(tmp_path, 24.0) == BOTH | {("lease of a killed job", "")}
+
+
+def test_gc_of_old_settings_refuses_beside_a_running_job_over_the_dataset(job, tmp_path, running):
+    with pytest.raises(UserError, match="job running over small is running"):
+        collect_garbage(job, 0.0, False, kept=[job])
+    assert artifacts(tmp_path)
+
+
+def test_an_artifact_that_a_shard_reuses_is_named_before_the_shard_works(tmp_path):
+    # It was made by a job that was killed long ago; nothing else keeps it while others are made from it.
+    store = ArtifactStore(str(tmp_path / "store"))
+    todo = items("ok", "ok")
+    with store.create("scripted", todo[0].key) as output:
+        output.write_json("x.json", {})
+    seen = []
+
+    class Looking(InlineExecutor):
+        def run(self, *arguments):
+            seen.append(set(read_manifest(store.root, "small", "scripted")))
+            return super().run(*arguments)
+
+    with Looking(store.root) as executor:
+        run_stage(Scripted(str(tmp_path / "log")), todo, RunContext(store, executor, "small", "run"))
+    assert seen == [{todo[0].key}]
+    assert set(read_manifest(store.root, "small", "scripted")) == {item.key for item in todo}
