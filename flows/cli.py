@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 if not __package__:  # run as a script: Python put this folder on the path, with recapture.py in it
     _here = Path(__file__).resolve().parent
@@ -116,7 +117,10 @@ def pretrain(context: typer.Context, config: PretrainFile = None, print_config: 
     if print_config:
         import yaml
 
-        typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), nl=False)
+        from recapture.tasks.engine.redact import without_credentials
+
+        written = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+        typer.echo(without_credentials(written), nl=False)
         return
     # A failed gate is one line here; Prefect's UI keeps the traceback.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -165,8 +169,10 @@ def config(context: typer.Context, profile: Profile = None, dataset: Dataset = N
     """Print the values of all settings after all layers, as YAML."""
     import yaml
 
+    from recapture.tasks.engine.redact import without_credentials
+
     settings = config_of(context, profile, dataset).model_dump(mode="json")
-    typer.echo(yaml.safe_dump(settings, sort_keys=False), nl=False)
+    typer.echo(without_credentials(yaml.safe_dump(settings, sort_keys=False)), nl=False)
 
 
 @app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
@@ -222,15 +228,20 @@ def main() -> None:
     try:
         app(prog_name="recapture")
     except UserError as error:
-        typer.secho(f"recapture: {error}", fg="red", err=True)
-        sys.exit(2)
-    except OSError as error:
+        _end(f"recapture: {error}", 2)
+    except Exception as error:
         from recapture.datasets.store.storage import StoreFailed
 
-        if not isinstance(error, StoreFailed):
-            raise
-        typer.secho(f"recapture: {error}", fg="red", err=True)
-        sys.exit(1)
+        expected = isinstance(error, StoreFailed)
+        _end(f"recapture: {error}" if expected else traceback.format_exc().rstrip(), 1)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Print a message without credentials on standard error, and exit."""
+    from recapture.tasks.engine.redact import without_credentials
+
+    typer.secho(without_credentials(message), fg="red", err=True)
+    sys.exit(code)
 
 
 def _prepare(config: Settings) -> Settings:

@@ -14,6 +14,7 @@ from recapture.conf.errors import UserError
 from recapture.conf.load import load_config
 from recapture.datasets.store.manifest import datasets, manifest_table, stages
 from recapture.datasets.store.storage import open_filesystem
+from recapture.tasks.engine.redact import without_credentials
 
 Place = str | os.PathLike[str]
 RECORD, VIDEO, CURVE = "recapture.json", "recapture.mp4", "tuning/curve.json"
@@ -31,7 +32,12 @@ def results(dataset: str, *, outputs: Place | None = None) -> pd.DataFrame:
     files = set(_files(filesystem, f"{root}/{_checked(dataset)}"))
     records = sorted(file for file in files if file.endswith(f"/{RECORD}"))
     if not records:
-        raise _unknown(dataset, "finished video", f"outputs {place!r}", _having(filesystem, root, RECORD))
+        raise _unknown(
+            dataset,
+            "finished video",
+            f"outputs {without_credentials(place)!r}",
+            _having(filesystem, root, RECORD),
+        )
     rows = []
     for file in records:
         folder = file.removesuffix(f"/{RECORD}")
@@ -53,11 +59,16 @@ def manifest(dataset: str, stage: str | None = None, *, store: Place | None = No
     place = _place("store", store)
     there = stages(place, dataset) if dataset in (known := datasets(place)) else []
     if not there:
-        raise _unknown(dataset, "manifest", f"store {place!r}", [name for name in known if name != dataset])
+        raise _unknown(
+            dataset,
+            "manifest",
+            f"store {without_credentials(place)!r}",
+            [name for name in known if name != dataset],
+        )
     if stage is not None and stage not in there:
         raise UserError(
-            f"dataset {dataset!r} has no manifest of stage {stage!r} in store {place!r}; "
-            f"it has those of {', '.join(there)}"
+            f"dataset {dataset!r} has no manifest of stage {stage!r} in store "
+            f"{without_credentials(place)!r}; it has those of {', '.join(there)}"
         )
     frames = [_newest(place, dataset, one) for one in there if stage in (None, one)]
     return pd.concat(frames, ignore_index=True).sort_values("created_at", kind="stable", ignore_index=True)
@@ -94,7 +105,7 @@ def curve(dataset: str, *, outputs: Place | None = None) -> pd.DataFrame:
         rows = json.loads(filesystem.cat_file(f"{root}/{_checked(dataset)}/{CURVE}"))
     except FileNotFoundError:
         known = _having(filesystem, root, CURVE)
-        raise _unknown(dataset, "tuning curve", f"outputs {place!r}", known) from None
+        raise _unknown(dataset, "tuning curve", f"outputs {without_credentials(place)!r}", known) from None
     return pd.DataFrame(rows, columns=["metric", "angle", "clips", "base", "tuned", "gain"])
 
 

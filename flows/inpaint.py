@@ -7,11 +7,13 @@ from prefect.logging import get_run_logger
 
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.run_job import run_job
+from recapture.flows.secrets import keeping_secrets
 from recapture.tasks.jobs.job import ClipJob, inpaint_stages
 from recapture.tasks.jobs.still_camera import with_still_camera
 from recapture.tasks.jobs.summary import JobSummary
 
 
+@keeping_secrets
 @flow(name="inpaint", flow_run_name="{config.dataset.name}", persist_result=False)
 def inpaint(config: RecaptureConfig) -> JobSummary:
     """Ingest, lift, mask, fill, measure and deliver a dataset; its trajectories are not used."""

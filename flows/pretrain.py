@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from recapture.conf.pretrain import PARTS, PretrainConfig
 from recapture.flows.environment import tracking_destination
+from recapture.flows.secrets import keeping_secrets
 from recapture.tasks.engine.mlflow_link import Tracker, code_version, start_run
 from recapture.tasks.pretrain.curves import curve, file_log
 from recapture.tasks.pretrain.export import export_parts
@@ -21,6 +22,7 @@ from recapture.tasks.pretrain.parts import Pretraining
 from recapture.tasks.pretrain.summary import Pretrained
 
 
+@keeping_secrets
 @flow(name="pretrain", flow_run_name="seed {config.seed}", persist_result=False)
 def pretrain(config: PretrainConfig) -> Pretrained:
     """Train the parts that are not trained yet, judge them, and export them.

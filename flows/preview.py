@@ -6,10 +6,12 @@ from prefect import flow
 
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.run_job import run_job
+from recapture.flows.secrets import keeping_secrets
 from recapture.tasks.jobs.job import ClipJob, preview_stages
 from recapture.tasks.jobs.summary import JobSummary
 
 
+@keeping_secrets
 @flow(name="preview", flow_run_name="{config.dataset.name}", persist_result=False)
 def preview(config: RecaptureConfig) -> JobSummary:
     """Ingest, lift and render a dataset; write the warped videos, their visibility and the camera paths."""

@@ -30,6 +30,7 @@ from recapture.tasks.engine.check_writable import check_writable
 from recapture.tasks.engine.executor import open_executor
 from recapture.tasks.engine.mlflow_record import MlflowRecord
 from recapture.tasks.engine.planner import StagePlan
+from recapture.tasks.engine.redact import clean_error
 from recapture.tasks.engine.retry import retry_policy
 from recapture.tasks.engine.run_stage import RunContext, run_stage
 from recapture.tasks.engine.stage import Item, Outcome, Stage
@@ -155,7 +156,11 @@ def run_shard(
 
     complete: see run_stage. The state is called Reused if there was nothing to do.
     """
-    outcomes = run_stage(stage, items, context, shard=number, complete=complete)
+    try:
+        outcomes = run_stage(stage, items, context, shard=number, complete=complete)
+    except Exception as error:
+        clean_error(error)  # Prefect stores its message
+        raise
     if all(outcome.status == "reused" for outcome in outcomes):
         return Completed(name="Reused", message=f"{len(outcomes)} items exist already", data=outcomes)
     return outcomes

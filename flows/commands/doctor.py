@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from recapture.datasets.store.storage import open_filesystem
 from recapture.flows.commands.doctor_servers import Finding, check_mlflow, check_prefect, check_ray
 from recapture.tasks.engine.check_writable import check_writable
 from recapture.tasks.engine.model_revision import model_path
-from recapture.tasks.engine.redact import without_credentials
+from recapture.tasks.engine.redact import remember_credentials, without_credentials
 
 GIB = 1024**3
 SCARCE_GIB, TOO_LITTLE_GIB = 10, 1
@@ -49,7 +49,11 @@ def run_checks(config: RecaptureConfig | None, config_error: str = "", as_json: 
     """
     findings = []
     console = Console()
-    for finding in examine(config, config_error):
+    if config is not None:
+        remember_credentials(repr(config))
+    for found in examine(config, config_error):
+        shown = {name: without_credentials(text) for name, text in asdict(found).items()}
+        finding = replace(found, message=shown["message"], way_out=shown["way_out"])
         findings.append(finding)
         if not as_json:
             colour = COLOURS[finding.status]

@@ -15,6 +15,7 @@ from rich.table import Table
 from recapture.conf.schema import ExecutionConfig, RecaptureConfig
 from recapture.datasets.store.manifest import read_manifest
 from recapture.flows.jobs import surveyed
+from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.survey import Surveyed
 from recapture.tasks.jobs.job import ClipJob
@@ -87,10 +88,8 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
         return
     console = Console()
     along = "" if kind == "train" else f", {len(trajectories)} trajectories"
-    console.print(
-        f"{config.dataset.name}: {len(job.clips)} clips{along} from {escape(config.dataset.uri)}",
-        soft_wrap=True,
-    )
+    uri = escape(without_credentials(config.dataset.uri))
+    console.print(f"{config.dataset.name}: {len(job.clips)} clips{along} from {uri}", soft_wrap=True)
     table = Table("stage")
     for column in ("new", "reused", "quarantined", "blocked", "time"):
         table.add_column(column, justify="right")

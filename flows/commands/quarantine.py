@@ -13,6 +13,7 @@ from rich.table import Table
 from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store.quarantine import Quarantine, Quarantined
+from recapture.tasks.engine.redact import credentials_remover, without_credentials_inside
 
 SHOWN_KEY = 10
 WAYS_OUT = {
@@ -76,9 +77,9 @@ def print_quarantine(config: RecaptureConfig, as_json: bool = False) -> None:
     """Print every entry with its reason and the way out."""
     entries = Quarantine(config.store, config.dataset.name).entries()
     if as_json:
-        print(json.dumps([asdict(entry) | {"way_out": way_out(entry)} for entry in entries], indent=1))
+        print(_json(entries))
         return
-    console = Console()
+    console, remove = Console(), credentials_remover()
     if not entries:
         console.print(f"{config.dataset.name}: nothing is in quarantine")
         return
@@ -90,7 +91,9 @@ def print_quarantine(config: RecaptureConfig, as_json: bool = False) -> None:
             highlight=False,
             soft_wrap=True,
         )
-        console.print(f"    {escape(f'{entry.error_type}: {entry.error}')}", highlight=False, soft_wrap=True)
+        console.print(
+            f"    {escape(remove(f'{entry.error_type}: {entry.error}'))}", highlight=False, soft_wrap=True
+        )
         console.print(f"    way out: {way_out(entry)}", highlight=False, soft_wrap=True)
 
 
@@ -100,18 +103,18 @@ def show_quarantined(config: RecaptureConfig, pattern: str | None, as_json: bool
         raise UserError("name the items: a pattern such as 'bmx/*' or the beginning of a key")
     entries = find(Quarantine(config.store, config.dataset.name), pattern)
     if as_json:
-        print(json.dumps([asdict(entry) | {"way_out": way_out(entry)} for entry in entries], indent=1))
+        print(_json(entries))
         return
-    console = Console()
+    console, remove = Console(), credentials_remover()
     for entry in entries:
         table = Table(show_header=False, box=None)
         for name, value in asdict(entry).items():
             if name != "traceback":
-                table.add_row(name, escape(str(value)))
+                table.add_row(name, escape(remove(str(value))))
         table.add_row("way out", way_out(entry))
         console.print(table)
         if entry.traceback:
-            console.print(escape(entry.traceback), highlight=False, soft_wrap=True)
+            console.print(escape(remove(entry.traceback)), highlight=False, soft_wrap=True)
 
 
 def retry_quarantined(
@@ -134,6 +137,11 @@ def drop_quarantined(
     for entry in chosen:
         quarantine.drop(entry)
     _say("excluded from now on", chosen, as_json)
+
+
+def _json(entries: list[Quarantined]) -> str:
+    found = [asdict(entry) | {"way_out": way_out(entry)} for entry in entries]
+    return json.dumps(without_credentials_inside(found), indent=1)
 
 
 def _say(what: str, entries: list[Quarantined], as_json: bool) -> None:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recapture.conf.schema import RecaptureConfig
+from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.jobs.summary import JobSummary, format_value, method_table, table_columns
 
 SHOWN_FAILURES = 20
@@ -31,7 +32,8 @@ def print_summary(summary: JobSummary, config: RecaptureConfig) -> None:
     colour = "green" if summary.acceptable else "red"
     console.print(
         f"[{colour}]{summary.delivered} of {summary.wanted} videos[/{colour}] "
-        f"in {summary.seconds:.0f} s: {config.outputs}/{config.dataset.name}/CLIP/TRAJECTORY/recapture.mp4",
+        f"in {summary.seconds:.0f} s: "
+        f"{without_credentials(config.outputs)}/{config.dataset.name}/CLIP/TRAJECTORY/recapture.mp4",
         soft_wrap=True,
     )
     if not summary.acceptable:

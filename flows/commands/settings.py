@@ -46,9 +46,14 @@ def config_of(
 ) -> RecaptureConfig:
     """Return the configuration of all layers; settings are the words that no option has taken."""
     from recapture.conf.load import load_config
+    from recapture.tasks.engine.redact import remember_credentials
 
     short = [] if method is None else ["--fill.method", method]
-    return load_config(profile, dataset, environment=os.environ, arguments=[*short, *context.args])
+    words = [*short, *context.args]
+    remember_credentials(*words, *os.environ.values())
+    config = load_config(profile, dataset, environment=os.environ, arguments=words)
+    remember_credentials(repr(config))
+    return config
 
 
 def pattern_of(context: typer.Context, first: str | None) -> str | None:

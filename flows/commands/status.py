@@ -77,8 +77,8 @@ def print_status(config: RecaptureConfig, as_json: bool = False, explain: bool =
     held = Quarantine(config.store, dataset).entries()
     measured = _last_measurements(manifests.get("measure", {}).values())
     places = {
-        "videos": f"{config.outputs.rstrip('/')}/{dataset}",
-        "tables": f"{config.store.rstrip('/')}/manifests/{dataset}",
+        "videos": without_credentials(f"{config.outputs.rstrip('/')}/{dataset}"),
+        "tables": without_credentials(f"{config.store.rstrip('/')}/manifests/{dataset}"),
     }
     if as_json:
         record = {

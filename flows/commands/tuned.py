@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recapture.conf.schema import RecaptureConfig
+from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.jobs.summary import format_value
 from recapture.tasks.tune.summary import BASE, METRICS, TUNED, TuneSummary
 
@@ -53,9 +54,12 @@ def print_tuned(summary: TuneSummary, config: RecaptureConfig, console: Console 
         soft_wrap=True,
     )
     if summary.adapter:
-        outputs = summary.adapter.removesuffix("/adapter")
+        outputs = without_credentials(summary.adapter.removesuffix("/adapter"))
         console.print(
             f"curve and sheets: {outputs}/tuning/curve.png, {outputs}/tuning/CLIP.png", soft_wrap=True
         )
-        console.print(f"to use it: {escape(recapture_with(summary.adapter, config))}", soft_wrap=True)
+        console.print(
+            f"to use it: {escape(without_credentials(recapture_with(summary.adapter, config)))}",
+            soft_wrap=True,
+        )
     console.print("dashboards: [bold]recapture ui[/bold]")

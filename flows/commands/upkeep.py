@@ -24,6 +24,7 @@ from recapture.datasets.store.upkeep import (
 )
 from recapture.flows.jobs import kinds_of, planned, surveyed
 from recapture.tasks.engine.planner import supposed
+from recapture.tasks.engine.redact import without_credentials, without_credentials_inside
 from recapture.tasks.jobs.job import ClipJob
 from recapture.tasks.tune.tuning import Tuning
 
@@ -75,7 +76,7 @@ def compact_manifests(config: RecaptureConfig, as_json: bool = False) -> None:
     for stage, parts in merged.items():
         print(f"{stage}: {parts} parts merged into one" if parts else f"{stage}: nothing to do")
     if not merged:
-        print(f"{dataset}: no manifest in {config.store}")
+        print(f"{dataset}: no manifest in {without_credentials(config.store)}")
 
 
 def collect_garbage(
@@ -108,10 +109,10 @@ def collect_garbage(
         raise UserError(f"nothing was deleted: {error}") from None
     found += old
     if as_json:
-        print(json.dumps([asdict(item) for item in found], indent=1))
+        print(json.dumps(without_credentials_inside([asdict(item) for item in found]), indent=1))
         return
     for item in found:
-        print(f"{item.path}: {item.bytes / MIB:.1f} MiB, {item.why}")
+        print(f"{without_credentials(item.path)}: {item.bytes / MIB:.1f} MiB, {item.why}")
     for one in running:
         print(f"kept: what job {one.run_id} over {one.dataset} has made; it is running")
     total = sum(item.bytes for item in found) / MIB

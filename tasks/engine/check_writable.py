@@ -6,6 +6,7 @@ import uuid
 
 from recapture.conf.errors import UserError
 from recapture.datasets.store.storage import open_filesystem, put_file
+from recapture.tasks.engine.redact import clean_error, remember_credentials, without_credentials
 
 
 def check_writable(setting: str, url: str) -> None:
@@ -20,6 +21,7 @@ def check_writable(setting: str, url: str) -> None:
         way_out = f"set {setting} to a place that can be written, or give the credentials"
         if isinstance(error, ImportError):
             way_out = "pip install 'recapture[s3]'"
-        raise UserError(
-            f"{setting} {url} cannot be written: {type(error).__name__}: {error}; {way_out}"
-        ) from error
+        remember_credentials(url)
+        message = f"{setting} {url} cannot be written: {type(error).__name__}: {error}; {way_out}"
+        clean_error(error)
+        raise UserError(without_credentials(message)) from error

@@ -18,7 +18,7 @@ from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
 from recapture.datasets.store.outage import InputsAway, blame
 from recapture.datasets.store.storage import UNREACHABLE
 from recapture.datasets.store.store import ArtifactStore
-from recapture.tasks.engine.redact import without_credentials
+from recapture.tasks.engine.redact import clean_logs, remember_credentials, without_credentials
 from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage, parent_stage
 
 TRACEBACK_CHARACTERS = 4000
@@ -54,6 +54,7 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int, inputs_ro
             **_device_use(),
         )
     except Exception as error:
+        remember_credentials(repr(item.params), repr(stage), inputs_root, store.root)
         kind, message = error_type(error), str(error) or type(error).__name__
         trace = traceback.format_exc()
         if isinstance(error, ArtifactDamaged):
@@ -97,6 +98,8 @@ class Worker:
     """A process that hosts one stage at a time and keeps what the stage's `setup` has loaded."""
 
     def __init__(self, store_root: str, resources: Resources, inputs_root: str = "") -> None:
+        clean_logs()
+        remember_credentials(store_root, inputs_root)
         self._inputs_root = inputs_root
         self._threads = thread_count(resources)
         os.environ.update(OMP_NUM_THREADS=str(self._threads), MKL_NUM_THREADS=str(self._threads))
