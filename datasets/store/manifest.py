@@ -11,6 +11,7 @@ import logging
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain, count
@@ -93,19 +94,34 @@ def manifest_table(root: str, dataset: str, stage: str, *, lenient: bool = True)
 
 
 def named_keys(root: str, dataset: str, stage: str, keys: Collection[str]) -> set[str]:
-    """Return those of the keys that a stage's manifest contains."""
+    """Return those of the keys that a stage's manifest contains; parts read before are not read again."""
     if not keys:
         return set()
-    filesystem, _ = open_filesystem(root)
-    paths = tuple(_paths(root, dataset, stage))
-    try:
-        return _keys_of_parts(filesystem, paths).intersection(keys)
-    except (pa.ArrowInvalid, OSError):  # one part is unreadable; use the others
-        found: set[str] = set()
-        for path in paths:
-            with suppress(pa.ArrowInvalid, OSError):
-                found |= _keys_of_part(filesystem, path).intersection(keys)
-        return found
+    filesystem, base = open_filesystem(root)
+    paths = set(_paths(root, dataset, stage))
+    known = _known_keys(filesystem, f"{base}/manifests/{dataset}/{stage}")
+    if not known.parts <= paths:  # compacted since
+        known.parts.clear()
+        known.keys.clear()
+    for path in paths - known.parts:
+        with suppress(pa.ArrowInvalid, OSError):  # one part is unreadable; use the others
+            table = pq.read_table(io.BytesIO(filesystem.cat_file(path)), columns=["key"])
+            known.keys.update(table.column("key").to_pylist())
+            known.parts.add(path)
+    return known.keys.intersection(keys)
+
+
+@dataclass
+class _KnownKeys:
+    """The keys of the parts of one stage that this process has read."""
+
+    parts: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
+
+
+@lru_cache(maxsize=4)
+def _known_keys(filesystem: fsspec.AbstractFileSystem, folder: str) -> _KnownKeys:
+    return _KnownKeys()
 
 
 def compact(root: str, dataset: str, stage: str) -> int:
@@ -193,17 +209,6 @@ def _paths(root: str, dataset: str, stage: str) -> list[str]:
     folder = f"{base}/manifests/{dataset}/{stage}"
     filesystem.invalidate_cache()
     return sorted(path for path in list_files(filesystem, folder) if path.endswith(".parquet"))
-
-
-@lru_cache(maxsize=2)
-def _keys_of_parts(filesystem: fsspec.AbstractFileSystem, paths: tuple[str, ...]) -> set[str]:
-    return set[str]().union(*(_keys_of_part(filesystem, path) for path in paths))
-
-
-@lru_cache(maxsize=4096)
-def _keys_of_part(filesystem: fsspec.AbstractFileSystem, path: str) -> frozenset[str]:
-    table = pq.read_table(io.BytesIO(filesystem.cat_file(path)), columns=["key"])
-    return frozenset(table.column("key").to_pylist())
 
 
 def _read(filesystem: fsspec.AbstractFileSystem, path: str) -> pa.Table:

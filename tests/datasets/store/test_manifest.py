@@ -208,3 +208,19 @@ def test_named_keys_are_those_of_any_part_before_and_after_compacting(root):
         assert named_keys(root, "set", "fill", {"a"}) == set()
         compact(root, "set", "depth")
     assert datasets(root) == ["set"]
+
+
+def test_named_keys_read_each_part_once_however_many_there_are(root, monkeypatch):
+    filesystem, _ = open_filesystem(root)
+    for number in range(20):
+        write_part(root, "set", "depth", f"r{number}", 0, [row(f"k{number}")])
+    reads, original = [], filesystem.cat_file
+    monkeypatch.setattr(filesystem, "cat_file", lambda path: reads.append(path) or original(path))
+    wanted = {f"k{number}" for number in range(30)}
+    assert len(named_keys(root, "set", "depth", wanted)) == len(reads) == 20
+    write_part(root, "set", "depth", "r20", 0, [row("k20")])
+    assert len(named_keys(root, "set", "depth", wanted)) == len(reads) == 21
+    assert len(named_keys(root, "set", "depth", wanted)) == len(reads) == 21
+    for path in filesystem.find(open_filesystem(root)[1] + "/manifests"):
+        filesystem.rm_file(path)
+    assert named_keys(root, "set", "depth", wanted) == set()

@@ -1,6 +1,7 @@
 """Packing in the plan: the order of trajectories, keys that say what was shown, waves, and what fails."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from support.plans import Planned, as_it_stands, planned
 
 from recapture.conf.schema import FillConfig, RecaptureConfig, TrajectoryConfig
 from recapture.datasets.store.quarantine import Quarantine, Quarantined
+from recapture.tasks.engine import planner
 from recapture.tasks.engine.planner import expected
 from recapture.tasks.jobs.job import ClipJob, recapture_stages
 from recapture.tasks.jobs.packing import filling_order, reach
@@ -160,6 +162,27 @@ def test_what_comes_after_a_failed_fill_is_filled_without_it_under_another_key()
         later = next(item for item in after.items(stage) if item.name == far.name)
         assert later.inputs["fill"] == less[FAR]
     assert keys(job, clip="scene-000001") == keys(after, clip="scene-000001")
+
+
+def test_a_failed_fill_costs_no_second_plan_of_what_does_not_follow_it(monkeypatch):
+    # Every key is computed once, however many fills fail and in however many shards.
+    computed = []
+    original = planner.content_keys
+
+    def counting(stage, version, settings):
+        key = original(stage, version, settings)
+
+        def counted(inputs, identity):
+            computed.append(stage)
+            return key(inputs, identity)
+
+        return counted
+
+    monkeypatch.setattr(planner, "content_keys", counting)
+    lost = {f"scene-{number:06d}@{SIDE}" for number in range(0, 20, 2)}
+    job, notes = went(config(count=20), lost)
+    assert len(notes) == 20
+    assert Counter(computed) == {stage: len(job.items(stage)) for stage in job.stages}
 
 
 def test_a_plan_ahead_knows_what_quarantine_holds_back(tmp_path):
