@@ -20,6 +20,7 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _WIDEST_PIXEL = 8  # times as wide as high, or the other way round
 _UNKNOWN_MATRIX = (0, 2, 3)  # RGB, unspecified, reserved: codes of H.273, table 4
 _KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)
+_NEWEST_SIDE_DATA = 64  # no kind of FFmpeg has this number
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 
@@ -133,7 +134,7 @@ def _over_black(rgba: np.ndarray) -> np.ndarray:
 
 def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
     """Return pixels turned and mirrored as the frame's display matrix says, to the nearest quarter turn."""
-    stated = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    stated = _known_side_data(frame).get(SideDataType.DISPLAYMATRIX)
     if stated is None:
         return pixels
     # ISO 14496-12, section 6.2.2: x' = a x + c y and y' = b x + d y.
@@ -142,3 +143,26 @@ def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
         pixels = pixels.swapaxes(0, 1)
         a, d = c, b
     return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _known_side_data(frame: Any) -> Any:
+    """Return a frame's side data; kinds that are newer than PyAV, on which it raises, are removed first."""
+    try:
+        return frame.side_data
+    except ValueError:
+        graph = av.filter.Graph()
+        filters = [
+            graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=frame.time_base or Fraction(1),
+            )
+        ]
+        filters += [
+            graph.add("sidedata", f"mode=delete:type={number}")
+            for number in range(len(SideDataType), _NEWEST_SIDE_DATA)
+        ]
+        graph.link_nodes(*filters, graph.add("buffersink")).configure()
+        graph.push(frame)
+        return graph.pull().side_data

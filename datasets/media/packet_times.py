@@ -106,6 +106,7 @@ def _display_times(container: Any, stream: Any, uri: str, counted: bool) -> list
     """
     times: list[int | None] = []
     present, first_key, begun = 0, None, False
+    indexed = counted and len(stream.index_entries) > 0  # an AVI's end is there; it also counts empty places
     for packet in container.demux(stream):
         if packet.size == 0 and packet.dts is None:
             continue  # the flush packet after the last one
@@ -117,9 +118,7 @@ def _display_times(container: Any, stream: Any, uri: str, counted: bool) -> list
         present += 1
         if packet.size > 0 and not packet.is_discard:
             times.append(time)
-    if counted:
-        present = max(present, len(stream.index_entries))  # which lists empty places too
-    if present < stream.frames:
+    if present < stream.frames and not indexed:
         raise VideoError(
             f"video {uri!r}: it is truncated, with {present} of the {stream.frames} frames that its header "
             f"promises; {REPLACE_FILE}"

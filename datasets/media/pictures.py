@@ -63,8 +63,8 @@ def probe_files(pictures: Sequence[str], fps: Fraction) -> tuple[VideoInfo, str]
         content = _picture_bytes(picture_uri)
         digest.update(hashlib.sha256(content).digest())
         with _open_picture(picture_uri, content) as picture:
-            # 5 to 8 are the EXIF orientations that swap the sides.
-            turned = picture.getexif().get(0x0112, 1) >= 5
+            # 5 to 8 are the EXIF orientations that swap the sides; Pillow has done so for TIFF.
+            turned = picture.getexif().get(0x0112, 1) >= 5 and picture.format != "TIFF"
             shape = picture.size[::-1] if turned else picture.size
         if index and shape != size:
             raise PictureError(

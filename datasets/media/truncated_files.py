@@ -18,7 +18,7 @@ def missing_bytes(stream: IO[bytes]) -> int:
     size = stream.seek(0, 2)
     stated = 0
     if head[:4] == b"RIFF" and len(head) >= 8:
-        stated = 8 + int.from_bytes(head[4:8], "little")
+        stated = _chunks_end(stream, size)
     elif head[4:8] in _BOXES:
         stated = _boxes_end(stream, size)
     elif head[:4] == _EBML:
@@ -28,6 +28,18 @@ def missing_bytes(stream: IO[bytes]) -> int:
         stated = size if stream.read(1) == b";" else size + 1
     stream.seek(0)
     return max(0, stated - size)
+
+
+def _chunks_end(stream: IO[bytes], size: int) -> int:
+    """Return where the last RIFF chunk ends; an AVI above 1 GB has several (OpenDML)."""
+    at = 0
+    while at < size:
+        stream.seek(at)
+        head = stream.read(8)
+        if head[:4] != b"RIFF" or len(head) < 8:
+            return at
+        at += 8 + int.from_bytes(head[4:], "little")
+    return at
 
 
 def _boxes_end(stream: IO[bytes], size: int) -> int:
