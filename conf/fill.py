@@ -6,11 +6,13 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from recapture.conf.adapter import AdapterConfig, listed
 from recapture.conf.section import EMBEDDED, Section
 
 # Paths of the base: the stages that load it put the hashes of the files into their keys
 MODEL_FILES = ("base", "base_2", "base_parts", "vae", "text_encoder", "tokenizer", "image_encoder")
-_KEYED_ELSEWHERE = {*MODEL_FILES, "adapter", "packing", "attention", "compile_blocks"}
+_ADAPTERS = ("adapter", "adapter_scale", "adapters")
+_KEYED_ELSEWHERE = {*MODEL_FILES, *_ADAPTERS, "packing", "attention", "compile_blocks"}
 VELOCITY_SOLVERS = ("replacement", "proximal", "cg", "wiener", "nvs")
 DDIM_SOLVERS = ("renoised", "ddnm", "dds", "langevin", "vision_xl")
 BLENDING_SOLVERS = ("blended", "repaint")
@@ -161,12 +163,18 @@ class FillConfig(Section):
     adapter: str | None = Field(
         None,
         min_length=1,
-        description="LoRA adapter of the base: a file, or a folder written by `recapture train` with an "
-        "adapter "
-        "for all clips, one per clip, or both.",
+        description="LoRA adapter of the base: a file of any maker, a folder with one, or a folder written "
+        "by `recapture train` with an adapter for all clips, one per clip, or both; see docs/adapters.md.",
     )
-    adapter_scale: float = Field(
-        0.7, ge=0, le=2, description="LoRA scale: 0 disables the adapter, 1 applies it fully."
+    adapter_scale: float | None = Field(
+        None,
+        ge=-10,
+        le=10,
+        description="LoRA scale: 0 disables the adapter, 1 applies it fully; null: the scale that the file "
+        "recommends (0.7 for those of `recapture train`), else 1.",
+    )
+    adapters: tuple[AdapterConfig, ...] = Field(
+        (), description="Several adapters, each with its scale and transformer; in place of fill.adapter."
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Precision of transformer and text encoder."
@@ -216,6 +224,11 @@ class FillConfig(Section):
         3.0, gt=0, le=50, description="classical: radius of OpenCV's Telea inpainting."
     )
 
+    @property
+    def chosen_adapters(self) -> tuple[AdapterConfig, ...]:
+        """Return the adapters of fill.adapter or fill.adapters."""
+        return listed(self.adapter, self.adapter_scale, self.adapters)
+
     def keyed(self) -> dict[str, Any]:
         """Return the settings that can change a fill with this method.
 
@@ -230,8 +243,6 @@ class FillConfig(Section):
             keyed["inverse"] = self.inverse.keyed()
         if self.guidance_scale <= 1:
             keyed |= {"guidance_scale": 1.0, "negative_prompt": ""}
-        if self.adapter is None:
-            del keyed["adapter_scale"]
         return keyed
 
     def keyed_for(self, frames: int) -> dict[str, Any]:
@@ -272,7 +283,7 @@ class FillConfig(Section):
                 f"fill.guidance_scale_2 {self.guidance_scale_2:g} needs guidance, which fill.guidance_scale "
                 f"{self.guidance_scale:g} turns off; set that above 1"
             )
-        if self.adapter is not None and self.method == "classical":
+        if self.chosen_adapters and self.method == "classical":
             raise ValueError(
                 "fill.adapter needs a base, and fill.method classical has none; unset one of them"
             )

@@ -47,7 +47,7 @@ class Planner:
 
     def plan(self, stage: PlannedStage[P], params: Iterable[P], title: str = "") -> StagePlan:
         """Return the plan of a stage whose items do not follow each other."""
-        return StagePlan(stage, self._items(stage, params, {}), title or stage.name)
+        return StagePlan(stage, self._items(stage, params, {}), title or stage.name, tuple(stage.notes))
 
     def waves(self, stage: PlannedStage[P], params: Sequence[P]) -> Iterator[StagePlan]:
         """Yield the plans of a stage: one, or several if its items follow each other.
@@ -70,6 +70,7 @@ class Planner:
                 for item, earlier in names.items()
                 if (gone := [name for name in earlier if name in lost])
             )
+            notes = (*stage.notes, *notes) if rank == min(ranks.values()) else notes
             plan = StagePlan(stage, self._items(stage, wave, before), stage.name, notes)
             yield plan
             lost |= {outcome.item for outcome in plan.outcomes if not outcome.usable}

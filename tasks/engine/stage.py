@@ -127,6 +127,11 @@ class PlannedStage(ABC, Generic[P]):
         """Return files and folders, besides the dataset, that items read from; none by default."""
         return ()
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Return what is logged as warnings before the stage runs; nothing by default."""
+        return ()
+
     def settings(self, params: P, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         """Return the part of the configuration that determines the bytes; none by default.
 

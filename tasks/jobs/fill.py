@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +24,8 @@ from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.load import Base, load_base
 from recapture.models.wan.speed import speed_up
-from recapture.tasks.clip.adapters import Adapters, adapter_file, adapter_identity, shared_adapter
+from recapture.tasks.clip.adapter_files import AdapterFiles, adapter_files, revision
+from recapture.tasks.clip.adapters import Adapters, adapter_identity, remarks_on
 from recapture.tasks.clip.base_files import base_revision, named_base
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames
@@ -50,6 +51,7 @@ class FillStage(ClipStage):
     version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render")
     per_trajectory: ClassVar[bool] = True
+    _planned: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # adapter -> revision
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         whole = params.clip.frames <= self.config.window
@@ -62,13 +64,19 @@ class FillStage(ClipStage):
             identity |= {"caption": params.clip.caption, "seed": self.seed}
             identity["base"] = base_revision(self.config)
             identity |= adapter_identity(self.config, params.clip_id)
+            sources = adapter_files(self.config).of(params.clip_id)
+            self._planned |= {source.path: revision(source.path) for source in sources}
         if f"{self.name}/0" in inputs:
             identity["packing"] = self.config.packing.model_dump(mode="json")
         return identity
 
     @property
     def places(self) -> Sequence[str]:
-        return () if self.config.adapter is None else (self.config.adapter,)
+        return tuple(adapter.path for adapter in self.config.chosen_adapters)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return remarks_on(self.config, adapter_files(self.config).shared)
 
     def follows(self, params: Sequence[ClipParams]) -> Mapping[str, Sequence[str]]:
         """Return, with packing, a clip's trajectories in the order from the smallest move to the largest."""
@@ -81,14 +89,17 @@ class FillStage(ClipStage):
         self._filler = open_filler(self.config, self._surface, device, self.seed)
         if isinstance(self._filler, DiffusionFiller):
             self._adapters = Adapters(self._filler.base)
-            self._adapters.use(shared_adapter(self.config), self.config.adapter_scale)
+            self._files = AdapterFiles(self.config)
+            self._adapters.use(self._files.shared, self._planned)
 
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
         clip = item.params.clip
         if isinstance(self._filler, DiffusionFiller):
-            self._adapters.use(adapter_file(self.config, clip.id), self.config.adapter_scale)
+            self._adapters.use(self._files.of(clip.id), self._planned)
+            if self._adapters.report:
+                output.meta["adapters"] = self._adapters.report
         scene = SceneReader(inputs, stage_device(self.resources.gpus))
         earlier = EarlierFills(inputs, stage_device(self.resources.gpus))
         overlap = self.config.overlap

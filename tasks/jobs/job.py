@@ -12,6 +12,8 @@ from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.clips.clip import Clip, Rejected
 from recapture.datasets.readers.scan import scan
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.clip.adapter_files import adapter_files
+from recapture.tasks.clip.adapters import remarks_on
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.engine.planner import Planner, StagePlan
 from recapture.tasks.engine.redact import without_credentials
@@ -158,6 +160,7 @@ def stage_resources(config: RecaptureConfig, stage: str) -> Resources:
 
 
 def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
+    remarks_on(config.fill, adapter_files(config.fill).shared)  # raises UserError before the first stage runs
     return [
         FillStage(config.fill, config.seed, config.render, resources=stage_resources(config, "fill")),
         MeasureStage(config.measure, config.render, resources=stage_resources(config, "measure")),

@@ -10,7 +10,7 @@ from PIL import Image
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.storage import open_filesystem, put_file, remove_tree
 from recapture.models.wan.adapter_file import FILE_NAME
-from recapture.tasks.clip.adapters import CLIPS
+from recapture.tasks.clip.adapter_files import CLIPS
 from recapture.tasks.clip.sheets import figure_png, png_bytes
 from recapture.tasks.tune.summary import TuneSummary, curve_figure
 

@@ -13,6 +13,7 @@ from recapture.tasks.tune.pairs_stage import PairsStage
 from recapture.tasks.tune.recapturer import Recapture
 from recapture.tasks.tune.tune_stage import Live, TuneStage
 
+NO_ADAPTER = {"adapter": None, "adapter_scale": None, "adapters": ()}
 PACKED_FRAMES = 2  # if fills pack none
 PACKED_SHARE = 0.3  # benchmarks/tuning.md
 
@@ -61,7 +62,7 @@ class TuneStages:
         )
 
     def _fill(self, steps: int) -> FillConfig:
-        return self.config.fill.model_copy(update={"method": "base", "adapter": None, "steps": steps})
+        return self.config.fill.model_copy(update={"method": "base", "steps": steps, **NO_ADAPTER})
 
     def _recapture(self, steps: int) -> Recapture:
         tune = self.config.tune

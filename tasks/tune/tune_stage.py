@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from recapture.conf.adapter import TUNED_SCALE
 from recapture.conf.schema import FillConfig
 from recapture.conf.tune import TuneConfig
 from recapture.datasets.store.artifact import Artifact
@@ -140,7 +141,7 @@ class TuneStage(PlannedStage[TrainingParams]):
                 source_share=self.config.cycle.source_share,
                 checkpoint=Checkpoint(self.store, self.name, item.key),
                 checkpoint_seconds=self.config.checkpoint_seconds,
-                notes={"made_by": f"recapture train, {item.name}"},
+                notes={"made_by": f"recapture train, {item.name}", "scale": f"{TUNED_SCALE:g}"},
                 on_point=on_point,
                 worker=worker,
                 reduce=reduce,

@@ -23,15 +23,17 @@ from recapture.tasks.tune.params import DATASET, ExploreParams, PairsKey, PairsP
 from recapture.tasks.tune.rounds import Unmeasured, first_round, following_round
 from recapture.tasks.tune.stages import TuneStages
 from recapture.tasks.tune.summary import BASE, TUNED, Explored, TuneSummary, before_after
+from recapture.tasks.tune.tunable import check_tunable
 
 SHOWN_REASONS = 10
 Plans = Generator[StagePlan, None, Any]
 
 
 class Tuning:
-    """A job: the steps of a tuning. Raises UserError if there is no clip to work on."""
+    """A job: the steps of a tuning. Raises UserError for a base that cannot be tuned, or without clips."""
 
     def __init__(self, config: RecaptureConfig) -> None:
+        check_tunable(config.fill)
         clips, rejected = chosen_clips(config)
         self.config, self.number, self.rejected = config, 0, rejected
         self.clips = tuple(clips)  # clips that are still in the tuning

@@ -60,7 +60,7 @@ def original(name):
 def linear_layers(transformer, where=""):
     """The linear layers of a transformer, by name."""
     return {
-        name: layer
+        name.replace(".base_layer", ""): layer
         for name, layer in transformer.named_modules()
         if isinstance(layer, nn.Linear) and where in name and "lora_" not in name
     }

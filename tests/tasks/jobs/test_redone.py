@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from support.adapters import write
 from support.tiny_base import write_tiny_base
 
 import recapture
@@ -17,6 +19,7 @@ from recapture.conf.load import load_config
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.media.video import write_video
 from recapture.flows.jobs import planned
+from recapture.models.wan.checkpoint import read_config
 from recapture.tasks.engine.planner import supposed
 
 NOTHING, ITEMS = "nothing", "other items"
@@ -236,6 +239,7 @@ TABLE = [
         fill.tokenizer FOLDER/base/tokenizer -> fill
         fill.image_encoder FOLDER/base/vae -> nothing
         fill.adapter FOLDER/adapter.safetensors -> fill
+        fill.adapters [{path: FOLDER/adapter.safetensors}] -> fill
         fill.adapter_scale 1 -> nothing
         fill.precision bfloat16 -> fill
         fill.vae_precision bfloat16 -> fill
@@ -280,6 +284,12 @@ TABLE = [
     *rows("recapture", "--fill.adapter", "FOLDER/adapter.safetensors")("""
         fill.adapter FOLDER/same.safetensors -> nothing
         fill.adapter_scale 1 -> fill
+        fill.adapter_scale 0.7 -> nothing
+    """),
+    *rows("recapture", "--fill.adapters", "[{path: FOLDER/adapter.safetensors}]")("""
+        fill.adapters[].path [{path: FOLDER/same.safetensors}] -> nothing
+        fill.adapters[].scale [{path: FOLDER/adapter.safetensors, scale: 1}] -> fill
+        fill.adapters[].transformer [{path: FOLDER/adapter.safetensors, transformer: both}] -> nothing
     """),
     *rows("recapture", "--fill.packing.frames", "2")("""
         fill.packing.frames 1 -> fill
@@ -460,6 +470,15 @@ TABLE = [
 ]  # fmt: skip
 
 
+def write_adapter(path):
+    """Write an adapter of the embedded base, as if it had been tuned here."""
+    width = read_config(WEIGHTS / "base/transformer")["num_attention_heads"]
+    width *= read_config(WEIGHTS / "base/transformer")["attention_head_dim"]
+    name = "transformer.blocks.0.attn1.to_q"
+    sides = {f"{name}.lora_A.weight": torch.ones(1, width), f"{name}.lora_B.weight": torch.ones(width, 1)}
+    write(path, sides, recapture={"base": "embedded"})
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Files that rows name: a clip without sidecars, and contents that only a key looks at."""
@@ -479,7 +498,7 @@ def folder(tmp_path_factory):
     for name, count in (("five", 5), ("same", 5), ("six", 6)):
         np.savez(root / f"{name}.npz", world_to_camera=np.broadcast_to(np.eye(4), (count, 4, 4)))
     for name in ("adapter", "same"):
-        (root / f"{name}.safetensors").write_bytes(b"an adapter")
+        write_adapter(root / f"{name}.safetensors")
     (root / "prompts.yaml").write_text("scene-000000: a ball")
     return root
 
