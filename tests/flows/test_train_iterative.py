@@ -158,8 +158,9 @@ def test_recapture_fills_under_the_adapter_and_refuses_one_of_another_base(tuned
     save_file(load_file(file), other, metadata=metadata)
     with pytest.raises(StageSick, match=r"was tuned on base 00.*; load that base, or tune again on this one"):
         recapture(job(*given, "--fill.adapter", str(other)))
-    with pytest.raises(UserError, match=r"fill.adapter: .* has no adapter for clip"):
-        recapture(job(*given, "--fill.adapter", str(tmp_path)))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"fill.adapter: .*/empty has no adapter; name a LoRA file"):
+        recapture(job(*given, "--fill.adapter", str(tmp_path / "empty")))
 
 
 def test_a_touch_up_gives_every_clip_an_adapter_beside_the_datasets(prefect_server, tmp_path):
