@@ -1,4 +1,4 @@
-"""The shapes of a base's transformers, from the headers of its files: what fits is known before a job begins."""
+"""The shapes of a base's transformers, from the headers of its files: what fits is known before a job."""
 
 from __future__ import annotations
 

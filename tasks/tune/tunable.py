@@ -11,10 +11,7 @@ from recapture.tasks.clip.base_shapes import base_shapes
 
 def check_tunable(config: FillConfig) -> None:
     """Raise UserError, with the way out, for a base that tuning does not support."""
-    try:
-        shapes = base_shapes(config)
-    except UserError:
-        return  # loading the base says what is wrong with it
+    shapes = base_shapes(config)
     if len(shapes) > 1:
         raise UserError(
             f"fill.base: {config.base} has two transformers (Wan2.2 A14B), which `recapture train` does not "
