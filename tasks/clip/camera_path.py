@@ -9,16 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.errors import UserError
 from recapture.conf.schema import TrajectoryConfig
 from recapture.datasets.cameras.angles import ANGLE_FORMATS, read_angles
-from recapture.datasets.cameras.cameras import Cameras, intrinsics_for
-from recapture.datasets.cameras.files import camera_file_hash, load_cameras, recognised_format
+from recapture.datasets.cameras.cameras import intrinsics_for
 from recapture.datasets.clips.clip import Clip
-from recapture.datasets.readers.scan import open_clip, scan
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.geometry.camera_paths import resampled, restarted, scaled, smoothed
 from recapture.models.geometry.trajectories import CameraPath, explicit_path, keyframe_path, preset_path
+from recapture.tasks.clip.trajectory_file import TrajectoryFile, cameras_of
 
 
 @dataclass(frozen=True)
@@ -61,37 +59,28 @@ class Source:
         return len(self.world_to_camera)
 
 
-def trajectory_identity(trajectory: TrajectoryConfig) -> dict[str, object]:
-    """Return what the path depends on besides the clip: the settings, and the content of the file.
+def trajectory_identity(trajectory: TrajectoryConfig, found: TrajectoryFile | None) -> dict[str, object]:
+    """Return what the path depends on besides the clip: the settings, and the content of the file."""
+    if found is None:
+        return {"trajectory": trajectory.keyed(), "file": None}
+    used = trajectory.keyed() | {"file_format": found.dialect}
+    if found.cameras is not None:
+        used["relative_to"] = found.relative_to(trajectory)
+    if found.clip is not None:
+        del used["file_camera"]  # the clip enters by its content
+    return {"trajectory": used, "file": found.content}
 
-    Raises UserError if the file, or the clip in it, does not exist.
+
+def camera_path(
+    trajectory: TrajectoryConfig, found: TrajectoryFile | None, source: Source, pivot_depth: float, name: str
+) -> CameraPath:
+    """Return the path of a configured trajectory for a clip; errors name the item.
+
+    found: what its file holds, if it has one.
     """
-    held = None
     try:
-        if trajectory.file is not None and trajectory.file_format == "clip":
-            held = _other_clip(trajectory.file, trajectory.file_camera).content_hash
-        elif trajectory.file is not None:
-            held = camera_file_hash(trajectory.file)
-            _dialect(trajectory)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"trajectory {trajectory.label!r}: file {trajectory.file!r} cannot be read ({error}); "
-            "check trajectories.file"
-        ) from error
-    used = trajectory.keyed()
-    if held is not None and trajectory.file_format not in ANGLE_FORMATS:
-        dialect, relative_to = _dialect(trajectory), _relative_to(trajectory)
-        used |= {"file_format": dialect, "relative_to": relative_to}
-        if dialect == "clip":
-            del used["file_camera"]  # the clip enters by its content
-    return {"trajectory": used, "file": held}
-
-
-def camera_path(trajectory: TrajectoryConfig, source: Source, pivot_depth: float, name: str) -> CameraPath:
-    """Return the path of a configured trajectory for a clip; errors name the item."""
-    try:
-        if trajectory.file is not None:
-            return _from_file(trajectory, trajectory.file, source, pivot_depth)
+        if found is not None:
+            return _from_file(trajectory, found, source, pivot_depth)
         if trajectory.stabilise_seconds is not None:
             return _stabilised(source, trajectory.stabilise_seconds)
         if trajectory.keyframes is not None:
@@ -126,14 +115,14 @@ def _stabilised(source: Source, seconds: float) -> CameraPath:
     return CameraPath(source.intrinsics.double(), path, torch.arange(source.frames))
 
 
-def _from_file(trajectory: TrajectoryConfig, file: str, source: Source, pivot_depth: float) -> CameraPath:
-    if trajectory.file_format in ANGLE_FORMATS:
+def _from_file(
+    trajectory: TrajectoryConfig, found: TrajectoryFile, source: Source, pivot_depth: float
+) -> CameraPath:
+    file = trajectory.file
+    assert file is not None
+    if found.dialect in ANGLE_FORMATS:
         return _angles_path(trajectory, file, source, pivot_depth)
-    if trajectory.file_format == "clip":
-        cameras = _cameras_of(_other_clip(file, trajectory.file_camera))
-    else:
-        cameras = load_cameras(file, _dialect(trajectory), trajectory.file_camera)
-    relative_to = _relative_to(trajectory)
+    cameras, relative_to = cameras_of(trajectory, found), found.relative_to(trajectory)
     if relative_to == "world" and not source.cameras_known:
         raise ValueError(
             f"relative_to world places the cameras of {file!r} in the world of the clip's own cameras, and "
@@ -159,15 +148,6 @@ def _from_file(trajectory: TrajectoryConfig, file: str, source: Source, pivot_de
     return explicit_path(
         restarted(path, source.world_to_camera[0].double()), intrinsics, *source.cameras, relative=False
     )
-
-
-def _dialect(trajectory: TrajectoryConfig) -> str:
-    assert trajectory.file is not None
-    return recognised_format(trajectory.file) if trajectory.file_format == "auto" else trajectory.file_format
-
-
-def _relative_to(trajectory: TrajectoryConfig) -> str:
-    return trajectory.relative_to or ("source" if _dialect(trajectory) == "opencv" else "first")
 
 
 def _at_length(
@@ -202,20 +182,3 @@ def _angles_path(trajectory: TrajectoryConfig, file: str, source: Source, pivot_
         easing=trajectory.easing,
         freeze_frame=trajectory.freeze_frame,
     )
-
-
-def _other_clip(uri: str, clip_id: str | None) -> Clip:
-    clips, rejected = scan(uri)
-    chosen = [clip for clip in clips if clip_id is None or clip.id == clip_id]
-    if len(chosen) != 1:
-        held = ", ".join(clip.id for clip in clips[:10]) or "".join(item.error for item in rejected[:1])
-        raise ValueError(f"file_camera {clip_id!r} names {len(chosen)} clips of {uri!r} ({held}); name one")
-    return chosen[0]
-
-
-def _cameras_of(clip: Clip) -> Cameras:
-    found = open_clip(clip).cameras()
-    if found is None:
-        raise ValueError(f"clip {clip.id!r} at {clip.uri!r} has no cameras to take over; choose another")
-    intrinsics, world_to_camera = found
-    return Cameras(world_to_camera, intrinsics, (clip.width, clip.height))

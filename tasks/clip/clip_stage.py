@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from recapture.conf.schema import TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
+from recapture.tasks.clip.trajectory_file import TrajectoryFile
 from recapture.tasks.engine.stage import ConfiguredStage
 
 
@@ -17,6 +18,7 @@ class ClipParams:
 
     clip: Clip
     trajectory: TrajectoryConfig | None = None
+    file: TrajectoryFile | None = None  # what the plan found in the trajectory's file
     name: str = field(init=False)  # CLIP, or CLIP@TRAJECTORY; stored, because plans read it often
 
     def __post_init__(self) -> None:

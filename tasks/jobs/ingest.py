@@ -41,6 +41,11 @@ def frame_range(clip: Clip, config: IngestConfig) -> range:
     return range(start, stop)
 
 
+def has_cameras(clip: Clip) -> bool:
+    """Return whether a clip brings its cameras."""
+    return clip.cameras_uri is not None or clip.kind == "scene"
+
+
 @dataclass
 class IngestStage(ClipStage):
     """Decode, scale and pad a clip once; every later stage reads these frames.
@@ -70,8 +75,7 @@ class IngestStage(ClipStage):
         except ValueError:  # `run` reports it
             return identity | {"start_seconds": config.start_seconds}
         identity["frames"] = [wanted.start, wanted.stop]
-        has_cameras = clip.cameras_uri is not None or clip.kind == "scene"
-        return identity if has_cameras else identity | {"fov_degrees": config.fov_degrees}
+        return identity if has_cameras(clip) else identity | {"fov_degrees": config.fov_degrees}
 
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter

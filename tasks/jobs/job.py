@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections import UserDict
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 
 from recapture.conf.errors import UserError
@@ -15,10 +16,12 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.clip.adapter_files import adapter_files
 from recapture.tasks.clip.adapters import remarks_on
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
-from recapture.tasks.engine.planner import Planner, StagePlan
+from recapture.tasks.clip.trajectory_file import find_trajectory_files
+from recapture.tasks.engine.planner import Planner, StagePlan, supposed
 from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.summary import Failure
+from recapture.tasks.jobs.check import check_files_of_masks, misfits
 from recapture.tasks.jobs.deliver import DeliverStage
 from recapture.tasks.jobs.depth import DepthStage
 from recapture.tasks.jobs.fill import FillStage
@@ -50,6 +53,9 @@ class ClipJob:
         self.config, self.stages, self.clips, self.rejected = config, stages, clips, rejected
         self.title = f"{config.dataset.name}: {len(clips)} clips"
         self._last: list[StagePlan] = []  # the plans of the last stage
+        self._notes: tuple[str, ...] = ()  # items that are known to fail
+        filmed = any(stage.per_trajectory for stage in stages)
+        self._files = find_trajectory_files(config.trajectories) if filmed else {}
         # Every clip, including unreadable ones, is expected to give one video per trajectory.
         self.summary = JobSummary(
             config.dataset.name,
@@ -63,8 +69,26 @@ class ClipJob:
 
     @classmethod
     def of(cls, config: RecaptureConfig, stages: Sequence[ClipStage]) -> ClipJob:
-        """Scan the dataset and return the job. Raises UserError if it cannot be read or no clip remains."""
-        return cls(config, stages, *chosen_clips(config))
+        """Scan the dataset and return the job.
+
+        Raises UserError if it cannot be read, no clip remains, or it is certain that nothing can be made.
+        """
+        job = cls(config, stages, *chosen_clips(config))
+        job.check()
+        return job
+
+    def check(self) -> None:
+        """Raise UserError if a setting is known to fail every item, before any work is done.
+
+        The keys of one clip are made: they ask for every model, adapter and file that the settings name.
+        """
+        if self.config.mask.given:
+            check_files_of_masks(self.config, self.clips)
+        filmed = [stage for stage in self.stages if stage.per_trajectory]
+        self._notes = misfits(self.params(filmed[0]), self.config.ingest) if filmed else ()
+        one = copy(self)
+        one.clips = self.clips[:1]
+        supposed(one.plans())
 
     @property
     def expected(self) -> dict[str, int]:
@@ -77,6 +101,8 @@ class ClipJob:
         self._last = []
         for stage in self.stages:
             for plan in planner.waves(stage, self.params(stage)):
+                if stage is self.stages[0]:
+                    plan.notes += self._notes
                 if stage is self.stages[-1]:
                     self._last.append(plan)
                 yield plan
@@ -84,7 +110,11 @@ class ClipJob:
     def params(self, stage: ClipStage) -> list[ClipParams]:
         """Return the parameters of a stage's items, clip by clip."""
         along = self.config.trajectories if stage.per_trajectory else (None,)
-        return [ClipParams(clip, trajectory) for clip in self.clips for trajectory in along]
+        return [
+            ClipParams(clip, one, self._files.get(one.label) if one else None)
+            for clip in self.clips
+            for one in along
+        ]
 
     def open_record(self, run_id: str, destination: tuple[str | None, str | None], flow: str) -> JobRecord:
         """Open the job's runs in MLflow."""

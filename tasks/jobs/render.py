@@ -43,14 +43,15 @@ class RenderStage(ClipStage):
     per_trajectory: ClassVar[bool] = True
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        return trajectory_identity(params.path)
+        return trajectory_identity(params.path, params.file)
 
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
         ingest, depth = inputs["ingest"], inputs["depth"]
         source = Source.of(item.params.clip, ingest)
-        path = camera_path(item.params.path, source, depth.meta["pivot_depth"], item.name)
+        found, pivot_depth = item.params.file, depth.meta["pivot_depth"]
+        path = camera_path(item.params.path, found, source, pivot_depth, item.name)
         content = content_known(ingest)
         hole_share, edited = list[np.ndarray](), False
         with output.frames() as writer:

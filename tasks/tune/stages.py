@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from recapture.conf.schema import FillConfig, RecaptureConfig
 from recapture.models.fill.packed import Packing
+from recapture.tasks.engine.model_revision import model_revision
 from recapture.tasks.jobs.job import stage_resources
 from recapture.tasks.tune.explore_stage import ExploreStage
 from recapture.tasks.tune.many_nodes import spread
 from recapture.tasks.tune.pairs_stage import PairsStage
-from recapture.tasks.tune.recapturer import Recapture
+from recapture.tasks.tune.recapturer import Recapture, base_settings
 from recapture.tasks.tune.tune_stage import Live, TuneStage
 
 NO_ADAPTER = {"adapter": None, "adapter_scale": None, "adapters": ()}
@@ -23,6 +24,12 @@ class TuneStages:
     """A maker of the stages of a tuning."""
 
     config: RecaptureConfig
+
+    def check(self) -> None:
+        """Raise UserError if the base or the adapter to start from does not exist."""
+        base_settings(self.config.fill)
+        if self.config.tune.start is not None:
+            model_revision("tune.start", self.config.tune.start)
 
     def pairs(self) -> PairsStage:
         """Return the stage that makes pairs."""

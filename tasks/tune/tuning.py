@@ -45,6 +45,7 @@ class Tuning:
             failures=[Failure(clip.id, clip.stage, clip.error) for clip in rejected],
         )
         self._stages, self._planner = TuneStages(config), Planner()
+        self._stages.check()
         self._record: TuneRecord | None = None
         self._store = ArtifactStore(config.store)
         self._pairs: list[tuple[int, Item[PairsParams]]] = []  # with their rounds

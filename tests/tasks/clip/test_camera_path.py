@@ -16,6 +16,7 @@ from recapture.datasets.readers.scan import open_clip, scan
 from recapture.models.geometry.cameras import camera_centres, default_intrinsics, invert_rigid, rigid
 from recapture.models.geometry.cameras import rotation_degrees as turn
 from recapture.tasks.clip.camera_path import Source, camera_path, trajectory_identity
+from recapture.tasks.clip.trajectory_file import find_trajectory_file
 
 FRAMES, PIVOT = 5, 4.0
 
@@ -43,7 +44,8 @@ def source():
 
 
 def path(source, **settings):
-    return camera_path(TrajectoryConfig(**settings), source, PIVOT, "bmx@path")
+    trajectory = TrajectoryConfig(**settings)
+    return camera_path(trajectory, find_trajectory_file(trajectory), source, PIVOT, "bmx@path")
 
 
 @pytest.mark.parametrize(
@@ -176,20 +178,25 @@ def test_a_bad_file_is_one_error_that_names_item_file_and_value(tmp_path, source
     matrices = moving().numpy()
     change(matrices)
     (tmp_path / "c.json").write_text(json.dumps({"world_to_camera": matrices.tolist()}))
-    with pytest.raises(ValueError, match=rf"^bmx@path: the trajectory cannot be used: .*c\.json.*{reason}"):
+    with pytest.raises(ValueError, match=rf"^trajectory 'c': .*c\.json.*cannot be used .*{reason}"):
         path(source, file=str(tmp_path / "c.json"))
+
+
+def identity_of(file, **settings):
+    trajectory = TrajectoryConfig(file=str(file), **settings)
+    return trajectory_identity(trajectory, find_trajectory_file(trajectory))
 
 
 def test_the_identity_follows_the_files_content_and_not_its_place(tmp_path):
     cameras, _ = other()
     store_cameras(str(tmp_path / "a" / "model"), cameras, "colmap")
     store_cameras(str(tmp_path / "b" / "model"), cameras, "colmap")
-    same = [trajectory_identity(TrajectoryConfig(file=str(tmp_path / name / "model"))) for name in "ab"]
-    assert same[0] == same[1]
+    first = identity_of(tmp_path / "a" / "model")
+    assert identity_of(tmp_path / "b" / "model") == first
     store_cameras(str(tmp_path / "b" / "model"), other(4)[0], "colmap")
-    assert trajectory_identity(TrajectoryConfig(file=str(tmp_path / "b" / "model"))) != same[0]
-    with pytest.raises(UserError, match=r"trajectory 'gone': file .*gone\.json' cannot be read.*check"):
-        trajectory_identity(TrajectoryConfig(file=str(tmp_path / "gone.json")))
+    assert identity_of(tmp_path / "b" / "model") != first
+    with pytest.raises(UserError, match=r"trajectory 'gone': file .*gone\.json' cannot be used.*check"):
+        identity_of(tmp_path / "gone.json")
 
 
 @pytest.mark.parametrize(

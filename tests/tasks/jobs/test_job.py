@@ -11,6 +11,7 @@ from recapture.conf.load import load_config
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.index import write_index
 from recapture.datasets.store.keys import content_key
+from recapture.tasks.clip import base_files
 from recapture.tasks.engine import model_revision as revision
 from recapture.tasks.engine.model_revision import model_revision, models_looked_at_once
 from recapture.tasks.engine.planner import supposed
@@ -34,12 +35,13 @@ def config(tmp_path):
     return load_config(arguments=["--dataset.uri", index(tmp_path, 7), *words])
 
 
-def test_a_plan_looks_at_each_model_once_a_stage(config, monkeypatch):
+def test_a_check_and_a_plan_look_at_each_model_once_a_stage(config, monkeypatch):
     looks = []
-    look = revision.directory_hash
-    monkeypatch.setattr(revision, "directory_hash", lambda path: looks.append(path) or look(path))
+    look, find = revision.directory_hash, base_files.find_sources
+    monkeypatch.setattr(revision, "directory_hash", lambda path: looks.append("depth") or look(path))
+    monkeypatch.setattr(base_files, "find_sources", lambda named: looks.append("base") or find(named))
     planned(config)
-    assert sorted(Path(path).name for path in looks) == ["base", "depth"]
+    assert sorted(looks) == ["base", "base", "depth", "depth"]
 
 
 def test_a_changed_model_is_seen_by_the_next_plan(tmp_path):

@@ -80,7 +80,6 @@ TABLE = [
         ingest.short_side 64 -> nothing
         ingest.start_seconds 0.1 -> ingest
         ingest.start_seconds 0.001 -> nothing
-        ingest.start_seconds 9 -> ingest
         ingest.max_seconds 0.04 -> ingest
         ingest.max_seconds 60 -> nothing
         ingest.fov_degrees 90 -> nothing

@@ -1,0 +1,73 @@
+"""What of a job can be known to fail before any of its work is done: a wrong setting costs seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from recapture.conf.errors import UserError
+from recapture.conf.schema import IngestConfig, RecaptureConfig
+from recapture.datasets.clips.clip import Clip, ClipError
+from recapture.datasets.clips.edit_masks import find_first_frame, find_mask
+from recapture.tasks.clip.clip_stage import ClipParams
+from recapture.tasks.jobs.ingest import frame_range, has_cameras
+
+SHOWN = 5
+
+
+def misfits(items: Sequence[ClipParams], config: IngestConfig) -> tuple[str, ...]:
+    """Return why clips cannot be filmed along their trajectories, each reason with its item.
+
+    Raises UserError if that is so for every item.
+    """
+    reasons = [f"{one.name}: {reason}" for one in items if (reason := _misfit(one, config))]
+    if items and len(reasons) == len(items):
+        more = f"\n  and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+        raise UserError(
+            "no clip can be filmed along any trajectory:\n  " + "\n  ".join(reasons[:SHOWN]) + more
+        )
+    return tuple(reasons)
+
+
+def _misfit(one: ClipParams, config: IngestConfig) -> str:
+    """Return why a clip cannot be filmed along its trajectory; empty if nothing speaks against it."""
+    trajectory, clip = one.path, one.clip
+    try:
+        frames = len(frame_range(clip, config))
+    except ValueError as error:
+        return str(error)
+    if trajectory.freeze_frame is not None and trajectory.freeze_frame >= frames:
+        return f"freeze_frame is {trajectory.freeze_frame}; the clip has frames 0 to {frames - 1}"
+    if trajectory.stabilise_seconds is not None and not has_cameras(clip):
+        return "the clip has no cameras, so there is no motion to stabilise; provide cameras"
+    held = one.file.cameras if one.file else None
+    if held is not None and held not in (frames, clip.frames) and not trajectory.fit_length:
+        return (
+            f"the file {trajectory.file!r} has {held} cameras for {frames} frames; give one per frame, or "
+            "set fit_length to stretch it"
+        )
+    return ""
+
+
+def check_files_of_masks(config: RecaptureConfig, clips: Sequence[Clip]) -> None:
+    """Raise UserError if no clip at all has the mask or the first frame that the settings promise."""
+    mask = config.mask
+    finders: Sequence[tuple[str | None, Callable[[str, Clip], str]]] = (
+        (mask.uri, find_mask),
+        (mask.first_frame, find_first_frame),
+    )
+    for uri, find in finders:
+        if uri is not None and (reason := next(_missing(uri, find, clips), "")):
+            raise UserError(f"{reason}, and neither does any other clip have one" if clips[1:] else reason)
+
+
+def _missing(uri: str, find: Callable[[str, Clip], str], clips: Sequence[Clip]) -> Iterator[str]:
+    """Yield the reason why the first clip has no such file, unless any clip has one."""
+    reason = ""
+    for clip in clips:
+        try:
+            find(uri, clip)
+        except ClipError as error:
+            reason = reason or str(error)
+        else:
+            return
+    yield reason
