@@ -78,9 +78,15 @@ def read_cameras(
     """Read a camera path for pictures of a size (width, height).
 
     Returns world_to_camera [T, 4, 4] and intrinsics [T, 3, 3] in those pictures' pixels (or None), both
-    float64. Without a size, intrinsics are in the pixels of the file's own pictures. Raises: CameraFileError.
+    float64. Without a size, intrinsics are in the pixels of the file's own pictures.
+    Raises: CameraFileError, also for a distorted lens, which these cannot express.
     """
     cameras = load_cameras(uri, dialect, camera)
+    if cameras.distortion is not None and np.any(cameras.distortion):
+        raise CameraFileError(
+            f"cameras {uri!r}: the lens is distorted, and the pictures beside it are taken as they are; "
+            "undistort them, or give the folder as dataset.kind colmap or nerfstudio, which correct lenses"
+        )
     intrinsics = cameras.intrinsics
     if size is not None:
         intrinsics = intrinsics_for(cameras, *size)

@@ -104,7 +104,12 @@ def _intrinsics(lens: Mapping[str, Any]) -> np.ndarray:
         fx = 0.5 * float(lens["w"]) / np.tan(0.5 * float(lens["camera_angle_x"]))
     else:
         raise ValueError("it has neither fl_x nor camera_angle_x with w")
-    fy = float(lens.get("fl_y", fx))
+    if "fl_y" in lens:
+        fy = float(lens["fl_y"])
+    elif "camera_angle_y" in lens and "h" in lens and "fl_x" not in lens:
+        fy = 0.5 * float(lens["h"]) / np.tan(0.5 * float(lens["camera_angle_y"]))
+    else:
+        fy = fx
     if not {"cx", "cy"} <= lens.keys() and not {"w", "h"} <= lens.keys():
         raise ValueError("it has neither cx and cy nor w and h")
     return pinhole(

@@ -27,6 +27,7 @@ from recapture.datasets.cameras.cameras import (
 
 CONVENTIONS = ("opencv", "opengl")
 SUFFIXES = (".npz", ".json")
+DISTORTION = ("distortion", "distortion_coefficients", "dist_coeffs", "dist", "k1", "k2", "p1", "p2")
 
 
 def read_opencv(uri: str) -> Cameras:
@@ -73,6 +74,12 @@ def _from_fields(fields: Mapping[str, Any]) -> Cameras:
     convention = str(fields.get("convention", "opencv"))
     if convention not in CONVENTIONS:
         raise ValueError(f"convention is {convention!r}, convert it to one of {', '.join(CONVENTIONS)}")
+    bent = [name for name in DISTORTION if name in fields and np.any(_array(name, fields[name]))]
+    if bent:
+        raise ValueError(
+            f"it has {', '.join(bent)}, and matrices cannot express a distorted lens; undistort the "
+            "pictures, or write colmap or nerfstudio"
+        )
     given = [name for name in ("world_to_camera", "camera_to_world") if name in fields]
     if len(given) != 1:
         raise ValueError(

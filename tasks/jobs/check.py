@@ -39,6 +39,8 @@ def _misfit(one: ClipParams, config: IngestConfig) -> str:
         return f"freeze_frame is {trajectory.freeze_frame}; the clip has frames 0 to {frames - 1}"
     if trajectory.stabilise_seconds is not None and not has_cameras(clip):
         return "the clip has no cameras, so there is no motion to stabilise; provide cameras"
+    if one.file and trajectory.relative_to == "world" and not has_cameras(clip):
+        return "relative_to is world, and the clip has no cameras; provide them, or use source or first"
     held = one.file.cameras if one.file else None
     if held is not None and held not in (frames, clip.frames) and not trajectory.fit_length:
         return (

@@ -43,7 +43,7 @@ def test_plan_tells_new_from_reused_and_takes_times_from_past_items(job, finishe
     assert [(row["new"], row["reused"]) for row in after["stages"]] == [(0, 1)] * 6
     assert {row["seconds"] for row in after["stages"]} == {0.0}
 
-    changed = forecasts(job("--fill.window", "17"))
+    changed = forecasts(job("--fill.inpaint_radius", "5"))
     assert {stage: (row.new, row.reused) for stage, row in changed.items()} == {
         **dict.fromkeys(("ingest", "depth", "render"), (0, 1)),
         **dict.fromkeys(("fill", "measure", "deliver"), (1, 0)),
