@@ -26,8 +26,14 @@ class GgufFile:
             raise CheckpointError(f"base: {path} needs the package gguf; install it: pip install gguf")
         from gguf import GGML_QUANT_SIZES, GGUFReader
 
-        if not path.is_file() or path.stat().st_size < 24 or path.open("rb").read(4) != b"GGUF":
+        if not path.is_file():
+            raise CheckpointError(f"base: {path} {broken(path)}")
+        with path.open("rb") as file:
+            head = file.read(24)
+        if not head.startswith(b"GGUF"):
             raise CheckpointError(f"base: {path} {broken(path) or f'is no GGUF file; {AGAIN}'}")
+        if len(head) < 24:
+            raise CheckpointError(f"base: {path} is cut short ({len(head)} bytes); {AGAIN}")
         try:
             self._tensors = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
         except (ValueError, IndexError, KeyError, OverflowError, OSError) as error:

@@ -244,7 +244,7 @@ def _part(role: str, named: Named, pickles: bool) -> Part | None:
         if path.suffix not in (".safetensors", *(PICKLES if pickles else ())):
             raise CheckpointError(
                 f"base: fill.{role}: {path} is no .safetensors file"
-                + ("; convert it with `recapture models convert`" if path.suffix in PICKLES else "")
+                + ("; convert the folder of its base" if path.suffix in PICKLES else "")
             )
         return Part((path,))
     found = [part for place in _places(named) if (part := _within(place, role, stem)) is not None]

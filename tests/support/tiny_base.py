@@ -86,7 +86,8 @@ def write_tiny_base(
         text_length = 512
     for name in ("transformer", "transformer_2")[: 1 + two]:
         tiny_transformer(layout, **changes).save_pretrained(folder / name)
-    text = UMT5Config(vocab_size=len(WORDS) + 4, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
+    width = changes.get("text_dim", 32)
+    text = UMT5Config(vocab_size=len(WORDS) + 4, d_model=width, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
     UMT5EncoderModel(text).save_pretrained(folder / "text_encoder")
     tiny_tokenizer(text_length).save_pretrained(folder / "tokenizer")
     scheduler = UniPCMultistepScheduler(

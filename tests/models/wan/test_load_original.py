@@ -270,6 +270,6 @@ def test_a_part_that_no_setting_names_is_asked_for(tmp_path):
 def test_a_pickle_named_for_a_part_is_refused(fun, tmp_path):
     named, _ = comfy(tmp_path)
     with pytest.raises(
-        CheckpointError, match=r"fill\.vae: .*Wan2\.1_VAE\.pth is no \.safetensors file; convert"
+        CheckpointError, match=r"fill\.vae: .*Wan2\.1_VAE\.pth is no \.safetensors file; convert the folder"
     ):
         load_base(Named(named.base, vae=fun / "Wan2.1_VAE.pth"))
