@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ from diffusers import AutoencoderKLWan
 from recapture.models.wan.adapter_change import AdapterError
 from recapture.models.wan.adapter_file import FILE_NAME, AdapterFile, open_adapter
 from recapture.models.wan.checkpoint import compare, empty_model, renamed
+from recapture.models.wan.gguf_file import GGUF
+from recapture.models.wan.layouts import Part, component
 from recapture.models.wan.load import Layout, identify_transformer, identify_vae, layout_of
 from recapture.models.wan.load_encoders import check_shapes, empty_image_encoder, empty_text_encoder
-from recapture.models.wan.sources import Named, Part, Sources, component, find_sources
+from recapture.models.wan.sources import Named, Sources, find_sources
 from recapture.models.wan.tensor_files import CheckpointError, SafetensorFiles, Tensors
 
 KINDS: dict[Layout, str] = {
@@ -35,10 +36,13 @@ class Weights:
     where: Path
     numbers: int
     stored: int  # bytes
+    quantised: bool  # stays in memory as it is stored
 
     def line(self) -> str:
         """Return what is stored, and its memory in two precisions."""
         stored = f"{self.numbers / 1e6:,.1f} million numbers, {_size(self.stored)} in {self.where.name}"
+        if self.quantised:
+            return f"{self.role}: {stored}; in memory as stored"
         memory = f"{_size(2 * self.numbers)} in bfloat16, {_size(4 * self.numbers)} in float32"
         return f"{self.role}: {stored}; in memory {memory}"
 
@@ -83,21 +87,19 @@ def _base(path: Path) -> Report:
     vae = empty_model(lambda: AutoencoderKLWan.from_config(config), sources.vae.where)
     compare(_shapes(vae), tensors, translate)
     layout = layout_of(models["transformer"], vae, sources.transformer.where)
+    models["vae"] = vae
     for role, make in ENCODERS.items():
         part: Part | None = getattr(sources, role)
         if part is not None:
-            model, names = make(part, stored := part.tensors())
-            check_shapes(model, stored, names)
+            models[role], names = make(part, stored := part.tensors())
+            check_shapes(models[role], stored, names)
     return _whole_base(path, sources, models, layout)
 
 
 def _whole_base(path: Path, sources: Sources, models: dict[str, Any], layout: Layout) -> Report:
-    named: dict[str, Part | None] = {
-        role: getattr(sources, role)
-        for role in ("transformer", "transformer_2", "vae", "text_encoder", "image_encoder")
-    }
-    lines = [_weights(role, part).line() for role, part in named.items() if part is not None]
-    pickles = [part.where.name for part in named.values() if part is not None and part.pickled]
+    named: dict[str, Part] = {role: getattr(sources, role) for role in models}
+    lines = [_weights(role, part, models[role]).line() for role, part in named.items()]
+    pickles = [part.where.name for part in named.values() if part.pickled]
     faults = []
     if pickles:
         faults.append(
@@ -105,7 +107,7 @@ def _whole_base(path: Path, sources: Sources, models: dict[str, Any], layout: La
             f"convert the folder once by `recapture models convert {path} NEW_FOLDER`"
         )
     how = "diffusers directory" if sources.diffusers else "Wan's original layout"
-    what = f"a base, {_described(models['transformer'], layout, len(models) > 1)}; {how}"
+    what = f"a base, {_described(models['transformer'], layout, 'transformer_2' in models)}; {how}"
     return Report(what, {"fill.base": str(path)} | _sampling(layout, models), tuple(lines), tuple(faults))
 
 
@@ -118,7 +120,7 @@ def _transformer_alone(path: Path, part: Part) -> Report:
     settings = {"fill.base": str(path)} | _sampling(layout, {"transformer": model})
     needs = "VAE, text encoder and tokenizer" + (", image encoder" if config.image_dim is not None else "")
     lines = (
-        _weights("transformer", part).line(),
+        _weights("transformer", part, model).line(),
         f"it needs {needs} beside it: a diffusers directory in fill.base_parts, or files in fill.vae, "
         "fill.text_encoder, fill.tokenizer and fill.image_encoder",
     )
@@ -149,13 +151,12 @@ def _component_alone(folder: Path) -> Report | None:
 def _report_of(role: str, part: Part, tensors: Tensors, path: Path) -> Report:
     if role == "vae":
         config, translate = identify_vae(part, tensors)
-        compare(
-            _shapes(empty_model(lambda: AutoencoderKLWan.from_config(config), part.where)), tensors, translate
-        )
+        model = empty_model(lambda: AutoencoderKLWan.from_config(config), part.where)
+        compare(_shapes(model), tensors, translate)
     else:
         model, translate = ENCODERS[role](part, tensors)
         check_shapes(model, tensors, translate)
-    lines = [_weights(role, part).line()]
+    lines = [_weights(role, part, model).line()]
     if role == "text_encoder":
         inside = isinstance(tensors, SafetensorFiles) and tensors.holds("spiece_model")
         lines.append(
@@ -220,15 +221,15 @@ def _sampling(layout: Layout, models: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings in which the published models of a kind differ from the profile `wan`."""
     width = models["transformer"].config.num_attention_heads * models["transformer"].config.attention_head_dim
     settings = {"fill.method": "inverse"} if layout == "t2v" else {}
-    if len(models) > 1:
+    if "transformer_2" in models:
         return settings | {"fill.shift": "5" if layout == "inpaint" else "12"}
     return settings | ({"fill.shift": "5"} if width > 1536 else {})
 
 
-def _weights(role: str, part: Part) -> Weights:
-    tensors = part.tensors()
-    bits = sum(tensors.bits[key] * prod(shape) for key, shape in tensors.shapes.items())
-    return Weights(role, part.where, sum(map(prod, tensors.shapes.values())), int(bits // 8))
+def _weights(role: str, part: Part, model: Any) -> Weights:
+    stored = sum(path.stat().st_size for path in part.files)
+    quantised = part.files[0].suffix == GGUF
+    return Weights(role, part.where, sum(p.numel() for p in model.parameters()), stored, quantised)
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:

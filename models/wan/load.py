@@ -19,9 +19,10 @@ from recapture.models.wan.checkpoint import (
 )
 from recapture.models.wan.encoder_keys import vae_config, vae_translation
 from recapture.models.wan.gguf_file import GgufFile, load_gguf
+from recapture.models.wan.layouts import Part
 from recapture.models.wan.load_encoders import load_image_encoder, load_text_encoder
 from recapture.models.wan.original_keys import config_from_shapes, diffusers_names
-from recapture.models.wan.sources import Named, Part, Sources, find_sources
+from recapture.models.wan.sources import Named, Sources, find_sources
 from recapture.models.wan.tensor_files import CheckpointError, Tensors
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import torch
 
 from recapture.models.wan.checkpoint import Translate, compare, empty_model, fill_model, read_config
 from recapture.models.wan.encoder_keys import clip_config, clip_translation, umt5_config, umt5_translation
-from recapture.models.wan.sources import Part
+from recapture.models.wan.layouts import Part
 from recapture.models.wan.spiece import tokenizer_in
 from recapture.models.wan.tensor_files import CheckpointError, SafetensorFiles, Tensors
 

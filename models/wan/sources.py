@@ -7,16 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from recapture.models.wan.checkpoint import WEIGHTS, read_json, weight_files
-from recapture.models.wan.gguf_file import GGUF, GgufFile
-from recapture.models.wan.tensor_files import (
-    PICKLES,
-    CheckpointError,
-    SafetensorFiles,
-    Tensors,
-    broken,
-    tensor_files,
-)
+from recapture.models.wan.checkpoint import WEIGHTS, read_json
+from recapture.models.wan.layouts import Part, component, find_transformers, is_pipeline
+from recapture.models.wan.tensor_files import PICKLES, CheckpointError, SafetensorFiles, broken
 
 ORIGINAL = {  # the names that Wan's original layout gives its parts, without ending
     "vae": ("Wan2.1_VAE", "Wan2.2_VAE"),
@@ -24,7 +17,6 @@ ORIGINAL = {  # the names that Wan's original layout gives its parts, without en
     "image_encoder": ("models_clip_open-clip-xlm-roberta-large-vit-huge-14",),
 }
 TOKENIZERS = ("tokenizer", "google/umt5-xxl")
-NOISE_LEVELS = ("high_noise_model", "low_noise_model")  # of Wan2.2, the first for the first steps
 WORDS = {
     "vae": "VAE",
     "text_encoder": "text encoder",
@@ -52,30 +44,6 @@ class Named:
         return cls(
             Path(base), **{name: None if path is None else Path(path) for name, path in others.items()}
         )
-
-
-@dataclass(frozen=True)
-class Part:
-    """The weight files of one part, and its config.json if there is one."""
-
-    files: tuple[Path, ...]
-    config: Path | None = None
-
-    @property
-    def where(self) -> Path:
-        """Return the file, or the folder of several."""
-        return self.files[0] if len(self.files) == 1 else self.files[0].parent
-
-    @property
-    def pickled(self) -> bool:
-        """Return whether the weights are a pickle."""
-        return self.files[0].suffix in PICKLES
-
-    def tensors(self) -> Tensors:
-        """Open the weights. Raises CheckpointError for damaged files."""
-        if self.files[0].suffix == GGUF:
-            return GgufFile(self.files[0])
-        return tensor_files(self.files)
 
 
 @dataclass(frozen=True)
@@ -116,9 +84,9 @@ def find_sources(named: Named, *, pickles: bool = False) -> Sources:
     base = named.base
     index = base / "model_index.json"
     told: dict[str, Any] = read_json(index) if index.is_file() else {}
-    transformer, second = _transformers(base)
+    transformer, second = find_transformers(base)
     boundary = told.get("boundary_ratio")
-    if _is_pipeline(base) and (second is None) != (boundary is None):
+    if is_pipeline(base) and (second is None) != (boundary is None):
         raise CheckpointError(
             f"base: {base} has two transformers, but no boundary_ratio in model_index.json"
             if second
@@ -129,14 +97,14 @@ def find_sources(named: Named, *, pickles: bool = False) -> Sources:
             raise CheckpointError(
                 f"base: {base} has two transformers already; unset fill.base_2 ({named.base_2})"
             )
-        second, more = _transformers(named.base_2)
+        second, more = find_transformers(named.base_2)
         if more is not None:
             raise CheckpointError(f"base: {named.base_2} has two transformers; name it as fill.base alone")
     image = _has_image_branch(transformer)
     found = {role: _part(role, named, pickles) for role in ORIGINAL if role != "image_encoder" or image}
     tokenizer = _tokenizer(named, found["text_encoder"])
     wanted = dict(found)
-    if _is_pipeline(base) and found["text_encoder"] is None and tokenizer is None:
+    if is_pipeline(base) and found["text_encoder"] is None and tokenizer is None:
         del wanted["text_encoder"]  # embeddings are given, as some tests and trainings do
     elif found["text_encoder"] is not None:
         wanted["tokenizer"] = tokenizer  # type: ignore[assignment]
@@ -153,69 +121,7 @@ def find_sources(named: Named, *, pickles: bool = False) -> Sources:
         _image_processor(named, found.get("image_encoder")),
         boundary_ratio=boundary,
         expand_timesteps=bool(told.get("expand_timesteps", False)),
-        diffusers=_is_pipeline(base),
-    )
-
-
-def component(folder: Path, stem: str = WEIGHTS) -> Part:
-    """Return a component's folder with its config.json. Raises CheckpointError for missing files."""
-    config = folder / "config.json"
-    return Part(
-        tuple(weight_files(folder, stem)), config if config.is_file() or config.is_symlink() else None
-    )
-
-
-def _transformers(base: Path) -> tuple[Part, Part | None]:
-    if base.suffix in (GGUF, ".safetensors") and not base.is_dir():
-        if reason := broken(base) if base.suffix != GGUF or not base.is_file() else "":
-            raise CheckpointError(f"base: {base} {reason}")
-        return Part((base,)), None
-    if not base.is_dir():
-        reason = broken(base) if base.is_symlink() or base.is_file() else ""
-        raise CheckpointError(
-            f"base: {base} {reason or 'is not a directory, nor a .safetensors or .gguf file'}"
-        )
-    if _is_pipeline(base):
-        _need_config(base / "transformer")
-        second = base / "transformer_2"
-        return component(base / "transformer"), component(second) if second.is_dir() else None
-    high, low = (base / name for name in NOISE_LEVELS)
-    if high.is_dir() or low.is_dir():
-        for folder in (high, low):
-            if not folder.is_dir():
-                raise CheckpointError(f"base: {base} has no {folder.name}; finish the download")
-        return component(high), component(low)
-    _refuse_cache(base)
-    if not any(base.glob(f"{WEIGHTS}*")):
-        _refuse_folder(base)
-    return component(base), None
-
-
-def _need_config(folder: Path) -> None:
-    if not folder.is_dir():
-        raise CheckpointError(f"base: {folder / 'config.json'} is missing; finish the download")
-
-
-def _is_pipeline(base: Path) -> bool:
-    return (base / "model_index.json").is_file() or (base / "transformer").is_dir()
-
-
-def _refuse_cache(base: Path) -> None:
-    snapshots = sorted((base / "snapshots").glob("*"), key=lambda path: path.stat().st_mtime)
-    if snapshots:
-        raise CheckpointError(
-            f"base: {base} is a folder of the Hugging Face cache; name {snapshots[-1]} instead"
-        )
-
-
-def _refuse_folder(base: Path) -> None:
-    if next(base.rglob("*.incomplete"), None):
-        raise CheckpointError(f"base: {base} holds no transformer: its download is unfinished; finish it")
-    loose = sorted(path.name for path in base.iterdir() if path.suffix in (".safetensors", GGUF, *PICKLES))
-    hint = f"; it holds {', '.join(loose[:3])}: name a file instead of its folder" if loose else ""
-    raise CheckpointError(
-        f"base: {base} holds no Wan transformer: no transformer/, no {WEIGHTS}*.safetensors and no "
-        f"{NOISE_LEVELS[0]}/{hint}"
+        diffusers=is_pipeline(base),
     )
 
 

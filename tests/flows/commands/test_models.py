@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,6 +155,30 @@ def test_one_bad_path_does_not_hide_the_others(recapture_command, pipeline, tmp_
     done = recapture_command("models", "check", str(tmp_path / "nowhere"), str(pipeline))
     assert done.code == 1 and "does not exist" in done.out
     assert settings_of(done.out).fill.base == str(pipeline)
+
+
+def test_the_first_example_of_the_readme_holds_for_the_files_as_they_are_published(
+    recapture_command, tmp_path
+):
+    """Its commands, with /models elsewhere, on a tiny twin of what the download brings."""
+    text = (Path(__file__).parents[3] / "README.md").read_text().replace("\\\n", " ")
+    (block,) = [part for part in text.split("```") if "models convert" in part]
+    downloads = [line.split() for line in block.splitlines() if " download " in line]
+    assert [words[2] for words in downloads] == [
+        "alibaba-pai/Wan2.1-Fun-V1.1-1.3B-InP",
+        "depth-anything/Depth-Anything-V2-Large-hf",
+    ]
+    base, depth = (words[-1] for words in downloads)
+    (convert,) = [line.split()[1:] for line in block.splitlines() if "models convert" in line]
+    (run,) = [line.split() for line in block.splitlines() if "recapture run" in line]
+    assert convert[:3] == ["models", "convert", base]
+    assert run[run.index("--fill.base") + 1] == convert[3] and run[run.index("--depth.model") + 1] == depth
+    assert run[run.index("--profile") + 1] == "wan"
+    original.write_fun_folder(tmp_path / Path(base).name)
+    moved = [word.replace("/models", str(tmp_path)) for word in convert]
+    assert recapture_command(*moved).code == 0
+    done = recapture_command("models", "check", moved[-1])
+    assert done.code == 0 and f"use: recapture run --profile wan --fill.base {moved[-1]}" in done.out
 
 
 def test_a_transformer_folder_alone_is_told_what_it_needs(recapture_command, fun, tmp_path):
