@@ -13,6 +13,7 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
 
+from recapture.conf.heartbeat import beating
 from recapture.datasets.media.containers import REPLACE_FILE, VideoError
 
 # FFmpeg's own decoders of these codecs drop the transparency that WebM stores beside the picture.
@@ -39,7 +40,7 @@ def _frames(container: Any, stream: Any, uri: str) -> Iterator[Any]:
     if stream.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
         decoder = av.CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")
     count = 0
-    for packet in container.demux(stream):
+    for packet in beating(container.demux(stream)):
         try:
             frames = decoder.decode(packet)
         except av.error.EOFError:

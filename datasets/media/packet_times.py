@@ -11,6 +11,7 @@ import fsspec
 import numpy as np
 from av.stream import Disposition
 
+from recapture.conf.heartbeat import beating
 from recapture.datasets.media.containers import REPLACE_FILE, VideoError, opened
 from recapture.datasets.media.timing import TimingError, constant_rate
 
@@ -107,7 +108,7 @@ def _display_times(container: Any, stream: Any, uri: str, counted: bool) -> list
     times: list[int | None] = []
     present, first_key, begun = 0, None, False
     indexed = counted and len(stream.index_entries) > 0  # an AVI's end is there; it also counts empty places
-    for packet in container.demux(stream):
+    for packet in beating(container.demux(stream)):
         if packet.size == 0 and packet.dts is None:
             continue  # the flush packet after the last one
         if packet.is_corrupt:

@@ -11,6 +11,7 @@ import fsspec
 import numpy as np
 from PIL import Image, ImageOps
 
+from recapture.conf.heartbeat import beat
 from recapture.datasets.media.natural_order import natural
 from recapture.datasets.media.video import VideoInfo
 
@@ -35,6 +36,7 @@ def list_pictures(uri: str) -> list[str]:
 
 
 def _picture_bytes(uri: str) -> bytes:
+    beat()
     with fsspec.open(uri, "rb") as stream:
         return bytes(stream.read())
 

@@ -19,6 +19,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from fsspec.implementations.local import LocalFileSystem
 
+from recapture.conf.heartbeat import beating
 from recapture.datasets.media.containers import REPLACE_FILE, VideoError, opened
 from recapture.datasets.media.decoded_frames import Display, decoded
 from recapture.datasets.media.packet_times import first_picture, packet_times, video_stream
@@ -120,7 +121,7 @@ def write_video(
         with _whole_file(uri) as path, av.open(path, "w", format="mp4", options=_MP4) as out:
             picture = _add_video(out, first, fps, crf, uri)
             with _sound(out, audio_from, audio_start) as (sound, lost):
-                for index, frame in enumerate(itertools.chain([first], remaining)):
+                for index, frame in enumerate(beating(itertools.chain([first], remaining))):
                     out.mux(picture.encode(_to_yuv(frame, picture, index, fps, uri)))
                     if sound is not None:
                         elapsed = float((index + 1) / fps)

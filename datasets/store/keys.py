@@ -10,6 +10,8 @@ from typing import Any
 
 import fsspec
 
+from recapture.conf.heartbeat import beat
+
 KEY_LENGTH = 32
 _BLOCK = 1 << 20
 _ATOMS = frozenset({str, int, bool, type(None)})  # exact in JSON; checked first, as plans make many keys
@@ -55,6 +57,7 @@ def file_hash(uri: str) -> str:
     with fsspec.open(uri, "rb") as stream:
         while block := stream.read(_BLOCK):
             digest.update(block)
+            beat()
     return digest.hexdigest()
 
 

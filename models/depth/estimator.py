@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from recapture.conf.heartbeat import beating
 from recapture.models.depth.alignment import Kind
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -79,7 +80,7 @@ class DepthEstimator:
         height, width = video.shape[2:]
         size = self.input_size(height, width)
         predictions = []
-        for frames in video.split(self._batch):
+        for frames in beating(video.split(self._batch)):
             unit = (frames.to(self._device, torch.float32) + 1) / 2
             resized = interpolate(unit, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
             depth = self._model(pixel_values=(resized - self._mean) / self._std).predicted_depth

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from recapture.conf.heartbeat import beating
 from recapture.models.depth.alignment import Kind
 from recapture.models.depth.video_load import load_video_depth
 from recapture.models.depth.video_sampling import (
@@ -112,7 +113,7 @@ class VideoDepthEstimator:
             steps=self._settings.steps,
             noise_augmentation=self._settings.noise_augmentation,
         )
-        for batch in in_batches(latents, self._batch):
+        for batch in beating(in_batches(latents, self._batch)):
             depth = decode_depth(self._model, batch)
             full = interpolate(depth[:, None], (height, width), mode="bilinear", align_corners=False)
             yield full[:, 0].to(first.device)
@@ -120,7 +121,7 @@ class VideoDepthEstimator:
     def _conditions(
         self, batches: Iterable[Tensor], size: tuple[int, int], generator: torch.Generator
     ) -> Iterator[FrameCondition]:
-        for batch in batches:
+        for batch in beating(batches):
             frames = batch.to(self._model.device, torch.float32)
             if frames.shape[2:] != size:
                 frames = interpolate(frames, size, mode="bicubic", antialias=True, align_corners=False)

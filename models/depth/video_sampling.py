@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recapture.conf.heartbeat import beating
 from recapture.models.depth.video_load import VideoDepthModel
 
 TIME_IDS = (7.0, 127.0)  # Stable Video Diffusion's rate and motion bucket, with which DepthCrafter works
@@ -66,7 +67,7 @@ def denoise_window(
         latents = torch.cat([before + noise[:count] * scheduler.sigmas[0], latents[count:]])
     time_ids = torch.tensor([[*TIME_IDS, noise_augmentation]], device=noise.device, dtype=dtype)
     with _embedding_per_frame(model.unet, condition.embeddings) as first:
-        for timestep in scheduler.timesteps:
+        for timestep in beating(scheduler.timesteps):
             scaled = scheduler.scale_model_input(latents, timestep)
             given = torch.cat([scaled, condition.latents], dim=1)[None].to(dtype)
             velocity = model.unet(given, timestep, first, added_time_ids=time_ids, return_dict=False)[0][0]

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from recapture.conf.heartbeat import beating
+
 
 def inpaint(video: Tensor, known: Tensor, depth: Tensor, radius: float, empty: Tensor) -> Tensor:
     """Inpaint each frame [T, 3, H, W] where not `known` (OpenCV, Telea); `empty` where nothing is known.
@@ -15,7 +17,7 @@ def inpaint(video: Tensor, known: Tensor, depth: Tensor, radius: float, empty: T
     as far as there is any. empty: [3] colour. Works on 8-bit values; known pixels keep their own.
     """
     filled = video.clone()
-    for t in range(len(video)):
+    for t in beating(range(len(video))):
         if known[t].all():
             continue
         if not known[t].any():
@@ -37,7 +39,8 @@ def close_cracks(video: Tensor, known: Tensor, depth: Tensor, radius: float) -> 
     hole = (~known)[:, None].float()
     eroded = 1 - max_pool2d(1 - hole, 3, 1, 1)
     cracks = ~known & (max_pool2d(eroded, 3, 1, 1)[:, 0] == 0)
-    for t in torch.nonzero(cracks.flatten(1).any(1) & known.flatten(1).any(1)).flatten().tolist():
+    cracked = torch.nonzero(cracks.flatten(1).any(1) & known.flatten(1).any(1)).flatten().tolist()
+    for t in beating(cracked):
         picture = _telea(video[t], (~known[t]).cpu().numpy().astype(np.uint8), radius)
         video[t] = torch.where(cracks[t], picture, video[t])
         depth[t] = torch.where(cracks[t], nearest(depth[t], known[t]), depth[t])

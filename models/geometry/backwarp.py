@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recapture.conf.heartbeat import beating
+
 EDGE = 1.25  # four neighbours whose depths differ by more are on two surfaces
 
 
@@ -53,7 +55,7 @@ def back_warp(
             target_world_to_camera[t],
             tolerance,
         )
-        for t in range(len(target_depth))
+        for t in beating(range(len(target_depth)))
     ]
     return BackWarp(*(torch.stack(column) for column in zip(*parts)))
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from recapture.conf.heartbeat import beating
 from recapture.models.geometry.cameras import project_points
 from recapture.models.geometry.mesh import CameraPair, face_stretch, lift, surface_stretch
 from recapture.models.geometry.z_buffer import EMPTY, on_screen, z_buffer
@@ -66,7 +67,7 @@ def render(
     ).double()
     size = (depth.shape[1], depth.shape[2]) if size is None else size
     parts = []
-    for part in _chunks(depth):
+    for part in beating(_chunks(depth)):
         pair = cameras.of_frames(part)
         z, stretch = _nearest(depth[part], _part(known, part), pair, size, surface)
         visible = stretch > 0
@@ -100,7 +101,7 @@ def nearest_surface(
     size = (depth.shape[1], depth.shape[2]) if size is None else size
     parts = [
         _nearest(depth[part], _part(known, part), cameras.of_frames(part), size, surface)
-        for part in _chunks(depth)
+        for part in beating(_chunks(depth))
     ]
     return torch.cat([z for z, _ in parts]), torch.cat([stretch for _, stretch in parts])
 

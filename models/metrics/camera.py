@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recapture.conf.heartbeat import beating
 from recapture.models.fill.view import SourceView
 from recapture.models.metrics.image import mean_over_frames, to_grey
 
@@ -80,7 +81,7 @@ def camera_following(
         _pose_error(
             result[t], source, int(source.source_frame[t]), intrinsics[t], world_to_camera[t], pivot_depth
         )
-        for t in frames
+        for t in beating(frames)
     ]
     rotation, translation = np.array(errors, dtype=np.float64).reshape(-1, 2).T
     return CameraFollowing(frames, rotation, translation)

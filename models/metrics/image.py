@@ -13,6 +13,8 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from recapture.conf.heartbeat import beating
+
 PSNR_LIMIT = 100.0  # dB, what two identical frames score: an infinite value would swallow every mean
 _K1, _K2 = 0.01, 0.03
 
@@ -94,12 +96,12 @@ def frame_ssim(result: Tensor, truth: Tensor, region: Tensor | None = None) -> n
                 sigma=1.5,
                 use_sample_covariance=False,
             )
-            for x, y in zip(a, b)
+            for x, y in beating(zip(a, b))
         ]
         return np.array(values, dtype=np.float64)
     inside = region.detach().cpu().numpy()
     return np.array(
-        [ssim_map(x, y, m)[m].mean() if m.any() else np.nan for x, y, m in zip(a, b, inside)],
+        [ssim_map(x, y, m)[m].mean() if m.any() else np.nan for x, y, m in beating(zip(a, b, inside))],
         dtype=np.float64,
     )
 
@@ -139,7 +141,7 @@ def seam_ring(visible: Tensor, width: int = 16) -> Tensor:
     ring.
     """
     rings = []
-    for seen in visible.detach().cpu().numpy().astype(np.uint8):
+    for seen in beating(visible.detach().cpu().numpy().astype(np.uint8)):
         if seen.min() == seen.max():
             rings.append(np.zeros(seen.shape, dtype=bool))
             continue
@@ -183,7 +185,8 @@ def hole_sharpness_ratio(result: Tensor, visible: Tensor) -> float:
     """
     window = np.ones((3, 3), dtype=np.uint8)
     ratios = []
-    for frame, seen in zip(to_grey(result), visible.detach().cpu().numpy().astype(np.uint8)):
+    seen_by_frame = visible.detach().cpu().numpy().astype(np.uint8)
+    for frame, seen in beating(zip(to_grey(result), seen_by_frame)):
         detail = cv2.Laplacian(frame, cv2.CV_64F)
         known, hole = (detail[cv2.erode(kind, window) > 0] for kind in (seen, 1 - seen))
         ratios.append(hole.var() / known.var() if hole.size and known.size and known.var() > 0 else np.nan)

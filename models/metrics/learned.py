@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
+from recapture.conf.heartbeat import beating
 from recapture.models.metrics.perceptual import Lpips
 from recapture.models.metrics.suite import Metric
 
@@ -73,7 +74,7 @@ class LearnedMetrics:
         Raises ValueError for an unknown name, and for a name whose model directory is not set.
         """
         wanted = list(names)
-        for name in wanted:
+        for name in beating(wanted):
             if name not in LEARNED_METRICS:
                 raise ValueError(f"unknown learned metric {name!r}; there are {', '.join(LEARNED_METRICS)}")
             self._folder(name)

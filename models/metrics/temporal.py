@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from recapture.conf.heartbeat import beating
 from recapture.models.fill.view import SourceView
 from recapture.models.geometry.backwarp import back_warp
 from recapture.models.geometry.rasterize import SurfaceSettings, render
@@ -175,7 +176,7 @@ def warp_error(video: Tensor) -> dict[str, float]:
     errors, magnitudes = [], []
     height, width = grey.shape[1:]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    for t in range(len(grey) - 1):
+    for t in beating(range(len(grey) - 1)):
         forward, backward = optical_flow(grey[t], grey[t + 1]), optical_flow(grey[t + 1], grey[t])
         u, v = x + forward[..., 0], y + forward[..., 1]
         returning = cv2.remap(backward, u, v, cv2.INTER_LINEAR)

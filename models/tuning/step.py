@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from recapture.conf.heartbeat import beating
 from recapture.models.training.noise_levels import draw_sigma
 from recapture.models.training.seeds import generator, uniform
 from recapture.models.tuning.examples import Batch, Example, draw_rows, packable, stack
@@ -124,7 +125,7 @@ def gradients(
     model = base.transformer
     if settings.gradient_checkpointing:
         model.enable_gradient_checkpointing()
-    for rows in torch.arange(count, device=base.device).split(settings.micro_batch or count):
+    for rows in beating(torch.arange(count, device=base.device).split(settings.micro_batch or count)):
         loss, in_holes = losses(base, _rows(drawn, rows), settings.objective.hole_weight)
         for total, gradient in zip(totals, torch.autograd.grad(loss.sum() / count, parameters)):
             total += gradient
@@ -143,7 +144,7 @@ def held_out_loss(base: Base, held_out: Sequence[Example], seed: int) -> float:
         random = generator(seed, number, "cpu")
         noise = torch.randn(batch.clean.shape, generator=random).to(base.device)
         holes = latent_holes(batch.channels, base.vae.config.scale_factor_temporal).any()
-        for level in LEVELS:
+        for level in beating(LEVELS):
             sigma = torch.full((1,), level, device=base.device)
             loss, in_holes = losses(base, Drawn(batch, sigma, noise), 0.0)
             found.append(float(in_holes if holes else loss))

@@ -10,6 +10,7 @@ import torch
 from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from torch import Tensor
 
+from recapture.conf.heartbeat import beat
 from recapture.models.wan.tensor_files import AGAIN, PICKLES, CheckpointError, Tensors, broken
 
 WEIGHTS = "diffusion_pytorch_model"  # of diffusers' components; transformers' are called `model`
@@ -170,6 +171,7 @@ def fill_model(
     for key, shape in tensors.shapes.items():
         if not any(name in expected for name, _ in translate(key, torch.empty(shape, device="meta"))):
             continue  # not read: it belongs to a part that is not needed
+        beat()
         for name, tensor in translate(key, tensors.read(key)):
             if name in expected:
                 state[name] = tensor.to(device=device, dtype=dtype_of(name) if dtype_of else None)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransformer3DModel
 
+from recapture.conf.heartbeat import beat
 from recapture.models.wan.checkpoint import (
     Translate,
     build_model,
@@ -105,6 +106,11 @@ def load_base(
     return load_sources(find_sources(named), dtype=dtype, vae_dtype=vae_dtype, device=device)
 
 
+def _beat(module: torch.nn.Module, arguments: object) -> None:
+    """Report progress at every call of a part: a sampling or training step, a chunk of the VAE."""
+    beat()
+
+
 def load_sources(
     sources: Sources,
     *,
@@ -133,6 +139,9 @@ def load_sources(
         image_encoder, image_processor = load_image_encoder(
             sources.image_encoder, sources.image_processor, vae_dtype, device
         )
+    for part in (transformer, transformer_2, vae.encoder, vae.decoder, text_encoder, image_encoder):
+        if part is not None:
+            part.register_forward_pre_hook(_beat)
     return Base(
         layout=layout,
         transformer=transformer,

@@ -7,6 +7,7 @@ per bundle. Ray ends the gang with the worker that owns it, and with the bundles
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,8 +17,10 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from recapture.tasks.engine.ray_watch import GROUP, Relay
 from recapture.tasks.engine.stage import Resources, WorkerLost
 
+POLL_SECONDS = 2.0
 STEPS = 10_000  # Ray counts resources in units of 1/10000
 
 
@@ -79,14 +82,15 @@ def node_address() -> str:
 class Gang:
     """Processes of one class, one per bundle; the first call that fails ends all of them.
 
-    kind: the class; it is called with the arguments and the number of the bundle.
+    kind: the class; it is called with the arguments and the number of the bundle. Its method `silence`
+    returns the seconds since its last progress, which is passed on as that of the process that waits.
     """
 
     def __init__(self, kind: type, group: PlacementGroup, resources: Resources, *arguments: Any) -> None:
         asked = bundle_of(resources)
         self.alive = True
         self._actors = [
-            ray.remote(kind)
+            ray.remote(concurrency_groups={GROUP: 1})(kind)
             .options(
                 num_cpus=asked.get("CPU", 0),
                 num_gpus=asked.get("GPU", 0),
@@ -105,22 +109,24 @@ class Gang:
     def all(self, method: str, *arguments: Any, seconds: float | None = None) -> list[Any]:
         """Call a method of every process and return the results.
 
-        seconds: time limit from each result to the next. Raises the error of the first process that fails,
+        seconds: limit without a result or progress. Raises the error of the first process that fails,
         WorkerLost if one dies, and TimeoutError.
         """
         return self._results([getattr(actor, method).remote(*arguments) for actor in self._actors], seconds)
 
     def _results(self, references: Sequence[Any], seconds: float | None) -> list[Any]:
-        waiting = list(references)
+        waiting, relay, last = list(references), Relay(self._actors), time.monotonic()
         try:
             while waiting:
-                ready, waiting = ray.wait(waiting, timeout=seconds)
-                if not ready:
+                ready, waiting = ray.wait(waiting, timeout=POLL_SECONDS)
+                ray.get(ready)
+                if ready or relay.progressed():
+                    last = time.monotonic()
+                elif seconds is not None and time.monotonic() - last > seconds:
                     raise TimeoutError(
-                        f"{len(waiting)} of {len(references)} processes returned no result within "
+                        f"{len(waiting)} of {len(references)} processes made no progress within "
                         f"{seconds:g} s: no node has room, or their setup hangs"
                     )
-                ray.get(ready)
             return list(ray.get(list(references)))
         except BaseException as error:
             self._end()

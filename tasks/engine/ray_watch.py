@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
+
+from recapture.conf.heartbeat import beat
 
 GROUP = "watch"  # a worker's thread for questions; its work has another one
 QUESTIONS_PER_LIMIT = 4
@@ -45,3 +49,27 @@ class Watch:
             return False  # the worker has died: the call itself says so
         self._progress = max(self._progress, now - silence)
         return now - self._progress > limit
+
+
+class Relay:
+    """The progress of other processes, passed on as this one's own while it waits for them."""
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        self._actors, self._questions = actors, list[Any]()
+        self._passed_on = time.monotonic()
+
+    def progressed(self) -> bool:
+        """Return whether any process has beaten since this last returned True; if so, beat. Never waits."""
+        answered = ray.wait(self._questions, timeout=0)[0] if self._questions else []
+        now, fresh = time.monotonic(), False
+        for question in answered:
+            self._questions.remove(question)
+            with suppress(RayError):  # a process that has died is reported by its own call
+                fresh = fresh or ray.get(question) < now - self._passed_on
+        if not self._questions:
+            asked = (actor.silence.options(concurrency_group=GROUP) for actor in self._actors)
+            self._questions = [question.remote() for question in asked]
+        if fresh:
+            self._passed_on = now
+            beat()
+        return fresh

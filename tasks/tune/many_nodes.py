@@ -18,6 +18,7 @@ import torch.distributed
 from torch import Tensor
 
 from recapture.conf.errors import UserError
+from recapture.conf.heartbeat import beat, seconds_since_beat
 from recapture.conf.tune import TuneConfig
 from recapture.models.tuning.parallel import mean_over_workers
 from recapture.tasks.clip.base_files import local_model_paths
@@ -108,6 +109,7 @@ class Rank:
         """Load the base; raises UserError if this node lacks a model, or cannot read a checkpoint."""
         from recapture.tasks.engine.ray_gang import node_address
 
+        beat()
         set_threads(thread_count(Resources(self._stage.resources.cpus / self._stage.resources.bundles)))
         node = node_address()
         if Checkpoint(self._stage.store, self._stage.name, proof).load() is None:
@@ -121,6 +123,10 @@ class Rank:
                     f"node {node} has no {setting} {path!r}; give an absolute path that exists on all nodes"
                 )
         self._stage.load()
+
+    def silence(self) -> float:
+        """Return the seconds since the last progress; called while it works."""
+        return seconds_since_beat()
 
     def open_meeting(self) -> tuple[str, int]:
         """Return host and port where the processes of one training meet; this process keeps them open."""

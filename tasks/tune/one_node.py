@@ -9,16 +9,23 @@ import multiprocessing
 import os
 import tempfile
 import threading
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.distributed
 
+from recapture.conf.heartbeat import beat, seconds_since_beat
 from recapture.models.tuning.parallel import mean_over_workers
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.engine.worker import set_threads, thread_count
 from recapture.tasks.tune.train_adapter import Trained, TrainsAdapters
+
+RELAY_SECONDS = 2.0  # between two looks at the progress of the processes
 
 
 def train_together(stage: TrainsAdapters, item: Item, workers: int) -> Trained:
@@ -39,14 +46,37 @@ def train_together(stage: TrainsAdapters, item: Item, workers: int) -> Trained:
         ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         shares = [pool.submit(_share, light, item, rank, workers, folder) for rank in range(workers)]
+        _pass_on_progress(shares, Path(folder))
         errors = [error for share in shares if (error := share.exception()) is not None]
         if errors:
             raise min(errors, key=is_consequence)
         return shares[0].result()
 
 
+def _pass_on_progress(shares: Sequence[Future[Trained]], folder: Path) -> None:
+    """Wait for the processes; beat when one of them has."""
+    waiting, seen = set(shares), 0.0
+    while waiting:
+        waiting = wait(waiting, timeout=RELAY_SECONDS).not_done
+        latest = max((file.stat().st_mtime for file in folder.glob("beat-*")), default=0.0)
+        if latest > seen:
+            seen = latest
+            beat()
+
+
+def _tell_progress(file: Path) -> None:
+    """Touch a file whenever this process has made progress since the last time."""
+    while True:
+        if seconds_since_beat() < RELAY_SECONDS:
+            with suppress(OSError):  # the folder is gone: the training has ended
+                file.touch()
+        time.sleep(RELAY_SECONDS / 2)
+
+
 def _share(stage: TrainsAdapters, item: Item, rank: int, workers: int, folder: str) -> Trained:
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    progress = Path(folder) / f"beat-{rank}"
+    threading.Thread(target=_tell_progress, args=(progress,), daemon=True).start()
     set_threads(max(1, thread_count(stage.resources) // workers))
     on_gpu = stage.resources.gpus > 0
     if on_gpu:

@@ -234,7 +234,7 @@ def test_what_goes_wrong_on_a_node_is_said_and_the_next_stage_has_the_bundles(po
     outcome = run(pool, sick)
     assert (outcome.status, outcome.error_type) == ("quarantined", "Diverged")
     assert "lower the learning rate" in outcome.error
-    with pytest.raises(StageSick, match=r"node \S+ has no fill.base '/nowhere'; give a whole path"):
+    with pytest.raises(StageSick, match=r"node \S+ has no fill.base '/nowhere'; give an absolute path"):
         run(pool, replace(sick, fill=FillConfig(base="/nowhere")))
 
 
@@ -245,7 +245,7 @@ def test_a_cluster_that_may_grow_is_waited_for(cluster, store):
     large = replace(tune_stage(store, workers=2), resources=Resources(cpus=4, bundles=2))
     with (
         RayExecutor(store.root, workers=1) as patient,
-        pytest.raises(StageSick, match=r"not ready after 2 s: .* no node has room"),
+        pytest.raises(StageSick, match=r"no progress for 2 s: .* no node has room"),
     ):
         run(patient, large, RetryPolicy(setup_seconds=2))
 

@@ -21,6 +21,7 @@ from support.trainings import (
 
 from recapture.models.wan.adapter_file import FILE_NAME
 from recapture.tasks.engine.retry import StageSick
+from recapture.tasks.tune import one_node
 from recapture.tasks.tune.checkpoint import Checkpoint, curve_until
 from recapture.tasks.tune.encoded_pairs import held_out_examples, pack_pairs, training_examples, unpack_pairs
 from recapture.tasks.tune.params import PairsKey
@@ -189,3 +190,13 @@ def test_two_processes_make_the_steps_of_one(store):
 def test_what_goes_wrong_in_one_of_two_processes_is_said(store):
     outcome = run_and_commit(store, tune_stage(store, workers=2, rate=1e30, warm_up=1, clip=1e30))
     assert outcome.error_type == "Diverged" and "it is stored at" in outcome.error
+
+
+@pytest.mark.integration
+def test_a_training_by_several_processes_passes_their_progress_on(store, monkeypatch):
+    # Otherwise the worker that waits for them would be taken for hung.
+    beats = []
+    monkeypatch.setattr(one_node, "beat", lambda: beats.append(1))
+    monkeypatch.setattr(one_node, "RELAY_SECONDS", 0.2)
+    assert run_and_commit(store, tune_stage(store, workers=2)).status == "ok"
+    assert beats
