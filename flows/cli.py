@@ -18,6 +18,7 @@ if not __package__:  # run as a script: Python put this folder on the path, with
 import typer
 
 from recapture.flows.commands import cameras as cli_cameras
+from recapture.flows.commands import convert_adapter as cli_convert_adapter
 from recapture.flows.commands import models as cli_models
 from recapture.flows.commands import operating as cli_operating
 from recapture.flows.commands import settings as cli_settings
@@ -215,6 +216,7 @@ app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, r
     cli_operating.gc
 )
 app.add_typer(cli_cameras.cameras_app, name="cameras", rich_help_panel=MAINTAIN)
+cli_models.models_app.command("convert-adapter")(cli_convert_adapter.convert_adapter)
 app.add_typer(cli_models.models_app, name="models", rich_help_panel=MAINTAIN)
 
 

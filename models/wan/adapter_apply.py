@@ -134,7 +134,7 @@ def add_layers(transformer: Any, file: AdapterFile, changes: Iterable[Change], n
     changes = list(changes)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # there may be several
-        transformer.add_adapter(_lora_config(changes), adapter_name=name)
+        transformer.add_adapter(lora_config(changes), adapter_name=name)
     with torch.no_grad():
         for change, (down, up) in file.read(changes):
             layer = transformer.get_submodule(change.module)
@@ -142,7 +142,7 @@ def add_layers(transformer: Any, file: AdapterFile, changes: Iterable[Change], n
             layer.lora_B[name].weight.copy_(up.flatten(1))
 
 
-def _lora_config(changes: Sequence[Change]) -> LoraConfig:
+def lora_config(changes: Sequence[Change]) -> LoraConfig:
     """Return the configuration of layers with the ranks and factors of these changes."""
     kinds = {change.module: (change.shapes[0][0], change.factor) for change in changes}
     (rank, factor), _ = Counter(kinds.values()).most_common(1)[0]

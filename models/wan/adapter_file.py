@@ -49,20 +49,26 @@ class AdapterFile:
         plain = "high" if "low" in {change.part for change in self.changes} else ""
         return [change for change in self.changes if (change.part or plain) == part]
 
-    def read(self, changes: Iterable[Change]) -> Iterator[tuple[Change, tuple[Tensor, ...]]]:
-        """Yield changes with their tensors, float32 on the CPU. Raises AdapterError if one is not finite."""
+    def read(
+        self, changes: Iterable[Change], *, upcast: bool = True
+    ) -> Iterator[tuple[Change, tuple[Tensor, ...]]]:
+        """Yield changes with their tensors, on the CPU. Raises AdapterError if one is not finite.
+
+        upcast: to float32; else as they are stored.
+        """
         with _opened(self.path) as file:
             for change in changes:
-                yield change, tuple(self._tensor(file, key) for key in change.keys)
+                yield change, tuple(self._tensor(file, key, upcast) for key in change.keys)
 
-    def _tensor(self, file: Any, key: str) -> Tensor:
+    def _tensor(self, file: Any, key: str, upcast: bool) -> Tensor:
         try:
-            value: Tensor = file.get_tensor(key).to(torch.float32)  # float8, too
+            stored: Tensor = file.get_tensor(key)
+            value = stored.to(torch.float32)  # of float8, too
         except (SafetensorError, OSError, RuntimeError) as error:
             raise AdapterError(f"lora: tensor {key!r} of {self.path} cannot be read ({error})") from None
         if not torch.isfinite(value).all():
             raise AdapterError(f"lora: tensor {key!r} of {self.path} has values that are not finite")
-        return value
+        return value if upcast else stored
 
 
 def open_adapter(path: str | Path) -> AdapterFile:
