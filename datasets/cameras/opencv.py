@@ -24,10 +24,12 @@ from recapture.datasets.cameras.cameras import (
     parsed,
     write_bytes,
 )
+from recapture.datasets.media.npz_rows import read_small_npz
 
 CONVENTIONS = ("opencv", "opengl")
 SUFFIXES = (".npz", ".json")
 DISTORTION = ("distortion", "distortion_coefficients", "dist_coeffs", "dist", "k1", "k2", "p1", "p2")
+_LARGEST = 2**28  # bytes when unpacked: cameras of a million frames
 
 
 def read_opencv(uri: str) -> Cameras:
@@ -59,8 +61,7 @@ def write_opencv(uri: str, cameras: Cameras) -> None:
 
 
 def _from_npz(content: bytes) -> Cameras:
-    with np.load(BytesIO(content), allow_pickle=False) as arrays:
-        return _from_fields({name: arrays[name] for name in arrays.files})
+    return _from_fields(read_small_npz(content, _LARGEST))
 
 
 def _from_json(content: bytes) -> Cameras:

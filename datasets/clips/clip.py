@@ -12,6 +12,7 @@ import numpy as np
 LayoutKind = Literal["multicamvideo", "kubric4d", "dycheck", "realestate10k", "davis", "colmap", "nerfstudio"]
 ClipKind = Literal["video", "frames", "scene"] | LayoutKind
 MAX_ID = 200
+MAX_SCALE = 16  # times the pixels of a clip that a map or mask beside it may have
 
 
 class ClipError(ValueError):
@@ -130,7 +131,16 @@ def validate_clip_id(clip_id: str) -> str:
     raise ClipError(f"clip id {shown!r} cannot be used: {wrong}; rename the file")
 
 
-def printable(text: str) -> str:
-    """Return text for a message: control characters escaped, at most 80 characters."""
+def check_pixels(what: str, width: int, height: int, clip_width: int, clip_height: int) -> None:
+    """Raise ClipError if a map or mask has too many pixels for its clip, as in a decompression bomb."""
+    if width * height > MAX_SCALE * clip_width * clip_height:
+        raise ClipError(
+            f"{what} is {width}x{height}, more than {MAX_SCALE} times the pixels of the clip's "
+            f"{clip_width}x{clip_height}; make it smaller"
+        )
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """Return text for a message: control characters escaped, at most `limit` characters."""
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return escaped if len(escaped) <= 80 else escaped[:77] + "..."
+    return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."

@@ -11,8 +11,8 @@ import fsspec
 import numpy as np
 
 from recapture.datasets.clips.box_track import box_pixels, boxes_at, read_box_track
-from recapture.datasets.clips.clip import Clip, ClipError
-from recapture.datasets.media.npz_rows import array_shape, read_rows
+from recapture.datasets.clips.clip import MAX_SCALE, Clip, ClipError, check_pixels
+from recapture.datasets.media.npz_rows import NpzRows, array_shape
 from recapture.datasets.media.pictures import FRAME_SUFFIXES, list_pictures, read_picture
 from recapture.datasets.media.video import VIDEO_SUFFIXES, iterate_frames, probe
 from recapture.datasets.store.keys import file_hash
@@ -109,7 +109,7 @@ def check_aspect(clip: Clip, array: np.ndarray, what: str) -> None:
 
 def _stored(uri: str, clip: Clip, frames: range, threshold: float) -> Iterator[np.ndarray]:
     try:
-        count, shown = _opened(uri, frames, threshold)
+        count, shown = _opened(uri, clip, frames, threshold)
     except ValueError as error:
         raise ClipError(f"clip {clip.id!r}: mask {error}") from error
     if count not in (None, clip.frames):
@@ -129,28 +129,32 @@ def _naming(clip: Clip, shown: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         raise ClipError(f"clip {clip.id!r}: mask {error}") from error
 
 
-def _opened(uri: str, frames: range, threshold: float) -> tuple[int | None, Iterator[Any]]:
+def _opened(uri: str, clip: Clip, frames: range, threshold: float) -> tuple[int | None, Iterator[Any]]:
     """Return a mask's number of frames (None: one for all), and the requested ones, [H,W] bool each."""
-    lower = uri.lower()
+    lower, limit = uri.lower(), MAX_SCALE * clip.width * clip.height
     if lower.endswith(NPZ):
         shape = array_shape(uri, "mask")
         if len(shape) != 3:
             raise ClipError(f"{uri!r} has shape {list(shape)}; it must be [T, H, W]")
+        check_pixels(repr(uri), shape[2], shape[1], clip.width, clip.height)
         return shape[0], _rows(uri, frames)
     if lower.endswith(VIDEO_SUFFIXES):
         video = iterate_frames(uri, frames.start, frames.stop)
-        return probe(uri).frames, (_white(frame, threshold) for frame in video)
+        found = probe(uri)
+        check_pixels(repr(uri), found.width, found.height, clip.width, clip.height)
+        return found.frames, (_white(frame, threshold) for frame in video)
     if lower.endswith(FRAME_SUFFIXES):
-        picture = _white(read_picture(uri), threshold)
+        picture = _white(read_picture(uri, limit), threshold)
         return None, (picture for _ in frames)
     pictures = list_pictures(uri)
     wanted = pictures[frames.start : frames.stop]
-    return len(pictures), (_white(read_picture(one), threshold) for one in wanted)
+    return len(pictures), (_white(read_picture(one, limit), threshold) for one in wanted)
 
 
 def _rows(uri: str, frames: range) -> Iterator[np.ndarray]:
+    rows = NpzRows(uri, "mask")
     for start in range(frames.start, frames.stop, _ROWS):
-        yield from read_rows(uri, "mask", start, min(start + _ROWS, frames.stop)) != 0
+        yield from rows.read(start, min(start + _ROWS, frames.stop)) != 0
 
 
 def _white(picture: np.ndarray, threshold: float) -> np.ndarray:

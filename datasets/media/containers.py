@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 import av
-import fsspec
 
 from recapture.datasets.media.mp4_boxes import refers_to_another_file
+from recapture.datasets.media.read_once import opened_file
 from recapture.datasets.media.truncated_files import missing_bytes
 
 REPLACE_FILE = "replace the file or remove it from the dataset"
@@ -32,7 +32,7 @@ class VideoError(ValueError):
 def opened(uri: str) -> Iterator[Any]:
     """Open a container for reading; errors in opening it or decoding inside the block become VideoErrors."""
     try:
-        with fsspec.open(uri, "rb") as stream, open_container(stream, uri) as container:
+        with opened_file(uri) as stream, open_container(stream, uri) as container:
             yield container
     except FileNotFoundError as error:
         raise VideoError(f"video {uri!r}: there is no such file; check its path") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from io import BytesIO
@@ -16,6 +17,7 @@ from recapture.datasets.media.natural_order import natural
 from recapture.datasets.media.video import VideoInfo
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+LARGEST = 2**27  # pixels of a frame; a file of a few kilobytes may state thousands of times as many
 FRAMES_PER_SECOND = Fraction(24)  # of a folder of frames without fps.txt
 
 
@@ -41,13 +43,22 @@ def _picture_bytes(uri: str) -> bytes:
         return bytes(stream.read())
 
 
-def _open_picture(uri: str, content: bytes) -> Image.Image:
+def _open_picture(uri: str, content: bytes, limit: int = LARGEST) -> Image.Image:
     try:
-        return Image.open(BytesIO(content))
-    except OSError as error:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            picture = Image.open(BytesIO(content))
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"picture {uri!r} has more than {limit} pixels; make it smaller") from error
+    except (OSError, SyntaxError) as error:
         raise PictureError(
             f"frame {uri!r} ({len(content)} bytes) is not a picture; replace or remove it"
         ) from error
+    if picture.width * picture.height > limit:
+        raise PictureError(
+            f"picture {uri!r} is {picture.width}x{picture.height}, more than the {limit} pixels that it may "
+            "have here; make it smaller"
+        )
+    return picture
 
 
 def probe_pictures(uri: str) -> tuple[VideoInfo, str]:
@@ -104,27 +115,28 @@ def iterate_pictures(uri: str, start: int = 0, stop: int | None = None) -> Itera
         yield read_picture(picture_uri)
 
 
-def read_picture(uri: str) -> np.ndarray:
+def read_picture(uri: str, limit: int = LARGEST) -> np.ndarray:
     """Return a picture as uint8 RGB [H, W, 3], rotated as its EXIF data says, transparency over black.
 
-    Raises: PictureError for a picture that cannot be decoded.
+    limit: the most pixels that it may have. Raises: PictureError for a picture that cannot be decoded.
     """
     content = _picture_bytes(uri)
     try:
-        with _open_picture(uri, content) as picture:
+        with _open_picture(uri, content, limit) as picture:
             return _rgb(ImageOps.exif_transpose(picture))
     except (OSError, SyntaxError) as error:
         raise PictureError(f"frame {uri!r} cannot be decoded ({error}); replace it") from error
 
 
-def read_map(uri: str) -> np.ndarray:
+def read_map(uri: str, limit: int = LARGEST) -> np.ndarray:
     """Return a picture of numbers (depth, ids, a mask) as stored: [H, W], or [H, W, C] if it has channels.
 
-    A palette image gives its indices. Raises: PictureError for a picture that cannot be decoded.
+    A palette image gives its indices. limit: the most pixels that it may have.
+    Raises: PictureError for a picture that cannot be decoded.
     """
     content = _picture_bytes(uri)
     try:
-        with _open_picture(uri, content) as picture:
+        with _open_picture(uri, content, limit) as picture:
             return np.array(picture)
     except (OSError, SyntaxError) as error:
         raise PictureError(f"map {uri!r} cannot be decoded ({error}); replace it") from error

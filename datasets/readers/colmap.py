@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import fsspec
-
-from recapture.datasets.cameras.colmap import model_files, read_colmap
+from recapture.datasets.cameras.colmap import FOLDERS, model_files, read_colmap
 from recapture.datasets.clips.clip import ClipError
 from recapture.datasets.media.pictures import frame_rate
-from recapture.datasets.readers.layout_files import folders_below, name_of
+from recapture.datasets.readers.asked import Asked
+from recapture.datasets.readers.layout_files import joined, name_of
+from recapture.datasets.readers.tree import Tree
 from recapture.datasets.readers.views import Layout, View
 
 _MODEL_NAMES = {"sparse", "colmap", "cameras.bin", "cameras.txt"}
@@ -19,18 +19,20 @@ def _is_project(names: frozenset[str]) -> bool:
     return bool(names & _MODEL_NAMES)
 
 
-def _find(uri: str) -> Iterator[tuple[str, str]]:
-    for inside, project in folders_below(uri, _is_project):
+def _find(uri: str, tree: Tree) -> Iterator[tuple[str, str]]:
+    for inside, project in tree.below(_is_project):
         yield inside or name_of(uri), project
 
 
-def _load(uri: str) -> View:
+def _load(uri: str, asked: Asked) -> View:
     cameras, model = read_colmap(uri), model_files(uri)
     assert model is not None and cameras.names is not None
     images = f"{uri}/images"
-    fs, _ = fsspec.core.url_to_fs(uri)
+    for folder in FOLDERS:  # a better model may be added
+        for name in ("cameras.", "images."):
+            asked.entries(joined(uri, folder), name)
     pictures = tuple(f"{images}/{name}" for name in cameras.names)
-    missing = [picture for picture in pictures if not fs.exists(fsspec.core.url_to_fs(picture)[1])]
+    missing = [picture for picture in pictures if not asked.has(picture)]
     if missing:
         raise ClipError(
             f"picture {missing[0]!r} of the model is missing, and {len(missing) - 1} more; "

@@ -11,39 +11,41 @@ from fractions import Fraction
 import fsspec
 
 from recapture.datasets.clips.clip import ClipError
+from recapture.datasets.readers.asked import Asked
 from recapture.datasets.readers.layout_files import (
-    listed,
     maps_of,
     name_of,
     parent_of,
-    pictures_in,
     read_ids,
 )
+from recapture.datasets.readers.tree import Tree
 from recapture.datasets.readers.views import Layout, View
 
 _RATE = Fraction(24)
 _PREFERRED = "480p"  # every sequence is annotated at this size
 
 
-def _find(uri: str) -> Iterator[tuple[str, str]]:
+def _find(uri: str, tree: Tree) -> Iterator[tuple[str, str]]:
     wanted: list[str] | None = None
     root = uri
     if uri.endswith(".txt"):
         with fsspec.open(uri, "rb") as stream:
             wanted = stream.read().decode(errors="replace").split()
         root = parent_of(parent_of(parent_of(uri)))
-    sizes = listed(f"{root}/JPEGImages")
+    sizes = tree.listed(f"{root}/JPEGImages")
     if not sizes:
         raise ClipError(f"{root!r} has no JPEGImages; give the root of DAVIS or a list in its ImageSets")
     folder = f"{root}/JPEGImages/{_PREFERRED if _PREFERRED in sizes else sizes[0]}"
-    for name in listed(folder) if wanted is None else wanted:
+    for name in tree.listed(folder) if wanted is None else wanted:
         yield name, f"{folder}/{name}"
 
 
-def _load(uri: str) -> View:
-    pictures = pictures_in(uri)
+def _load(uri: str, asked: Asked) -> View:
+    pictures = asked.pictures_in(uri)
     size = parent_of(uri)
-    annotations = pictures_in(f"{parent_of(parent_of(size))}/Annotations/{name_of(size)}/{name_of(uri)}")
+    annotations = asked.pictures_in(
+        f"{parent_of(parent_of(size))}/Annotations/{name_of(size)}/{name_of(uri)}"
+    )
     # Test sequences have an annotation for the first frame only, which does not mask a video.
     complete = len(annotations) == len(pictures)
     return View(pictures=pictures, fps=_RATE, objects=maps_of(annotations if complete else (), read_ids))

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from recapture.datasets.clips.clip import Clip, ClipError, Rejected, validate_clip_id
 from recapture.datasets.media.video import VIDEO_SUFFIXES
 from recapture.datasets.readers import folder
+from recapture.datasets.readers.folders import Folders
+from recapture.datasets.readers.unread import Found
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -64,7 +66,7 @@ def read_index(uri: str) -> list[Clip]:
     return [_clip(row) for row in _rows(uri, complete=True)]
 
 
-def scan_index(uri: str) -> Iterator[Clip | Rejected]:
+def scan_index(uri: str, folders: Folders) -> Iterator[Found]:
     """Yield every clip of an index or a list of files, and a rejection for each row that cannot be used.
 
     Raises: FileNotFoundError; ClipError for a file that is neither.
@@ -77,7 +79,7 @@ def scan_index(uri: str) -> Iterator[Clip | Rejected]:
             yield Rejected.because(f"row {number}", uri, ClipError("its uri is empty; give one"))
         else:
             given = {name: _resolved(base, row, name) for name in _LISTED}
-            yield folder.read_listed(_resolved(base, row, "uri") or "", _id(row), given)
+            yield folder.read_listed(_resolved(base, row, "uri") or "", _id(row), given, folders)
 
 
 def _checked(row: dict[str, Any]) -> Clip | Rejected:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from recapture.datasets.readers.asked import Asked
 from recapture.datasets.readers.colmap import COLMAP
 from recapture.datasets.readers.davis import DAVIS
 from recapture.datasets.readers.dycheck import DYCHECK
+from recapture.datasets.readers.folders import Folders
 from recapture.datasets.readers.kubric4d import KUBRIC4D
-from recapture.datasets.readers.layout_files import listed
 from recapture.datasets.readers.multicamvideo import MULTICAMVIDEO
 from recapture.datasets.readers.nerfstudio import NERFSTUDIO
 from recapture.datasets.readers.realestate10k import REALESTATE10K
@@ -18,7 +19,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def recognised(uri: str) -> Layout | None:
+def recognised(folders: Folders) -> Layout | None:
     """Return the layout that the names in a folder identify, or None."""
-    names = frozenset(listed(uri))
+    names = frozenset(Asked(folders).listed(folders.root))
     return next((layout for layout in LAYOUTS.values() if layout.recognise(names)), None)

@@ -14,7 +14,9 @@ import numpy as np
 from recapture.datasets.cameras.cameras import pinhole
 from recapture.datasets.cameras.multicamvideo import focal_pixels, read_multicamvideo
 from recapture.datasets.clips.clip import ClipError
-from recapture.datasets.readers.layout_files import folders_below, joined, listed, parent_of, stem_of
+from recapture.datasets.readers.asked import Asked
+from recapture.datasets.readers.layout_files import joined, parent_of, stem_of
+from recapture.datasets.readers.tree import Tree
 from recapture.datasets.readers.views import Layout, View
 
 _LENS_FOLDER = re.compile(r"f(\d+(?:\.\d+)?)_aperture[\d.]+")
@@ -25,14 +27,14 @@ def _is_scene(names: frozenset[str]) -> bool:
     return {"videos", "cameras"} <= names
 
 
-def _find(uri: str) -> Iterator[tuple[str, str]]:
-    for inside, scene in folders_below(uri, _is_scene):
-        for name in listed(f"{scene}/videos"):
+def _find(uri: str, tree: Tree) -> Iterator[tuple[str, str]]:
+    for inside, scene in tree.below(_is_scene):
+        for name in tree.listed(f"{scene}/videos"):
             if name.lower().endswith(".mp4"):
                 yield joined(inside, "videos", stem_of(name)), f"{scene}/videos/{name}"
 
 
-def _load(uri: str) -> View:
+def _load(uri: str, asked: Asked) -> View:
     scene = parent_of(parent_of(uri))
     lens = _LENS_FOLDER.search(scene)
     if lens is None:
@@ -40,6 +42,7 @@ def _load(uri: str) -> View:
             f"no parent folder of {uri!r} names the lens; keep MultiCamVideo's folder, such as f24_aperture5"
         )
     file = f"{scene}/cameras/camera_extrinsics.json"
+    asked.files([file])
     cameras = read_multicamvideo(file, stem_of(uri))
     focal = focal_pixels(float(lens[1]), _SIDE)
     matrix = np.broadcast_to(pinhole(focal, focal, _SIDE / 2, _SIDE / 2), (len(cameras), 3, 3)).copy()

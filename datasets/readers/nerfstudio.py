@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-import fsspec
 import numpy as np
 
 from recapture.datasets.cameras.cameras import read_bytes
 from recapture.datasets.cameras.nerfstudio import FILE, read_nerfstudio, sorted_frames
 from recapture.datasets.clips.clip import ClipError
 from recapture.datasets.media.pictures import FRAME_SUFFIXES, frame_rate
+from recapture.datasets.readers.asked import Asked
 from recapture.datasets.readers.layout_files import (
-    folders_below,
     joined,
     maps_of,
     name_of,
@@ -25,6 +24,7 @@ from recapture.datasets.readers.layout_files import (
     read_flat,
     read_mask,
 )
+from recapture.datasets.readers.tree import Tree
 from recapture.datasets.readers.views import Layout, View
 
 _DEPTH_UNIT = 0.001
@@ -35,18 +35,19 @@ def _is_project(names: frozenset[str]) -> bool:
     return FILE in names
 
 
-def _find(uri: str) -> Iterator[tuple[str, str]]:
+def _find(uri: str, tree: Tree) -> Iterator[tuple[str, str]]:
     if uri.endswith(".json"):
         yield name_of(parent_of(uri)), uri
         return
-    for inside, project in folders_below(uri, _is_project):
+    for inside, project in tree.below(_is_project):
         yield inside or name_of(uri), f"{project}/{FILE}"
 
 
-def _load(uri: str) -> View:
+def _load(uri: str, asked: Asked) -> View:
+    asked.files([uri])
     cameras, project = read_nerfstudio(uri), parent_of(uri)
     frames = sorted_frames(json.loads(read_bytes(uri)))
-    pictures = tuple(_picture(project, frame["file_path"]) for frame in frames)
+    pictures = tuple(_picture(project, frame["file_path"], asked) for frame in frames)
 
     def beside(key: str) -> tuple[str, ...]:
         named = [frame[key] for frame in frames if frame.get(key)]
@@ -54,8 +55,8 @@ def _load(uri: str) -> View:
             raise ClipError(f"{len(named)} of {len(frames)} frames have {key}; give it for all or none")
         return tuple(joined(project, name.removeprefix("./")) for name in named)
 
-    def depth(_: int, file: str) -> np.ndarray:
-        return read_flat(file).astype(np.float64) * _DEPTH_UNIT
+    def depth(_: int, file: str, limit: int) -> np.ndarray:
+        return read_flat(file, limit).astype(np.float64) * _DEPTH_UNIT
 
     return View(
         pictures=pictures,
@@ -67,14 +68,14 @@ def _load(uri: str) -> View:
     )
 
 
-def _picture(project: str, path: str) -> str:
+def _picture(project: str, path: str, asked: Asked) -> str:
     """Return a frame's picture; its name may lack the suffix, its folder may be a scaled one."""
     folder, _, name = path.removeprefix("./").rpartition("/")
-    fs, _ = fsspec.core.url_to_fs(project)
+    asked.entries(project, folder)
     for scaled in _SCALED if folder else ("",):
         for suffix in ("", *FRAME_SUFFIXES):
             found = joined(project, folder + scaled, name + suffix)
-            if fs.isfile(fsspec.core.url_to_fs(found)[1]):
+            if asked.has(found):
                 return found
     raise ClipError(f"picture {path!r} is missing next to transforms.json; add it")
 

@@ -18,15 +18,14 @@ from recapture.datasets.cameras.realestate10k import read_realestate10k
 from recapture.datasets.clips.clip import ClipError
 from recapture.datasets.media.pictures import frame_rate
 from recapture.datasets.media.video import VIDEO_SUFFIXES
+from recapture.datasets.readers.asked import Asked
 from recapture.datasets.readers.layout_files import (
-    folders_below,
     joined,
-    listed,
     name_of,
     parent_of,
-    pictures_in,
     stem_of,
 )
+from recapture.datasets.readers.tree import Tree
 from recapture.datasets.readers.views import Layout, View
 
 _BESIDE = ("", "../video_clips", "../videos", "../frames")
@@ -36,23 +35,24 @@ def _poses(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.endswith(".txt") and name != "fps.txt"]
 
 
-def _find(uri: str) -> Iterator[tuple[str, str]]:
-    for inside, folder in folders_below(uri, lambda names: bool(_poses(names)), nested=True):
-        for name in _poses(listed(folder)):
+def _find(uri: str, tree: Tree) -> Iterator[tuple[str, str]]:
+    for inside, folder in tree.below(lambda names: bool(_poses(names)), nested=True):
+        for name in _poses(tree.listed(folder)):
             yield joined(inside, stem_of(name)), f"{folder}/{name}"
 
 
-def _load(uri: str) -> View:
+def _load(uri: str, asked: Asked) -> View:
+    asked.files([uri])
     cameras = read_realestate10k(uri)
     for place in _places(uri):
         clip_id = stem_of(uri)
-        videos = [name for name in listed(place) if stem_of(name) == clip_id]
+        videos = [name for name in asked.listed(place, clip_id) if stem_of(name) == clip_id]
         videos = [name for name in videos if name.lower().endswith(VIDEO_SUFFIXES)]
         if videos:
             return View(video=f"{place}/{videos[0]}", cameras=cameras, described_by=(uri,))
-        pictures = pictures_in(f"{place}/{clip_id}")
+        pictures = asked.pictures_in(f"{place}/{clip_id}")
         if pictures:
-            return _of_pictures(uri, cameras, pictures)
+            return _of_pictures(uri, cameras, pictures, asked)
     raise ClipError(
         f"pose file {uri!r} has no video '{stem_of(uri)}.mp4' and no folder of frames next to it; "
         "RealEstate10K ships only poses: add the clip, or remove the file"
@@ -75,7 +75,7 @@ def _first_line(uri: str) -> str:
     return first[0].strip() if first and len(first[0].split()) == 1 else ""
 
 
-def _of_pictures(uri: str, cameras: Cameras, pictures: tuple[str, ...]) -> View:
+def _of_pictures(uri: str, cameras: Cameras, pictures: tuple[str, ...], asked: Asked) -> View:
     times = cameras.names or ()
     by_time = {stem_of(picture): picture for picture in pictures}
     if set(times) & set(by_time):
@@ -87,7 +87,7 @@ def _of_pictures(uri: str, cameras: Cameras, pictures: tuple[str, ...]) -> View:
             )
         pictures = tuple(by_time[time] for time in times)
     rate = frame_rate(parent_of(pictures[0]))
-    if len(times) > 1 and "fps.txt" not in listed(parent_of(pictures[0])):
+    if len(times) > 1 and not asked.named(parent_of(pictures[0]), "fps.txt"):
         step = float(np.median(np.diff([float(time) for time in times])))
         if step > 0:
             rate = Fraction(1e6 / step).limit_denominator(1001)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,22 +15,32 @@ from recapture.conf.section import SAMPLE
 from recapture.datasets.clips.clip import Clip, ClipError, ClipSource, LayoutKind, Rejected
 from recapture.datasets.media.video import VIDEO_SUFFIXES
 from recapture.datasets.readers import folder, scenes
+from recapture.datasets.readers.file_source import FileSource
+from recapture.datasets.readers.folders import Folders, is_below, real_place
 from recapture.datasets.readers.index import SUFFIXES, scan_index
 from recapture.datasets.readers.layouts import LAYOUTS, recognised
+from recapture.datasets.readers.read_all import read_all
+from recapture.datasets.readers.scan_memory import ScanMemory
+from recapture.datasets.readers.unread import Found
 from recapture.datasets.readers.views import ViewSource, read_layout
+from recapture.datasets.readers.walk import LeftOut
+
+logger = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parents[1] / "sample"
 DatasetKind = Literal["folder", "scenes", "index", "auto"] | LayoutKind
 
 _SOURCES: dict[str, Callable[[Clip], ClipSource]] = {
-    "video": folder.FileSource,
-    "frames": folder.FileSource,
+    "video": FileSource,
+    "frames": FileSource,
     "scene": scenes.SceneSource,
     **{kind: partial(ViewSource, load=layout.load) for kind, layout in LAYOUTS.items()},
 }
 
 
-def scan(dataset_uri: str, kind: DatasetKind = "auto") -> tuple[list[Clip], list[Rejected]]:
+def scan(
+    dataset_uri: str, kind: DatasetKind = "auto", *, store: str | None = None, own: Sequence[str] = ()
+) -> tuple[list[Clip], list[Rejected]]:
     """Return every clip of a dataset, sorted by id, and every entry that is not a clip, with the reason.
 
     dataset_uri: a path, an fsspec URL, scenes://... or sample:// (the clips that ship with the package).
@@ -37,15 +48,30 @@ def scan(dataset_uri: str, kind: DatasetKind = "auto") -> tuple[list[Clip], list
     CSV), or a published layout; auto decides by the URI and by the names in a folder. One bad file never
     stops a scan. Of clips whose ids are equal, or would be equal on a case-insensitive disk, the first by id
     and uri is kept.
+    store: where what the scan finds is remembered; unchanged files are not read by the next one.
+    own: folders that the job writes to, which are left out, as are those that bear the product's marker.
     Raises: OSError if there is nothing at dataset_uri, ClipError if it is not what `kind` says.
     """
     uri = located(dataset_uri)
-    found = list(_reader(uri, kind)(uri))
+    if uri.startswith(scenes.SCHEME):
+        found = list(_reader(uri, kind, None, own))
+    else:
+        folders = Folders(uri)
+        _refuse_own(folders.root, own)
+        memory = None if store is None else ScanMemory(store, folders.root, kind)
+        found = list(read_all(_reader(uri, kind, folders, own), folders, memory))
     rejected = [item for item in found if isinstance(item, Rejected)]
+    for item in found:
+        if isinstance(item, LeftOut):
+            logger.info("dataset %s: %s holds outputs of recapture and is left out", dataset_uri, item.uri)
+    clips = _without_twins([item for item in found if isinstance(item, Clip)], rejected)
+    return clips, sorted(rejected, key=lambda item: item.id)
+
+
+def _without_twins(found: list[Clip], rejected: list[Rejected]) -> list[Clip]:
+    """Return the clips with ids of their own, sorted; the others are added to `rejected`."""
     clips: dict[str, Clip] = {}
-    for clip in sorted(
-        (item for item in found if isinstance(item, Clip)), key=lambda item: (item.id, item.uri)
-    ):
+    for clip in sorted(found, key=lambda item: (item.id, item.uri)):
         first = clips.setdefault(unicodedata.normalize("NFC", clip.id).casefold(), clip)
         if first is not clip:
             differs = (
@@ -55,7 +81,17 @@ def scan(dataset_uri: str, kind: DatasetKind = "auto") -> tuple[list[Clip], list
             )
             reason = ClipError(f"{first.uri!r} {differs}; rename one of them")
             rejected.append(Rejected.because(clip.id, clip.uri, reason))
-    return list(clips.values()), sorted(rejected, key=lambda item: item.id)
+    return list(clips.values())
+
+
+def _refuse_own(root: str, own: Sequence[str]) -> None:
+    """Raise ClipError for a dataset inside a folder that its own job writes to."""
+    for place in own:
+        if is_below(real_place(root), real_place(place)):
+            raise ClipError(
+                f"{root!r} is where this job writes to ({place!r}), so every run would add to its dataset; "
+                "choose another folder for store, outputs and state, or another dataset.name"
+            )
 
 
 def located(dataset_uri: str) -> str:
@@ -70,45 +106,54 @@ def open_clip(clip: Clip) -> ClipSource:
     return _SOURCES[clip.kind](clip)
 
 
-def _checked_index(uri: str) -> Iterator[Clip | Rejected]:
-    for clip in scan_index(uri):
+def _checked_index(uri: str, folders: Folders) -> Iterator[Found]:
+    for clip in scan_index(uri, folders):
         try:
             if isinstance(clip, Clip) and clip.kind not in LAYOUTS:
                 open_clip(clip)
-        except ValueError as error:
-            yield Rejected.because(clip.id, clip.uri, error)
-        else:
             yield clip
+        except ValueError as error:
+            assert isinstance(clip, Clip)
+            yield Rejected.because(clip.id, clip.uri, error)
 
 
-def _scenes(uri: str) -> Iterator[Clip | Rejected]:
-    return scenes.read_scenes(uri) if uri.startswith(scenes.SCHEME) else scenes.read_scenes_file(uri)
+def _reader(uri: str, kind: DatasetKind, folders: Folders | None, own: Sequence[str]) -> Iterator[Found]:
+    if folders is None:
+        if kind not in ("auto", "scenes"):
+            raise ClipError(f"{uri!r} is of kind scenes, not {kind!r}; correct dataset.kind")
+        return scenes.read_scenes(uri)
+    chosen = _recognised(uri, folders) if kind == "auto" else kind
+    if chosen in LAYOUTS:
+        return read_layout(LAYOUTS[chosen], uri, folders, own)
+    readers: dict[str, Callable[[], Iterator[Found]]] = {
+        "folder": lambda: folder.read_folder(uri, folders, own),
+        "video": lambda: folder.read_file(folders),
+        "scenes": lambda: scenes.read_scenes_file(uri),
+        "index": lambda: _checked_index(uri, folders),
+    }
+    if chosen not in readers:
+        known = ", ".join((*(name for name in readers if name != "video"), *LAYOUTS))
+        raise ClipError(f"dataset kind {kind!r} is unknown; use auto, {known}")
+    return readers[chosen]()
 
 
-def _reader(uri: str, kind: DatasetKind) -> Callable[[str], Iterator[Clip | Rejected]]:
-    readers = {"folder": folder.read_folder, "scenes": _scenes, "index": _checked_index}
-    readers |= {name: partial(read_layout, layout) for name, layout in LAYOUTS.items()}
-    if kind != "auto":
-        if kind not in readers:
-            raise ClipError(f"dataset kind {kind!r} is unknown; use auto, {', '.join(readers)}")
-        return readers[kind]
-    if uri.startswith(scenes.SCHEME):
-        return _scenes
+def _recognised(uri: str, folders: Folders) -> str:
+    """Return the kind of a dataset, by what its URI leads to and by the names in a folder."""
     fs, path = fsspec.core.url_to_fs(uri)
     if fs.isdir(path):
-        layout = recognised(uri.rstrip("/"))
-        return folder.read_folder if layout is None else partial(read_layout, layout)
-    if not fs.exists(path):
+        layout = recognised(folders)
+        return "folder" if layout is None else layout.kind
+    if folders.entry(folders.root) is None and not fs.exists(path):
         raise FileNotFoundError(f"{uri!r} does not exist")
     suffix = "." + path.rsplit(".", 1)[-1].lower()
     if path.endswith("/transforms.json"):
-        return partial(read_layout, LAYOUTS["nerfstudio"])
+        return "nerfstudio"
     if suffix in (".yaml", ".yml", ".json"):
-        return _scenes
+        return "scenes"
     if suffix in SUFFIXES:
-        return _checked_index
+        return "index"
     if suffix in VIDEO_SUFFIXES:
-        return folder.read_file
+        return "video"
     raise ClipError(
         f"{uri!r} is not a dataset: give a folder, video, scenes.yaml, index (.parquet, .csv) or scenes://"
     )

@@ -6,17 +6,22 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import fsspec
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 
 from recapture.datasets.cameras.cameras import Cameras, intrinsics_for
-from recapture.datasets.clips.clip import Clip, ClipError, LayoutKind, Rejected, validate_clip_id
+from recapture.datasets.clips.clip import MAX_SCALE, Clip, ClipError, LayoutKind
 from recapture.datasets.media.pictures import PictureError, probe_files, read_picture
+from recapture.datasets.media.read_once import hashed
 from recapture.datasets.media.undistort import Undistortion
 from recapture.datasets.media.video import VideoError, iterate_frames, probe
+from recapture.datasets.readers.asked import Asked
+from recapture.datasets.readers.folders import Folders
+from recapture.datasets.readers.tree import Tree
+from recapture.datasets.readers.unread import Found, Unread
 from recapture.datasets.store.keys import file_hash
 
 _ASPECT_TOLERANCE = 0.02
@@ -24,10 +29,13 @@ _ASPECT_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Maps:
-    """One file per frame, and the function that reads it as an array [H, W] from frame number and URI."""
+    """One file per frame, and the function that reads it as an array [H, W].
+
+    read: takes the number of the frame, the URI, and the most pixels that it may read.
+    """
 
     files: tuple[str, ...]
-    read: Callable[[int, str], np.ndarray]
+    read: Callable[[int, str, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -53,40 +61,42 @@ class Layout:
 
     kind: LayoutKind
     recognise: Callable[[frozenset[str]], bool]
-    find: Callable[[str], Iterator[tuple[str, str]]]
-    load: Callable[[str], View]
+    find: Callable[[str, Tree], Iterator[tuple[str, str]]]
+    load: Callable[[str, Asked], View]
 
 
-def read_layout(layout: Layout, uri: str) -> Iterator[Clip | Rejected]:
-    """Yield every view of a dataset, and a rejection for each one that cannot be used.
+def read_layout(layout: Layout, uri: str, folders: Folders, own: Sequence[str] = ()) -> Iterator[Found]:
+    """Yield every view of a dataset, and what in its folders cannot be read; `own` is that of read_folder.
 
     Raises: FileNotFoundError if there is nothing at uri, ClipError if it holds no view.
     """
     fs, root = fsspec.core.url_to_fs(uri)
-    fs.invalidate_cache()
     if not fs.exists(root):
         raise FileNotFoundError(f"{uri!r} does not exist")
-    found = False
-    whole = root if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(root))
-    for clip_id, view_uri in layout.find(whole.rstrip("/")):
+    found, tree = False, Tree(folders, own)
+    for clip_id, view_uri in layout.find(folders.root, tree):
         found = True
-        try:
-            yield _clip(layout, validate_clip_id(clip_id), view_uri)
-        except PictureError as error:
-            yield Rejected.because(clip_id, view_uri, ClipError(str(error)))
-        except Exception as error:  # one bad view must not stop the others
-            yield Rejected.because(clip_id, view_uri, error)
+        yield Unread(clip_id, view_uri, partial(_clip, layout, clip_id, view_uri))
+    yield from tree.others
     if not found:
         raise ClipError(f"{uri!r} holds nothing in the layout {layout.kind!r}; check dataset.kind")
 
 
-def _clip(layout: Layout, clip_id: str, uri: str) -> Clip:
-    view = layout.load(uri)
-    found, digest = _probed(view)
+def _clip(layout: Layout, clip_id: str, uri: str, asked: Asked) -> Clip:
+    view = layout.load(uri, asked)
+    all_maps = [maps for maps in (view.depth, view.known, view.objects, view.covisible) if maps]
+    files = [*view.pictures, *view.described_by, *(file for maps in all_maps for file in maps.files)]
+    asked.files(files if view.video is None else [view.video, *files])
+    if view.pictures:
+        asked.entries(view.pictures[0].rpartition("/")[0], "fps.txt")
+    try:
+        found, digest = _probed(view)
+    except PictureError as error:
+        raise ClipError(str(error)) from error
     _check(view, found.frames, found.width, found.height)
     hashes = [digest, *(file_hash(file) for file in view.described_by)]
-    for maps in (view.depth, view.known, view.objects, view.covisible):
-        hashes += [file_hash(file) for file in maps.files] if maps else []
+    for maps in all_maps:
+        hashes += [file_hash(file) for file in maps.files]
 
     def first(maps: Maps | None) -> str | None:
         return maps.files[0].rsplit("/", 1)[0] if maps else None
@@ -113,7 +123,8 @@ def _clip(layout: Layout, clip_id: str, uri: str) -> Clip:
 
 def _probed(view: View) -> tuple[Any, str]:
     if view.video is not None:
-        return probe(view.video), file_hash(view.video)
+        with hashed(view.video) as stream:
+            return probe(view.video), stream.hexdigest()
     if not view.pictures or view.fps is None:
         raise ClipError("there is no picture; check that the dataset was unpacked completely")
     return probe_files(view.pictures, view.fps)
@@ -145,10 +156,10 @@ def _check(view: View, frames: int, width: int, height: int) -> None:
 class ViewSource:
     """An opened view of a published dataset; a distorted lens is corrected."""
 
-    def __init__(self, clip: Clip, load: Callable[[str], View]) -> None:
+    def __init__(self, clip: Clip, load: Callable[[str, Asked], View]) -> None:
         self._clip = clip
         try:
-            self._view = load(clip.uri)
+            self._view = load(clip.uri, Asked(Folders(clip.uri)))
         except ValueError as error:
             raise ClipError(f"clip {clip.id!r}: {error}") from error
         self._intrinsics = None
@@ -219,9 +230,10 @@ class ViewSource:
     def _maps(self, maps: Maps | None, start: int, stop: int | None, dtype: type) -> np.ndarray | None:
         if maps is None:
             return None
+        limit = MAX_SCALE * self._clip.width * self._clip.height
         wanted: Sequence[int] = range(len(maps.files))[start:stop]
         try:
-            read = [maps.read(index, maps.files[index]) for index in wanted]
+            read = [maps.read(index, maps.files[index], limit) for index in wanted]
         except (OSError, ValueError) as error:
             raise ClipError(f"clip {self._clip.id!r}: {error}") from error
         if self._straight is not None:
