@@ -35,6 +35,7 @@ from recapture.tasks.engine.retry import retry_policy
 from recapture.tasks.engine.run_stage import RunContext, run_stage
 from recapture.tasks.engine.stage import Item, Outcome, Stage
 from recapture.tasks.engine.summary import Summary
+from recapture.tasks.jobs.own_folders import mark_own_folders
 
 LOGGED_FAILURES = 100
 S = TypeVar("S", bound=Summary, covariant=True)
@@ -84,6 +85,7 @@ def run_job(job: Job[S]) -> S:
     deployed = deployment.id is not None  # read now: at the end the server may be unreachable
     for setting in ("store", "outputs"):
         check_writable(setting, getattr(config, setting))
+    mark_own_folders(config)
     store, flow, run_id = ArtifactStore(config.store), str(flow_run.flow_name), uuid4().hex[:12]
     shown = JobArtifacts(flow, job.title)
     with (

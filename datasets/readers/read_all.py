@@ -20,7 +20,7 @@ from recapture.datasets.store.storage import StoreBusy, StoreFailed, raising_sto
 
 logger = logging.getLogger(__name__)
 
-REQUESTS = 16  # files that are read at once over a network
+REQUESTS = 16  # files that are read at once; on a local disk no more than there are processors
 _SPOKEN_EVERY = 30.0  # seconds
 Read = tuple[Clip | Rejected, Asked]
 
@@ -55,7 +55,7 @@ def _several(unread: list[Unread], folders: Folders) -> Iterator[Read]:
     if not unread:
         return
     fs, _ = url_to_fs(unread[0].uri)
-    workers = REQUESTS if getattr(fs, "async_impl", False) else min(8, os.cpu_count() or 1)
+    workers = REQUESTS if getattr(fs, "async_impl", False) else min(REQUESTS, os.cpu_count() or 1)
     done, spoken, remaining = 0, time.monotonic(), iter(unread)
     with ThreadPoolExecutor(workers, thread_name_prefix="scan") as pool:
         running: set[Future[Read]] = set()

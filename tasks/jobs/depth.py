@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recapture.conf.schema import DepthConfig
 from recapture.datasets.clips.clip import Clip
+from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.depth.alignment import Scale, align_depth, check_depth
@@ -59,7 +60,7 @@ class DepthStage(ClipStage):
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
         clip = item.params.clip
-        ingest = inputs["ingest"]
+        ingest, opened = inputs["ingest"], open_clip(clip)  # once: a sidecar is read in one pass
         height, width = ingest.meta["content"]
         source = depth_source(self.config, clip)
         chunks = {"given": given_depth, "model": self._estimated}[source]
@@ -72,7 +73,7 @@ class DepthStage(ClipStage):
                     first_frame=frames,
                     max_unknown_share=self.config.max_unknown_share,
                 )
-                known = usable & usable_pixels(clip, ingest, frames, len(chunk))
+                known = usable & usable_pixels(opened, ingest, frames, len(chunk))
                 if frames == 0:
                     pivot_depth = middle_depth(depth[0], known[0])
                 writer.append(

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.datasets.clips.clip import Clip
+from recapture.datasets.clips.clip import Clip, ClipSource
 from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size
@@ -44,11 +44,11 @@ def given_depth(clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
         yield torch.from_numpy(np.stack(resized))
 
 
-def usable_pixels(clip: Clip, ingest: Artifact, start: int, count: int) -> Tensor:
+def usable_pixels(opened: ClipSource, ingest: Artifact, start: int, count: int) -> Tensor:
     """Return [t,h,w]: the pixels that the clip itself declares usable; all if it declares none."""
     height, width = ingest.meta["content"]
     first = ingest.meta["first_frame"] + start
-    known = open_clip(clip).known(first, first + count)
+    known = opened.known(first, first + count)
     if known is None:
         return torch.ones(count, height, width, dtype=torch.bool)
     nearest = cv2.INTER_NEAREST_EXACT

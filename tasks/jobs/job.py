@@ -29,6 +29,7 @@ from recapture.tasks.jobs.ingest import IngestStage
 from recapture.tasks.jobs.mask import MaskStage
 from recapture.tasks.jobs.measure import MeasureStage
 from recapture.tasks.jobs.mlflow_record import JobRecord
+from recapture.tasks.jobs.own_folders import own_folders
 from recapture.tasks.jobs.preview import PreviewStage
 from recapture.tasks.jobs.prompts import with_prompts
 from recapture.tasks.jobs.publish import publish
@@ -136,7 +137,9 @@ def chosen_clips(config: RecaptureConfig) -> tuple[list[Clip], list[Rejected]]:
     Raises UserError if the dataset cannot be read or no clip remains.
     """
     try:
-        found, rejected = scan(config.dataset.uri, config.dataset.kind)
+        found, rejected = scan(
+            config.dataset.uri, config.dataset.kind, store=config.store, own=own_folders(config)
+        )
     except (OSError, ValueError) as error:
         message = f"dataset {config.dataset.uri!r} cannot be read: {error}; check dataset.uri"
         raise UserError(without_credentials(message)) from None
