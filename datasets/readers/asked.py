@@ -80,9 +80,15 @@ class Asked:
         return sorted((entry.name for entry in found if not entry.name.startswith(".")), key=natural)
 
     def pictures_in(self, folder: str, prefix: str = "") -> tuple[str, ...]:
-        """Return the pictures in a folder whose names begin with a prefix, in natural order."""
-        names = (name for name in self.listed(folder, prefix) if name.lower().endswith(FRAME_SUFFIXES))
-        return tuple(f"{folder}/{name}" for name in names)
+        """Return the pictures in a folder whose names begin with a prefix, in natural order.
+
+        Raises: ClipError if one of them is not an ordinary file.
+        """
+        shown = [entry for entry in self.entries(folder, prefix) if not entry.name.startswith(".")]
+        found = [entry for entry in shown if entry.name.lower().endswith(FRAME_SUFFIXES)]
+        for entry in found:
+            _check_ordinary(f"{folder}/{entry.name}", entry)
+        return tuple(f"{folder}/{name}" for name in sorted((entry.name for entry in found), key=natural))
 
 
 def answer(folders: Folders, questions: Iterable[str]) -> str:

@@ -108,7 +108,7 @@ def _caption(uri: str | None) -> str:
     with fsspec.open(uri, "rb") as stream:
         content = bytes(stream.read(8 * MAX_CAPTION))  # more than any caption that is accepted
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig", errors="strict" if len(content) < 8 * MAX_CAPTION else "replace")
     except UnicodeDecodeError as error:
         raise ClipError(f"caption {uri!r} is not UTF-8 ({error.reason}); save it as UTF-8") from error
 
