@@ -20,7 +20,7 @@ from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.asked import Asked, answer, can_be_remembered
 from recapture.datasets.readers.folders import Folders
 from recapture.datasets.readers.index import INDEX_SCHEMA
-from recapture.datasets.store.storage import StoreFailed, open_filesystem, put_file
+from recapture.datasets.store.storage import StoreFailed, changed_at, open_filesystem, put_file
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class ScanMemory:
         self._filesystem, base = open_filesystem(store)
         named = hashlib.sha256(f"{VERSION} {kind} {dataset_uri}".encode()).hexdigest()[:16]
         self._path = f"{base}/scans/{named}.parquet"
+        self._age = 0.0  # seconds
         self._old = self._read()
         self._new: dict[tuple[str, str], Remembered] = {}
         self._changed = False
@@ -66,7 +67,8 @@ class ScanMemory:
 
     def close(self) -> None:
         """Save what this scan has found; a store that cannot be written costs time only."""
-        if self._changed or self._new.keys() != self._old.keys():
+        stale = self._age > TOUCHED_EVERY  # or it would look as if nobody used it
+        if self._changed or stale or self._new.keys() != self._old.keys():
             self._write(self._new)
 
     def _write(self, remembered: dict[tuple[str, str], Remembered]) -> None:
@@ -85,7 +87,9 @@ class ScanMemory:
 
     def _read(self) -> dict[tuple[str, str], Remembered]:
         try:
+            self._filesystem.invalidate_cache()
             content = self._filesystem.cat_file(self._path)
+            self._age = time.time() - changed_at(self._filesystem.info(self._path))
         except FileNotFoundError:
             return {}
         except Exception as error:  # the storage is the job's to report, when it writes

@@ -32,7 +32,9 @@ Reason = Literal[
     "left over from a write",
     "made with other settings",
     "lease of a killed job",
+    "scan not used for 90 days",
 ]
+UNUSED = 90 * 86400.0  # seconds; scans that are used are written once a week
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def garbage(root: str, older_than_hours: float) -> list[Garbage]:
             for file in files
             if file.name.startswith(".") and file.changed < limit
         ]
+    found += _old_scans(root, limit)
     return sorted(found, key=lambda item: item.path)
 
 
@@ -161,6 +164,20 @@ class _File:
     name: str
     bytes: int
     changed: float  # seconds since 1970
+
+
+def _old_scans(root: str, limit: float) -> Iterator[Garbage]:
+    """Yield what is remembered of datasets that nobody scans any more, and left-overs beside it."""
+    filesystem, base = open_filesystem(root)
+    folder, unused = f"{base}/scans", min(limit, datetime.now(UTC).timestamp() - UNUSED)
+    if not filesystem.exists(folder):
+        return
+    for entry in filesystem.ls(folder, detail=True):
+        path, changed = entry["name"], changed_at(entry)
+        if path.rpartition("/")[2].startswith(".") and changed < limit:
+            yield Garbage(path, "", "", int(entry["size"]), "left over from a write")
+        elif changed < unused:
+            yield Garbage(path, "", "", int(entry["size"]), "scan not used for 90 days")
 
 
 def _examine(store: ArtifactStore, stage: str, key: str, item: str) -> Problem | None:

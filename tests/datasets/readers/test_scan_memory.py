@@ -22,6 +22,7 @@ from recapture.datasets.media.video import write_video
 from recapture.datasets.readers import folders, read_all
 from recapture.datasets.readers.scan import scan
 from recapture.datasets.readers.scan_memory import ScanMemory
+from recapture.datasets.store.upkeep import garbage, remove
 
 
 def video(path, grey=20, frames=3):
@@ -270,3 +271,27 @@ def test_on_s3_one_listing_with_etags_answers_for_all_files(s3_endpoint, tmp_pat
     fs.put_file(str(path), f"{bucket}/data/deep/b.mp4")
     changed = scanned(uri, tmp_path / "store")
     assert [one.id for one, other in zip(changed, first, strict=True) if one != other] == ["deep/b"]
+
+
+def test_scans_that_nobody_uses_are_garbage_and_those_in_use_are_kept_young(dataset, tmp_path):
+    store = tmp_path / "store"
+    first = scanned(dataset, store)
+    (held,) = (store / "scans").iterdir()
+    (store / "scans/.left.parquet.0123").write_bytes(b"half")
+    assert garbage(str(store), 24.0) == []
+    days = 86400
+    os.utime(held, (time.time() - 89 * days, time.time() - 89 * days))
+    os.utime(store / "scans/.left.parquet.0123", (1, 1))
+    assert [item.why for item in garbage(str(store), 24.0)] == ["left over from a write"]
+    os.utime(held, (time.time() - 91 * days, time.time() - 91 * days))
+    found = garbage(str(store), 24.0)
+    assert {Path(item.path).name: item.why for item in found} == {
+        ".left.parquet.0123": "left over from a write",
+        held.name: "scan not used for 90 days",
+    }
+    assert scanned(dataset, store) == first  # which marks it as used
+    assert [item.why for item in garbage(str(store), 24.0)] == ["left over from a write"]
+    for item in found:
+        remove(str(store), item)
+    assert list((store / "scans").iterdir()) == []
+    assert scanned(dataset, store) == first
