@@ -7,7 +7,7 @@ import io
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,17 +114,6 @@ def check_plain(what: str, name: str) -> None:
     """Raise ValueError for a name that is not one plain component of a path."""
     if not PLAIN_NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be a {what}; use letters, digits, '.', '_' and '-'")
-
-
-def changed_at(entry: Mapping[str, Any]) -> float:
-    """Return when a file of a detailed listing last changed, in seconds since 1970; infinity if unknown."""
-    for field in ("mtime", "LastModified", "modified", "updated", "created"):
-        moment = entry.get(field)
-        if isinstance(moment, datetime):
-            return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-        if isinstance(moment, int | float):
-            return float(moment)
-    return float("inf")
 
 
 @contextmanager
