@@ -15,6 +15,7 @@ from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoRefo
 
 from recapture.conf.heartbeat import beating
 from recapture.datasets.media.containers import REPLACE_FILE, VideoError
+from recapture.datasets.media.cropping import Crop
 
 # FFmpeg's own decoders of these codecs drop the transparency that WebM stores beside the picture.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -80,19 +81,47 @@ def _progressive(frames: Iterable[Any], stream: Any) -> Iterator[Any]:
 class Display:
     """Turns the decoded frames of one stream into pictures, as its metadata says."""
 
-    def __init__(self, stream: Any, uri: str) -> None:
-        self._stream, self._uri = stream, uri
+    def __init__(self, stream: Any, uri: str, crop: Crop) -> None:
+        self._stream, self._uri, self._crop = stream, uri, crop
         self._reformatter = VideoReformatter()  # kept: the table for HDR takes a second to make
 
     def picture(self, frame: Any) -> np.ndarray:
         """Return a frame as uint8 RGB [H, W, 3]; raises VideoError for metadata that cannot be applied."""
+        turned = frame  # keeps its display matrix
+        frame = self._cropped(frame) if self._crop else frame
         width = max(1, round(frame.width * self._pixel_aspect()))
-        alpha = any(component.is_alpha for component in frame.format.components)
+        alpha = self._has_alpha(frame)
+        # One thread: a worker has one CPU, and many are slower at these sizes.
         converted = self._reformatter.reformat(
-            frame, width=width, format="rgba" if alpha else "rgb24", **self._colours(frame)
+            frame, width=width, format="rgba" if alpha else "rgb24", threads=1, **self._colours(frame)
         )
         pixels = converted.to_ndarray()
-        return _upright(_over_black(pixels) if alpha else pixels, frame)
+        return _upright(_over_black(pixels) if alpha else pixels, turned)
+
+    def _has_alpha(self, frame: Any) -> bool:
+        """Return whether a frame has transparency; AVI's plain 32-bit pictures have an idle byte."""
+        if self._stream.codec_context.name == "rawvideo" and not self._stream.codec_tag.strip("\0"):
+            return False
+        return any(component.is_alpha for component in frame.format.components)
+
+    def _cropped(self, frame: Any) -> Any:
+        crop = self._crop
+        wide, high = frame.width - crop.left - crop.right, frame.height - crop.top - crop.bottom
+        if wide < 1 or high < 1:
+            raise VideoError(
+                f"video {self._uri!r}: it says that nothing of its picture is shown; {REPLACE_FILE}"
+            )
+        graph = av.filter.Graph()
+        source = graph.add_buffer(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=frame.time_base or Fraction(1),
+        )
+        cut = graph.add("crop", f"{wide}:{high}:{crop.left}:{crop.top}:exact=1")
+        graph.link_nodes(source, cut, graph.add("buffersink")).configure()
+        graph.push(frame)
+        return graph.pull()
 
     def _pixel_aspect(self) -> Fraction:
         """Return how many times as wide as high a pixel is; the container takes precedence, as in players."""

@@ -12,17 +12,17 @@ _SELF_CONTAINED = 1
 
 def refers_to_another_file(stream: IO[bytes]) -> bool:
     """Return whether a track has its samples in another file (section 8.7.2); rewind the stream."""
-    movie = _movie(stream)
+    content = movie(stream)
     stream.seek(0)
-    for body in _descend(movie, _REFERENCES):
-        for _, entry in _boxes(body[8:]):  # after version, flags and the number of entries
+    for body in descend(content, _REFERENCES):
+        for _, entry in boxes(body[8:]):  # after version, flags and the number of entries
             if len(entry) >= 4 and not entry[3] & _SELF_CONTAINED:
                 return True
     return False
 
 
-def _movie(stream: IO[bytes]) -> bytes:
-    """Return the content of the moov box; empty if there is none."""
+def movie(stream: IO[bytes]) -> bytes:
+    """Return the content of the moov box of an open file; empty if there is none."""
     size, at = stream.seek(0, 2), 0
     while at + 8 <= size:
         stream.seek(at)
@@ -41,17 +41,18 @@ def _movie(stream: IO[bytes]) -> bytes:
     return b""
 
 
-def _descend(content: bytes, path: tuple[str, ...]) -> Iterator[bytes]:
+def descend(content: bytes, path: tuple[str, ...]) -> Iterator[bytes]:
     """Yield the contents of all boxes at a path."""
     if not path:
         yield content
         return
-    for kind, body in _boxes(content):
+    for kind, body in boxes(content):
         if kind == path[0]:
-            yield from _descend(body, path[1:])
+            yield from descend(body, path[1:])
 
 
-def _boxes(content: bytes) -> Iterator[tuple[str, bytes]]:
+def boxes(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the type and content of each box, up to the first one that is none."""
     at = 0
     while at + 8 <= len(content):
         length = int.from_bytes(content[at : at + 4], "big")

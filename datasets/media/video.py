@@ -21,6 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from recapture.conf.heartbeat import beating
 from recapture.datasets.media.containers import REPLACE_FILE, VideoError, opened
+from recapture.datasets.media.cropping import stated_crop
 from recapture.datasets.media.decoded_frames import Display, decoded
 from recapture.datasets.media.packet_times import first_picture, packet_times, video_stream
 from recapture.datasets.media.sound import NoSound, Sound, SoundLost
@@ -69,7 +70,8 @@ def iterate_frames(uri: str, start: int = 0, stop: int | None = None) -> Iterato
     timing = packet_times(uri)
     with opened(uri) as container:
         stream = video_stream(container, uri)
-        display, index, size, last = Display(stream, uri), 0, None, -1
+        display = Display(stream, uri, stated_crop(uri, container, stream))
+        index, size, last = 0, None, -1
         for frame in decoded(container, stream, uri):
             number = timing.number(frame, last)
             if number < 0:

@@ -223,3 +223,15 @@ def test_transparency_is_over_black_in_every_codec_that_carries_it(
         assert frame[:13].max() <= 3
         assert np.abs(frame[18:30].astype(int) - (100, 60, 30)).max() <= 8
         assert np.abs(frame[35:].astype(int) - (200, 120, 60)).max() <= 8
+
+
+def test_the_unused_byte_of_plain_32_bit_avi_is_no_transparency(tmp_path: Path) -> None:
+    pixels = np.full((48, 64, 4), (200, 120, 60, 0), np.uint8)
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgra"
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format="bgra")
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        out.mux([*stream.encode(frame), *stream.encode(None)])
+    assert (next(iterate_frames(str(path))) == (200, 120, 60)).all()

@@ -116,6 +116,66 @@ def test_rows_that_the_codec_crops_are_not_shown(tmp_path: Path) -> None:
     assert next(iterate_frames(str(path))).shape == (90, 162, 3)
 
 
+def spread(path: Path) -> np.ndarray:
+    """Write two frames in which every pixel differs from its neighbours; return one as it is read."""
+    columns, rows = np.meshgrid(np.arange(64), np.arange(48))
+    pixels = np.stack([columns * 3, rows * 4, columns + rows], axis=2).astype(np.uint8)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264rgb" if path.suffix == ".mp4" else "ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24" if path.suffix == ".mp4" else "bgr0"
+        stream.options = {"qp": "0"} if path.suffix == ".mp4" else {}
+        for index in range(2):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=stream.pix_fmt)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return pixels
+
+
+def test_a_clean_aperture_is_applied(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    pixels = spread(path)
+    whole = next(iterate_frames(str(path)))
+    assert np.abs(whole.astype(int) - pixels).max() <= 1
+    # 40 x 30, its centre 4 right of and 3 above the middle: ISO 14496-12, section 12.1.4.
+    clap = struct.pack(">I4s8i", 40, b"clap", 40, 1, 30, 1, 4, 1, -3, 1)
+    content = path.read_bytes()
+    at = content.index(b"moov") - 4
+
+    def rebuilt(part: bytes) -> bytes:
+        out, place = b"", 0
+        while place + 8 <= len(part):
+            length, kind = int.from_bytes(part[place : place + 4], "big"), part[place + 4 : place + 8]
+            body = part[place + 8 : place + length]
+            if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+                body = rebuilt(body)
+            elif kind == b"stsd":
+                body = body[:8] + rebuilt(body[8:])
+            elif kind in (b"avc1", b"mp4v"):
+                body += clap
+            out += (8 + len(body)).to_bytes(4, "big") + kind + body
+            place += length
+        return out
+
+    path.write_bytes(content[:at] + rebuilt(content[at:]))
+    assert np.array_equal(next(iterate_frames(str(path))), whole[6:36, 16:56])
+    found = probe(str(path))
+    assert (found.height, found.width) == (30, 40)
+
+
+def test_pixel_crop_of_matroska_is_applied(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    pixels = spread(path)
+    content = path.read_bytes()
+    # DisplayUnit becomes PixelCropLeft 8; MaxBlockAdditionID behind it joins the Video element as PixelCropTop 5.
+    old = b"\xe0\x8a\xb0\x81\x40\xba\x81\x30\x54\xb2\x81\x04\x55\xee\x81\x00"
+    assert content.count(old) == 1
+    new = b"\xe0\x8e\xb0\x81\x40\xba\x81\x30\x54\xcc\x81\x08\x54\xbb\x81\x05"
+    content = content.replace(old, new)
+    path.write_bytes(content)
+    assert np.array_equal(next(iterate_frames(str(path))), pixels[5:, 8:])
+
+
 # Times
 
 
