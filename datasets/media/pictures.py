@@ -61,6 +61,13 @@ def _open_picture(uri: str, content: bytes, limit: int = LARGEST) -> Image.Image
     return picture
 
 
+def _check_shown(uri: str, picture: Image.Image) -> None:
+    if picture.mode == "F":
+        raise PictureError(
+            f"frame {uri!r} is of floating point, whose white is not known; convert it to 8 or 16 bits"
+        )
+
+
 def probe_pictures(uri: str) -> tuple[VideoInfo, str]:
     """Return what a folder of frames holds, and the sha256 over the bytes of all frames and the frame rate.
 
@@ -76,6 +83,7 @@ def probe_files(pictures: Sequence[str], fps: Fraction) -> tuple[VideoInfo, str]
         content = _picture_bytes(picture_uri)
         digest.update(hashlib.sha256(content).digest())
         with _open_picture(picture_uri, content) as picture:
+            _check_shown(picture_uri, picture)
             # 5 to 8 are the EXIF orientations that swap the sides; Pillow has done so for TIFF.
             turned = picture.getexif().get(0x0112, 1) >= 5 and picture.format != "TIFF"
             shape = picture.size[::-1] if turned else picture.size
@@ -123,6 +131,7 @@ def read_picture(uri: str, limit: int = LARGEST) -> np.ndarray:
     content = _picture_bytes(uri)
     try:
         with _open_picture(uri, content, limit) as picture:
+            _check_shown(uri, picture)
             return _rgb(ImageOps.exif_transpose(picture))
     except (OSError, SyntaxError) as error:
         raise PictureError(f"frame {uri!r} cannot be decoded ({error}); replace it") from error

@@ -215,3 +215,21 @@ def test_time_stamps_far_away_cost_no_memory(tmp_path: Path) -> None:
     np.testing.assert_allclose(onsets(target), [0.4], atol=0.006)
     with pytest.raises(VideoError, match="no such file"):
         write_video(str(target), [picture(True)], Fraction(25), audio_from=str(tmp_path / "absent.mp4"))
+
+
+def test_at_an_ntsc_rate_the_sound_ends_with_the_picture(tmp_path: Path) -> None:
+    rate, count = Fraction(30000, 1001), 300
+    source = clicks(tmp_path / "source.mp4", "aac", seconds=11)
+    target = tmp_path / "target.mp4"
+    frames = (picture(False) for _ in range(count))
+    write_video(str(target), frames, rate, audio_from=str(source), audio_duration=float(count / rate))
+    with av.open(str(target)) as container:
+        video, sound = container.streams.video[0], container.streams.audio[0]
+        assert video.average_rate == rate
+        ends = {stream.type: 0.0 for stream in (video, sound)}
+        for packet in container.demux(video, sound):
+            if packet.size:
+                end = float((packet.pts + packet.duration) * packet.time_base)
+                ends[packet.stream.type] = max(ends[packet.stream.type], end)
+    assert ends["video"] == pytest.approx(count / rate, abs=1e-4)
+    assert abs(ends["audio"] - ends["video"]) < 1 / rate

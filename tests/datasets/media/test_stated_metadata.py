@@ -167,7 +167,7 @@ def test_pixel_crop_of_matroska_is_applied(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     pixels = spread(path)
     content = path.read_bytes()
-    # DisplayUnit becomes PixelCropLeft 8; MaxBlockAdditionID behind it joins the Video element as PixelCropTop 5.
+    # DisplayUnit becomes PixelCropLeft 8; MaxBlockAdditionID joins Video as PixelCropTop 5.
     old = b"\xe0\x8a\xb0\x81\x40\xba\x81\x30\x54\xb2\x81\x04\x55\xee\x81\x00"
     assert content.count(old) == 1
     new = b"\xe0\x8e\xb0\x81\x40\xba\x81\x30\x54\xcc\x81\x08\x54\xbb\x81\x05"
