@@ -5,6 +5,7 @@ import logging
 import shutil
 from functools import partial
 
+import av
 import pytest
 
 from recapture.datasets.media.video import iterate_frames, probe
@@ -86,6 +87,36 @@ def test_fps_sound_and_length_of_the_source_reach_the_output(job, tmp_path):
     (video,) = (tmp_path / "outputs").rglob("recapture.mp4")
     info = probe(str(video))
     assert (info.fps, info.frames, info.audio) == (25, 13, True)
+
+
+@pytest.mark.parametrize("damaged", [range(5, 9), range(10**6)], ids=["some", "all"])
+def test_damaged_sound_costs_no_video_and_is_said_in_the_report(job, tmp_path, damaged):
+    (tmp_path / "clips").mkdir()
+    with (
+        av.open("datasets/sample/real/bunny.mp4") as old,
+        av.open(str(tmp_path / "clips/bunny.mp4"), "w") as new,
+    ):
+        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        sounds = 0
+        for packet in old.demux():
+            if not packet.size:
+                continue
+            copy = packet
+            if packet.stream.type == "audio":
+                copy = av.Packet(b"\x6b" * 9 if sounds in damaged else bytes(packet))
+                copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                copy.duration, copy.is_keyframe = packet.duration, packet.is_keyframe
+                sounds += 1
+            copy.stream = streams[packet.stream.index]
+            new.mux(copy)
+    settings = ("--ingest.max_seconds", "0.5", "--ingest.short_side", "64")
+    summary = recapture(job("--dataset.uri", str(tmp_path / "clips"), *settings))
+    assert (summary.delivered, summary.failures) == (1, [])
+    (video,) = (tmp_path / "outputs").rglob("recapture.mp4")
+    (warning,) = summary.warnings
+    assert warning.startswith("bunny@") and warning in summary.markdown()
+    assert ("no sound" in warning) is (damaged.stop > 1000)
+    assert probe(str(video)).audio is not (damaged.stop > 1000)
 
 
 def test_odd_sizes_come_out_uncropped_and_unsqueezed(job, tmp_path):
