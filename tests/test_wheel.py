@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the wheel is installed into, without its requirements."""
     root = tmp_path_factory.mktemp("wheel")
     tree, site = root / "tree", root / "site"
@@ -21,20 +22,19 @@ def installed(tmp_path_factory):
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     copy = ["xargs", "-0", "cp", "--parents", "-P", "-t", str(tree)]
     subprocess.run(copy, cwd=ROOT, input=listed, check=True)
-    run = {"check": True, "capture_output": True}
-    subprocess.run([sys.executable, "-c", BUILD, str(root)], cwd=tree, **run)
+    subprocess.run([sys.executable, "-c", BUILD, str(root)], cwd=tree, check=True, capture_output=True)
     (wheel,) = root.glob("*.whl")
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site)]
-    subprocess.run([*install, str(wheel)], **run)
+    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
     return site
 
 
 @pytest.fixture
-def call(installed, tmp_path):
+def call(installed: Path, tmp_path: Path) -> Callable[..., str]:
     """Call Python with the installed package alone, from an empty folder; return what it prints."""
     environment = os.environ | {"PYTHONPATH": str(installed), "PREFECT_HOME": str(tmp_path / "prefect")}
 
-    def call(*words):
+    def call(*words: str) -> str:
         command = [sys.executable, *words]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{words}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
@@ -43,7 +43,7 @@ def call(installed, tmp_path):
     return call
 
 
-def test_the_installed_package_is_the_one_that_is_called(call, installed):
+def test_the_installed_package_is_the_one_that_is_called(call: Callable[..., str], installed: Path) -> None:
     assert Path(call("-c", "import recapture; print(recapture.__file__)").strip()).parent.parent == installed
     links = [path for path in (installed / "recapture").rglob("*") if path.is_symlink()]
     assert links == []
@@ -65,6 +65,8 @@ def test_the_installed_package_is_the_one_that_is_called(call, installed):
         ("status", "sample"),
     ],
 )
-def test_commands_of_the_readme_work_from_an_empty_folder(call, words, shown):
+def test_commands_of_the_readme_work_from_an_empty_folder(
+    call: Callable[..., str], words: str, shown: str
+) -> None:
     """The bundled clips and models are found in the package, not in the folder that one is in."""
     assert shown in call("-m", "recapture.flows.cli", *words.split())
