@@ -99,8 +99,9 @@ def run_job(job: Job[S]) -> S:
         total, done, shards = max(1, sum(job.expected.values())), 0, Counter[str]()
         for plan in job.plans():
             record.begin(plan)
-            for note in plan.notes[:LOGGED_FAILURES]:
+            for note in (*plan.warnings, *plan.notes)[:LOGGED_FAILURES]:
                 logger.warning(note)
+            summary.warnings += plan.warnings
             with progress.plan(plan):
                 for batch in batches(plan, config.execution.shard, store, first=shards[plan.stage.name]):
                     outcomes = bring_up_to_date(plan, batch, context)

@@ -26,6 +26,7 @@ class StagePlan:
     title: str  # names the plan in logs and in Prefect
     notes: tuple[str, ...] = ()  # logged as warnings before it runs
     outcomes: list[Outcome] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()  # logged too, and repeated in the summary
 
     def shards(self, size: int) -> Iterator[tuple[Item, ...]]:
         """Cut the items into shards of at most `size`; keys do not depend on it."""
@@ -47,7 +48,8 @@ class Planner:
 
     def plan(self, stage: PlannedStage[P], params: Iterable[P], title: str = "") -> StagePlan:
         """Return the plan of a stage whose items do not follow each other."""
-        return StagePlan(stage, self._items(stage, params, {}), title or stage.name, tuple(stage.notes))
+        items = self._items(stage, params, {})
+        return StagePlan(stage, items, title or stage.name, warnings=tuple(stage.notes))
 
     def waves(self, stage: PlannedStage[P], params: Sequence[P]) -> Iterator[StagePlan]:
         """Yield the plans of a stage: one, or several if its items follow each other.
@@ -70,8 +72,8 @@ class Planner:
                 for item, earlier in names.items()
                 if (gone := [name for name in earlier if name in lost])
             )
-            notes = (*stage.notes, *notes) if rank == min(ranks.values()) else notes
-            plan = StagePlan(stage, self._items(stage, wave, before), stage.name, notes)
+            warnings = tuple(stage.notes) if rank == min(ranks.values()) else ()
+            plan = StagePlan(stage, self._items(stage, wave, before), stage.name, notes, warnings=warnings)
             yield plan
             lost |= {outcome.item for outcome in plan.outcomes if not outcome.usable}
 

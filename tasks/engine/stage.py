@@ -129,7 +129,7 @@ class PlannedStage(ABC, Generic[P]):
 
     @property
     def notes(self) -> Sequence[str]:
-        """Return what is logged as warnings before the stage runs; nothing by default."""
+        """Return warnings for the log, before the stage runs, and for the summary; none by default."""
         return ()
 
     def settings(self, params: P, inputs: Mapping[str, str]) -> Mapping[str, Any]:

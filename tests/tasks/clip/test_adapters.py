@@ -106,11 +106,11 @@ def test_a_pair_on_one_transformer_is_refused_before_a_job_begins(bases, tmp_pat
         recapture_stages(configured(bases["one"], "--fill.adapter", str(tmp_path)))
 
 
-def test_what_a_base_does_not_take_is_in_the_plans_notes_with_numbers(bases, tmp_path):
+def test_what_a_base_does_not_take_is_a_warning_of_the_plan_with_numbers(bases, tmp_path):
     image = tiny.tiny_transformer("inpaint", image_dim=24, added_kv_proj_dim=24)
     path = lora(tmp_path / "i2v.safetensors", image, ["attn2"])
     plans = supposed(planned(configured(bases["one"], "--fill.adapter", path), "recapture").plans())
-    notes = {plan.stage.name: plan.notes for plan in plans if plan.notes}
+    notes = {plan.stage.name: plan.warnings for plan in plans if plan.warnings}
     assert list(notes) == ["fill"]
     (note,) = notes["fill"]
     assert note.startswith(
