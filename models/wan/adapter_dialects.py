@@ -17,6 +17,7 @@ _PREFIXES: tuple[tuple[str, Part], ...] = (
     ("diffusion_model.", ""),  # ComfyUI
     ("pipe.dit2.", "low"),  # DiffSynth
     ("pipe.dit.", ""),
+    ("pipe.vace.", ""),
     ("transformer_1.", "high"),  # ai-toolkit
     ("transformer_2.", "low"),  # ai-toolkit, diffusers
     ("transformer.", ""),

@@ -59,6 +59,7 @@ DIALECTS = {
     "videox-fun, newer": (DEFAULT, original, "diffusion_model.", False),
     "diffsynth": (DEFAULT, original, "", False),
     "diffsynth, whole pipeline": (DEFAULT, original, "pipe.dit.", False),
+    "diffsynth, vace": (DEFAULT, original, "pipe.vace.", False),
     "kohya names of diffusers": (DOWN_UP, lambda name: name.replace(".", "_"), "lora_unet_", True),
 }
 

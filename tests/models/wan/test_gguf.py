@@ -6,8 +6,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from support import tiny_base as tiny
 
+from recapture.models.wan.adapter_apply import AppliedAdapters, Wanted
+from recapture.models.wan.adapter_change import AdapterError
+from recapture.models.wan.adapter_file import open_adapter
 from recapture.models.wan.gguf_file import GgufFile
 from recapture.models.wan.load import load_base
 from recapture.models.wan.lora import load_adapter, remove_lora
@@ -131,6 +135,21 @@ def test_an_adapter_on_gguf_adds_its_change_and_leaves_with_it(tmp_path, parts):
     assert not torch.allclose(found, bare, atol=1e-3)
     remove_lora(base.transformer)
     assert torch.equal(base.transformer(*inputs(twin)).sample, bare)
+
+
+def test_differences_on_gguf_reach_what_is_not_quantised_and_are_refused_elsewhere(tmp_path, parts):
+    write_gguf(tmp_path / "base.gguf", KINDS["Q8_0"])
+    transformer = load_base(tmp_path / "base.gguf", parts=parts).transformer
+    bias = transformer.blocks[0].attn1.to_q.bias.detach().clone()
+    key = "diffusion_model.blocks.0.self_attn.q"
+    save_file({f"{key}.diff_b": torch.ones(256)}, tmp_path / "bias.safetensors")
+    save_file({f"{key}.diff": torch.ones(256, 256)}, tmp_path / "weight.safetensors")
+    adapters = AppliedAdapters({"transformer": transformer})
+    adapters.put([Wanted(open_adapter(tmp_path / "bias.safetensors"), 0.5)])
+    torch.testing.assert_close(transformer.blocks[0].attn1.to_q.bias, bias + 0.5)
+    with pytest.raises(AdapterError, match="is quantised in this base; use the base in bf16"):
+        adapters.put([Wanted(open_adapter(tmp_path / "weight.safetensors"), 0.5)])
+    assert torch.equal(transformer.blocks[0].attn1.to_q.bias, bias)
 
 
 def test_a_gguf_file_cut_short_is_one_sentence(tmp_path, parts):
