@@ -20,6 +20,7 @@ from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.wan.conditioning import condition, grey_holes
 from recapture.models.wan.load import Base
 from recapture.models.wan.packing import pack
+from recapture.models.wan.padding import padded
 from recapture.models.wan.paste import paste_known
 from recapture.models.wan.sampling import OnStep, Solver, sample
 from recapture.models.wan.schedulers import SchedulerName, make_scheduler
@@ -45,7 +46,8 @@ class DiffusionFiller:
 
     window, overlap: longer clips are cut into windows of `window` = 4n+1 frames that share `overlap` and are
     cross-faded; every window starts from the same noise. None: the clip is one window, for
-    callers that cut it themselves. A clip of one window is padded to 4n+1 with its last frame, and cut again.
+    callers that cut it themselves. A clip of one window is padded to 4n+1 with its last frame, and frames to
+    the base's multiple (see `padding.py`); both are cut again.
     noise_scale: of the initial noise; below 1, samples keep nearer to their mean, calmer and less detailed.
     feather: pixels over which pasted known pixels fade into the fill beside a hole. make_solver: holds each
     window to its known pixels while it is sampled; a text-to-video base needs one, since it is shown nothing
@@ -119,14 +121,16 @@ class DiffusionFiller:
         finished: Tensor | None,  # [K, 3, H, W] frames to pack
         times: Sequence[int],  # [K] the window's frames of the same moments
     ) -> Tensor:
-        base = self.base
-        shown, known = grey_holes(video, visible).to(base.device), visible.to(base.device)
+        base, (height, width) = self.base, video.shape[2:]
+        known = padded(base, visible).to(base.device)
+        shown = grey_holes(padded(base, video).to(base.device), known)
         conditioning = condition(base, shown, known)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(1, *conditioning.latent_shape, generator=generator)
         if finished is not None and self.packing is not None:
             positions = self.packing.positions
-            conditioning = pack(base, conditioning, finished, times, positions=positions, generator=generator)
+            beside = padded(base, finished)
+            conditioning = pack(base, conditioning, beside, times, positions=positions, generator=generator)
         latents = sample(
             base,
             conditioning,
@@ -140,4 +144,5 @@ class DiffusionFiller:
             solver=None if self.make_solver is None else self.make_solver(base, shown, known),
             on_step=self.on_step,
         )
-        return decode_latents(base.vae, latents)[0].to(video.device, video.dtype)
+        filled = decode_latents(base.vae, latents)[0, ..., :height, :width]
+        return filled.to(video.device, video.dtype)

@@ -1,5 +1,7 @@
 """OpenCV inpainting that knows depth: the background flows into a hole, not the object that hid it."""
 
+import math
+
 import cv2
 import numpy as np
 import torch
@@ -24,8 +26,8 @@ def inpaint(video: Tensor, known: Tensor, depth: Tensor, radius: float, empty: T
             filled[t] = empty[:, None, None]
             continue
         usable = known[t] & ~foreground(depth[t], known[t])
-        hole = (~(usable if usable.any() else known[t])).cpu().numpy().astype(np.uint8)
-        filled[t] = torch.where(known[t], video[t], _telea(video[t], hole, radius))
+        hole = ~(usable if usable.any() else known[t])
+        filled[t] = torch.where(known[t], video[t], _telea(video[t], hole, ~known[t], radius))
     return filled
 
 
@@ -41,17 +43,31 @@ def close_cracks(video: Tensor, known: Tensor, depth: Tensor, radius: float) -> 
     cracks = ~known & (max_pool2d(eroded, 3, 1, 1)[:, 0] == 0)
     cracked = torch.nonzero(cracks.flatten(1).any(1) & known.flatten(1).any(1)).flatten().tolist()
     for t in beating(cracked):
-        picture = _telea(video[t], (~known[t]).cpu().numpy().astype(np.uint8), radius)
+        picture = _telea(video[t], ~known[t], cracks[t], radius)
         video[t] = torch.where(cracks[t], picture, video[t])
         depth[t] = torch.where(cracks[t], nearest(depth[t], known[t]), depth[t])
         known[t] |= cracks[t]
     return cracks
 
 
-def _telea(frame: Tensor, hole: np.ndarray, radius: float) -> Tensor:
-    """Return cv2.inpaint of one frame [3, H, W] where hole [H, W] uint8 is 1."""
+def _telea(frame: Tensor, hole: Tensor, wanted: Tensor, radius: float) -> Tensor:
+    """Return cv2.inpaint of one frame [3, H, W] at `wanted` [H, W] bool, part of `hole`; anything elsewhere.
+
+    Holes farther apart than the radius do not know of each other, so each is inpainted in its own part of the
+    frame, and only if something of it is wanted. The result is that of the whole frame.
+    """
     pixels = ((frame.permute(1, 2, 0).float().cpu().numpy() + 1) * 127.5).round().clip(0, 255)
-    done = cv2.inpaint(np.ascontiguousarray(pixels, dtype=np.uint8), hole, radius, cv2.INPAINT_TELEA)
+    done = np.ascontiguousarray(pixels, dtype=np.uint8)
+    open_, needed = hole.cpu().numpy().astype(np.uint8), wanted.cpu().numpy()
+    side = 2 * (math.ceil(radius) + 2) + 1
+    near = cv2.dilate(open_, np.ones((side, side), dtype=np.uint8))
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
+    for label in np.unique(labels[needed]):
+        left, top, width, height = boxes[label, :4]
+        part = slice(max(0, top - 1), top + height + 1), slice(max(0, left - 1), left + width + 1)
+        own = open_[part] * (labels[part] == label)
+        filled = cv2.inpaint(np.ascontiguousarray(done[part]), own, radius, cv2.INPAINT_TELEA)
+        done[part][own > 0] = filled[own > 0]
     return torch.from_numpy(done).to(frame).permute(2, 0, 1) / 127.5 - 1
 
 
@@ -85,8 +101,27 @@ def foreground(depth: Tensor, known: Tensor) -> Tensor:
         found = _hides_what_is_right_of_it(turned, torch.rot90(~known, turns))
         threshold = torch.maximum(threshold, torch.rot90(found, -turns))
     reach = max(3, round(max(depth.shape) / 6))
-    near = max_pool2d(threshold[None, None], 2 * reach + 1, 1, reach)[0, 0]
+    near = largest_within(threshold, reach)
     return usable & (near > 0) & (disparity >= near)
+
+
+def largest_within(values: Tensor, reach: int) -> Tensor:
+    """Return the largest value [..., H, W] within `reach` rows and columns of each pixel.
+
+    What `max_pool2d` with a window of 2 reach + 1 returns, in time that hardly grows with it: the largest of
+    windows of 2, 4, 8, ... pixels, each of two of the half, then of two that overlap.
+    """
+    for axis in (-2, -1):
+        window, side = 2 * reach + 1, values.shape[axis]
+        edge = values.new_full((), -torch.inf).expand(*values.movedim(axis, -1).shape[:-1], reach)
+        found = torch.cat([edge, values.movedim(axis, -1), edge], dim=-1)
+        width = 1
+        while 2 * width <= window:
+            found = torch.maximum(found[..., :-width], found[..., width:])
+            width *= 2
+        rest = window - width
+        values = torch.maximum(found[..., :side], found[..., rest : rest + side]).movedim(-1, axis)
+    return values
 
 
 def _hides_what_is_right_of_it(disparity: Tensor, hole: Tensor) -> Tensor:

@@ -21,8 +21,9 @@ _K1, _K2 = 0.01, 0.03
 
 def to_unit(video: Tensor) -> np.ndarray:
     """Convert [..., 3, H, W] in [-1, 1] to float64 [..., H, W, 3] in [0, 1], clamped."""
-    unit = video.detach().to("cpu", torch.float64).clamp(-1, 1).add(1).div(2)
-    return unit.movedim(-3, -1).contiguous().numpy()
+    last = video.detach().cpu().movedim(-3, -1).contiguous()
+    unit = torch.empty_like(last, dtype=torch.float64).copy_(last)
+    return unit.clamp_(-1, 1).add_(1).div_(2).numpy()  # in place: copies of this size are what takes time
 
 
 def to_grey(video: Tensor) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from recapture.models.tuning.pairs import Pair
 from recapture.models.wan.conditioning import condition
 from recapture.models.wan.load import Base
+from recapture.models.wan.padding import padded
 from recapture.models.wan.vae import encode_video
 
 
@@ -60,15 +61,23 @@ def encode_pair(
 ) -> list[Example]:
     """Encode an example for each mask of a pair, on the CPU; they divide `share` among them.
 
-    Packed frames are encoded one by one, as `packing.pack` does it.
-    Raises ValueError for a base that cannot be tuned, a clip of another size than 4n+1 frames and whole
-    patches, or latents that are not finite.
+    Packed frames are encoded one by one, as `packing.pack` does it. Frames are padded to the base's multiple,
+    as when they are filled. Raises ValueError for a base that cannot be tuned, a clip of another length than
+    4n+1 frames, or latents that are not finite.
     """
     check_trainable(base)
+    masks = padded(base, masks)
+    pair = replace(
+        pair,
+        degraded=padded(base, pair.degraded),
+        visible=padded(base, pair.visible),
+        target=padded(base, pair.target),
+    )
     clean = encode_video(base.vae, pair.target)
     beside = None
     if packed is not None and len(packed):
-        beside = encode_video(base.vae, packed[:, None])[:, :, 0].transpose(0, 1).to("cpu", dtype)
+        alone = padded(base, packed)[:, None]
+        beside = encode_video(base.vae, alone)[:, :, 0].transpose(0, 1).to("cpu", dtype)
     examples = []
     for visible in masks:
         given = condition(base, pair.shown(visible), visible)

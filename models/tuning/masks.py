@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
+from recapture.models.fill.inpaint import largest_within
 from recapture.models.training.masks import SHARES as PRIOR_SHARES
 from recapture.models.training.masks import boxes, draw_masks, ellipses, objects
 from recapture.models.training.seeds import uniform
@@ -100,4 +100,4 @@ def check_shares(shares: Mapping[str, float]) -> None:
 
 def _shrunk(visible: Tensor, margin: int) -> Tensor:
     """Return visible [T, H, W] with its holes grown by `margin` pixels."""
-    return max_pool2d((~visible)[:, None].float(), 2 * margin + 1, 1, margin)[:, 0] == 0
+    return largest_within((~visible).float(), margin) == 0

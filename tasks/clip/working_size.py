@@ -9,7 +9,7 @@ import numpy as np
 
 from recapture.datasets.store.artifact import Artifact
 
-MULTIPLE = 16  # required of both sides by the Wan family's VAE and patches
+MULTIPLE = 16  # of most bases of the Wan family; a filler pads further for those that need more
 
 
 @dataclass(frozen=True)
