@@ -23,7 +23,7 @@ from recapture.models.tuning.trainer import LoraTrainer
 from recapture.models.wan.adapter_save import save_adapter
 from recapture.models.wan.lora import add_lora, load_adapter, remove_lora
 from recapture.models.wan.text import encode_text
-from recapture.tasks.tune.encoded_pairs import EncodedPair, pack_pairs, training_examples, unpack_pairs
+from recapture.tasks.tune.encoded_pairs import EncodedPair, open_pairs, pack_pairs, training_examples
 from recapture.tasks.tune.train_adapter import settings_of
 
 
@@ -85,7 +85,7 @@ def train_arm(job: tuple[Plan, Arm, int, int]) -> str:
     for number, part in enumerate(parts):
         for one in clips:
             for low_to_high in part:
-                pairs += unpack_pairs(plan.pairs(one, seed, arm.masks, low_to_high).read_bytes())
+                pairs += open_pairs(plan.pairs(one, seed, arm.masks, low_to_high))
         if number and arm.cycles:
             pairs += list(recaptured(plan, arm, part[0], seed))
         config = TrainingConfig(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from safetensors.torch import load, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from recapture.models.tuning.examples import Example
@@ -51,12 +53,17 @@ def pack_pairs(pairs: Sequence[EncodedPair]) -> bytes:
     return save(tensors, metadata={"recapture": json.dumps(notes, sort_keys=True)})
 
 
-def unpack_pairs(content: bytes) -> list[EncodedPair]:
-    """Return the pairs that `pack_pairs` was given."""
-    tensors = load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+def open_pairs(path: str | Path) -> list[EncodedPair]:
+    """Return the pairs of a file that holds what `pack_pairs` returned.
+
+    The tensors are mapped from the file: they are read when a batch is put together, and take no memory of
+    the process. So the file must not change meanwhile; it may be removed.
+    """
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        notes = json.loads(file.metadata()["recapture"])
     pairs = []
-    for p, note in enumerate(json.loads(header["__metadata__"]["recapture"])):
+    for p, note in enumerate(notes):
         examples = tuple(
             Example(
                 tensors[f"{p}/clean"],

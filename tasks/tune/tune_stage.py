@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from recapture.tasks.engine.model_revision import model_revision
 from recapture.tasks.engine.stage import Item, PlannedStage
 from recapture.tasks.jobs.fill import open_base
 from recapture.tasks.tune.checkpoint import Checkpoint, Point
-from recapture.tasks.tune.encoded_pairs import FILE, EncodedPair, unpack_pairs
+from recapture.tasks.tune.encoded_pairs import FILE, EncodedPair, open_pairs
 from recapture.tasks.tune.many_nodes import Ranks
 from recapture.tasks.tune.one_node import train_together
 from recapture.tasks.tune.params import PairsKey, TrainingParams
@@ -133,19 +134,20 @@ class TuneStage(PlannedStage[TrainingParams]):
         seed, store = draw_seed(self.seed, "tune", item.key), ArtifactStore(self.store)
         try:
             self._put_adapter(item, store, seed)
-            return train_adapter(
-                self._base,
-                read_pairs(store, item.params.pairs),
-                settings_of(self.config.training, item.params.steps, seed, self.packed_share),
-                empty_text=self._empty_text,
-                source_share=self.config.cycle.source_share,
-                checkpoint=Checkpoint(self.store, self.name, item.key),
-                checkpoint_seconds=self.config.checkpoint_seconds,
-                notes={"made_by": f"recapture train, {item.name}", "scale": f"{TUNED_SCALE:g}"},
-                on_point=on_point,
-                worker=worker,
-                reduce=reduce,
-            )
+            with mapped_pairs(store, item.params.pairs) as pairs:
+                return train_adapter(
+                    self._base,
+                    pairs,
+                    settings_of(self.config.training, item.params.steps, seed, self.packed_share),
+                    empty_text=self._empty_text,
+                    source_share=self.config.cycle.source_share,
+                    checkpoint=Checkpoint(self.store, self.name, item.key),
+                    checkpoint_seconds=self.config.checkpoint_seconds,
+                    notes={"made_by": f"recapture train, {item.name}", "scale": f"{TUNED_SCALE:g}"},
+                    on_point=on_point,
+                    worker=worker,
+                    reduce=reduce,
+                )
         finally:
             remove_lora(self._base.transformer)
 
@@ -166,14 +168,20 @@ class TuneStage(PlannedStage[TrainingParams]):
             )
 
 
-def read_pairs(store: ArtifactStore, wanted: Sequence[PairsKey]) -> list[EncodedPair]:
-    """Read the pairs of several artifacts in order, with held-out pairs only where they judge."""
-    return [
-        pair
-        for one in wanted
-        for pair in unpack_pairs(store.open("pairs", one.key).read_bytes(FILE))
-        if one.judges or not pair.held_out
-    ]
+@contextmanager
+def mapped_pairs(store: ArtifactStore, wanted: Sequence[PairsKey]) -> Iterator[list[EncodedPair]]:
+    """Provide the pairs of several artifacts in order, with held-out pairs only where they judge.
+
+    They stay on the disk (see `open_pairs`), those of a remote store as copies within this context: at
+    81x480x832 the pairs of 100 clips and three rounds are some 40 GB, in each of the workers.
+    """
+    with ExitStack() as files:
+        yield [
+            pair
+            for one in wanted
+            for pair in open_pairs(files.enter_context(store.open("pairs", one.key).local_path(FILE)))
+            if one.judges or not pair.held_out
+        ]
 
 
 def last_values(curve: Sequence[Point]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.model_revision import WEIGHTS
 from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.jobs.job import source_stages
-from recapture.tasks.tune.encoded_pairs import FILE, unpack_pairs
+from recapture.tasks.tune.encoded_pairs import FILE, open_pairs
 from recapture.tasks.tune.explore_stage import PICTURES
 from recapture.tasks.tune.source import draw_seed, draws, read_objects, read_window
 
@@ -78,7 +78,8 @@ def made(plan, stage, items):
 
 def pairs_of(plan, number=0, adapters=None):
     (artifact,) = made(plan, plan.stages.pairs(), plan.pairs_items(number, ROUND, adapters or {}))
-    return artifact, unpack_pairs(artifact.read_bytes(FILE))
+    with artifact.local_path(FILE) as path:
+        return artifact, open_pairs(path)
 
 
 def under_adapter(plan):

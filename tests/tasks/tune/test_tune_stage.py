@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,9 @@ from recapture.models.wan.adapter_file import FILE_NAME
 from recapture.tasks.engine.retry import StageSick
 from recapture.tasks.tune import one_node
 from recapture.tasks.tune.checkpoint import Checkpoint, curve_until
-from recapture.tasks.tune.encoded_pairs import held_out_examples, pack_pairs, training_examples, unpack_pairs
+from recapture.tasks.tune.encoded_pairs import held_out_examples, open_pairs, pack_pairs, training_examples
 from recapture.tasks.tune.params import PairsKey
-from recapture.tasks.tune.tune_stage import read_pairs
+from recapture.tasks.tune.tune_stage import mapped_pairs
 
 
 @pytest.fixture
@@ -33,13 +34,14 @@ def store(tmp_path):
     return store_with_pairs(tmp_path / "store")
 
 
-def test_pairs_come_back_as_they_were_packed(store):
+def test_pairs_come_back_as_they_were_packed(tmp_path):
     pairs = [
         encoded("source", 0, masks=2),
         encoded("pseudo", 5, weight=0.25),
         encoded("cycle", 6, held_out=True),
     ]
-    back = unpack_pairs(pack_pairs(pairs))
+    (tmp_path / "pairs.safetensors").write_bytes(pack_pairs(pairs))
+    back = open_pairs(tmp_path / "pairs.safetensors")
     for before, after in zip(pairs, back, strict=True):
         assert (before.kind, before.angle, before.weight, before.held_out) == (
             *(after.kind, after.angle, after.weight, after.held_out),
@@ -61,8 +63,37 @@ def test_masks_divide_the_share_of_their_pair_and_source_pairs_keep_theirs():
 
 
 def test_earlier_rounds_do_not_judge(store):
-    everything = read_pairs(store, [PairsKey(PAIRS, judges=True), PairsKey(PAIRS, judges=False)])
-    assert [pair.held_out for pair in everything] == [False] * 3 + [True] + [False] * 3
+    wanted = [PairsKey(PAIRS, judges=True), PairsKey(PAIRS, judges=False)]
+    with mapped_pairs(store, wanted) as everything:
+        assert [pair.held_out for pair in everything] == [False] * 3 + [True] + [False] * 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel's count of memory is Linux's")
+def test_memory_does_not_grow_with_the_number_of_pairs(tmp_path):
+    """Every pair of every clip and round was read into each worker: some 40 GB for 100 clips at real size."""
+
+    def own_memory():
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+    large = [replace_latents(encoded("source", n), 16 << 20) for n in range(4)]
+    for name in range(3):
+        (tmp_path / f"{name}.safetensors").write_bytes(pack_pairs(large))
+    expected = [float(pair.examples[0].clean.double().sum()) for pair in large] * 3
+    del large
+    before = own_memory()
+    pairs = [pair for name in range(3) for pair in open_pairs(tmp_path / f"{name}.safetensors")]
+    sums = []
+    for pair in pairs:
+        sums += [float(chunk.double().sum()) for chunk in pair.examples[0].clean.reshape(1, -1)]
+    assert sums == pytest.approx(expected)
+    assert own_memory() - before < 100  # of 200 MB; one pair at a time is converted above
+
+
+def replace_latents(pair, count):
+    """The pair with `count` random bytes of clean latents."""
+    clean = torch.rand(1, 1, 1, count // 4, generator=torch.Generator().manual_seed(count + int(pair.angle)))
+    return replace(pair, examples=tuple(replace(example, clean=clean) for example in pair.examples))
 
 
 def test_a_training_leaves_an_adapter_that_has_moved_and_its_curve(store):
