@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import threading
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
@@ -22,6 +23,7 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _WIDEST_PIXEL = 8  # times as wide as high, or the other way round
 _UNKNOWN_MATRIX = (0, 2, 3)  # RGB, unspecified, reserved: codes of H.273, table 4
 _KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)
+_kept = threading.local()
 _NEWEST_SIDE_DATA = 64  # no kind of FFmpeg has this number
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
@@ -83,16 +85,19 @@ class Display:
 
     def __init__(self, stream: Any, uri: str, crop: Crop) -> None:
         self._stream, self._uri, self._crop = stream, uri, crop
-        self._reformatter = VideoReformatter()  # kept: the table for HDR takes a second to make
+        self._reformatter = VideoReformatter()
 
     def picture(self, frame: Any) -> np.ndarray:
         """Return a frame as uint8 RGB [H, W, 3]; raises VideoError for metadata that cannot be applied."""
         turned = frame  # keeps its display matrix
         frame = self._cropped(frame) if self._crop else frame
         width = max(1, round(frame.width * self._pixel_aspect()))
-        alpha = self._has_alpha(frame)
+        alpha, reformatter = self._has_alpha(frame), self._reformatter
+        if frame.color_trc in _HDR:
+            # Without what it says of its mastering display, whose peak FFmpeg would make white.
+            frame, reformatter = _filtered(frame, ("sidedata", "mode=delete")), _hdr_reformatter()
         # One thread: a worker has one CPU, and many are slower at these sizes.
-        converted = self._reformatter.reformat(
+        converted = reformatter.reformat(
             frame, width=width, format="rgba" if alpha else "rgb24", threads=1, **self._colours(frame)
         )
         pixels = converted.to_ndarray()
@@ -111,17 +116,7 @@ class Display:
             raise VideoError(
                 f"video {self._uri!r}: it says that nothing of its picture is shown; {REPLACE_FILE}"
             )
-        graph = av.filter.Graph()
-        source = graph.add_buffer(
-            width=frame.width,
-            height=frame.height,
-            format=frame.format,
-            time_base=frame.time_base or Fraction(1),
-        )
-        cut = graph.add("crop", f"{wide}:{high}:{crop.left}:{crop.top}:exact=1")
-        graph.link_nodes(source, cut, graph.add("buffersink")).configure()
-        graph.push(frame)
-        return graph.pull()
+        return _filtered(frame, ("crop", f"{wide}:{high}:{crop.left}:{crop.top}:exact=1"))
 
     def _pixel_aspect(self) -> Fraction:
         """Return how many times as wide as high a pixel is; the container takes precedence, as in players."""
@@ -156,6 +151,14 @@ class Display:
         return found
 
 
+def _hdr_reformatter() -> VideoReformatter:
+    """Return this thread's converter of HDR, kept because its table takes seconds to make."""
+    if not hasattr(_kept, "hdr"):
+        _kept.hdr = VideoReformatter()
+    kept: VideoReformatter = _kept.hdr
+    return kept
+
+
 def _over_black(rgba: np.ndarray) -> np.ndarray:
     share = rgba[..., 3:].astype(np.uint16)
     composited: np.ndarray = ((rgba[..., :3] * share + 127) // 255).astype(np.uint8)
@@ -180,19 +183,17 @@ def _known_side_data(frame: Any) -> Any:
     try:
         return frame.side_data
     except ValueError:
-        graph = av.filter.Graph()
-        filters = [
-            graph.add_buffer(
-                width=frame.width,
-                height=frame.height,
-                format=frame.format,
-                time_base=frame.time_base or Fraction(1),
-            )
-        ]
-        filters += [
-            graph.add("sidedata", f"mode=delete:type={number}")
-            for number in range(len(SideDataType), _NEWEST_SIDE_DATA)
-        ]
-        graph.link_nodes(*filters, graph.add("buffersink")).configure()
-        graph.push(frame)
-        return graph.pull().side_data
+        newer = range(len(SideDataType), _NEWEST_SIDE_DATA)
+        return _filtered(frame, *(("sidedata", f"mode=delete:type={number}") for number in newer)).side_data
+
+
+def _filtered(frame: Any, *filters: tuple[str, str]) -> Any:
+    """Return a frame after FFmpeg's filters of these names and arguments."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)
+    )
+    chain = [graph.add(name, arguments) for name, arguments in filters]
+    graph.link_nodes(source, *chain, graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull()

@@ -112,7 +112,7 @@ def _display_times(container: Any, stream: Any, uri: str, counted: bool) -> list
         if packet.size == 0 and packet.dts is None:
             continue  # the flush packet after the last one
         if packet.is_corrupt:
-            raise VideoError(f"video {uri!r}: it is cut off in frame {present}; {REPLACE_FILE}")
+            raise VideoError(f"video {uri!r}: it is damaged or cut off in frame {present}; {REPLACE_FILE}")
         time = packet.dts if counted else packet.pts
         if packet.is_keyframe and not begun:
             begun, first_key = True, time if present else None

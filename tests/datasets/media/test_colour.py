@@ -164,6 +164,27 @@ def test_hdr_becomes_sdr_with_diffuse_white_as_white(
     assert np.abs(bars(path, len(nits)) - expected[:, None]).max() <= 4
 
 
+def test_what_hdr10_says_of_its_mastering_display_does_not_darken_it(tmp_path: Path) -> None:
+    nits, path = 100.0, tmp_path / "a.mp4"
+    display = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    parameters = f"log-level=none:hdr10=1:{display}:max-cll=1000,400"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx265", rate=25, options={"x265-params": parameters, "crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = 9, 1, 9, 16
+        for index in range(3):
+            frame = av.VideoFrame(128, 64, "yuv420p10le")
+            values = (round(64 + 876 * float(pq(np.array(nits)))), 512, 512)
+            for plane, value in zip(frame.planes, values, strict=True):
+                plane.update(np.full(plane.buffer_size // 2, value, "<u2").tobytes())
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    for shown in iterate_frames(str(path)):
+        assert shown.mean() == pytest.approx(255 * (nits / 203) ** (1 / 2.4), abs=4)
+
+
 def test_wide_gamut_of_hdr_becomes_that_of_bt709(tmp_path: Path) -> None:
     # BT.709's primaries at 100 cd/m2, seen in BT.2020 (BT.2087, table 1).
     to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
