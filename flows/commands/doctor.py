@@ -156,6 +156,8 @@ def _models(config: RecaptureConfig) -> Iterator[Finding]:
     models = {"depth.model": None if config.depth.source == "given" else config.depth.model}
     if config.fill.method != "classical":
         yield _base(config)
+        if config.fill.chosen_adapters:
+            yield from _adapters(config)
     models |= {f"measure.learned.{name}": path for name, path in config.measure.learned}
     for setting, named in models.items():
         if named is None:
@@ -178,6 +180,21 @@ def _base(config: RecaptureConfig) -> Finding:
         way_out = "`recapture models check` looks at a model's files; docs/models.md lists what is read"
         return Finding("models", "fail", str(error), way_out)
     return Finding("models", "ok", f"fill.base: {sources.transformer.where}")
+
+
+def _adapters(config: RecaptureConfig) -> Iterator[Finding]:
+    from recapture.tasks.clip.adapter_files import AdapterFiles
+    from recapture.tasks.clip.adapters import remarks_on
+
+    way_out = "docs/adapters.md says what is read, and which transformer takes what"
+    try:
+        sources = AdapterFiles(config.fill).shared
+        for remark in remarks_on(config.fill, sources):
+            yield Finding("models", "warn", remark, way_out)
+    except UserError as error:
+        yield Finding("models", "fail", str(error), way_out)
+        return
+    yield from (Finding("models", "ok", f"fill.adapter: {source.path}") for source in sources)
 
 
 def _storage(config: RecaptureConfig) -> Iterator[Finding]:

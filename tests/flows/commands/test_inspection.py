@@ -124,6 +124,7 @@ def test_doctor_finds_nothing_wrong_with_a_job_that_runs(job, capsys):
         ("dataset", ["--dataset.uri", "/no/such/folder"]),
         ("store", ["--store", "/proc/nowhere"]),
         ("models", ["--depth.model", "/no/model"]),
+        ("models", ["--fill.method", "base", "--fill.adapter", "/no/adapter.safetensors"]),
         ("ray", ["--execution.executor", "ray", "--execution.ray_address", "127.0.0.1:9"]),
         ("ray", ["--execution.executor", "ray", "--execution.resources", "{fill: {gpus: 99}}"]),
     ],
