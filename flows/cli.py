@@ -254,6 +254,9 @@ def _prepare(config: Settings) -> Settings:
 
 
 def _run_flow(config: RecaptureConfig, name: str) -> None:
+    from recapture.tasks.jobs.check import check_named_files
+
+    check_named_files(config, name)  # before Prefect would start a server, and print a traceback
     config = _prepare(config)
     from recapture.flows.commands.recaptured import print_summary
     from recapture.flows.inpaint import inpaint

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import IngestConfig, RecaptureConfig
 from recapture.datasets.clips.clip import Clip, ClipError
 from recapture.datasets.clips.edit_masks import find_first_frame, find_mask
+from recapture.tasks.clip.base_files import base_sources
 from recapture.tasks.clip.clip_stage import ClipParams
+from recapture.tasks.clip.trajectory_file import find_trajectory_files
+from recapture.tasks.engine.model_revision import model_path
 from recapture.tasks.jobs.ingest import frame_range, has_cameras
 
 SHOWN = 5
@@ -48,6 +52,26 @@ def _misfit(one: ClipParams, config: IngestConfig) -> str:
             "set fit_length to stretch it"
         )
     return ""
+
+
+def check_named_files(config: RecaptureConfig, job: str) -> None:
+    """Raise UserError for a model or a trajectory file of a job that does not exist, without any clip.
+
+    job: recapture, inpaint or preview.
+    """
+    if job != "inpaint":
+        find_trajectory_files(config.trajectories)
+    if job != "preview" and config.fill.method != "classical":
+        base_sources(config.fill)
+    named: dict[str, str | None] = {}
+    if config.depth.source != "given":
+        named["depth.model"] = config.depth.model
+    if job != "preview":
+        learned = config.measure.learned.model_dump()
+        named |= {f"measure.learned.{name}": path for name, path in learned.items()}
+    for setting, path in named.items():
+        if path is not None and not Path(model_path(setting, path)).exists():
+            raise UserError(f"{setting}: {path!r} does not exist; name a local model")
 
 
 def check_files_of_masks(config: RecaptureConfig, clips: Sequence[Clip]) -> None:
