@@ -95,7 +95,7 @@ class Planner:
                 if (own := stage.settings(one, inputs)) is not settings or key_of is None:
                     settings, key_of = own, content_keys(stage.name, stage.version, own)
                 key = self._keys[stage.name, one.name] = key_of(inputs, stage.identity(one, inputs))
-                items.append(Item(one.clip_id, one.name, key, inputs, one))
+                items.append(Item(one.clip_id, one.name, key, inputs, one, planned=True))
         return tuple(items)
 
     def _parent_key(self, parent: str, names: Sequence[str]) -> str:

@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from recapture.conf.section import Section
 from recapture.datasets.store.artifact import Artifact
+from recapture.datasets.store.keys import content_keys
 from recapture.datasets.store.writer import ArtifactWriter
 
 Status = Literal["ok", "reused", "expected", "error", "quarantined", "dropped", "blocked"]
 NO_SETTINGS: Mapping[str, Any] = {}
-PARENT_FAULTS = frozenset({"ArtifactMissing", "ArtifactDamaged"})  # errors that the item did not cause
+# Errors that the item did not cause: the next run makes the parent again, or plans with what is there now.
+PARENT_FAULTS = frozenset({"ArtifactMissing", "ArtifactDamaged", "InputChanged"})
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Item(Generic[P_co]):
     key: str
     inputs: Mapping[str, str] = field(default_factory=dict)  # parent stage, or stage/number -> parent key
     params: P_co = None  # type: ignore[assignment]  # the subject of the item, of the type that its stage takes
+    planned: bool = False  # whether the key is `PlannedStage.key_of` what was there at the time of the plan
 
 
 def parent_stage(name: str) -> str:
@@ -90,6 +93,10 @@ class Stage(Protocol[P_contra]):
     @property
     def places(self) -> Sequence[str]:
         """Return files and folders, besides the dataset, that items read from; see `outage.blame`."""
+        ...
+
+    def check_inputs(self, params: P_contra) -> None:
+        """Raise InputChanged if a file that is not in the key's other parts has changed since the plan."""
         ...
 
     def setup(self) -> None:
@@ -151,6 +158,14 @@ class PlannedStage(ABC, Generic[P]):
         """
         return {}
 
+    def key_of(self, params: P, inputs: Mapping[str, str]) -> str:
+        """Return the content key of an item, from what its files are now."""
+        key = content_keys(self.name, self.version, self.settings(params, inputs))
+        return key(inputs, self.identity(params, inputs))
+
+    def check_inputs(self, params: P) -> None:
+        """Raise InputChanged if a file that the plan has hashed once for all has changed; check nothing."""
+
     def setup(self) -> None:
         """Load nothing."""
 
@@ -171,6 +186,13 @@ class ConfiguredStage(PlannedStage[P]):
     @cached_property
     def _keyed(self) -> Mapping[str, Any]:
         return self.config.keyed()
+
+
+class InputChanged(RuntimeError):
+    """A file is not what it was when the job was planned: its artifact would have another key."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} changed since the job was planned; run the job again")
 
 
 class WorkerLost(RuntimeError):

@@ -19,7 +19,15 @@ from recapture.datasets.store.outage import InputsAway, blame
 from recapture.datasets.store.storage import UNREACHABLE
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.redact import clean_logs, remember_credentials, without_credentials
-from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage, parent_stage
+from recapture.tasks.engine.stage import (
+    InputChanged,
+    Item,
+    Outcome,
+    PlannedStage,
+    Resources,
+    Stage,
+    parent_stage,
+)
 
 TRACEBACK_CHARACTERS = 4000
 OUT_OF_MEMORY, DEVICE_LOST = "OutOfMemoryError", "DeviceLost"
@@ -44,6 +52,7 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int, inputs_ro
         inputs = open_inputs(stage, item, store)
         with store.create(stage.name, item.key) as output:
             metrics = stage.run(item, inputs, output)
+            check_unchanged(stage, item)
             output.metrics = dict(metrics)
         return Outcome(
             **common,
@@ -74,6 +83,22 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int, inputs_ro
             seconds=time.monotonic() - started,
             retriable=to_blame == "passing",
             **({} if kind == DEVICE_LOST else _device_use()),
+        )
+
+
+def check_unchanged(stage: Stage, item: Item) -> None:
+    """Raise InputChanged if a file that an item is made from is not what the plan has hashed.
+
+    Called before the commit: what was made from a file that was replaced meanwhile must not get the key of
+    the other one.
+    """
+    stage.check_inputs(item.params)
+    if not (item.planned and isinstance(stage, PlannedStage)):
+        return
+    if stage.key_of(item.params, item.inputs) != item.key:
+        named = ", ".join([*stage.places, *getattr(item.params, "files", ())[1:]])
+        raise InputChanged(
+            f"{item.name}: a model or file that stage {stage.name!r} reads{f' ({named})' if named else ''}"
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recapture.conf.schema import RenderConfig
+from recapture.datasets.cameras.files import camera_file_hash
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.edited import replaced_in
@@ -21,7 +22,7 @@ from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
 from recapture.tasks.clip.scene_reader import read_frames
 from recapture.tasks.clip.working_size import content_known
-from recapture.tasks.engine.stage import Item
+from recapture.tasks.engine.stage import InputChanged, Item
 
 
 @dataclass
@@ -44,6 +45,12 @@ class RenderStage(ClipStage):
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         return trajectory_identity(params.path, params.file)
+
+    def check_inputs(self, params: ClipParams) -> None:
+        file, found = params.path.file, params.file
+        if file is not None and found is not None and found.clip is None:
+            if camera_file_hash(file) != found.content:
+                raise InputChanged(f"{params.name}: the file of its trajectory, {file!r},")
 
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter

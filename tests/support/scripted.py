@@ -49,6 +49,9 @@ class Scripted:
     places: tuple[str, ...] = ()
     state: dict[str, Any] = field(default_factory=dict)
 
+    def check_inputs(self, params: Any) -> None:
+        """Check nothing."""
+
     def setup(self) -> None:
         count(self.log, "setup")
         self.state["ready"] = True
