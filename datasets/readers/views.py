@@ -76,13 +76,14 @@ def read_layout(layout: Layout, uri: str, folders: Folders, own: Sequence[str] =
     found, tree = False, Tree(folders, own)
     for clip_id, view_uri in layout.find(folders.root, tree):
         found = True
-        yield Unread(clip_id, view_uri, partial(_clip, layout, clip_id, view_uri))
+        yield Unread(clip_id, view_uri, partial(read_view, layout, clip_id, view_uri))
     yield from tree.others
     if not found:
         raise ClipError(f"{uri!r} holds nothing in the layout {layout.kind!r}; check dataset.kind")
 
 
-def _clip(layout: Layout, clip_id: str, uri: str, asked: Asked) -> Clip:
+def read_view(layout: Layout, clip_id: str, uri: str, asked: Asked) -> Clip:
+    """Read one view of a dataset; raises ValueError or OSError with the reason if it cannot be used."""
     view = layout.load(uri, asked)
     all_maps = [maps for maps in (view.depth, view.known, view.objects, view.covisible) if maps]
     files = [*view.pictures, *view.described_by, *(file for maps in all_maps for file in maps.files)]

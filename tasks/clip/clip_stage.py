@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from recapture.conf.schema import TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
+from recapture.datasets.readers.reread import content_now
 from recapture.tasks.clip.trajectory_file import TrajectoryFile
-from recapture.tasks.engine.stage import ConfiguredStage
+from recapture.tasks.engine.stage import ConfiguredStage, InputChanged
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,16 @@ class ClipParams:
 
     def sources(self, parent: str) -> Sequence[str]:
         return (self.name, self.clip.id)
+
+
+def check_clip(clip: Clip) -> None:
+    """Raise InputChanged if a clip's files are not those that the plan has hashed."""
+    try:
+        same = content_now(clip) == clip.content_hash
+    except ValueError:  # a scan would refuse it
+        same = False
+    if not same:
+        raise InputChanged(f"clip {clip.id!r}: {clip.uri!r}, or a file that belongs to it,")
 
 
 @dataclass

@@ -16,7 +16,7 @@ from recapture.conf.heartbeat import beat, seconds_since_beat
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
 from recapture.datasets.store.outage import InputsAway, blame
-from recapture.datasets.store.storage import UNREACHABLE
+from recapture.datasets.store.storage import UNREACHABLE, StoreFailed
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.redact import clean_logs, remember_credentials, without_credentials
 from recapture.tasks.engine.stage import (
@@ -62,7 +62,8 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int, inputs_ro
             metrics=dict(metrics),
             **_device_use(),
         )
-    except Exception as error:
+    except Exception as raised:
+        error = _changed(stage, item, raised)
         remember_credentials(repr(item.params), repr(stage), inputs_root, store.root)
         kind, message = error_type(error), str(error) or type(error).__name__
         trace = traceback.format_exc()
@@ -100,6 +101,19 @@ def check_unchanged(stage: Stage, item: Item) -> None:
         raise InputChanged(
             f"{item.name}: a model or file that stage {stage.name!r} reads{f' ({named})' if named else ''}"
         )
+
+
+def _changed(stage: Stage, item: Item, error: Exception) -> Exception:
+    """Return InputChanged in place of an error that a replaced file may have caused, else the error."""
+    if isinstance(error, InputChanged | ArtifactError | StoreFailed | MemoryError):
+        return error
+    try:
+        stage.check_inputs(item.params)
+    except InputChanged as changed:
+        return changed
+    except Exception:
+        return error  # the file is gone: the error says so
+    return error
 
 
 def open_inputs(stage: Stage, item: Item, store: ArtifactStore) -> dict[str, Artifact]:

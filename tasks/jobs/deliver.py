@@ -13,7 +13,7 @@ from recapture.conf.schema import DeliverConfig
 from recapture.datasets.media.video import write_video
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
-from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
 from recapture.tasks.clip.picture_rows import Rows
 from recapture.tasks.clip.sheets import contact_sheet, path_plot, png_bytes, spread
 from recapture.tasks.engine.stage import Item
@@ -39,6 +39,10 @@ class DeliverStage(ClipStage):
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         return {"clip": params.clip_id, "label": params.label}
+
+    def check_inputs(self, params: ClipParams) -> None:
+        if params.clip.audio:  # the sound is read from its file
+            check_clip(params.clip)
 
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter

@@ -19,7 +19,7 @@ from recapture.models.depth.alignment import Scale, align_depth, check_depth
 from recapture.models.depth.load import DepthModel, open_depth_model
 from recapture.models.depth.video import VideoSettings
 from recapture.models.depth.video_load import is_pipeline_directory
-from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
 from recapture.tasks.engine.model_revision import model_path, model_revision, once
 from recapture.tasks.engine.stage import Item
@@ -50,6 +50,10 @@ class DepthStage(ClipStage):
             return {"source": source, "model": None}
         identity = {"source": source, "model": model_revision("depth.model", self.config.model)}
         return identity | {"seed": self.seed} if of_whole_videos(self.config) else identity
+
+    def check_inputs(self, params: ClipParams) -> None:
+        if depth_source(self.config, params.clip) == "given":
+            check_clip(params.clip)
 
     def setup(self) -> None:
         self._model = None

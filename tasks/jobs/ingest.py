@@ -18,7 +18,7 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import check_cameras, default_intrinsics, scale_intrinsics
 from recapture.models.geometry.stillness import StillStretches
-from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size
 from recapture.tasks.engine.stage import NO_SETTINGS, Item
 
@@ -76,6 +76,9 @@ class IngestStage(ClipStage):
             return identity | {"start_seconds": config.start_seconds}
         identity["frames"] = [wanted.start, wanted.stop]
         return identity if has_cameras(clip) else identity | {"fov_degrees": config.fov_degrees}
+
+    def check_inputs(self, params: ClipParams) -> None:
+        check_clip(params.clip)
 
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter

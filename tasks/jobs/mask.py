@@ -29,7 +29,7 @@ from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import shift_intrinsics
-from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
 from recapture.tasks.clip.scene_reader import read_frames
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size
 from recapture.tasks.engine.stage import Item
@@ -100,6 +100,10 @@ class MaskStage(ClipStage):
     @property
     def places(self) -> Sequence[str]:
         return [uri for uri in (self.config.uri, self.config.first_frame) if uri is not None]
+
+    def check_inputs(self, params: ClipParams) -> None:
+        if self.config.objects:  # read from the clip's own maps
+            check_clip(params.clip)
 
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter

@@ -18,7 +18,7 @@ from recapture.models.fill.edited import replaced_in
 from recapture.models.geometry.rasterize import SurfaceSettings, render
 from recapture.models.geometry.trajectories import CameraPath
 from recapture.tasks.clip.camera_path import Source, camera_path, trajectory_identity
-from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
 from recapture.tasks.clip.scene_reader import read_frames
 from recapture.tasks.clip.working_size import content_known
@@ -48,9 +48,12 @@ class RenderStage(ClipStage):
 
     def check_inputs(self, params: ClipParams) -> None:
         file, found = params.path.file, params.file
-        if file is not None and found is not None and found.clip is None:
-            if camera_file_hash(file) != found.content:
-                raise InputChanged(f"{params.name}: the file of its trajectory, {file!r},")
+        if file is None or found is None:
+            return
+        if found.clip is not None:
+            check_clip(found.clip)
+        elif camera_file_hash(file) != found.content:
+            raise InputChanged(f"{params.name}: the file of its trajectory, {file!r},")
 
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
