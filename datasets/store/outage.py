@@ -38,7 +38,7 @@ def blame(error: BaseException, files: Iterable[str], roots: Sequence[str]) -> t
     if any(isinstance(one, StoreFailed | ArtifactError) for one in _chain(error)):
         return "file", ""
     for root in filter(None, roots):
-        if not _has_content(root):
+        if not has_content(root):
             return "storage", root
     faults = [one for one in _chain(error) if _is_storage_fault(one)]
     if not faults:
@@ -79,7 +79,7 @@ def _is_storage_fault(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (BUSY | GONE | REFUSED) - FULL
 
 
-def _has_content(root: str) -> bool:
+def has_content(root: str) -> bool:
     """Return whether a file can be read, or a folder lists anything; True for what is no storage at all."""
     try:
         filesystem, path = open_filesystem(root)

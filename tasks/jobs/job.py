@@ -11,7 +11,9 @@ from dataclasses import replace
 from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.clips.clip import Clip, Rejected
-from recapture.datasets.readers.scan import scan
+from recapture.datasets.readers.scan import located, scan
+from recapture.datasets.store.outage import InputsAway, has_content
+from recapture.datasets.store.storage import UNREACHABLE
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.clip.adapter_files import adapter_files
 from recapture.tasks.clip.adapters import remarks_on
@@ -134,7 +136,7 @@ class ClipJob:
 def chosen_clips(config: RecaptureConfig) -> tuple[list[Clip], list[Rejected]]:
     """Return the clips that the configuration selects, with their prompts, and the unreadable ones.
 
-    Raises UserError if the dataset cannot be read or no clip remains.
+    Raises UserError if the dataset cannot be read or no clip remains, InputsAway if its storage goes away.
     """
     try:
         found, rejected = scan(
@@ -143,6 +145,9 @@ def chosen_clips(config: RecaptureConfig) -> tuple[list[Clip], list[Rejected]]:
     except (OSError, ValueError) as error:
         message = f"dataset {config.dataset.uri!r} cannot be read: {error}; check dataset.uri"
         raise UserError(without_credentials(message)) from None
+    if found and rejected and not has_content(located(config.dataset.uri)):
+        uri = without_credentials(config.dataset.uri)
+        raise InputsAway(f"dataset {uri!r} went away while it was scanned; {UNREACHABLE}")
     rejected = [replace(item, error=without_credentials(item.error)) for item in rejected]
     wanted = [clip for clip in found if fnmatch.fnmatchcase(clip.id, config.dataset.where)]
     clips = wanted[: config.dataset.limit]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.bare_job import configure, run_bare
 
+from recapture.datasets.clips.clip import Rejected
 from recapture.datasets.media.video import write_video
 from recapture.datasets.store.outage import InputsAway
 from recapture.datasets.store.quarantine import Quarantine
@@ -15,6 +16,7 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.engine.run_stage import RunContext, run_stage
+from recapture.tasks.jobs import job
 from recapture.tasks.jobs.job import ClipJob, recapture_stages
 
 
@@ -30,8 +32,7 @@ def videos(tmp_path):
 
 def ingest(config, meanwhile=lambda: None):
     """Plan a job, do something, and run its first stage; return the outcomes."""
-    job = ClipJob.of(config, recapture_stages(config)[:1])
-    plan = next(iter(job.plans()))
+    plan = next(iter(ClipJob.of(config, recapture_stages(config)[:1]).plans()))
     meanwhile()
     with InlineExecutor(config.store, config.dataset.uri) as executor:
         policy = RetryPolicy(attempts=2, pause_seconds=0.01)
@@ -49,6 +50,20 @@ def test_a_dataset_that_goes_away_stops_the_stage_and_nobody_is_quarantined(tmp_
     assert Quarantine(config.store, "small").entries() == []
     elsewhere.rename(videos)
     assert [outcome.status for outcome in ingest(config)] == ["ok"] * 3
+
+
+def test_a_dataset_that_goes_away_during_its_scan_is_no_dataset_of_fewer_clips(tmp_path, videos, monkeypatch):
+    found, _ = job.scan(str(videos))
+    lost = Rejected("1", str(videos / "1.mp4"), "scan", "FileNotFoundError", "clip '1': no such file")
+
+    def scan(*arguments, **settings):
+        shutil.rmtree(videos)
+        videos.mkdir()  # an empty mount point
+        return found[:1], [lost]
+
+    monkeypatch.setattr(job, "scan", scan)
+    with pytest.raises(InputsAway, match="went away while it was scanned; run the job again"):
+        job.chosen_clips(configure(tmp_path, "--dataset.uri", str(videos)))
 
 
 def test_one_clip_that_is_deleted_meanwhile_is_blamed_alone(tmp_path, videos):

@@ -116,7 +116,9 @@ class Scripted:
         if script == "busy":  # holds the interpreter for 5 s, then goes on
             ctypes.PyDLL(None).usleep(5_000_000)
         if script == "slow":
+            started = time.time()
             time.sleep(3)
+            output.write_json("span.json", [started, time.time()])
         if script == "threads":
             import cv2
             import torch

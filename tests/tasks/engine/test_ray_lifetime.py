@@ -1,9 +1,13 @@
 """Ray starts when it is needed, and ends with the executor that started it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from support.scripted import Scripted, items
 
+from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.retry import RetryPolicy
+from recapture.tasks.engine.stage import Resources
 
 pytestmark = pytest.mark.integration
 
@@ -37,3 +41,38 @@ def test_work_starts_ray_and_the_end_stops_it(ray, tmp_path):
         assert ray.is_initialized()
     assert [outcome.status for outcome in outcomes] == ["ok"]
     assert not ray.is_initialized()
+
+
+@pytest.mark.full
+def test_a_worker_with_a_whole_gpu_never_runs_beside_workers_that_share_it(ray, tmp_path):
+    # Two jobs on a node that claims one GPU: one shares it by four, the other needs all of it.
+    from recapture.tasks.engine.ray_executor import RayExecutor
+
+    ray.init(address="local", num_cpus=6, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    store = ArtifactStore(str(tmp_path / "store"))
+    jobs = {"shared": (0.25, items(*["slow"] * 8)), "whole": (1.0, items("slow", "slow"))}
+
+    def run(name):
+        gpus, todo = jobs[name]
+        stage = Scripted(str(tmp_path / name), resources=Resources(cpus=1, gpus=gpus), name=name)
+        with RayExecutor(store.root) as pool:
+            return pool.run(stage, todo, lambda outcome: None, RetryPolicy(setup_seconds=120))
+
+    with ThreadPoolExecutor() as threads:
+        done = list(threads.map(run, jobs))
+    assert {outcome.status for outcomes in done for outcome in outcomes} == {"ok"}
+    spans = {
+        name: [store.open(name, item.key).read_json("span.json") for item in todo]
+        for name, (_, todo) in jobs.items()
+    }
+    together = [
+        (one, other)
+        for one in spans["shared"]
+        for other in spans["whole"]
+        if one[0] < other[1] and other[0] < one[1]
+    ]
+    assert together == []
+    first, second = sorted(spans["whole"])
+    assert first[1] <= second[0]  # one GPU holds one of them
+    starts = sorted(start for start, _ in spans["shared"])
+    assert starts[3] < min(end for _, end in spans["shared"])  # but four of the others
