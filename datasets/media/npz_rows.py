@@ -14,6 +14,8 @@ import fsspec
 import numpy as np
 from numpy.lib import format as npy
 
+from recapture.conf.heartbeat import beat
+
 _SKIP = 1 << 20
 _NUMBERS = "buif"  # kinds of dtypes: bool, unsigned, int, float
 
@@ -145,6 +147,7 @@ def _drop(stream: IO[bytes], count: int) -> int:
     """Read over `count` bytes; return how many there were."""
     dropped = 0
     while dropped < count:
+        beat()
         taken = len(stream.read(min(count - dropped, _SKIP)))
         if not taken:
             break
