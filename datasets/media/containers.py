@@ -13,6 +13,7 @@ from recapture.datasets.media.read_once import opened_file
 from recapture.datasets.media.truncated_files import missing_bytes
 
 REPLACE_FILE = "replace the file or remove it from the dataset"
+LARGEST_FRAME = 2**27  # pixels; a file of a hundred bytes may state thousands of times as many
 ELSEWHERE = "it keeps its pictures or sound in another file; write all of it into one file"
 # FFmpeg's names of its demuxers. Playlists and scripts (hls, dash, sdp, concat, image2) are not among them.
 FORMATS = ("mov", "matroska", "avi", "gif", "mpeg", "mpegvideo", "mpegts")
@@ -60,7 +61,8 @@ def open_container(stream: IO[bytes], uri: str) -> Any:
     if refers_to_another_file(stream):
         raise VideoError(f"video {uri!r}: {ELSEWHERE}")
     try:
-        return av.open(stream, "r", container_options=dict(_OPTIONS), io_open=refuse)
+        options = {"max_pixels": str(LARGEST_FRAME)}  # also where FFmpeg decodes a frame to find its format
+        return av.open(stream, "r", options=options, container_options=dict(_OPTIONS), io_open=refuse)
     except (av.error.ArgumentError, av.error.InvalidDataError) as error:
         raise VideoError(
             f"video {uri!r}: it is not an MP4, MOV, Matroska, WebM, AVI, GIF or MPEG file, or its header is "

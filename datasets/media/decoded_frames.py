@@ -15,7 +15,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
 
 from recapture.conf.heartbeat import beating
-from recapture.datasets.media.containers import REPLACE_FILE, VideoError
+from recapture.datasets.media.containers import LARGEST_FRAME, REPLACE_FILE, VideoError
 from recapture.datasets.media.cropping import Crop
 
 # FFmpeg's own decoders of these codecs drop the transparency that WebM stores beside the picture.
@@ -42,6 +42,7 @@ def _frames(container: Any, stream: Any, uri: str) -> Iterator[Any]:
         raise VideoError(f"video {uri!r}: its codec is unknown to FFmpeg; convert the file to H.264")
     if stream.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
         decoder = av.CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")
+    decoder.options = {**decoder.options, "max_pixels": str(LARGEST_FRAME)}
     count = 0
     for packet in beating(container.demux(stream)):
         try:
@@ -50,7 +51,8 @@ def _frames(container: Any, stream: Any, uri: str) -> Iterator[Any]:
             return
         except av.error.FFmpegError as error:
             raise VideoError(
-                f"video {uri!r}: the picture is damaged after frame {count} ({error.strerror}); cut it "
+                f"video {uri!r}: after frame {count} the picture is damaged, or has more than "
+                f"{LARGEST_FRAME} pixels ({error.strerror}); cut it "
                 "there, repair the file or remove it from the dataset"
             ) from error
         count += len(frames)

@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from recapture.conf.heartbeat import beat
+from recapture.datasets.media.containers import LARGEST_FRAME
 from recapture.datasets.media.natural_order import natural
 from recapture.datasets.media.video import VideoInfo
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-LARGEST = 2**27  # pixels of a frame; a file of a few kilobytes may state thousands of times as many
+LARGEST = LARGEST_FRAME
 FRAMES_PER_SECOND = Fraction(24)  # of a folder of frames without fps.txt
 
 

@@ -117,6 +117,8 @@ def _video() -> Iterator[Finding]:
     import av
     import numpy as np
 
+    from recapture.datasets.media.containers import open_container
+
     missing = [codec for codec in ("libx264", "aac") if codec not in av.codecs_available]
     if missing:
         yield Finding("video", "fail", f"PyAV {av.__version__} has no encoder {missing}", WAYS_OUT["video"])
@@ -128,7 +130,7 @@ def _video() -> Iterator[Finding]:
         frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 128, np.uint8), format="rgb24")
         container.mux([*stream.encode(frame), *stream.encode()])
     buffer.seek(0)
-    with av.open(buffer) as container:
+    with open_container(buffer, "of the test") as container:
         frames = sum(1 for _ in container.decode(video=0))
     status: Literal["ok", "fail"] = "ok" if frames == 1 else "fail"
     message = f"PyAV {av.__version__} encodes and decodes h264"

@@ -184,3 +184,25 @@ def test_headers_without_a_video_are_one_clear_error(tmp_path: Path, content: by
     with pytest.raises(VideoError, match=rf"x\.mp4'.*({reason}).*(replace|remove)") as caught:
         probe(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_gif_of_a_hundred_bytes_takes_no_gigabytes(tmp_path: Path) -> None:
+    screen = (60000).to_bytes(2, "little") * 2 + bytes([0x80, 0, 0]) + bytes([0, 0, 0, 255, 255, 255])
+    image = bytes([0x2C, 0, 0, 0, 0, 1, 0, 1, 0, 0]) + bytes([2, 2, 0x44, 1, 0])
+    (tmp_path / "x.gif").write_bytes(b"GIF89a" + screen + image + b";")
+    with pytest.raises(VideoError, match=r"x\.gif'.*more than 134217728 pixels.*remove it"):
+        probe(str(tmp_path / "x.gif"))
+
+
+def test_one_function_opens_every_file_that_is_read() -> None:
+    root = Path(__file__).parents[3]
+    files = [
+        path for room in ("flows", "tasks", "models", "datasets") for path in (root / room).rglob("*.py")
+    ]
+    opening = [
+        path.name
+        for path in files
+        for line in path.read_text().splitlines()
+        if "av.open(" in line and '"w"' not in line
+    ]
+    assert opening == ["containers.py"]
