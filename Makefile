@@ -42,6 +42,7 @@ bench-long: $(READY) ## The same for tables that take a CPU about 2 hours
 	$(BIN)/python benchmarks/embedded_base.py --write
 	$(BIN)/python benchmarks/long_clip.py --frames 500 10000 --write
 	$(BIN)/python benchmarks/scale.py --stages 6 --clips 100000 --write
+	$(BIN)/python benchmarks/scale_files.py --clips 100000 --write
 
 GPU := --device cuda --workers $(or $(WORKERS),15)
 bench-gpu: $(READY) ## The same for tables that need a GPU: several hours; WORKERS=15 processes share it

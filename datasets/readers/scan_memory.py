@@ -68,8 +68,11 @@ class ScanMemory:
     def close(self) -> None:
         """Save what this scan has found; a store that cannot be written costs time only."""
         stale = self._age > TOUCHED_EVERY  # or it would look as if nobody used it
-        if self._changed or stale or self._new.keys() != self._old.keys():
-            self._write(self._new)
+        unseen = self._old.keys() - self._new.keys()
+        if self._changed or (self._new and (stale or len(unseen) > len(self._new))):
+            # What was not seen may be on a disk that is away; it is kept while there are more clips than that.
+            kept = self._old if len(unseen) <= len(self._new) else {}
+            self._write(kept | self._new)
 
     def _write(self, remembered: dict[tuple[str, str], Remembered]) -> None:
         columns = {name: [getattr(clip, name) for clip, _, _ in remembered.values()] for name in _FIELDS}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Protocol
 
 from recapture.conf.schema import DatasetConfig
 from recapture.datasets.readers.folders import is_below, real_place
 from recapture.datasets.readers.scan import located
+from recapture.datasets.readers.scenes import SCHEME
 from recapture.datasets.store.marker import mark
 
 
@@ -29,7 +31,7 @@ def own_folders(config: Writing) -> list[str]:
     Of store, outputs and state that hold the dataset itself, only the part that videos are written to.
     """
     dataset = located(config.dataset.uri)
-    if "://" in dataset and dataset.startswith("scenes:"):
+    if dataset.startswith(SCHEME):
         return []
     top = real_place(dataset)
     return [inner if is_below(top, real_place(outer)) else outer for outer, inner in _written(config)]
@@ -38,7 +40,8 @@ def own_folders(config: Writing) -> list[str]:
 def mark_own_folders(config: Writing) -> None:
     """Mark the folders that videos are written to, so that scans of other jobs leave them out too."""
     for _, inner in _written(config):
-        mark(inner)
+        with suppress(OSError):  # such as the state of a job whose MLflow is elsewhere
+            mark(inner)
 
 
 def _written(config: Writing) -> list[tuple[str, str]]:

@@ -183,15 +183,35 @@ def test_two_scans_at_once_do_no_harm(dataset, tmp_path):
     assert scanned(dataset, store) == first
 
 
+def remembered(store):
+    files = sorted((store / "scans").iterdir())
+    return sorted(pa.parquet.read_table(file).column("id").to_pylist() for file in files)
+
+
 def test_what_is_gone_is_forgotten_and_other_datasets_keep_theirs(dataset, tmp_path):
     store = tmp_path / "store"
     scanned(dataset, store)
     scanned(dataset / "deep", store)
-    (dataset / "deep/b.mp4").unlink()
-    (dataset / "deep").rmdir()
+    (dataset / "a.mp4").unlink()
+    shutil.rmtree(dataset / "walk")
     scanned(dataset, store)
-    held = [pa.parquet.read_table(file).column("id").to_pylist() for file in (store / "scans").iterdir()]
-    assert sorted(held) == [["a", "walk"], ["b"]]
+    assert remembered(store) == [["b"], ["deep/b"]]
+
+
+def test_a_disk_that_is_away_for_one_scan_is_not_read_again(dataset, tmp_path, opens):
+    store = tmp_path / "store"
+    first = scanned(dataset, store)
+    dataset.rename(tmp_path / "away")
+    dataset.mkdir()  # the empty folder that an unmounted disk leaves
+    assert scan(str(dataset), store=str(store))[0] == []
+    dataset.rmdir()
+    (tmp_path / "away").rename(dataset)
+    (dataset / "deep").rename(tmp_path / "b")
+    scanned(dataset, store)
+    (tmp_path / "b").rename(dataset / "deep")
+    opens[0].clear()
+    assert scanned(dataset, store) == first
+    assert [name for name in opens[0] if not name.endswith(".parquet")] == []
 
 
 def test_files_of_a_list_are_remembered_too(dataset, tmp_path, opens):

@@ -18,6 +18,7 @@ from recapture.datasets.media.video import write_video
 from recapture.datasets.readers import folders
 from recapture.datasets.readers.scan import open_clip, scan
 from recapture.datasets.store.marker import MARKER, mark
+from recapture.tasks.jobs.job import chosen_clips
 from recapture.tasks.jobs.own_folders import mark_own_folders, own_folders
 
 pytestmark = pytest.mark.timeout(60)
@@ -245,7 +246,15 @@ def test_a_dataset_at_the_working_directory_does_not_eat_its_own_outputs(beside,
     config = configured(uri.format(root=beside))
     assert found(config.dataset.uri, own=own_folders(config)) == (["beach"], {})
     for folder in ("outputs", "artifacts", "state"):
-        assert f"{folder} holds outputs of recapture and is left out" in caplog.text
+        assert f"{folder} holds outputs of recapture and is left out of the dataset" in caplog.text
+
+
+def test_a_job_at_the_working_directory_finds_its_one_clip_and_remembers_it(beside):
+    config = configured(".")
+    first, _ = chosen_clips(config)
+    assert [clip.id for clip in first] == ["beach"]
+    assert list((beside / "artifacts/scans").iterdir())
+    assert chosen_clips(config)[0] == first
 
 
 def test_outputs_of_another_job_are_known_by_their_marker(beside):
