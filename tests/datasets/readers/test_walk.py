@@ -249,7 +249,8 @@ def test_a_dataset_at_the_working_directory_does_not_eat_its_own_outputs(beside,
         assert f"{folder} holds outputs of recapture and is left out of the dataset" in caplog.text
 
 
-def test_a_job_at_the_working_directory_finds_its_one_clip_and_remembers_it(beside):
+def test_a_job_at_the_working_directory_finds_its_one_clip_and_remembers_it(beside, monkeypatch):
+    monkeypatch.setattr(folders, "SETTLED", 0.0)
     config = configured(".")
     first, _ = chosen_clips(config)
     assert [clip.id for clip in first] == ["beach"]
