@@ -29,24 +29,27 @@ class TrajectoryFile:
         return trajectory.relative_to or ("source" if self.dialect == "opencv" else "first")
 
 
-def find_trajectory_files(trajectories: Iterable[TrajectoryConfig]) -> dict[str, TrajectoryFile]:
+def find_trajectory_files(
+    trajectories: Iterable[TrajectoryConfig], store: str | None = None
+) -> dict[str, TrajectoryFile]:
     """Return label -> its file. Each file is read, and each other dataset scanned, once.
 
+    store: where the scans of other datasets are remembered.
     Raises UserError for a file that does not exist or cannot be used, naming trajectory and file.
     """
     with models_looked_at_once():
-        found = {trajectory.label: find_trajectory_file(trajectory) for trajectory in trajectories}
+        found = {trajectory.label: find_trajectory_file(trajectory, store) for trajectory in trajectories}
     return {label: file for label, file in found.items() if file is not None}
 
 
-def find_trajectory_file(trajectory: TrajectoryConfig) -> TrajectoryFile | None:
+def find_trajectory_file(trajectory: TrajectoryConfig, store: str | None = None) -> TrajectoryFile | None:
     """Return what a trajectory's file holds; None for a trajectory without a file. Raises UserError."""
     file, dialect, camera = trajectory.file, trajectory.file_format, trajectory.file_camera
     if file is None:
         return None
     try:
         if dialect == "clip":
-            return _of_clip(_other_clip(file, camera))
+            return _of_clip(_other_clip(file, camera, store))
         content = once(("camera file", file), lambda: camera_file_hash(file))
         if dialect in ANGLE_FORMATS:
             read_angles(file, dialect)
@@ -75,9 +78,9 @@ def _of_clip(clip: Clip) -> TrajectoryFile:
     return TrajectoryFile(clip.content_hash, "clip", cameras, clip)
 
 
-def _other_clip(uri: str, clip_id: str | None) -> Clip:
+def _other_clip(uri: str, clip_id: str | None, store: str | None) -> Clip:
     def look() -> tuple[list[Clip], list[Rejected]]:
-        return scan(uri)
+        return scan(uri, store=store)
 
     clips, rejected = once(("scan", uri), look)
     chosen = [clip for clip in clips if clip_id is None or clip.id == clip_id]

@@ -60,7 +60,7 @@ def check_named_files(config: RecaptureConfig, job: str) -> None:
     job: recapture, inpaint or preview.
     """
     if job != "inpaint":
-        find_trajectory_files(config.trajectories)
+        find_trajectory_files(config.trajectories, config.store)
     if job != "preview" and config.fill.method != "classical":
         base_sources(config.fill)
     named: dict[str, str | None] = {}

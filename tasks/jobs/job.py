@@ -58,7 +58,7 @@ class ClipJob:
         self._last: list[StagePlan] = []  # the plans of the last stage
         self._notes: tuple[str, ...] = ()  # items that are known to fail
         filmed = any(stage.per_trajectory for stage in stages)
-        self._files = find_trajectory_files(config.trajectories) if filmed else {}
+        self._files = find_trajectory_files(config.trajectories, config.store) if filmed else {}
         # Every clip, including unreadable ones, is expected to give one video per trajectory.
         self.summary = JobSummary(
             config.dataset.name,

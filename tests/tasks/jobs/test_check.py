@@ -10,7 +10,7 @@ from support.bare_job import run_bare
 from recapture.conf.errors import UserError
 from recapture.conf.load import load_config
 from recapture.datasets.media.video import write_video
-from recapture.datasets.readers import folder
+from recapture.datasets.readers import file_clip
 from recapture.flows.jobs import planned
 from recapture.tasks.clip import trajectory_file
 from recapture.tasks.engine.planner import supposed
@@ -47,9 +47,9 @@ def test_another_dataset_is_scanned_once_per_plan_and_never_by_a_worker(tmp_path
     """Today's cost of a plan over N clips and M trajectories is one scan, whatever N and M."""
     clips = write_clips(tmp_path / "clips", count)
     scans, probes = [], []
-    scan, probe = trajectory_file.scan, folder.probe
-    monkeypatch.setattr(trajectory_file, "scan", lambda uri: scans.append(uri) or scan(uri))
-    monkeypatch.setattr(folder, "probe", lambda *given: probes.append(given) or probe(*given))
+    scan, probe = trajectory_file.scan, file_clip.probe
+    monkeypatch.setattr(trajectory_file, "scan", lambda uri, **given: scans.append(uri) or scan(uri, **given))
+    monkeypatch.setattr(file_clip, "probe", lambda *given: probes.append(given) or probe(*given))
     of = f"file: {clips}, file_format: clip, file_camera"
     moves = f"[{{{of}: c00, name: a}}, {{{of}: c01, name: b}}]"
     config = configure(tmp_path, clips, moves)
@@ -123,7 +123,7 @@ def test_a_setting_that_fails_every_clip_stops_the_job_before_it_starts(tmp_path
     config = configure(tmp_path, SCENES, written(f"[{moves}]"), *written(words).split())
     with pytest.raises(UserError, match=message):
         planned(config)
-    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "store/objects").exists()
 
 
 @pytest.mark.parametrize(
