@@ -47,6 +47,8 @@ def check_trainable(base: Base) -> None:
         )
     if base.transformer_2 is not None or base.expand_timesteps:
         raise ValueError("tuning: Wan2.2 bases are not supported; choose a Wan2.1 Fun-InP base")
+    if getattr(base.transformer, "is_quantized", False):
+        raise ValueError("tuning: a quantised base (GGUF) cannot be trained on; name the same base in bf16")
 
 
 def encode_pair(

@@ -189,8 +189,10 @@ def _image_processor(named: Named, image_encoder: Part | None) -> Path | None:
     """Return the folder of the processor beside an image encoder's folder; None: the published one."""
     if image_encoder is None or image_encoder.config is None:
         return None
-    folder = image_encoder.where if image_encoder.where.is_dir() else image_encoder.where.parent
-    return folder.parent / "image_processor"
+    folder = image_encoder.config.parent.parent / "image_processor"
+    if not folder.is_dir():
+        raise CheckpointError(f"base: {folder} is missing; finish the download")
+    return folder
 
 
 def _check_all(wanted: dict[str, Part | None], named: Named, pickles: bool) -> None:

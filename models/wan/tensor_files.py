@@ -55,14 +55,15 @@ class SafetensorFiles:
     def __init__(self, files: Sequence[Path]) -> None:
         self.where = files[0] if len(files) == 1 else files[0].parent
         self._file: dict[str, Path] = {}
+        self._opened: dict[Path, Any] = {}
         self._dtype: dict[str, str] = {}
         found: dict[str, tuple[int, ...]] = {}
         for path in files:
-            with opened(path) as file:
-                for key in file.keys():  # noqa: SIM118
-                    part = file.get_slice(key)
-                    found[key], self._dtype[key] = tuple(part.get_shape()), part.get_dtype()
-                    self._file[key] = path
+            file = self._opened[path] = opened(path)
+            for key in file.keys():  # noqa: SIM118
+                part = file.get_slice(key)
+                found[key], self._dtype[key] = tuple(part.get_shape()), part.get_dtype()
+                self._file[key] = path
         self._scale = {_of_scale(key): key for key in found if _of_scale(key)}
         self.shapes: Mapping[str, tuple[int, ...]] = {k: s for k, s in found.items() if not _beside(k)}
         self.bits: Mapping[str, float] = {key: _bits(self._dtype[key]) for key in self.shapes}
@@ -83,13 +84,12 @@ class SafetensorFiles:
 
     def raw(self, key: str) -> Tensor:
         """Return one tensor as it is stored, also one that is no weight."""
-        with opened(self._file[key]) as file:
-            try:
-                tensor: Tensor = file.get_tensor(key)
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(
-                    f"base: tensor {key!r} of {self._file[key]} cannot be read ({error})"
-                ) from None
+        try:
+            tensor: Tensor = self._opened[self._file[key]].get_tensor(key)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"base: tensor {key!r} of {self._file[key]} cannot be read ({error})"
+            ) from None
         return tensor
 
     def holds(self, key: str) -> bool:

@@ -18,6 +18,7 @@ import pytest
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from support.bare_job import configure, run_bare
 
+from recapture.conf.errors import UserError
 from recapture.datasets.media.video import write_video
 from recapture.datasets.store.errors import ArtifactError
 from recapture.datasets.store.quarantine import Quarantine, Quarantined
@@ -92,7 +93,11 @@ def test_a_model_that_is_a_pickle_is_refused_and_not_run(tmp_path, bomb, setting
         weights.unlink()
     kind = {"depth.model": ("--depth.source", "auto"), "fill.base": ("--fill.method", "base")}[setting]
     config = configure(tmp_path, *kind, f"--{setting}", str(folder), count=1)
-    with pytest.raises(StageSick, match="cannot work"):
+    refused = {
+        "depth.model": (StageSick, "cannot work"),
+        "fill.base": (UserError, "is a pickle, which is never opened"),
+    }
+    with pytest.raises(refused[setting][0], match=refused[setting][1]):
         run_bare(config)
 
 

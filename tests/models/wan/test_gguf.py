@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from support import tiny_base as tiny
 
+from recapture.models.tuning.examples import check_trainable
 from recapture.models.wan.adapter_apply import AppliedAdapters, Wanted
 from recapture.models.wan.adapter_change import AdapterError
 from recapture.models.wan.adapter_file import open_adapter
@@ -173,6 +174,12 @@ def test_a_gguf_file_of_another_model_is_named_by_its_tensor(tmp_path, parts):
     writer.close()
     with pytest.raises(CheckpointError, match=r"patch_embedding\.weight' is missing; this is no Wan"):
         load_base(tmp_path / "x.gguf", parts=parts)
+
+
+def test_tuning_on_a_quantised_base_is_refused(tmp_path, parts):
+    write_gguf(tmp_path / "wan.gguf", KINDS["Q8_0"])
+    with pytest.raises(ValueError, match=r"quantised base \(GGUF\) cannot be trained"):
+        check_trainable(load_base(tmp_path / "wan.gguf", parts=parts))
 
 
 def test_without_the_package_the_sentence_names_it(tmp_path, parts, monkeypatch):

@@ -143,6 +143,13 @@ def test_an_image_branch_without_image_encoder_is_refused_and_not_fed_zeros(fold
         load_base(folder)
 
 
+def test_an_image_encoder_without_its_processor_is_named(folders, tmp_path):
+    folder = shutil.copytree(folders["i2v"], tmp_path / "base")
+    shutil.rmtree(folder / "image_processor")
+    with pytest.raises(CheckpointError, match="image_processor is missing; finish the download"):
+        load_base(folder)
+
+
 def test_a_folder_of_several_models_asks_for_one_of_them(tmp_path):
     folder = tmp_path / "diffusion_models"
     folder.mkdir()
