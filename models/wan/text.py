@@ -22,13 +22,23 @@ def encode_text(base: Base, prompt: str, negative_prompt: str | None = "") -> Te
     """Embed a prompt and a negative prompt (None: none, for sampling without guidance).
 
     Cleaning is diffusers' own `prompt_clean`; padding after the last token is zeros. The length is
-    `base.text_length`. Raises ValueError for a base that was loaded without its text encoder.
+    `base.text_length`; what is over is left out, as in every Wan pipeline (see `surplus_tokens`). Raises
+    ValueError for a base that was loaded without its text encoder.
     """
     if base.text_encoder is None or base.tokenizer is None:
         raise ValueError("base: it was loaded without text encoder and tokenizer; give `Text` embeddings")
     prompts = [prompt] if negative_prompt is None else [prompt, negative_prompt]
     embedded = [_embed(base.text_encoder, base.tokenizer, p, base.text_length) for p in prompts]
     return Text(*embedded)
+
+
+def surplus_tokens(base: Base, prompt: str) -> int:
+    """Return how many tokens of a prompt are over `base.text_length`, which `encode_text` leaves out.
+
+    The token that ends every prompt counts as one, and always stays.
+    """
+    count = len(base.tokenizer(prompt_clean(prompt), verbose=False).input_ids)
+    return max(0, count - base.text_length)
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.load import Base, load_base
 from recapture.models.wan.speed import speed_up
+from recapture.models.wan.text import surplus_tokens
 from recapture.tasks.clip.adapter_files import AdapterFiles, adapter_files, revision
 from recapture.tasks.clip.adapters import Adapters, adapter_identity, remarks_on
 from recapture.tasks.clip.base_files import base_revision, named_base
@@ -119,10 +120,18 @@ class FillStage(ClipStage):
                     }
                 )
         output.meta.update(frames=scene.frames, windows=len(spans), method=self.config.method)
+        metrics = {"windows": float(len(spans)), **self._left_out(clip.caption)}
         if not earlier:
-            return {"windows": float(len(spans))}
+            return metrics
         output.meta.update(packed=packed)
-        return {"windows": float(len(spans)), "packed_frames": float(sum(map(len, packed)))}
+        return {**metrics, "packed_frames": float(sum(map(len, packed)))}
+
+    def _left_out(self, caption: str) -> dict[str, float]:
+        """Return how many tokens of the caption the base's text encoder does not take; {} for none."""
+        if not isinstance(self._filler, DiffusionFiller):
+            return {}
+        count = surplus_tokens(self._filler.base, caption)
+        return {"caption_tokens_left_out": float(count)} if count else {}
 
     def _fill(
         self,

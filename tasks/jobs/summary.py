@@ -55,6 +55,9 @@ class JobSummary(Summary):
                 self.camera_still[outcome.item] = outcome.metrics["camera_still"]
             if stage == "measure" and outcome.metrics:
                 self.metrics[outcome.item] = dict(outcome.metrics)
+            if stage == "fill":
+                found = caption_warnings(outcome)  # the same for all trajectories of a clip
+                self.warnings += [warning for warning in found if warning not in self.warnings]
             if stage == "deliver":
                 self.warnings += sound_warnings(outcome)
 
@@ -116,6 +119,16 @@ class JobSummary(Summary):
             f"in parts, {moving} to move. Where the camera moves, holes are not filled from other frames; "
             "give cameras to have that.",
         ]
+
+
+def caption_warnings(outcome: Outcome) -> list[str]:
+    """Return what of a caption had no effect, in a sentence; empty if nothing."""
+    if tokens := outcome.metrics.get("caption_tokens_left_out"):
+        return [
+            f"{outcome.clip_id}: the last {tokens:.0f} tokens of the caption are more than the base's text "
+            "encoder takes and have no effect; shorten the caption"
+        ]
+    return []
 
 
 def sound_warnings(outcome: Outcome) -> list[str]:

@@ -144,3 +144,13 @@ def test_the_report_says_which_clips_without_cameras_move_and_that_nothing_is_ta
     job.add("ingest", [outcome("e", "ok", metrics={"frames": 9.0})])
     (line,) = [line for line in job.markdown().splitlines() if "no cameras" in line]
     assert line.startswith("4 clips have no cameras: 1 are measured to stand still, 1 in parts, 2 to move.")
+
+
+def test_a_caption_that_is_too_long_is_a_warning_of_the_job_once_per_clip():
+    job = summary()
+    for item in ("a@left", "a@right"):
+        job.add("fill", [outcome(item, "ok", metrics={"windows": 1.0, "caption_tokens_left_out": 189.0})])
+    job.add("fill", [outcome("b@left", "ok", metrics={"windows": 1.0})])
+    assert len(job.warnings) == 1
+    assert "the last 189 tokens of the caption" in job.warnings[0]
+    assert job.warnings[0] in job.markdown().replace("- ", "")
