@@ -182,7 +182,10 @@ def test_a_failed_fill_costs_no_second_plan_of_what_does_not_follow_it(monkeypat
     lost = {f"scene-{number:06d}@{SIDE}" for number in range(0, 20, 2)}
     job, notes = went(config(count=20), lost)
     assert len(notes) == 20
-    assert Counter(computed) == {stage: len(job.items(stage)) for stage in job.stages}
+    checked = len(job.clips) + 1  # the check before a job makes the keys of one clip
+    assert Counter(computed) == {
+        stage: len(job.items(stage)) * checked // len(job.clips) for stage in job.stages
+    }
 
 
 def test_a_plan_ahead_knows_what_quarantine_holds_back(tmp_path):
