@@ -46,8 +46,8 @@ def main() -> None:
     parser.add_argument("--scans", action="store_true", help="leave the finished job out")
     add_write(parser, "scale-files")
     options = parser.parse_args()
-    columns = [Column("clips", "d"), Column("load, before → after"), Column("first scan, s", ".0f")]
-    columns += [Column("second scan, s", ".1f"), Column("`recapture plan` of the finished job, s", ".0f")]
+    columns = [Column("clips", "d"), Column("load"), Column("first scan, s", ".0f")]
+    columns += [Column("second scan, s", ".1f"), Column("plan of the finished job, s", ".0f")]
     columns += [Column("finished job again, s", ".0f"), Column("peak, MiB", "d")]
     rows = [row(clips, finished=not options.scans) for clips in options.clips]
     made = Table(options.write or "scale-files", "A folder of real video files", columns, rows, this_run())
