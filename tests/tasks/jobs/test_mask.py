@@ -367,7 +367,6 @@ def _picture_of_another_clip(tmp_path):
         (_no_objects, "it has no object maps; set mask.uri"),
         (_no_picture, "mask.first_frame: .* is not a picture"),
         (_narrow_picture, "mask.first_frame .* is 48x48, a different aspect from the clip's 64x48"),
-        (_picture_of_another_clip, "mask.first_frame .* has nothing called 'thing'"),
     ],
 )
 def test_what_the_mask_stage_cannot_use_names_the_clip(config, tmp_path, words, message):
@@ -378,6 +377,12 @@ def test_what_the_mask_stage_cannot_use_names_the_clip(config, tmp_path, words, 
     assert outcome.status == "error"
     assert outcome.error.startswith("clip 'thing': ")
     assert re.search(message, outcome.error), outcome.error
+
+
+def test_a_first_frame_that_no_clip_has_is_refused_before_the_job_begins(config, tmp_path):
+    settings = config(*_picture_of_another_clip(tmp_path))
+    with pytest.raises(UserError, match=r"clip 'thing': mask.first_frame .* has nothing called 'thing'"):
+        planned(settings)
 
 
 def test_only_the_frames_that_are_read_are_masked(config):
