@@ -116,7 +116,13 @@ class DepthConfig(Section):
     median_depth: float = Field(
         4.0,
         gt=0,
-        description="Median depth of the first frame in scene units, where the scale is unknown.",
+        description="Median depth of the first frame in scene units, where the scale is unknown: of inverse "
+        "depth, unless match_cameras finds it. Depth of a metric model is left in metres.",
+    )
+    match_cameras: bool = Field(
+        True,
+        description="Bring a model's depth to the scale of the clip's own cameras, where these travel; "
+        "false: keep metres or median_depth.",
     )
     max_unknown_share: float = Field(
         0.5, ge=0, le=1, description="A frame with a larger share of unusable depth is an error."

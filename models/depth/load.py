@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from recapture.models.depth.alignment import Kind
-from recapture.models.depth.estimator import DepthEstimator
+from recapture.models.depth.estimator import DepthEstimator, stated_kind
+from recapture.models.depth.foreign import read_config
 from recapture.models.depth.video import DEPTH_CRAFTER, VideoDepthEstimator, VideoSettings
 from recapture.models.depth.video_load import is_pipeline_directory
 
@@ -25,8 +26,11 @@ class DepthModel(Protocol):
         """Return whether all frames of a clip share one scale and shift."""
         ...
 
-    def predict(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Predict [t', H, W] of a clip that comes in chunks [t, 3, H, W] in [-1, 1], in order."""
+    def predict(self, chunks: Iterable[Tensor], focal: Tensor | None = None) -> Iterator[Tensor]:
+        """Predict [t', H, W] of a clip that comes in chunks [t, 3, H, W] in [-1, 1], in order.
+
+        focal: [T] focal lengths of the whole clip as shares of the frames' width; None: unknown.
+        """
         ...
 
     def estimate(self, video: Tensor) -> Tensor:
@@ -51,3 +55,13 @@ def open_depth_model(
     if is_pipeline_directory(model_dir):
         return VideoDepthEstimator(model_dir, device, kind=kind, batch=batch, dtype=dtype, settings=video)
     return DepthEstimator(model_dir, device, kind=kind, batch=batch)
+
+
+def check_depth_model(model_dir: str, kind: Kind | None = None) -> None:
+    """Raise ValueError, naming the way out, if a directory is known not to be usable; loads no weights."""
+    if is_pipeline_directory(model_dir):
+        return
+    if kind is None:
+        stated_kind(model_dir)
+    else:
+        read_config(model_dir)

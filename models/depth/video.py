@@ -87,9 +87,10 @@ class VideoDepthEstimator:
         return torch.cat(list(self.predict([video])))
 
     @torch.no_grad()
-    def predict(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    def predict(self, chunks: Iterable[Tensor], focal: Tensor | None = None) -> Iterator[Tensor]:
         """Predict the depth of a clip that comes in chunks [t, 3, H, W] in [-1, 1], in chunks [t', H, W].
 
+        focal: not used, since relative depth depends on no lens.
         How the clip is cut changes nothing. Frames lag by up to a window; a window's latents are held, never
         the clip. Raises ValueError when the model gives values that are not finite.
         """

@@ -71,6 +71,16 @@ def trajectory_identity(trajectory: TrajectoryConfig, found: TrajectoryFile | No
     return {"trajectory": used, "file": found.content}
 
 
+def needs_camera_units(trajectory: TrajectoryConfig, found: TrajectoryFile | None) -> bool:
+    """Return whether the path depends on how far the clip's own cameras travel.
+
+    It does not where the source's motion cancels out: presets, key frames, offsets from each frame's camera.
+    """
+    if found is None or found.cameras is None:
+        return trajectory.stabilise_seconds is not None
+    return found.relative_to(trajectory) != "source"
+
+
 def camera_path(
     trajectory: TrajectoryConfig, found: TrajectoryFile | None, source: Source, pivot_depth: float, name: str
 ) -> CameraPath:

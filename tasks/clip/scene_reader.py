@@ -13,6 +13,7 @@ from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.fill.view import RenderedView, SourceView
+from recapture.tasks.clip.depth_units import related_poses
 from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.clip.working_size import content_known
 
@@ -25,6 +26,7 @@ class SceneReader:
         self._source = {
             name: torch.from_numpy(array) for name, array in inputs["ingest"].read_npz("cameras.npz").items()
         }
+        self._source["pose_group"] = related_poses(self._source["pose_group"], inputs["depth"])
         self._path = path_of(inputs["render"])
         self._content = torch.from_numpy(content_known(inputs["ingest"]))
 

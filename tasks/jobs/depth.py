@@ -10,19 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recapture.conf.errors import UserError
 from recapture.conf.schema import DepthConfig
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
-from recapture.models.depth.alignment import Scale, align_depth, check_depth
-from recapture.models.depth.load import DepthModel, open_depth_model
+from recapture.models.depth.alignment import Kind, Scale, align_depth, check_depth
+from recapture.models.depth.load import DepthModel, check_depth_model, open_depth_model
 from recapture.models.depth.video import VideoSettings
 from recapture.models.depth.video_load import is_pipeline_directory
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
+from recapture.tasks.clip.depth_units import GIVEN
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
 from recapture.tasks.engine.model_revision import model_path, model_revision, once
 from recapture.tasks.engine.stage import Item
+from recapture.tasks.jobs.depth_scale import DepthOfCameras
 from recapture.tasks.jobs.given_depth import CHUNK, given_depth, usable_pixels
 
 
@@ -31,6 +34,7 @@ class DepthStage(ClipStage):
     """Write depth float32 [T,H,W] and known bool [T,H,W] (False where depth is unusable).
 
     meta.pivot_depth is the median depth of the middle of the first frame: trajectories turn about that point.
+    meta.depth_units says whether depth has the units of the clip's cameras: see tasks/clip/depth_units.py.
     """
 
     config: DepthConfig
@@ -49,6 +53,7 @@ class DepthStage(ClipStage):
         if source != "model":
             return {"source": source, "model": None}
         identity = {"source": source, "model": model_revision("depth.model", self.config.model)}
+        once(("depth model", self.config.model, self.config.prediction), lambda: refuse_unusable(self.config))
         return identity | {"seed": self.seed} if of_whole_videos(self.config) else identity
 
     def check_inputs(self, params: ClipParams) -> None:
@@ -67,10 +72,11 @@ class DepthStage(ClipStage):
         ingest, opened = inputs["ingest"], open_clip(clip)  # once: a sidecar is read in one pass
         height, width = ingest.meta["content"]
         source = depth_source(self.config, clip)
-        chunks = {"given": given_depth, "model": self._estimated}[source]
+        matched = None if source == "given" else self._matched(clip, ingest)
+        chunks = given_depth(clip, ingest) if matched is None else matched.scaled(self._aligned(ingest))
         pivot_depth, unknown, frames = float("nan"), 0.0, 0
         with output.frames() as writer:
-            for chunk in chunks(clip, ingest):
+            for chunk in chunks:
                 depth, usable = check_depth(
                     chunk[:, :height, :width],
                     clip.id,
@@ -91,9 +97,15 @@ class DepthStage(ClipStage):
                 f"give a depth file of the video's length, or set depth.source to 'model'"
             )
         output.meta.update(pivot_depth=pivot_depth, source=source, frames=frames)
-        return {"pivot_depth": pivot_depth, "unknown_share": unknown / frames}
+        output.meta.update({"depth_units": GIVEN} if matched is None else matched.meta)
+        found = {} if matched is None else matched.metrics
+        return {"pivot_depth": pivot_depth, "unknown_share": unknown / frames, **found}
 
-    def _estimated(self, clip: Clip, ingest: Artifact) -> Iterator[Tensor]:
+    def _matched(self, clip: Clip, ingest: Artifact) -> DepthOfCameras:
+        assert self._model is not None
+        return DepthOfCameras(clip.id, ingest, self._model.kind, match=self.config.match_cameras)
+
+    def _aligned(self, ingest: Artifact) -> Iterator[Tensor]:
         model = self._model
         assert model is not None
         height, width = ingest.meta["content"]
@@ -103,11 +115,27 @@ class DepthStage(ClipStage):
         starts = range(0, reader.frames, CHUNK)
         read = (reader.read(start, min(start + CHUNK, reader.frames), ["rgb"])["rgb"] for start in starts)
         videos = (to_video(rgb[:, :height, :width], device) for rgb in read)
-        for prediction in model.predict(videos):
+        focal = None
+        if ingest.meta["cameras_known"]:
+            focal = torch.from_numpy(ingest.read_npz("cameras.npz")["intrinsics"][:, 0, 0] / width)
+        for prediction in model.predict(videos, focal):
             depth, state = align_depth(
                 prediction.cpu(), model.kind, state, scale=scale, consistent=model.consistent
             )
             yield depth
+
+
+def refuse_unusable(config: DepthConfig) -> None:
+    """Raise UserError, before anything is made, if the model cannot be used."""
+    try:
+        check_depth_model(model_path("depth.model", config.model), stated_prediction(config))
+    except ValueError as error:
+        raise UserError(f"depth.model: {str(error).removeprefix('depth: ')}") from error
+
+
+def stated_prediction(config: DepthConfig) -> Kind | None:
+    """Return what the settings say that the model predicts; None: the model says it itself."""
+    return None if config.prediction == "auto" else config.prediction
 
 
 def depth_model(config: DepthConfig, device: torch.device, seed: int = 0) -> DepthModel:
@@ -115,7 +143,7 @@ def depth_model(config: DepthConfig, device: torch.device, seed: int = 0) -> Dep
     return open_depth_model(
         model_path("depth.model", config.model),
         str(device),
-        kind=None if config.prediction == "auto" else config.prediction,
+        kind=stated_prediction(config),
         batch=config.batch,
         dtype=getattr(torch, config.video.precision),
         video=VideoSettings(seed=seed, **config.video.model_dump(exclude={"precision"})),

@@ -17,8 +17,9 @@ from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.edited import replaced_in
 from recapture.models.geometry.rasterize import SurfaceSettings, render
 from recapture.models.geometry.trajectories import CameraPath
-from recapture.tasks.clip.camera_path import Source, camera_path, trajectory_identity
+from recapture.tasks.clip.camera_path import Source, camera_path, needs_camera_units, trajectory_identity
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
+from recapture.tasks.clip.depth_units import refuse_unmatched
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
 from recapture.tasks.clip.scene_reader import read_frames
 from recapture.tasks.clip.working_size import content_known
@@ -61,6 +62,8 @@ class RenderStage(ClipStage):
         ingest, depth = inputs["ingest"], inputs["depth"]
         source = Source.of(item.params.clip, ingest)
         found, pivot_depth = item.params.file, depth.meta["pivot_depth"]
+        if needs_camera_units(item.params.path, found):
+            refuse_unmatched(depth, item.name)
         path = camera_path(item.params.path, found, source, pivot_depth, item.name)
         content = content_known(ingest)
         hole_share, edited = list[np.ndarray](), False

@@ -14,6 +14,7 @@ from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.fill.view import SourceView
+from recapture.tasks.clip.depth_units import related_poses
 from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.clip.scene_reader import read_frames
 from recapture.tasks.clip.working_size import content_known
@@ -34,7 +35,7 @@ def read_window(inputs: Mapping[str, Artifact], start: int, count: int, device: 
         cameras["intrinsics"].to(device),
         cameras["world_to_camera"].to(device),
         torch.arange(count, device=device),
-        cameras["pose_group"].to(device),
+        related_poses(cameras["pose_group"], inputs["depth"]).to(device),
     )
 
 
