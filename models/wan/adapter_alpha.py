@@ -15,6 +15,8 @@ from recapture.models.wan.adapter_change import AdapterError, Part
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 CONFIG = "lora_adapter_metadata"  # diffusers' entry of the metadata
 
+_REPEATS = 3  # in a pattern of names
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -61,6 +63,8 @@ def _from_settings(path: Path, config: Mapping[str, Any]) -> Scaling:
         raise AdapterError(f"lora: {path} states a {named} adapter, which is not supported; use plain LoRA")
     alpha, patterns = config.get("lora_alpha"), config.get("alpha_pattern") or {}
     try:
+        for pattern in patterns:
+            _check_pattern(path, pattern)
         return Scaling(
             None if alpha is None else float(alpha),
             {str(key): float(value) for key, value in patterns.items()},
@@ -68,6 +72,18 @@ def _from_settings(path: Path, config: Mapping[str, Any]) -> Scaling:
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise AdapterError(f"lora: {path} states an alpha that is no number ({error})") from None
+
+
+def _check_pattern(path: Path, pattern: str) -> None:
+    """Refuse what is no pattern, and patterns that could take for ever: with repeated groups."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise AdapterError(
+            f"lora: {path} states alpha for {pattern!r}, which is no pattern ({error})"
+        ) from None
+    if re.search(r"\)[*+{]", pattern) or len(re.findall(r"[*+{]", pattern)) > _REPEATS:
+        raise AdapterError(f"lora: {path} states alpha for {pattern[:80]!r}, which repeats too much")
 
 
 def _json(path: Path, text: str) -> Mapping[str, Any]:

@@ -87,6 +87,8 @@ def open_adapter(path: str | Path) -> AdapterFile:
             keys = list(file.keys())
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
             notes = json.loads(metadata.get(NOTES, "{}"))
+            if not isinstance(notes, dict):
+                raise ValueError(f"entry {NOTES!r} of its metadata is no JSON object")
             alphas = {
                 key: float(file.get_tensor(key).float().item()) for key in keys if key.endswith(".alpha")
             }

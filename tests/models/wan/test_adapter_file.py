@@ -303,6 +303,8 @@ def test_what_is_no_plain_lora_of_wan_is_refused_by_name_never_by_a_bare_error(t
         ({"peft_type": "LOHA"}, "LOHA"),
         ({"use_dora": True}, "DoRA"),
         ({"lora_alpha": "much"}, "no number"),
+        ({"lora_alpha": 2, "alpha_pattern": {"(": 3}}, "is no pattern"),
+        ({"lora_alpha": 2, "alpha_pattern": {"(a+)+b": 3}}, "repeats too much"),
         ([], "no JSON object"),
     ],
 )
@@ -310,4 +312,10 @@ def test_peft_settings_of_another_kind_are_refused_by_name(tmp_path, stated, mes
     path = write(tmp_path / "adapter_model.safetensors", PLAIN)
     write_json(tmp_path / "adapter_config.json", stated)
     with pytest.raises(AdapterError, match=message):
+        open_adapter(path)
+
+
+def test_notes_that_are_no_object_are_refused(tmp_path):
+    path = write(tmp_path / "adapter.safetensors", PLAIN, recapture=[1])
+    with pytest.raises(AdapterError, match="metadata is no JSON object"):
         open_adapter(path)
