@@ -118,7 +118,7 @@ def pretrain(context: typer.Context, config: PretrainFile = None, print_config: 
     if print_config:
         import yaml
 
-        from recapture.tasks.engine.redact import without_credentials
+        from recapture.conf.redact import without_credentials
 
         written = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
         typer.echo(without_credentials(written), nl=False)
@@ -170,7 +170,7 @@ def config(context: typer.Context, profile: Profile = None, dataset: Dataset = N
     """Print the values of all settings after all layers, as YAML."""
     import yaml
 
-    from recapture.tasks.engine.redact import without_credentials
+    from recapture.conf.redact import without_credentials
 
     settings = config_of(context, profile, dataset).model_dump(mode="json")
     typer.echo(without_credentials(yaml.safe_dump(settings, sort_keys=False)), nl=False)
@@ -240,7 +240,7 @@ def main() -> None:
 
 def _end(message: str, code: int) -> NoReturn:
     """Print a message without credentials on standard error, and exit."""
-    from recapture.tasks.engine.redact import without_credentials
+    from recapture.conf.redact import without_credentials
 
     typer.secho(without_credentials(message), fg="red", err=True)
     sys.exit(code)

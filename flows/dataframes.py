@@ -12,9 +12,9 @@ import pandas as pd
 
 from recapture.conf.errors import UserError
 from recapture.conf.load import load_config
+from recapture.conf.redact import without_credentials
 from recapture.datasets.store.manifest import datasets, manifest_table, stages
 from recapture.datasets.store.storage import open_filesystem
-from recapture.tasks.engine.redact import without_credentials
 
 Place = str | os.PathLike[str]
 RECORD, VIDEO, CURVE = "recapture.json", "recapture.mp4", "tuning/curve.json"

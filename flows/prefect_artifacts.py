@@ -10,7 +10,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
-from recapture.tasks.engine.redact import without_credentials
+from recapture.conf.redact import without_credentials
 
 logger = logging.getLogger(__name__)
 PAUSE_SECONDS = 1.0

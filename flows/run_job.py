@@ -17,6 +17,7 @@ from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
 from recapture.conf.errors import UserError
+from recapture.conf.redact import clean_error
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.readers.scan import located
 from recapture.datasets.store.artifact import Artifact
@@ -30,7 +31,6 @@ from recapture.tasks.engine.check_writable import check_writable
 from recapture.tasks.engine.executor import open_executor
 from recapture.tasks.engine.mlflow_record import MlflowRecord
 from recapture.tasks.engine.planner import StagePlan
-from recapture.tasks.engine.redact import clean_error
 from recapture.tasks.engine.retry import retry_policy
 from recapture.tasks.engine.run_stage import RunContext, run_stage
 from recapture.tasks.engine.stage import Item, Outcome, Stage

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from prefect import Flow
 
-from recapture.tasks.engine.redact import (
+from recapture.conf.redact import (
     clean_error,
     clean_logs,
     remember_credentials,

@@ -121,9 +121,16 @@ class Folders:
 
 
 def real_place(uri: str) -> str:
-    """Return one text for all URIs of a place: relative and absolute paths, file://, links."""
-    fs, path = fsspec.core.url_to_fs(uri)
-    return os.path.realpath(path) if isinstance(fs, LocalFileSystem) else place_of(fs, path)
+    """Return one text for all URIs of a place: relative and absolute paths, file://, links.
+
+    No storage is asked: it may be unreachable, and that is for whoever reads or writes there to report.
+    """
+    protocol, rest = fsspec.core.split_protocol(uri)
+    kind = fsspec.get_filesystem_class(protocol or "file")
+    if issubclass(kind, LocalFileSystem):
+        return os.path.realpath(kind._strip_protocol(uri))
+    name = kind.protocol if isinstance(kind.protocol, str) else kind.protocol[0]
+    return f"{name}://{rest.rpartition('@')[2].strip('/')}"
 
 
 def is_below(place: str, above: str) -> bool:

@@ -20,7 +20,7 @@ from recapture.datasets.readers.folders import Folders, is_below, real_place
 from recapture.datasets.readers.index import SUFFIXES, scan_index
 from recapture.datasets.readers.layouts import LAYOUTS, recognised
 from recapture.datasets.readers.read_all import read_all
-from recapture.datasets.readers.scan_memory import ScanMemory
+from recapture.datasets.readers.scan_memory import open_memory
 from recapture.datasets.readers.unread import Found
 from recapture.datasets.readers.views import ViewSource, read_layout
 from recapture.datasets.readers.walk import LeftOut
@@ -58,7 +58,7 @@ def scan(
     else:
         folders = Folders(uri)
         _refuse_own(folders.root, own)
-        memory = None if store is None else ScanMemory(store, folders.root, kind)
+        memory = None if store is None else open_memory(store, folders.root, kind)
         found = list(read_all(_reader(uri, kind, folders, own), folders, memory))
     rejected = [item for item in found if isinstance(item, Rejected)]
     for item in found:

@@ -16,6 +16,7 @@ from dataclasses import fields
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recapture.conf.redact import without_credentials
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.asked import Asked, answer, can_be_remembered
 from recapture.datasets.readers.folders import Folders
@@ -34,8 +35,20 @@ _FIELDS = [field.name for field in fields(Clip)]
 Remembered = tuple[Clip, tuple[str, ...], str]  # clip, questions, answer
 
 
+def open_memory(store: str, dataset_uri: str, kind: str) -> ScanMemory | None:
+    """Return the memory of a dataset's scans; None if the store cannot be reached, which its job reports."""
+    try:
+        return ScanMemory(store, dataset_uri, kind)
+    except Exception as error:
+        logger.debug("the store %s has no memory of scans: %s", without_credentials(store), error)
+        return None
+
+
 class ScanMemory:
-    """The clips that earlier scans of one dataset have found."""
+    """The clips that earlier scans of one dataset have found.
+
+    What has credentials in its URIs is not remembered, for they must not be stored.
+    """
 
     def __init__(self, store: str, dataset_uri: str, kind: str) -> None:
         self._filesystem, base = open_filesystem(store)
@@ -57,7 +70,8 @@ class ScanMemory:
 
     def note(self, clip: Clip, asked: Asked, folders: Folders) -> None:
         """Remember a clip that was read, unless a change of its files could go unnoticed."""
-        if can_be_remembered(folders, asked.questions):
+        told = str((clip, asked.questions))
+        if can_be_remembered(folders, asked.questions) and without_credentials(told) == told:
             self._new[clip.id, clip.uri] = clip, asked.questions, answer(folders, asked.questions)
             self._changed = True
         if time.monotonic() - self._saved > SAVED_EVERY:

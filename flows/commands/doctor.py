@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from recapture.conf.errors import UserError
+from recapture.conf.redact import remember_credentials, without_credentials
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.readers.scan import located
 from recapture.datasets.store.storage import open_filesystem
 from recapture.flows.commands.doctor_servers import Finding, check_mlflow, check_prefect, check_ray
 from recapture.tasks.engine.check_writable import check_writable
 from recapture.tasks.engine.model_revision import model_path
-from recapture.tasks.engine.redact import remember_credentials, without_credentials
 
 GIB = 1024**3
 SCARCE_GIB, TOO_LITTLE_GIB = 10, 1

@@ -11,9 +11,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from recapture.conf.redact import without_credentials
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.environment import prepare_environment, tracking_uri
-from recapture.tasks.engine.redact import without_credentials
 
 PATIENCE_SECONDS = 5
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recapture.conf.redact import without_credentials
 from recapture.conf.schema import ExecutionConfig, RecaptureConfig
 from recapture.datasets.store.manifest import read_manifest
 from recapture.flows.jobs import surveyed
-from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.survey import Surveyed
 from recapture.tasks.jobs.job import ClipJob

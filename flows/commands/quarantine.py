@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from recapture.conf.errors import UserError
+from recapture.conf.redact import credentials_remover, without_credentials_inside
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store.quarantine import Quarantine, Quarantined
-from recapture.tasks.engine.redact import credentials_remover, without_credentials_inside
 
 SHOWN_KEY = 10
 WAYS_OUT = {

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recapture.conf.redact import without_credentials
 from recapture.conf.schema import RecaptureConfig
-from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.jobs.summary import JobSummary, format_value, method_table, table_columns
 
 SHOWN_FAILURES = 20

@@ -8,6 +8,7 @@ import traceback
 from uuid import uuid4
 
 from recapture.conf.errors import UserError
+from recapture.conf.redact import without_credentials
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.errors import ArtifactError
@@ -15,7 +16,6 @@ from recapture.datasets.store.quarantine import Quarantine
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.jobs import surveyed
 from recapture.tasks.engine.executor import InlineExecutor
-from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.run_stage import RunContext, run_stage
 from recapture.tasks.engine.stage import Item, PlannedStage
 from recapture.tasks.engine.worker import limited_threads, open_inputs

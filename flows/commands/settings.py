@@ -46,7 +46,7 @@ def config_of(
 ) -> RecaptureConfig:
     """Return the configuration of all layers; settings are the words that no option has taken."""
     from recapture.conf.load import load_config
-    from recapture.tasks.engine.redact import remember_credentials
+    from recapture.conf.redact import remember_credentials
 
     short = [] if method is None else ["--fill.method", method]
     words = [*short, *context.args]

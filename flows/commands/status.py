@@ -13,13 +13,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from recapture.conf.redact import without_credentials
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store.manifest import read_manifest, stages
 from recapture.datasets.store.quarantine import Quarantine
 from recapture.flows.commands.recaptured import print_measurements
 from recapture.flows.environment import tracking_uri
 from recapture.tasks.engine.mlflow_link import PATIENCE
-from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.jobs.job import recapture_stages
 from recapture.tasks.jobs.summary import method_table
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recapture.conf.redact import without_credentials
 from recapture.conf.schema import RecaptureConfig
-from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.jobs.summary import format_value
 from recapture.tasks.tune.summary import BASE, METRICS, TUNED, TuneSummary
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from threading import Event
 
 from recapture.conf.errors import UserError
+from recapture.conf.redact import without_credentials
 from recapture.conf.schema import RecaptureConfig
 from recapture.flows.environment import artifact_root, tracking_uri
-from recapture.tasks.engine.redact import without_credentials
 
 HOST = "127.0.0.1"
 START_SECONDS = 180

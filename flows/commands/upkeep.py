@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from recapture.conf.errors import UserError
+from recapture.conf.redact import without_credentials, without_credentials_inside
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store.lease import STALE_SECONDS, leases
 from recapture.datasets.store.manifest import ManifestDamaged, compact, stages
@@ -24,7 +25,6 @@ from recapture.datasets.store.upkeep import (
 )
 from recapture.flows.jobs import kinds_of, planned, surveyed
 from recapture.tasks.engine.planner import supposed
-from recapture.tasks.engine.redact import without_credentials, without_credentials_inside
 from recapture.tasks.jobs.job import ClipJob
 from recapture.tasks.tune.tuning import Tuning
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 
 from recapture.conf.errors import UserError
+from recapture.conf.redact import clean_error, remember_credentials, without_credentials
 from recapture.datasets.store.storage import open_filesystem, put_file
-from recapture.tasks.engine.redact import clean_error, remember_credentials, without_credentials
 
 
 def check_writable(setting: str, url: str) -> None:

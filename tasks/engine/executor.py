@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from recapture.conf.heartbeat import beat, seconds_since_beat
+from recapture.conf.redact import without_credentials
 from recapture.conf.schema import ExecutionConfig
 from recapture.datasets.store.store import ArtifactStore
-from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, settle, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage
 from recapture.tasks.engine.worker import DEVICE_LOST, limited_threads, reason, work

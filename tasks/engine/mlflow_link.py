@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import recapture
+from recapture.conf.redact import credentials_remover, without_credentials
 from recapture.tasks.engine.mlflow_names import mlflow_name, mlflow_word
-from recapture.tasks.engine.redact import credentials_remover, without_credentials
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from recapture.conf.redact import without_credentials
 from recapture.tasks.engine.ray_watch import Watch
-from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, settle, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage
 from recapture.tasks.engine.worker import DEVICE_LOST, reason

@@ -7,13 +7,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from recapture.conf.redact import without_credentials
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.manifest import named_keys, write_part
 from recapture.datasets.store.quarantine import Quarantine, Quarantined
 from recapture.datasets.store.storage import StoreBusy, StoreFailed
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.executor import Executor
-from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage, Status, parent_stage
 

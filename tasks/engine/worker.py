@@ -13,12 +13,12 @@ from typing import Any
 
 from recapture.conf.errors import UserError
 from recapture.conf.heartbeat import beat, seconds_since_beat
+from recapture.conf.redact import clean_logs, remember_credentials, without_credentials
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
 from recapture.datasets.store.outage import InputsAway, blame
 from recapture.datasets.store.storage import UNREACHABLE, StoreFailed
 from recapture.datasets.store.store import ArtifactStore
-from recapture.tasks.engine.redact import clean_logs, remember_credentials, without_credentials
 from recapture.tasks.engine.stage import (
     InputChanged,
     Item,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from recapture.conf.errors import UserError
+from recapture.conf.redact import without_credentials
 from recapture.conf.schema import IngestConfig, RecaptureConfig
 from recapture.datasets.clips.clip import Clip, ClipError
 from recapture.datasets.clips.edit_masks import find_first_frame, find_mask
@@ -94,6 +95,9 @@ def _missing(uri: str, find: Callable[[str, Clip], str], clips: Sequence[Clip]) 
             find(uri, clip)
         except ClipError as error:
             reason = reason or str(error)
+        except OSError as error:
+            message = f"{uri} cannot be read: {error}; check the setting"
+            raise UserError(without_credentials(message)) from None
         else:
             return
     yield reason

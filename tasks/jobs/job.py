@@ -9,6 +9,7 @@ from copy import copy
 from dataclasses import replace
 
 from recapture.conf.errors import UserError
+from recapture.conf.redact import without_credentials
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.clips.clip import Clip, Rejected
 from recapture.datasets.readers.scan import located, scan
@@ -20,7 +21,6 @@ from recapture.tasks.clip.adapters import remarks_on
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.trajectory_file import find_trajectory_files
 from recapture.tasks.engine.planner import Planner, StagePlan, supposed
-from recapture.tasks.engine.redact import without_credentials
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.summary import Failure
 from recapture.tasks.jobs.check import check_files_of_masks, misfits

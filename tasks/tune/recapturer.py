@@ -38,7 +38,8 @@ class Recapture:
 
 
 SAMPLING = ("steps", "guidance_scale", "negative_prompt", "scheduler", "shift", "noise_scale", "propagate")
-SCALE_OF_CLIPS = ("median_depth", "max_unknown_share")  # estimates here take the scale of the source's depth
+# Estimates here take the scale of the source's depth.
+SCALE_OF_CLIPS = ("median_depth", "match_cameras", "max_unknown_share")
 
 
 def base_settings(fill: FillConfig) -> dict[str, Any]:

@@ -35,13 +35,12 @@ def test_a_pair_for_two_transformers_changes_the_fill_and_the_report_says_what_w
     lora(tmp_path / "style/style_high_noise.safetensors", image, ["attn"], seed=1)
     lora(tmp_path / "style/style_low_noise.safetensors", image, ["attn"], seed=2)
     words = (*FEW, "--fill.base", str(base))
-    assert recapture(job(*words)).warnings == []
+    assert [warning for warning in recapture(job(*words)).warnings if "caption" not in warning] == []
     summary = recapture(job(*words, "--fill.adapter", str(tmp_path / "style")))
     assert summary.acceptable and summary.counts["fill"] == {"ok": 1}
-    assert len(summary.warnings) == 2
-    for warning, noise, transformer in zip(
-        summary.warnings, ("high", "low"), ("transformer", "transformer_2")
-    ):
+    told = [warning for warning in summary.warnings if "caption" not in warning]  # too long for its encoder
+    assert len(told) == 2
+    for warning, noise, transformer in zip(told, ("high", "low"), ("transformer", "transformer_2")):
         assert warning.startswith(
             f"style_{noise}_noise.safetensors: 48 of 60 tensors are applied to {transformer}; 12 are left out"
         )

@@ -122,7 +122,7 @@ def test_a_job_is_in_both_databases_and_a_second_run_reuses_it(server, command, 
     places |= {"terminal": done.stdout + done.stderr}
     places |= {str(path): path.read_text("latin-1") for path in tmp_path.rglob("*") if path.is_file()}
     assert [place for place, text in places.items() if postgres.PASSWORD in text] == []
-    assert f"postgresql://recapture@127.0.0.1:{server.port}/mlflow" in places["prefect"]
+    assert f"postgresql://127.0.0.1:{server.port}/mlflow" in places["prefect"]
 
 
 @pytest.mark.integration

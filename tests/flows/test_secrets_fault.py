@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from recapture.conf.errors import UserError
 from recapture.conf.load import load_config
+from recapture.conf.redact import remember_credentials, without_credentials
 from recapture.datasets.media.video import write_video
 from recapture.flows.cli import app
 from recapture.flows.commands.doctor import run_checks
 from recapture.flows.recapture_dataset import recapture
 from recapture.tasks.engine.check_writable import check_writable
-from recapture.tasks.engine.redact import remember_credentials, without_credentials
 from recapture.tasks.jobs.fill import FillStage
 
 SECRET = "hunter2-c4t/8b1e@77"  # with characters that must be encoded in a URL

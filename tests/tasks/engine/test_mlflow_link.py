@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recapture.conf.redact import without_credentials
 from recapture.tasks.engine.mlflow_link import start_run
 from recapture.tasks.engine.mlflow_names import mlflow_name
-from recapture.tasks.engine.redact import without_credentials
 
 pytestmark = pytest.mark.integration
 SECRET = "hunter2"

@@ -90,6 +90,7 @@ TABLE = [
         depth.model FOLDER/other -> nothing
         depth.prediction metric -> nothing
         depth.batch 1 -> nothing
+        depth.match_cameras false -> nothing
         depth.median_depth 2 -> nothing
         depth.max_unknown_share 0.7 -> depth
         render.break_ratio 0.1 -> render
@@ -111,6 +112,7 @@ TABLE = [
         depth.video.steps 9 -> nothing
         depth.video.max_side 64 -> nothing
         depth.video.precision float16 -> nothing
+        depth.match_cameras false -> depth
         depth.median_depth 2 -> depth
         seed 1 -> fill
     """),
@@ -424,6 +426,7 @@ TABLE = [
         depth.model FOLDER/other -> explore
         depth.model WEIGHTS/depth -> nothing
         depth.batch 1 -> nothing
+        depth.match_cameras false -> nothing
         depth.median_depth 2 -> nothing
         depth.video.steps 9 -> nothing
     """),

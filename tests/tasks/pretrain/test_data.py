@@ -73,8 +73,8 @@ def test_depth_frames_are_squashed_to_squares_without_mixing_depths():
         assert video.shape == (2, 3, 128, 128) and depth.shape == (2, 128, 128)
         row, column = (depth - 1) // 1000, (depth - 1) % 1000
         place = torch.arange(128)
-        assert torch.equal(column[0, 0], (place * width // 128).float())
-        assert torch.equal(row[0, :, 0], (place * height // 128).float())
+        assert torch.equal(column[0, 0], ((2 * place + 1) * width // 256).float())  # the pixel centre's
+        assert torch.equal(row[0, :, 0], ((2 * place + 1) * height // 256).float())
 
 
 def test_captions_belong_to_the_drawn_scenes():
