@@ -63,7 +63,7 @@ def scan(
     rejected = [item for item in found if isinstance(item, Rejected)]
     for item in found:
         if isinstance(item, LeftOut):
-            logger.warning("%s holds outputs of recapture and is left out of the dataset", item.uri)
+            logger.warning("%s %s and is left out of the dataset", item.uri, item.why)
     clips = _without_twins([item for item in found if isinstance(item, Clip)], rejected)
     return clips, sorted(rejected, key=lambda item: item.id)
 

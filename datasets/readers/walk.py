@@ -25,9 +25,10 @@ class Visit:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A folder that holds what this product has written, and no input."""
+    """A folder that is no input of its own: outputs of this product, or a link to what is read already."""
 
     uri: str
+    why: str = "holds outputs of recapture"
 
 
 def walk(folders: Folders, own: Sequence[str] = ()) -> Iterator[Visit | Rejected | LeftOut]:
@@ -49,7 +50,7 @@ def walk(folders: Folders, own: Sequence[str] = ()) -> Iterator[Visit | Rejected
             inside, uri = links.pop(0)
             place = real_place(uri)
         if inside and (place in entered or is_below(top, place)):
-            yield _known(inside, uri, entered.get(place))
+            yield _known(uri, entered.get(place))
             continue
         listing = folders.listing(uri)
         if inside and (place in mine or listing.get(MARKER) is not None):
@@ -101,6 +102,6 @@ def _unusable(inside: str, uri: str, listing: Listing) -> Iterator[Rejected]:
             yield rejected(below, place, unusable(place, entry))
 
 
-def _known(inside: str, uri: str, entered: str | None) -> Rejected:
+def _known(uri: str, entered: str | None) -> LeftOut:
     holds = f"the folder {entered!r}, which is read already" if entered else "a folder that holds the dataset"
-    return rejected(inside, uri, f"{uri!r} leads to {holds}; remove the link")
+    return LeftOut(uri, f"leads to {holds}")
