@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 def to_video(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -19,5 +24,17 @@ def to_frames(video: Tensor) -> np.ndarray:
 
 
 def stage_device(gpus: float) -> torch.device:
-    """Return the device of a stage with this number of GPUs per worker."""
+    """Return the device of a stage with these GPUs per worker: the CPU, with a warning, if there is none."""
+    if gpus > 0 and not torch.cuda.is_available():
+        _warn_of_cpu(gpus)
     return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
+
+
+@cache
+def _warn_of_cpu(gpus: float) -> None:
+    """Report, once per process, that a stage works without the GPU that it was given."""
+    logger.warning(
+        "this stage was given %g GPUs and torch finds none, so it works on the CPU; install a build of torch "
+        "for the driver of this machine, or set its gpus in execution.resources to 0",
+        gpus,
+    )
