@@ -84,7 +84,7 @@ class ScanMemory:
         stale = self._age > TOUCHED_EVERY  # or it would look as if nobody used it
         unseen = self._old.keys() - self._new.keys()
         if self._changed or (self._new and (stale or len(unseen) > len(self._new))):
-            # What was not seen may be on a disk that is away; it is kept while more was seen.
+            # What was not seen may be on a disk that is not mounted; it is kept while more was seen.
             kept = self._old if len(unseen) <= len(self._new) else {}
             self._write(kept | self._new)
 

@@ -1,8 +1,9 @@
 """Whether a job's inputs cannot be read because of their storage, or because of one file among others.
 
 The rule: if other files beside an unreadable one, or elsewhere in the dataset, can be read, the storage
-answers and the file is to blame; if none can, the storage is away. An unmounted share is an empty folder, so
-an empty folder counts as away.
+answers and the file is to blame; if none can, the storage is unreachable. An unmounted share is an empty
+folder, so an empty folder counts as unreachable. Storage clients raise errors of every type, and here any
+error of a test read means the same, hence `except Exception`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def blame(error: BaseException, files: Iterable[str], roots: Sequence[str]) -> t
     """Return what is to blame for an error of an item, and the URI that cannot be read ("" if all can).
 
     files: URIs that the item reads; roots: the dataset's, then other files and folders that inputs come from.
-    storage: it is away. passing: it was, but answers now. file: anything else.
+    storage: it is unreachable. passing: it was, but answers now. file: anything else.
     """
     if any(isinstance(one, StoreFailed | ArtifactError) for one in _chain(error)):
         return "file", ""

@@ -136,7 +136,7 @@ class ClipJob:
 def chosen_clips(config: RecaptureConfig) -> tuple[list[Clip], list[Rejected]]:
     """Return the clips that the configuration selects, with their prompts, and the unreadable ones.
 
-    Raises UserError if the dataset cannot be read or no clip remains, InputsAway if its storage goes away.
+    Raises UserError if the dataset cannot be read or no clip remains, InputsAway if its storage fails.
     """
     try:
         found, rejected = scan(

@@ -1,4 +1,4 @@
-"""Storage that a job reads from goes away: the stage stops, nobody is blamed, and the next run goes on."""
+"""An unreachable storage of inputs stops the stage and blames no clip; the next run goes on."""
 
 import logging
 import shutil

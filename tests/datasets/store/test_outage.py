@@ -1,4 +1,4 @@
-"""An outage of storage is told from one bad file: the storage is away if nothing beside the file answers."""
+"""An outage is told from one bad file: the storage is unreachable if nothing beside the file can be read."""
 
 import errno
 import os

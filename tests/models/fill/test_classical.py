@@ -3,10 +3,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.crossing_box import crossing_box
 from support.surface import SURFACE, render
 
-from recapture.datasets.scenes.assemble import make_scene
-from recapture.datasets.scenes.layout import Room, SceneObject, SourceCamera, Texture
+from recapture.datasets.scenes.layout import SourceCamera
 from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.models.fill.classical import ClassicalFiller, fill_classical
 from recapture.models.fill.propagate import propagate_static, static_pixels
@@ -19,18 +19,7 @@ FRAMES, SIDE = 13, 96
 @pytest.fixture(scope="module")
 def clip():
     """A box crosses a bricked room before a camera that sways; it is viewed from half a unit aside."""
-    walls = tuple(
-        Texture("bricked", ((0.7, 0.6 - 0.05 * n, 0.3), (0.3, 0.2, 0.1 + 0.1 * n)), phase=(n, 2 * n, 0.3))
-        for n in range(6)
-    )
-    box = SceneObject(
-        "box",
-        (0.5, 0.5, 0.5),
-        (-0.8, 0.8, 3.5),
-        velocity=(0.15, 0.0, 0.0),
-        texture=Texture("checkered", ((0.9, 0.2, 0.5), (0.9, 0.6, 0.7))),
-    )
-    scene = make_scene([box], Room(textures=walls), SourceCamera(position_sway=(0.15, 0, 0)))
+    scene = crossing_box(SourceCamera(position_sway=(0.15, 0, 0)))
     intrinsics, cameras = source_cameras(scene, FRAMES, SIDE, SIDE)
     times = torch.arange(FRAMES).float()
     seen = render_scene(scene, intrinsics, cameras, times, SIDE, SIDE)

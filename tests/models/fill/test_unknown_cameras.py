@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from support.crossing_box import crossing_box
 from support.photo_scene import FRAMES, Motion, intrinsics, shoot
 
 from recapture.conf.schema import RenderConfig
-from recapture.datasets.scenes.assemble import make_scene
-from recapture.datasets.scenes.layout import Room, SceneObject, SourceCamera, Texture
+from recapture.datasets.scenes.layout import SourceCamera
 from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.models.fill.classical import fill_classical
 from recapture.models.fill.propagate import propagate_static, static_pixels
@@ -103,18 +103,7 @@ def test_the_fault_is_there_without_the_measurement_and_known_cameras_keep_their
 @pytest.fixture(scope="module")
 def tripod():
     """A box crosses a bricked room before a still camera, of which nothing is known but the picture."""
-    walls = tuple(
-        Texture("bricked", ((0.7, 0.6 - 0.05 * n, 0.3), (0.3, 0.2, 0.1 + 0.1 * n)), phase=(n, 2 * n, 0.3))
-        for n in range(6)
-    )
-    box = SceneObject(
-        "box",
-        (0.5, 0.5, 0.5),
-        (-0.8, 0.8, 3.5),
-        velocity=(0.15, 0.0, 0.0),
-        texture=Texture("checkered", ((0.9, 0.2, 0.5), (0.9, 0.6, 0.7))),
-    )
-    scene = make_scene([box], Room(textures=walls), SourceCamera())
+    scene = crossing_box(SourceCamera())
     lens, cameras = source_cameras(scene, FRAMES, 96, 96)
     times = torch.arange(FRAMES).float()
     seen = render_scene(scene, lens, cameras, times, 96, 96)
