@@ -7,98 +7,14 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from recapture.conf.adapter import AdapterConfig, listed
+from recapture.conf.inverse import InverseConfig
 from recapture.conf.section import EMBEDDED, Section
+from recapture.conf.speed import SpeedConfig
 
 # Paths of the base: the stages that load it put the hashes of the files into their keys
 MODEL_FILES = ("base", "base_2", "base_parts", "vae", "text_encoder", "tokenizer", "image_encoder")
 _ADAPTERS = ("adapter", "adapter_scale", "adapters")
-_KEYED_ELSEWHERE = {*MODEL_FILES, *_ADAPTERS, "packing", "attention", "compile_blocks"}
-VELOCITY_SOLVERS = ("replacement", "proximal", "cg", "wiener", "nvs")
-DDIM_SOLVERS = ("renoised", "ddnm", "dds", "langevin", "vision_xl")
-BLENDING_SOLVERS = ("blended", "repaint")
-OWN_STARTS = {"blended": 0.25}  # solver -> share of the steps before it acts, if not 0
-
-
-class InverseConfig(Section):
-    """fill.method inverse: a latent mask of known pixels, which a solver enforces at every sampling step."""
-
-    mask: Literal[
-        "trilinear",
-        "binary",
-        "nearest_and",
-        "min_pool",
-        "area",
-        "two_fill",
-        "mask_encode",
-        "leak_ratio",
-        "fill_variance",
-    ] = Field(
-        "area",
-        description="How the mask of known pixels becomes latent weights; two_fill, mask_encode, leak_ratio "
-        "and "
-        "fill_variance run the VAE to find them.",
-    )
-    channel_mean: bool = Field(True, description="Use one weight for all channels of a latent.")
-    solver: Literal[
-        "renoised",
-        "replacement",
-        "proximal",
-        "cg",
-        "wiener",
-        "nvs",
-        "ddnm",
-        "dds",
-        "flowdps",
-        "flowchef",
-        "langevin",
-        "blended",
-        "repaint",
-        "vision_xl",
-        "psld",
-    ] = Field("renoised", description="How each step uses the known pixels; see docs/solvers.md.")
-    transition: Literal["velocity", "ddim"] | None = Field(
-        None, description="How a step moves on; null: the solver's own. ddim needs fill.scheduler euler."
-    )
-    eta: float | None = Field(
-        None, ge=0, le=1, description="ddim: share of fresh noise per step; null: the solver's own."
-    )
-    start: float | None = Field(
-        None, ge=0, lt=1, description="Share of the steps before the solver acts; null: the solver's own."
-    )
-    stop: float = Field(
-        1.0, gt=0, le=1, description="Share of the steps after which the solver no longer acts."
-    )
-    mask_floor: float = Field(0.0, ge=0, le=1, description="Latent weights below this count as unknown.")
-
-    def keyed(self) -> dict[str, Any]:
-        """Return the settings that can change a fill: eta belongs to ddim alone."""
-        return self.model_dump(mode="json", exclude=set() if self.draws_noise else {"eta"})
-
-    @property
-    def corrects_velocity(self) -> bool:
-        """Return whether the scheduler takes the steps, so that any scheduler works."""
-        return (self.transition or ("velocity" if self.solver in VELOCITY_SOLVERS else "")) == "velocity"
-
-    @property
-    def draws_noise(self) -> bool:
-        """Return whether its steps are ddim, which draws a share of fresh noise."""
-        return (self.transition or ("ddim" if self.solver in DDIM_SOLVERS else "")) == "ddim"
-
-    @model_validator(mode="after")
-    def _solver_has_it(self) -> Self:
-        if self.transition is not None and self.solver in BLENDING_SOLVERS:
-            raise ValueError(f"solver {self.solver!r} has a transition of its own; leave transition out")
-        if self.eta and not self.draws_noise:
-            raise ValueError(
-                f"eta is for transition ddim, and solver {self.solver!r} does not use it; leave eta out"
-            )
-        start = OWN_STARTS.get(self.solver, 0.0) if self.start is None else self.start
-        if start >= self.stop:
-            raise ValueError(
-                f"solver {self.solver!r} would start at {start:g} and stop at {self.stop:g} of the steps; "
-                "set start below stop"
-            )
-        return self
+_KEYED_ELSEWHERE = {*MODEL_FILES, *_ADAPTERS, "packing", "speed"}
 
 
 class PackingConfig(Section):
@@ -183,15 +99,7 @@ class FillConfig(Section):
         "float32",
         description="Precision of the VAE; the masks two_fill, leak_ratio and fill_variance need float32.",
     )
-    attention: Literal["native", "cudnn", "flash"] = Field(
-        "native",
-        description="Attention kernel: torch's choice, the fastest since torch 2.11, or one of two others, "
-        "which need CUDA and bfloat16.",
-    )
-    compile_blocks: bool = Field(
-        False,
-        description="Compile the transformer's blocks: takes about a minute once, then steps are faster.",
-    )
+    speed: SpeedConfig = SpeedConfig()
     steps: int = Field(10, ge=1, le=1000, description="Sampling steps per window.")
     guidance_scale: float = Field(1.0, ge=0, description="Classifier-free guidance; 1 or less disables it.")
     guidance_scale_2: float | None = Field(
@@ -254,9 +162,10 @@ class FillConfig(Section):
 
     @model_validator(mode="after")
     def _kernels_fit(self) -> Self:
-        if self.attention != "native" and self.precision != "bfloat16":
+        if self.speed.attention != "native" and self.precision != "bfloat16":
             raise ValueError(
-                f"fill.attention {self.attention!r} needs half precision; set fill.precision bfloat16"
+                f"fill.speed.attention {self.speed.attention!r} needs half precision; "
+                "set fill.precision bfloat16"
             )
         probing = ("two_fill", "leak_ratio", "fill_variance")
         if self.method == "inverse" and self.inverse.mask in probing and self.vae_precision != "float32":

@@ -254,9 +254,9 @@ class RecaptureConfig(Section):
 
     @model_validator(mode="after")
     def _budgets_are_for_compiled_blocks(self) -> Self:
-        if self.tune.training.activation_budget < 1 and not self.fill.compile_blocks:
+        if self.tune.training.activation_budget < 1 and not self.fill.speed.compile_blocks:
             raise ValueError(
                 "tune.training.activation_budget needs compiled blocks; "
-                "set fill.compile_blocks, or use tune.training.gradient_checkpointing"
+                "set fill.speed.compile_blocks, or use tune.training.gradient_checkpointing"
             )
         return self

@@ -166,7 +166,7 @@ class TrainingConfig(Section):
         1.0,
         ge=0,
         le=1,
-        description="With fill.compile_blocks: share of activations that is kept instead of recomputed.",
+        description="With fill.speed.compile_blocks: share of activations that is kept, not recomputed.",
     )
     first_block: int = Field(
         0, ge=0, description="Transformer blocks before this one get no adapter, which makes steps faster."

@@ -197,8 +197,8 @@ def open_base(config: FillConfig, device: torch.device, *, activation_budget: fl
     for transformer in filter(None, (base.transformer, base.transformer_2)):
         speed_up(
             transformer,
-            attention=config.attention,
-            compile_blocks=config.compile_blocks,
+            attention=config.speed.attention,
+            compile_blocks=config.speed.compile_blocks,
             activation_budget=activation_budget,
         )
     return base

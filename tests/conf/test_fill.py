@@ -6,15 +6,16 @@ from typing import get_args
 import pytest
 import torch
 
-from recapture.conf.fill import (
+from recapture.conf.fill import FillConfig
+from recapture.conf.inverse import (
     BLENDING_SOLVERS,
     DDIM_SOLVERS,
     OWN_STARTS,
     VELOCITY_SOLVERS,
-    FillConfig,
     InverseConfig,
 )
 from recapture.conf.schema import RecaptureConfig
+from recapture.conf.speed import SpeedConfig
 from recapture.models.inverse.measurement import EncoderMask, LatentMeasurement, PixelMask
 from recapture.models.inverse.solvers import SOLVERS, make_solver
 
@@ -69,8 +70,8 @@ def test_a_solver_that_takes_eulers_steps_refuses_another_scheduler():
 
 def test_kernels_that_take_half_precision_ask_for_it():
     with pytest.raises(ValueError, match="needs half precision"):
-        FillConfig(attention="cudnn")
-    assert FillConfig(attention="cudnn", precision="bfloat16").attention == "cudnn"
+        FillConfig(speed=SpeedConfig(attention="cudnn"))
+    FillConfig(speed=SpeedConfig(attention="cudnn"), precision="bfloat16")
 
 
 def test_masks_that_compare_encodings_of_the_clip_ask_for_a_fine_vae():
@@ -86,16 +87,16 @@ def test_masks_that_compare_encodings_of_the_clip_ask_for_a_fine_vae():
 
 def test_content_keys_know_nothing_of_speed():
     plain = FillConfig().keyed()
-    assert not {"attention", "compile_blocks"} & set(plain)
-    fast = FillConfig(attention="cudnn", compile_blocks=True, precision="bfloat16")
+    assert "speed" not in plain
+    fast = FillConfig(speed=SpeedConfig(attention="cudnn", compile_blocks=True), precision="bfloat16")
     assert fast.keyed() == plain | {"precision": "bfloat16"}
 
 
 def test_a_budget_for_activations_needs_compiled_blocks():
     tune = {"training": {"activation_budget": 0.5}}
-    with pytest.raises(ValueError, match=r"set fill\.compile_blocks"):
+    with pytest.raises(ValueError, match=r"set fill\.speed\.compile_blocks"):
         RecaptureConfig.model_validate({"tune": tune})
-    RecaptureConfig.model_validate({"tune": tune, "fill": {"compile_blocks": True}})
+    RecaptureConfig.model_validate({"tune": tune, "fill": {"speed": {"compile_blocks": True}}})
 
 
 def test_the_guidance_of_a_second_transformer_needs_guidance():

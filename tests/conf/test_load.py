@@ -219,8 +219,8 @@ def test_names_and_entries_of_mappings_know_their_types():
 
 
 def test_a_setting_that_is_true_or_false_may_stand_alone():
-    for words in (["--fill.compile_blocks"], ["--fill.compile_blocks", "--seed", "3"]):
-        assert load_config(arguments=words).fill.compile_blocks is True
+    for words in (["--fill.speed.compile_blocks"], ["--fill.speed.compile_blocks", "--seed", "3"]):
+        assert load_config(arguments=words).fill.speed.compile_blocks is True
     assert load_config(arguments=["--fill.propagate", "no"]).fill.propagate is False
     settings, others = split_words(["--fill.propagate", "bmx/*", "--seed", "3"], RecaptureConfig)
     assert (settings, others) == (["--fill.propagate=true", "--seed=3"], ["bmx/*"])

@@ -23,7 +23,7 @@ from recapture.flows.jobs import planned
 from recapture.models.wan.checkpoint import read_config
 from recapture.tasks.engine.planner import supposed
 
-BY_ROUNDING = ("fill.compile_blocks",)  # redoes nothing, and changes the last bits
+BY_ROUNDING = ("fill.speed.compile_blocks",)  # redoes nothing, and changes the last bits
 NOTHING, ITEMS = "nothing", "other items"
 WEIGHTS = Path(recapture.__file__).parent / "weights"
 SCENES = "scenes://?count={}&seed=0&frames=5&height=32&width=32"
@@ -246,7 +246,7 @@ TABLE = [
         fill.adapter_scale 1 -> nothing
         fill.precision bfloat16 -> fill
         fill.vae_precision bfloat16 -> fill
-        fill.compile_blocks true -> nothing
+        fill.speed.compile_blocks true -> nothing
         fill.steps 20 -> fill
         fill.guidance_scale 0.5 -> nothing
         fill.guidance_scale 3 -> fill
@@ -278,7 +278,7 @@ TABLE = [
         measure.chunk 3 -> measure
     """),
     *rows("recapture", "--fill.precision", "bfloat16")("""
-        fill.attention cudnn -> nothing
+        fill.speed.attention cudnn -> nothing
     """),
     *rows("recapture", "--fill.guidance_scale", "3")("""
         fill.guidance_scale_2 2 -> fill
@@ -449,7 +449,7 @@ TABLE = [
         tune.training.alpha 8 -> nothing
         tune.training.first_block 1 -> nothing
     """),
-    *rows("train", "--fill.compile_blocks", "true")("""
+    *rows("train", "--fill.speed.compile_blocks", "true")("""
         tune.training.activation_budget 0.5 -> nothing
     """),
     *(
