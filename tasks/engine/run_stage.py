@@ -170,7 +170,8 @@ class _Shard:
         """
         committed, given = self._todo.committed, self._context
         named = named_keys(given.store.root, given.dataset, self._stage.name, committed.keys())
-        unnamed = {item.key: item for item in self._todo.reused if item.key in committed.keys() - named}
+        unknown = committed.keys() - named
+        unnamed = {item.key: item for item in self._todo.reused if item.key in unknown}
         rows = []
         for key, item in unnamed.items():
             outcome = _outcome(self._stage, item, "reused", metrics=committed[key].metrics)
