@@ -51,8 +51,8 @@ def results(dataset: str, *, outputs: Place | None = None) -> pd.DataFrame:
 def manifest(dataset: str, stage: str | None = None, *, store: Place | None = None) -> pd.DataFrame:
     """Return the newest row of every artifact of a stage, or of all stages, the oldest first.
 
-    One row per key: clip_id, item, key, stage, status, attempts, error_type, error, seconds, bytes, device,
-    vram_peak_mb, parent_keys, code_version, run_id, created_at, metrics (a dict).
+    One row per key: clip_id, item, key, stage, status, attempts, error_type, error, seconds, gpu_seconds,
+    bytes, device, vram_peak_mb, parent_keys, code_version, run_id, created_at, metrics (a dict).
     store: path or fsspec URL, by default the configured one. Raises UserError for a dataset or stage without
     manifest.
     """

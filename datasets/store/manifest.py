@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("error_type", pa.string()),
         ("error", pa.string()),
         ("seconds", pa.float64()),
+        ("gpu_seconds", pa.float64()),
         ("bytes", pa.int64()),
         ("device", pa.string()),
         ("vram_peak_mb", pa.float64()),

@@ -13,10 +13,12 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from recapture.tasks.engine.ray_gang import inside, reserve, room, too_large
 from recapture.tasks.engine.ray_run import Run
-from recapture.tasks.engine.ray_watch import GROUP
+from recapture.tasks.engine.ray_watch import GROUP, WORK
 from recapture.tasks.engine.retry import RetryPolicy, StageSick
 from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage
 from recapture.tasks.engine.worker import Worker
+
+SLOTS = 2  # items that a worker with a GPU can work on at once
 
 
 class RayExecutor:
@@ -72,7 +74,8 @@ class RayExecutor:
         group = None if resources.bundles == 1 else reserve(resources)
         own = resources if group is None else Resources(cpus=0.0)
         place = {"scheduling_strategy": "DEFAULT" if group is None else inside(group, 0)}
-        answering = ray.remote(concurrency_groups={GROUP: 1})(Worker)  # it answers while it works
+        threads = {GROUP: 1, WORK: SLOTS if own.gpus > 0 else 1}  # it answers while it works
+        answering = ray.remote(concurrency_groups=threads)(Worker)
         options = answering.options(
             num_cpus=own.cpus, num_gpus=own.gpus, max_restarts=0, max_task_retries=0, **place
         )

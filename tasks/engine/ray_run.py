@@ -15,10 +15,10 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from recapture.conf.redact import without_credentials
-from recapture.tasks.engine.ray_watch import Watch
+from recapture.tasks.engine.ray_watch import WORK, Watch
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, settle, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage
-from recapture.tasks.engine.worker import DEVICE_LOST, reason
+from recapture.tasks.engine.worker import DEVICE_LOST, loading, reason, working
 
 POLL_SECONDS = 1.0
 DEATHS_BEFORE_SICK = 3  # per worker, while nothing has succeeded yet; or in a row during setup
@@ -42,8 +42,8 @@ class _Load(Watch):
 class _Call(Watch):
     """One item on one worker."""
 
-    def __init__(self, actor: Any, item: Item, attempt: int) -> None:
-        super().__init__(actor)
+    def __init__(self, actor: Any, stage: str, item: Item, attempt: int) -> None:
+        super().__init__(actor, working(stage, item.name))
         self.item, self.attempt = item, attempt
 
 
@@ -94,7 +94,8 @@ class Run:
             self._next(self._idle.pop())
 
     def _load(self, actor: Any) -> None:
-        self._loading[actor.load.remote(self._stage_reference)] = _Load(actor)
+        reference = actor.load.options(concurrency_group=WORK).remote(self._stage_reference)
+        self._loading[reference] = _Load(actor, loading(self._stage.name))
 
     def _loaded(self, reference: Any, load: _Load) -> None:
         try:
@@ -119,7 +120,8 @@ class Run:
             self._idle.append(actor)
             return
         item, attempt = self._waiting.popleft()
-        self._flying[actor.run.remote(item, attempt)] = _Call(actor, item, attempt)
+        stage, run = self._stage.name, actor.run.options(concurrency_group=WORK)
+        self._flying[run.remote(stage, item, attempt)] = _Call(actor, stage, item, attempt)
 
     def _returned(self, reference: Any, call: _Call) -> None:
         try:

@@ -12,15 +12,16 @@ from ray.exceptions import RayError
 
 from recapture.conf.heartbeat import beat
 
-GROUP = "watch"  # a worker's thread for questions; its work has another one
+GROUP = "watch"  # a worker's thread for questions; its work has others
+WORK = "work"
 QUESTIONS_PER_LIMIT = 4
 
 
 class Watch:
     """What is known of the progress of one call on a worker."""
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    def __init__(self, actor: Any, name: str) -> None:
+        self.actor, self._name = actor, name
         self.started = self._progress = self._asked = time.monotonic()
         self._question: Any = None
 
@@ -37,7 +38,7 @@ class Watch:
         now = time.monotonic()
         if self._question is None:
             if now - max(self._progress, self._asked) > limit / QUESTIONS_PER_LIMIT:
-                self._question = self.actor.silence.options(concurrency_group=GROUP).remote()
+                self._question = self.actor.silence.options(concurrency_group=GROUP).remote(self._name)
                 self._asked = now
             return False
         if not ray.wait([self._question], timeout=0)[0]:

@@ -203,6 +203,7 @@ class _Shard:
             "error_type": outcome.error_type,
             "error": outcome.error,
             "seconds": outcome.seconds,
+            "gpu_seconds": outcome.gpu_seconds,
             "bytes": outcome.bytes,
             "device": outcome.device,
             "vram_peak_mb": outcome.vram_peak_mb,

@@ -81,6 +81,11 @@ class Stage(Protocol[P_contra]):
     def resources(self) -> Resources: ...
 
     @property
+    def slots(self) -> int:
+        """Return how many items one worker may work on at once; more than 1 needs `conf.turn`."""
+        ...
+
+    @property
     def reads(self) -> Mapping[str, str]:
         """Return parent -> the stage whose artifact stands in for it."""
         ...
@@ -123,6 +128,11 @@ class PlannedStage(ABC, Generic[P]):
     parents: ClassVar[tuple[str, ...]] = ()
     resources: Resources = Resources()
     reads: Mapping[str, str] = field(default_factory=dict)  # parent -> the stage that stands in for it
+
+    @property
+    def slots(self) -> int:
+        """Return how many items one worker may work on at once: 1, unless the stage takes turns."""
+        return 1
 
     @property
     def timeout_seconds(self) -> float | None:
@@ -213,6 +223,7 @@ class Outcome:
     traceback: str = ""
     attempts: int = 1
     seconds: float = 0.0
+    gpu_seconds: float = 0.0  # in turns on the device, see `conf.turn`
     bytes: int = 0
     device: str = ""
     vram_peak_mb: float = 0.0

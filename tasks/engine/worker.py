@@ -12,13 +12,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from recapture.conf.errors import UserError
-from recapture.conf.heartbeat import beat, seconds_since_beat
+from recapture.conf.heartbeat import call, seconds_since_beat
 from recapture.conf.redact import clean_logs, remember_credentials, without_credentials
+from recapture.conf.turn import Turns, counted_turns
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
 from recapture.datasets.store.outage import InputsAway, blame
 from recapture.datasets.store.storage import UNREACHABLE, StoreFailed
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.room import Room
 from recapture.tasks.engine.stage import (
     InputChanged,
     Item,
@@ -41,27 +43,30 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int, inputs_ro
     inputs_root: the dataset's URI, to tell an outage of its storage from a bad clip; "": unknown.
     """
     started = time.monotonic()
-    common: dict[str, Any] = {
-        "item": item.name,
-        "clip_id": item.clip_id,
-        "key": item.key,
-        "stage": stage.name,
-        "attempts": attempt,
-    }
+    with counted_turns() as turns:
+        found = _worked(stage, item, store, inputs_root, turns)
+        return Outcome(
+            item=item.name,
+            clip_id=item.clip_id,
+            key=item.key,
+            stage=stage.name,
+            attempts=attempt,
+            seconds=time.monotonic() - started,
+            gpu_seconds=turns.seconds,
+            **found,
+        )
+
+
+def _worked(stage: Stage, item: Item, store: ArtifactStore, inputs_root: str, turns: Turns) -> dict[str, Any]:
+    """Return what became of an item, as fields of its outcome."""
     try:
         inputs = open_inputs(stage, item, store)
         with store.create(stage.name, item.key) as output:
             metrics = stage.run(item, inputs, output)
             check_unchanged(stage, item)
             output.metrics = dict(metrics)
-        return Outcome(
-            **common,
-            status="ok",
-            seconds=time.monotonic() - started,
-            bytes=output.total_bytes,
-            metrics=dict(metrics),
-            **_device_use(),
-        )
+        made = {"bytes": output.total_bytes, "metrics": dict(metrics)}
+        return {"status": "ok", **made, **_device_use(turns)}
     except Exception as raised:
         error = _changed(stage, item, raised)
         remember_credentials(repr(item.params), repr(stage), inputs_root, store.root)
@@ -75,16 +80,14 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int, inputs_ro
         if to_blame == "storage":
             kind, message = InputsAway.__name__, f"{uri} cannot be read, and nothing beside it can: {message}"
             message = f"{message.rstrip('.')}; {UNREACHABLE}"
-        return Outcome(
-            **common,
-            status="error",
-            error_type=kind,
-            error=without_credentials(message),
-            traceback=without_credentials(trace)[-TRACEBACK_CHARACTERS:],
-            seconds=time.monotonic() - started,
-            retriable=to_blame == "passing",
-            **({} if kind == DEVICE_LOST else _device_use()),
-        )
+        return {
+            "status": "error",
+            "error_type": kind,
+            "error": without_credentials(message),
+            "traceback": without_credentials(trace)[-TRACEBACK_CHARACTERS:],
+            "retriable": to_blame == "passing",
+            **({} if kind == DEVICE_LOST else _device_use(turns)),
+        }
 
 
 def check_unchanged(stage: Stage, item: Item) -> None:
@@ -134,7 +137,10 @@ def error_type(error: Exception) -> str:
 
 
 class Worker:
-    """A process that hosts one stage at a time and keeps what the stage's `setup` has loaded."""
+    """A process that hosts stages and keeps what their `setup` has loaded.
+
+    Its methods are called from several threads: two items of a stage with two `slots` are worked on at once.
+    """
 
     def __init__(self, store_root: str, resources: Resources, inputs_root: str = "") -> None:
         clean_logs()
@@ -145,29 +151,53 @@ class Worker:
         if resources.gpus <= 0:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a CPU stage must not open a context on GPU 0
         self._store = ArtifactStore(store_root)
-        self._stage: Stage | None = None
+        self._stages: dict[str, Stage] = {}
+        self._room = Room()
 
     def load(self, stage: Stage) -> str:
-        """Set the stage up; return the reason if that fails, else an empty string."""
+        """Set a stage up beside those that are loaded; return the reason if that fails, else an empty string.
+
+        A stage of the same name is replaced.
+        """
         set_threads(self._threads)
-        self._stage = None
-        beat()
-        try:
-            stage.setup()
-        except Exception as error:
-            return reason(error)
-        self._stage = stage
+        self._stages.pop(stage.name, None)
+        with call(loading(stage.name)):
+            try:
+                stage.setup()
+            except Exception as error:
+                return reason(error)
+        self._stages[stage.name] = stage
         return ""
 
-    def run(self, item: Item, attempt: int) -> Outcome:
-        """Work on one item with the loaded stage."""
-        assert self._stage is not None
-        beat()
-        return work(self._stage, item, self._store, attempt, self._inputs_root)
+    def run(self, stage_name: str, item: Item, attempt: int) -> Outcome:
+        """Work on one item with a loaded stage.
 
-    def silence(self) -> float:
-        """Return the seconds since the stage's last progress; called while it works."""
-        return seconds_since_beat()
+        If memory does not suffice for it and another item beside it, it is worked on once more, alone: this
+        is part of the same attempt.
+        """
+        stage = self._stages[stage_name]
+        set_threads(self._threads)  # torch counts per thread
+        with call(working(stage_name, item.name)):
+            with self._room.shared() as others:
+                outcome = work(stage, item, self._store, attempt, self._inputs_root)
+            if outcome.error_type != OUT_OF_MEMORY or not others.came:
+                return outcome
+            with self._room.alone():
+                return work(stage, item, self._store, attempt, self._inputs_root)
+
+    def silence(self, name: str | None = None) -> float:
+        """Return the seconds since a call's last progress, see `loading` and `working`; None: since any."""
+        return seconds_since_beat(name)
+
+
+def loading(stage: str) -> str:
+    """Return the name of the call that loads a stage."""
+    return f"load {stage}"
+
+
+def working(stage: str, item: str) -> str:
+    """Return the name of the call that works on an item."""
+    return f"run {stage} {item}"
 
 
 def thread_count(resources: Resources) -> int:
@@ -206,14 +236,18 @@ def reason(error: BaseException) -> str:
     return without_credentials(text)
 
 
-def _device_use() -> dict[str, Any]:
+def _device_use(turns: Turns) -> dict[str, Any]:
+    """Return the device and its peak memory: in the item's turns, or since the last item if it took none."""
     import torch
 
     if not torch.cuda.is_available():
         return {"device": platform.machine()}
+    device = torch.cuda.get_device_name()
+    if turns.taken:
+        return {"device": device, "vram_peak_mb": turns.peak_mb}
     peak = torch.cuda.max_memory_allocated() / 2**20
     torch.cuda.reset_peak_memory_stats()
-    return {"device": torch.cuda.get_device_name(), "vram_peak_mb": peak}
+    return {"device": device, "vram_peak_mb": peak}
 
 
 def _free_memory(error: Exception) -> None:

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from contextvars import copy_context
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from support.filler import wan_filler
 from support.surface import SURFACE
 
 from recapture.conf import heartbeat
-from recapture.conf.heartbeat import beat, beating, seconds_since_beat
+from recapture.conf.heartbeat import beat, beating, call, seconds_since_beat, waiting
 from recapture.datasets.media.pictures import iterate_pictures
 from recapture.datasets.media.video import iterate_frames, write_video
 from recapture.datasets.store.keys import file_hash
@@ -83,6 +85,46 @@ def test_the_time_since_the_last_beat_is_that_of_any_thread():
     beater.join()
     assert seconds_since_beat() < 0.05
     assert list(beating(range(3))) == [0, 1, 2]
+
+
+def test_each_call_has_beats_of_its_own(monkeypatch):
+    class Clock:
+        now = 100.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(heartbeat, "time", clock)
+    beat()
+
+    def in_thread(work):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    with call("a"):
+        of_a = copy_context()
+        with call("b"):
+            clock.now += 5
+            in_thread(partial(of_a.run, beat))  # a thread in the context of a call beats for it
+            clock.now += 2
+            assert seconds_since_beat("a") == 2
+            assert seconds_since_beat("b") == 7
+            assert seconds_since_beat() == 2
+            in_thread(beat)  # a thread of no call: nobody knows whose it is
+            assert seconds_since_beat("b") == 0
+            clock.now += 3
+            beat()
+            assert seconds_since_beat("a") == 3
+            assert seconds_since_beat("b") == 0
+            clock.now += 4
+            with waiting():  # for what another call holds
+                assert seconds_since_beat("b") == 0
+            clock.now += 1
+            assert seconds_since_beat("b") == 1  # not 5: it can only work since it waits no longer
+            assert seconds_since_beat("a") == 8
+    assert seconds_since_beat("a") == 0  # it has ended
 
 
 def test_every_frame_that_is_encoded_or_decoded_beats(tmp_path, beats):

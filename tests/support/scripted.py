@@ -44,6 +44,7 @@ class Scripted:
     resources: Resources = Resources()
     name: str = "scripted"
     version: str = "1"
+    slots: int = 1
     reads: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None
     places: tuple[str, ...] = ()

@@ -33,6 +33,7 @@ def row(key="k1", **changes):
         "error_type": "",
         "error": "",
         "seconds": 1.5,
+        "gpu_seconds": 0.5,
         "bytes": 10,
         "device": "x86_64",
         "vram_peak_mb": 0.0,
