@@ -7,7 +7,7 @@
 
 `run` makes clips (bench/phone_clips.py) and a base of Wan's shape with random weights, unless --work has
 them, carries out `recapture run --profile wan` on them, and samples nvidia-smi meanwhile. With --limit the
-job is interrupted after that many seconds, as by Ctrl+C, and what is finished is reported. Settings after
+job is terminated after that many seconds, and what is finished is reported. Settings after
 `--` go to `recapture run` as they are. The job's own folder is emptied first: everything is computed anew.
 
 On a machine without package registries, bench/pack_stack.sh packs what is needed.
@@ -38,7 +38,7 @@ PROJECT = Path(__file__).parents[1]
 DATASET = "job"
 QUERY = "--query-gpu=timestamp,index,utilization.gpu,memory.used"
 ON_CPU = "{depth: {cpus: 1, gpus: 0}, render: {cpus: 1, gpus: 0}, fill: {cpus: 1, gpus: 0}}"
-GRACE_SECONDS = 60  # to end an interrupted job
+GRACE_SECONDS = 60  # to end after that
 SIZES = {"1.3B": (81, 480, 832), "14B": (81, 480, 832), "tiny": (9, 64, 112)}
 
 
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--gpus", type=int, default=1, help="0: all stages on the CPU.")
     job.add_argument("--profile", default="wan")
     job.add_argument("--ray-address", help="A Ray cluster; without: Ray on this machine.")
-    job.add_argument("--limit", type=float, help="Interrupt the job after that many seconds.")
+    job.add_argument("--limit", type=float, help="Terminate the job after that many seconds.")
     job.add_argument("--work", type=Path, required=True, help="Where clips, base, store and outputs go.")
     job.add_argument("--results", type=Path, required=True, help="Where figures and logs go.")
     job.add_argument("--commit", help="The commit of the code, where there is no git.")
@@ -152,7 +152,7 @@ def job_command(given: argparse.Namespace, clips: Path, base: Path, job: Path) -
 
 
 def carry_out(command: Sequence[str], log: Path, gpus: int, limit: float | None) -> int:
-    """Run a command on the first GPUs; interrupt it after `limit` seconds. Returns its exit status."""
+    """Run a command on the first GPUs; terminate it after `limit` seconds. Returns its exit status."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "0"}
     environment["PYTHONPATH"] = f"{PROJECT / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(":")
     if gpus:
@@ -162,8 +162,8 @@ def carry_out(command: Sequence[str], log: Path, gpus: int, limit: float | None)
         try:
             return job.wait(limit)
         except subprocess.TimeoutExpired:
-            print(f"interrupted after {limit:.0f} s", flush=True)
-            job.send_signal(signal.SIGINT)
+            print(f"terminated after {limit:.0f} s", flush=True)
+            job.send_signal(signal.SIGTERM)
         try:
             return job.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""The benchmark of a whole job: its clips, its command, and the figures of a job that ended or was stopped."""
+"""The benchmark of a whole job: its clips, its command, and the figures of jobs, stopped ones too."""
 
 import json
 import os
@@ -130,8 +130,11 @@ def test_tables_show_every_run_and_stage(tmp_path):
     assert "| 2 | fill | 7 | 10.0 |" in markdown(stages)
 
 
-def test_a_job_beyond_its_limit_is_interrupted_and_may_end_in_its_own_way(tmp_path):
-    ending = "import time\ntry:\n  time.sleep(100)\nexcept KeyboardInterrupt:\n  print('ended'); raise SystemExit(7)"
+def test_a_job_beyond_its_limit_is_terminated_and_may_end_in_its_own_way(tmp_path):
+    ending = (
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (print('ended'), sys.exit(7)))\n"
+    )
+    ending += "time.sleep(100)"
     assert real_job.carry_out([sys.executable, "-c", ending], tmp_path / "log", 0, limit=3.0) == 7
     assert (tmp_path / "log").read_text() == "ended\n"
 
