@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +28,8 @@ from recapture.datasets.media.sound import NoSound, Sound, SoundLost
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts")
 _MP4 = {"movflags": "+faststart"}
 # Macroblock trees are off because x264's AVX-512 code for them gives different bytes in one run out of ten.
-_X264 = {"preset": "fast", "x264-params": "mbtree=0"}
+# One thread: a stage has one CPU, and the number of threads changes the bytes.
+_X264 = {"x264-params": "mbtree=0:threads=1"}
 
 
 @dataclass(frozen=True)
@@ -97,43 +97,95 @@ def iterate_frames(uri: str, start: int = 0, stop: int | None = None) -> Iterato
             raise VideoError(f"video {uri!r}: frame {last + 1} cannot be decoded; {REPLACE_FILE}")
 
 
-def write_video(
+def write_video(uri: str, frames: Iterable[np.ndarray], fps: Fraction, **options: Any) -> CarriedSound:
+    """Write all frames as `video_writer` does, whose options these are; return what became of the sound."""
+    with video_writer(uri, fps, **options) as video:
+        for frame in beating(frames):
+            video.add(frame)
+    return video.sound
+
+
+@contextmanager
+def video_writer(
     uri: str,
-    frames: Iterable[np.ndarray],
     fps: Fraction,
     *,
     audio_from: str | None = None,
     audio_start: float = 0.0,
     audio_duration: float | None = None,
     crf: int = 18,
-) -> CarriedSound:
+    preset: str = "fast",
+) -> Iterator[VideoWriter]:
     """Write frames (uint8 RGB [H, W, 3]) as H.264 4:2:0 MP4 in BT.709, with the sound of another video.
 
     An odd side grows by one repeated row or column, which 4:2:0 needs. The sound is the first track of
     `audio_from` from `audio_start` seconds after its first picture on, for `audio_duration` seconds (None:
-    the video's length), re-encoded to AAC. Damaged sound never prevents a video: what was lost is returned.
-    The file appears complete or not at all.
+    the video's length), re-encoded to AAC. Damaged sound never prevents a video: the writer's `sound` says
+    what was lost. The file appears complete, at the end of the context, or not at all.
     Raises: VideoError for no frames, frames of differing sizes or types, or an audio_from without sound.
     """
-    remaining = iter(frames)
-    first = next(remaining, None)
-    if first is None:
-        raise VideoError(f"video {uri!r}: there are no frames to write")
     try:
-        with _whole_file(uri) as path, av.open(path, "w", format="mp4", options=_MP4) as out:
-            picture = _add_video(out, first, fps, crf, uri)
-            with _sound(out, audio_from, audio_start) as (sound, lost):
-                for index, frame in enumerate(beating(itertools.chain([first], remaining))):
-                    out.mux(picture.encode(_to_yuv(frame, picture, index, fps, uri)))
-                    if sound is not None:
-                        elapsed = float((index + 1) / fps)
-                        sound.play_until(elapsed if audio_duration is None else min(elapsed, audio_duration))
-                out.mux(picture.encode(None))
-                if sound is not None:
-                    sound.finish()
-        return CarriedSound(sound.damaged if sound is not None else 0, lost)
+        with (
+            _whole_file(uri) as path,
+            av.open(path, "w", format="mp4", options=_MP4) as out,
+            ExitStack() as opened_sound,
+        ):
+
+            def start_sound() -> tuple[Sound | None, str]:
+                return opened_sound.enter_context(_sound(out, audio_from, audio_start))
+
+            video = VideoWriter(
+                uri, out, fps, {"crf": str(crf), "preset": preset}, start_sound, audio_duration
+            )
+            yield video
+            video.finish()
     except av.error.FFmpegError as error:
         raise VideoError(f"video {uri!r}: it cannot be written ({error.strerror}); check the disk") from error
+
+
+class VideoWriter:
+    """A video that is being written; see `video_writer`."""
+
+    def __init__(
+        self,
+        uri: str,
+        out: Any,
+        fps: Fraction,
+        options: dict[str, str],
+        start_sound: Callable[[], tuple[Sound | None, str]],
+        audio_duration: float | None,
+    ) -> None:
+        self._uri, self._out, self._fps, self._options = uri, out, fps, options
+        self._start_sound, self._audio_duration = start_sound, audio_duration
+        self._picture: Any = None  # the stream, once there is a first frame
+        self._sound: Sound | None = None
+        self._lost = ""
+        self._count = 0
+
+    @property
+    def sound(self) -> CarriedSound:
+        """Return what became of the sound so far."""
+        return CarriedSound(self._sound.damaged if self._sound is not None else 0, self._lost)
+
+    def add(self, frame: np.ndarray) -> None:
+        """Write the next frame."""
+        if self._picture is None:
+            self._picture = _add_video(self._out, frame, self._fps, self._options, self._uri)
+            self._sound, self._lost = self._start_sound()
+        picture, index = self._picture, self._count
+        self._out.mux(picture.encode(_to_yuv(frame, picture, index, self._fps, self._uri)))
+        self._count += 1
+        if self._sound is not None:
+            elapsed, wanted = float(self._count / self._fps), self._audio_duration
+            self._sound.play_until(elapsed if wanted is None else min(elapsed, wanted))
+
+    def finish(self) -> None:
+        """Write what the encoder holds back. Raises VideoError if there was no frame."""
+        if self._picture is None:
+            raise VideoError(f"video {self._uri!r}: there are no frames to write")
+        self._out.mux(self._picture.encode(None))
+        if self._sound is not None:
+            self._sound.finish()
 
 
 @dataclass(frozen=True)
@@ -181,10 +233,10 @@ def _whole_file(uri: str) -> Iterator[str]:
             folder.rmdir()
 
 
-def _add_video(out: Any, frame: np.ndarray, fps: Fraction, crf: int, uri: str) -> Any:
+def _add_video(out: Any, frame: np.ndarray, fps: Fraction, options: dict[str, str], uri: str) -> Any:
     if frame.ndim != 3 or frame.shape[2] != 3:
         raise VideoError(f"video {uri!r}: frames must be [H, W, 3], got {list(frame.shape)}")
-    stream = out.add_stream("libx264", rate=fps, options={"crf": str(crf)} | _X264)
+    stream = out.add_stream("libx264", rate=fps, options=options | _X264)
     stream.height, stream.width = (side + side % 2 for side in frame.shape[:2])
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context

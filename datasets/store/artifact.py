@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Artifact:
     def __init__(self, filesystem: fsspec.AbstractFileSystem, folder: str, stage: str, key: str) -> None:
         self._filesystem, self._folder = filesystem, folder
         self.stage, self.key = stage, key
+        self._frames: FrameReader | None = None
         try:
             record = json.loads(self._content(META))
             self.meta: dict[str, Any] = record["meta"]
@@ -89,17 +90,20 @@ class Artifact:
                 raise self._damaged(name, f"{size} bytes whose sha256 differs from what was written")
             yield path
 
-    def read_npz(self, name: str) -> dict[str, np.ndarray]:
-        """Read all arrays of an npz; nothing in it is ever executed."""
-        return load_npz(self.read_bytes(name), f"{name} of artifact {self.key} (stage {self.stage!r})")
+    def read_npz(self, name: str, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, np.ndarray]:
+        """Read the wanted arrays of an npz, by default all; nothing in it is ever executed."""
+        where = f"{name} of artifact {self.key} (stage {self.stage!r})"
+        return load_npz(self.read_bytes(name), where, wanted)
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file."""
         return json.loads(self.read_bytes(name))
 
     def frames(self) -> FrameReader:
-        """Return a reader of the per-frame arrays."""
-        return FrameReader(self)
+        """Return the reader of the per-frame arrays, the same one at each call: it keeps the last file."""
+        if self._frames is None:
+            self._frames = FrameReader(self)
+        return self._frames
 
     def check_sizes(self) -> None:
         """Raise ArtifactDamaged if a file is missing or has a wrong size; reads no contents."""

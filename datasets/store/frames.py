@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
+
+from recapture.datasets.store.residuals import pack_frames, stored_name, unpack_array
 
 DEFAULT_CHUNK = 64
 INDEX = "frames.json"
@@ -26,7 +28,7 @@ class ReadableArtifact(Protocol):
     stage: str
     key: str
 
-    def read_npz(self, name: str) -> dict[str, np.ndarray]: ...
+    def read_npz(self, name: str, wanted: Callable[[str], bool] = ...) -> dict[str, np.ndarray]: ...
 
     def read_json(self, name: str) -> Any: ...
 
@@ -34,11 +36,18 @@ class ReadableArtifact(Protocol):
 class FrameWriter:
     """A writer of arrays with a leading time axis: frames-00000.npz, ... of `chunk` frames each.
 
-    The files depend only on the frames and `chunk`, not on how the frames are divided over calls.
+    The files depend only on the frames and `chunk`, not on how the frames are divided over calls. Pictures
+    and float32 [T,H,W] are stored as residuals (see residuals.py), exactly unless `mantissa` says how many
+    bits of a float's mantissa to keep, by the name of the array.
     """
 
-    def __init__(self, artifact: WritableArtifact, chunk: int = DEFAULT_CHUNK) -> None:
-        self._artifact, self._chunk = artifact, chunk
+    def __init__(
+        self,
+        artifact: WritableArtifact,
+        chunk: int = DEFAULT_CHUNK,
+        mantissa: Mapping[str, int] | None = None,
+    ) -> None:
+        self._artifact, self._chunk, self._mantissa = artifact, chunk, dict(mantissa or {})
         self._pending: dict[str, np.ndarray] = {}
         self._frames = self._files = 0
 
@@ -79,43 +88,60 @@ class FrameWriter:
 
     def _write(self, count: int) -> None:
         part = {name: array[:count] for name, array in self._pending.items()}
-        self._artifact.write_npz(chunk_name(self._files), **part)
+        self._artifact.write_npz(chunk_name(self._files), **pack_frames(part, self._mantissa))
         self._pending = {name: array[count:].copy() for name, array in self._pending.items()}
         self._files += 1
         self._frames += count
 
 
 class FrameReader:
-    """A reader of any range of frames; it caches the last chunk, so reading forward reads each file once."""
+    """A reader of any range of frames; it keeps the last file, so reading forward reads each file once."""
 
     def __init__(self, artifact: ReadableArtifact) -> None:
         self._artifact = artifact
         index = artifact.read_json(INDEX)
         self.frames: int = index["frames"]
         self._chunk: int = index["chunk"]
-        self._cached: tuple[int, dict[str, np.ndarray]] = (-1, {})
+        self._kept: tuple[int, dict[str, np.ndarray]] = (-1, {})
+        self._whole = False  # whether all arrays of the kept file are kept
 
     def read(self, start: int, stop: int, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """Return name -> frames start to stop-1; raises ValueError outside the video."""
+        """Return name -> frames start to stop-1, of all arrays unless `names` are given.
+
+        Raises ValueError outside the video, KeyError for an array that it does not have.
+        """
         if not 0 <= start < stop <= self.frames:
             raise ValueError(
                 f"frames {start}...{stop - 1} of artifact {self._artifact.key} "
                 f"(stage {self._artifact.stage!r}) were requested; it has {self.frames}"
             )
-        parts = list(self._parts(start, stop))
-        wanted = parts[0].keys() if names is None else names
-        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+        parts = list(self._parts(start, stop, names))
+        if stop == self.frames:
+            self._kept = (-1, {})  # nothing is in front of it
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _parts(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+    def _parts(self, start: int, stop: int, names: Sequence[str] | None) -> Iterator[dict[str, np.ndarray]]:
         for number in range(start // self._chunk, (stop - 1) // self._chunk + 1):
             first = number * self._chunk
             window = slice(max(start - first, 0), stop - first)
-            yield {name: array[window] for name, array in self._load(number).items()}
+            yield {name: array[window] for name, array in self._load(number, names).items()}
 
-    def _load(self, number: int) -> dict[str, np.ndarray]:
-        if self._cached[0] != number:
-            self._cached = (number, self._artifact.read_npz(chunk_name(number)))
-        return self._cached[1]
+    def _load(self, number: int, names: Sequence[str] | None) -> dict[str, np.ndarray]:
+        """Return the arrays of a file; those that are kept already are not read again."""
+        kept, whole = (self._kept[1], self._whole) if self._kept[0] == number else ({}, False)
+        if not whole and (names is None or not kept.keys() >= set(names)):
+            self._kept = (-1, {})  # two files at once would take twice the memory
+            stored = self._artifact.read_npz(
+                chunk_name(number),
+                lambda member: (
+                    stored_name(member) not in kept and (names is None or stored_name(member) in names)
+                ),
+            )
+            kept = kept | {
+                name: unpack_array(stored, name) for name in dict.fromkeys(map(stored_name, stored))
+            }
+            self._kept, self._whole = (number, kept), names is None
+        return kept if names is None else {name: kept[name] for name in names}
 
 
 def chunk_name(number: int) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -96,9 +96,9 @@ class ArtifactWriter:
                 self._put(name, content)
             self._files[name] = {"bytes": path.stat().st_size, "sha256": file_hash(str(path))}
 
-    def frames(self, chunk: int = DEFAULT_CHUNK) -> FrameWriter:
-        """Return a writer of per-frame arrays that keeps one chunk in memory."""
-        return FrameWriter(self, chunk)
+    def frames(self, chunk: int = DEFAULT_CHUNK, mantissa: Mapping[str, int] | None = None) -> FrameWriter:
+        """Return a writer of per-frame arrays that keeps one chunk in memory; mantissa: see FrameWriter."""
+        return FrameWriter(self, chunk, mantissa)
 
     def _put(self, name: str, content: BinaryIO) -> None:
         beat()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.tasks.clip.scene_reader import read_truth
-from recapture.tasks.clip.sheets import visibility_picture
+from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread, visibility_picture
 
 CHUNK = 32
 GAP = 4
 
 
 class Rows:
-    """The pictures of each output frame, cut to the content and read in chunks."""
+    """The pictures of each output frame, cut to the content and read in chunks, once each."""
 
     def __init__(self, clip: Clip, inputs: Mapping[str, Artifact], path: Mapping[str, np.ndarray]) -> None:
         self.clip, self.inputs, self.path = clip, inputs, path
@@ -27,19 +27,19 @@ class Rows:
         """Return how many frames the new path has."""
         return len(self.path["source_frame"])
 
-    def beside(self, *kinds: str) -> Iterator[np.ndarray]:
-        """Yield uint8 [h,w,3] per frame, with the kinds of picture from left to right."""
+    def pictures(self, *kinds: str) -> Iterator[dict[str, np.ndarray]]:
+        """Yield kind -> uint8 [h,w,3] of each frame, for the kinds source, render, visible and result."""
         for start in range(0, self.frames, CHUNK):
-            chunk = self._read(np.arange(start, min(start + CHUNK, self.frames)), kinds)
-            gap = np.full((self.height, GAP, 3), 24, dtype=np.uint8)
-            for pictures in zip(*chunk.values(), strict=True):
-                parts = [part for picture in pictures for part in (gap, picture)]
-                yield np.concatenate(parts[1:], axis=1)
+            frames = np.arange(start, min(start + CHUNK, self.frames))
+            rows = self._read(frames, kinds)
+            for number in range(len(frames)):
+                yield {kind: row[number] for kind, row in rows.items()}
 
-    def at(self, frames: np.ndarray, *kinds: str) -> dict[str, np.ndarray]:
-        """Return the kinds of picture at single frames; the truth only if the dataset has it."""
-        single = [self._read(np.array([t]), kinds) for t in frames]
-        return {kind: np.concatenate([rows[kind] for rows in single]) for kind in single[0]}
+    def truth(self, frames: np.ndarray) -> np.ndarray | None:
+        """Return what the new cameras really see at single frames, uint8 [t,h,w,3]; None if it is unknown."""
+        found = [read_truth(self.clip, self.inputs["ingest"], self.path, np.array([t])) for t in frames]
+        known = [truth["video"] for truth in found if truth is not None]
+        return np.concatenate(known)[:, : self.height, : self.width] if known else None
 
     def _read(self, frames: np.ndarray, kinds: tuple[str, ...]) -> dict[str, np.ndarray]:
         first, last = int(frames[0]), int(frames[-1]) + 1
@@ -48,13 +48,42 @@ class Rows:
         if "source" in kinds:
             low, high = int(shown.min()), int(shown.max()) + 1
             rows["source"] = self.inputs["ingest"].frames().read(low, high, ["rgb"])["rgb"][shown - low]
-        if "render" in kinds or "visible" in kinds:
-            render = self.inputs["render"].frames().read(first, last, ["rgb", "visible"])
-            rows["render"], rows["visible"] = render["rgb"], visibility_picture(render["visible"])
+        arrays = [name for kind, name in (("render", "rgb"), ("visible", "visible")) if kind in kinds]
+        if arrays:
+            render = self.inputs["render"].frames().read(first, last, arrays)
+            if "render" in kinds:
+                rows["render"] = render["rgb"]
+            if "visible" in kinds:
+                rows["visible"] = visibility_picture(render["visible"])
         if "result" in kinds:
             rows["result"] = self.inputs["fill"].frames().read(first, last, ["rgb"])["rgb"]
-        if "truth" in kinds:
-            truth = read_truth(self.clip, self.inputs["ingest"], self.path, frames)
-            if truth is not None:
-                rows["truth"] = truth["video"]
-        return {kind: rows[kind][:, : self.height, : self.width] for kind in kinds if kind in rows}
+        return {kind: rows[kind][:, : self.height, : self.width] for kind in kinds}
+
+
+class Sheet:
+    """The pictures of a contact sheet, taken out of all as they pass."""
+
+    def __init__(self, rows: Rows, columns: int, kinds: Sequence[str]) -> None:
+        self._rows, self._shown = rows, spread(rows.frames, columns)
+        self._kept: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
+
+    def take(self, t: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Keep the pictures of frame t if the sheet shows it."""
+        if t in self._shown:
+            for kind, kept in self._kept.items():
+                kept.append(pictures[kind].copy())  # of one frame, not of the chunk that it is part of
+
+    def png(self) -> bytes:
+        """Return the sheet, with what the new cameras really see in its last row if that is known."""
+        rows = {kind: np.stack(kept) for kind, kept in self._kept.items()}
+        truth = self._rows.truth(self._shown)
+        if truth is not None:
+            rows["truth"] = truth
+        return png_bytes(contact_sheet(rows, [f"frame {t}" for t in self._shown]))
+
+
+def beside(pictures: list[np.ndarray]) -> np.ndarray:
+    """Return the pictures [h,w,3] from left to right, with a gap between them."""
+    gap = np.full((len(pictures[0]), GAP, 3), 24, dtype=np.uint8)
+    parts = [part for picture in pictures for part in (gap, picture)]
+    return np.concatenate(parts[1:], axis=1)

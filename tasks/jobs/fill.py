@@ -49,7 +49,7 @@ class FillStage(ClipStage):
     seed: int = 0
     render: RenderConfig = RenderConfig()  # how surfaces seen by other frames and cameras are rendered
     name: ClassVar[str] = "fill"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render")
     per_trajectory: ClassVar[bool] = True
     _planned: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # adapter -> revision

@@ -60,7 +60,7 @@ class IngestStage(ClipStage):
 
     config: IngestConfig
     name: ClassVar[str] = "ingest"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         return NO_SETTINGS  # `identity` has what they come to for the clip

@@ -86,7 +86,7 @@ class MaskStage(ClipStage):
 
     config: MaskConfig
     name: ClassVar[str] = "mask"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:

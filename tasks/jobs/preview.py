@@ -8,17 +8,18 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
+from recapture.conf.heartbeat import beating
 from recapture.conf.schema import DeliverConfig
-from recapture.datasets.media.video import write_video
+from recapture.datasets.media.video import video_writer
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
-from recapture.tasks.clip.picture_rows import Rows
-from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread
+from recapture.tasks.clip.picture_rows import Rows, Sheet, beside
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.deliver import CAMERAS, PATH, SHEET, camera_plot
 
 VIDEO = "preview.mp4"
+SHOWN = ("source", "render", "visible")
 
 
 @dataclass
@@ -27,7 +28,7 @@ class PreviewStage(ClipStage):
 
     config: DeliverConfig
     name: ClassVar[str] = "preview"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "render")
     per_trajectory: ClassVar[bool] = True
 
@@ -47,12 +48,16 @@ class PreviewStage(ClipStage):
         ingest, render = inputs["ingest"], inputs["render"]
         path = render.read_npz("cameras.npz")
         rows = Rows(item.params.clip, inputs, path)
-        with output.local_file(VIDEO) as target:
-            pictures = rows.beside("source", "render", "visible")
-            write_video(target, pictures, Fraction(ingest.meta["fps"]), crf=self.config.crf)
-        shown = spread(rows.frames, self.config.contact_sheet_frames)
-        pictures_at = rows.at(shown, "source", "render", "visible", "truth")
-        output.write_bytes(SHEET, png_bytes(contact_sheet(pictures_at, [f"frame {t}" for t in shown])))
+        sheet = Sheet(rows, self.config.contact_sheet_frames, SHOWN)
+        fps = Fraction(ingest.meta["fps"])
+        with (
+            output.local_file(VIDEO) as target,
+            video_writer(target, fps, crf=self.config.crf) as video,
+        ):
+            for t, pictures in enumerate(beating(rows.pictures(*SHOWN))):
+                video.add(beside([pictures[kind] for kind in SHOWN]))
+                sheet.take(t, pictures)
+        output.write_bytes(SHEET, sheet.png())
         output.write_bytes(PATH, camera_plot(item.name, ingest, render))
         output.write_npz(CAMERAS, **path)
         holes = render.read_npz("per_frame.npz")["hole_share"]

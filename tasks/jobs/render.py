@@ -25,14 +25,17 @@ from recapture.tasks.clip.scene_reader import read_frames
 from recapture.tasks.clip.working_size import content_known
 from recapture.tasks.engine.stage import InputChanged, Item
 
+# Bits of a float's mantissa: relative errors of at most 2^-14 and 2^-5.
+MANTISSA = {"depth": 13, "stretch": 4}
+
 
 @dataclass
 class RenderStage(ClipStage):
     """Write what the new camera sees of the source, and where it sees nothing.
 
     Per frame: rgb uint8 [T,H,W,3] (grey in holes), visible bool [T,H,W], depth float32 [T,H,W] (inf in
-    holes), stretch float16 [T,H,W]. cameras.npz: intrinsics, world_to_camera, source_frame of the path,
-    size (width, height) of the clip's picture in these pixels.
+    holes), stretch float32 [T,H,W]; of both, MANTISSA bits are kept. cameras.npz: intrinsics,
+    world_to_camera, source_frame of the path, size (width, height) of the clip's picture in these pixels.
 
     For a masked clip in which something is to be replaced, also edit bool [T,H,W]: where the new camera sees
     what is to be replaced. These pixels are holes, and occlude what is behind them.
@@ -40,7 +43,7 @@ class RenderStage(ClipStage):
 
     config: RenderConfig
     name: ClassVar[str] = "render"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
     per_trajectory: ClassVar[bool] = True
 
@@ -67,7 +70,7 @@ class RenderStage(ClipStage):
         path = camera_path(item.params.path, found, source, pivot_depth, item.name)
         content = content_known(ingest)
         hole_share, edited = list[np.ndarray](), False
-        with output.frames() as writer:
+        with output.frames(mantissa=MANTISSA) as writer:
             for start in range(0, len(path.source_frame), self.config.chunk):
                 seen = self._film(inputs, source, path, slice(start, start + self.config.chunk))
                 edited |= "edit" in seen
@@ -118,7 +121,7 @@ class RenderStage(ClipStage):
             "rgb": to_frames(rendered.video),
             "visible": rendered.visible.cpu().numpy(),
             "depth": rendered.depth.float().cpu().numpy(),
-            "stretch": rendered.stretch.half().cpu().numpy(),
+            "stretch": rendered.stretch.float().cpu().numpy(),
         }
 
 

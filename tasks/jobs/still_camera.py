@@ -15,7 +15,7 @@ from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.mask import CHUNK, GREY
-from recapture.tasks.jobs.render import keyed_surface
+from recapture.tasks.jobs.render import MANTISSA, keyed_surface
 
 STILL = TrajectoryConfig(preset="static", name="inpaint")
 
@@ -36,7 +36,7 @@ class StillCameraStage(ClipStage):
     config: Section = field(default_factory=Section)
     render: RenderConfig = RenderConfig()
     name: ClassVar[str] = "render"
-    version: ClassVar[str] = "still-1"
+    version: ClassVar[str] = "still-2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
     per_trajectory: ClassVar[bool] = True
 
@@ -49,7 +49,7 @@ class StillCameraStage(ClipStage):
         masked = inputs["ingest"]
         height, width = masked.meta["content"]
         holes, edited = [], False
-        with output.frames() as writer:
+        with output.frames(mantissa=MANTISSA) as writer:
             for start in range(0, masked.meta["frames"], CHUNK):
                 source = masked.frames().read(start, min(start + CHUNK, masked.meta["frames"]))
                 visible = ~source["edit"]
@@ -61,7 +61,7 @@ class StillCameraStage(ClipStage):
                     rgb=np.where(visible[..., None], source["rgb"], np.uint8(GREY)),
                     visible=visible,
                     depth=np.where(visible & source["known"], source["depth"], np.float32(np.inf)),
-                    stretch=np.ones(visible.shape, dtype=np.float16),
+                    stretch=np.ones(visible.shape, dtype=np.float32),
                 )
         hole_share = np.concatenate(holes)
         cameras = masked.read_npz("cameras.npz")
