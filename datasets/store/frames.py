@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from recapture.datasets.store.behind import Behind
 from recapture.datasets.store.residuals import pack_frames, stored_name, unpack_array
 
 DEFAULT_CHUNK = 64
@@ -38,7 +40,8 @@ class FrameWriter:
 
     The files depend only on the frames and `chunk`, not on how the frames are divided over calls. Pictures
     and float32 [T,H,W] are stored as residuals (see residuals.py), exactly unless `mantissa` says how many
-    bits of a float's mantissa to keep, by the name of the array.
+    bits of a float's mantissa to keep, by the name of the array. Full chunks are packed and stored by a
+    thread; if that fails, the next call or the end raises it.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class FrameWriter:
         self._artifact, self._chunk, self._mantissa = artifact, chunk, dict(mantissa or {})
         self._pending: dict[str, np.ndarray] = {}
         self._frames = self._files = 0
+        self._behind = Behind()
 
     def __enter__(self) -> Self:
         return self
@@ -59,6 +63,8 @@ class FrameWriter:
     ) -> None:
         if error is None:
             self.close()
+        else:
+            self._behind.give_up()
 
     def append(self, **arrays: np.ndarray) -> None:
         """Add frames: every array is [t, ...] with the same t; names, types and sizes must not change."""
@@ -74,24 +80,30 @@ class FrameWriter:
                 raise ValueError(f"frames: array {name!r} was {was[0]} {was[1]}, now it is {now[0]} {now[1]}")
         self._pending = {name: np.concatenate([held[name], array]) for name, array in arrays.items()}
         while self._held >= self._chunk:
-            self._write(self._chunk)
+            self._behind.do(self._next(self._chunk))
 
     def close(self) -> None:
         """Write the remaining frames and the index."""
+        self._behind.finish()
         if self._held:
-            self._write(self._held)
+            self._next(self._held)()
         self._artifact.write_json(INDEX, {"frames": self._frames, "chunk": self._chunk})
 
     @property
     def _held(self) -> int:
         return len(next(iter(self._pending.values()))) if self._pending else 0
 
-    def _write(self, count: int) -> None:
+    def _next(self, count: int) -> Callable[[], None]:
+        """Take the next frames out of those that are held; return what stores them."""
         part = {name: array[:count] for name, array in self._pending.items()}
-        self._artifact.write_npz(chunk_name(self._files), **pack_frames(part, self._mantissa))
+        store = partial(self._store, chunk_name(self._files), part)
         self._pending = {name: array[count:].copy() for name, array in self._pending.items()}
         self._files += 1
         self._frames += count
+        return store
+
+    def _store(self, name: str, part: dict[str, np.ndarray]) -> None:
+        self._artifact.write_npz(name, **pack_frames(part, self._mantissa))
 
 
 class FrameReader:

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from recapture.datasets.store.artifact import META, Artifact
 from recapture.datasets.store.errors import ArtifactError
+from recapture.datasets.store.parts import Parts
 from recapture.datasets.store.storage import check_plain, open_filesystem, raising_storage_faults, remove_tree
 from recapture.datasets.store.writer import ArtifactWriter
 
@@ -28,7 +29,8 @@ class ArtifactStore:
 
     def create(self, stage: str, key: str) -> ArtifactWriter:
         """Return a context manager that commits the artifact on a clean exit and leaves nothing otherwise."""
-        return ArtifactWriter(self._filesystem, self._folder(stage, key), stage, key)
+        folder, parts = self._folder(stage, key), Parts(self, stage, key)
+        return ArtifactWriter(self._filesystem, folder, stage, key, parts)
 
     def exists(self, stage: str, key: str) -> bool:
         """Return whether the artifact is committed and each of its files has the promised size."""

@@ -23,6 +23,7 @@ from recapture.datasets.store.frames import DEFAULT_CHUNK, FrameWriter
 from recapture.datasets.store.keys import file_hash
 from recapture.datasets.store.lease import leases_below
 from recapture.datasets.store.npz import dump_npz
+from recapture.datasets.store.parts import Parts
 from recapture.datasets.store.storage import put_file, put_path, raising_storage_faults, write_aside
 
 
@@ -34,8 +35,11 @@ class ArtifactWriter:
     files are written under their names, and after a failure they stay if another job runs.
     """
 
-    def __init__(self, filesystem: fsspec.AbstractFileSystem, folder: str, stage: str, key: str) -> None:
+    def __init__(
+        self, filesystem: fsspec.AbstractFileSystem, folder: str, stage: str, key: str, parts: Parts
+    ) -> None:
         self._filesystem, self._folder = filesystem, folder
+        self.parts = parts  # finished ones, and those that are made for this artifact; deleted at the commit
         self._described: dict[str, Any] = {"stage": stage, "key": key}
         self._files: dict[str, dict[str, Any]] = {}
         self._aside: dict[str, Path] = {}  # name -> temporary file, on a local disk
@@ -58,6 +62,7 @@ class ArtifactWriter:
             if error is None:
                 self._commit()
                 committed = True
+                self.parts.clear()
         finally:
             if not committed:
                 with suppress(Exception):  # the storage may be the cause

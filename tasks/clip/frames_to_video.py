@@ -12,15 +12,26 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 
-def to_video(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """Convert uint8 [T,H,W,3] to float32 [T,3,H,W] in [-1,1]."""
-    return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+def to_video(frames: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """Convert uint8 [T,H,W,3] to float32 [T,3,H,W] in [-1,1]; a pinned tensor is copied without waiting."""
+    pixels = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
+    shown = pixels.to(device, non_blocking=pixels.is_pinned())
+    return shown.permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def to_frames(video: Tensor) -> np.ndarray:
     """Convert [T,3,H,W] in [-1,1] to uint8 [T,H,W,3]; the exact inverse of to_video on its image."""
     scaled = (video.float().clamp(-1, 1) + 1.0) * 127.5
-    return np.ascontiguousarray(scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+    pixels = scaled.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()  # there, not on the CPU
+    return np.ascontiguousarray(_to_host(pixels).numpy())
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """Return a tensor in host memory; from a GPU through pinned memory, which is several times as fast."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor)
 
 
 def stage_device(gpus: float) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,11 +15,27 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.tasks.clip.depth_units import related_poses
 from recapture.tasks.clip.frames_to_video import to_video
+from recapture.tasks.clip.read_ahead import on_host, to_device
 from recapture.tasks.clip.working_size import content_known
 
 
+@dataclass(frozen=True)
+class Scene:
+    """The arrays of some frames of the new path in host memory, ready to be copied to the device."""
+
+    picked: Tensor  # [t] frames of the new path
+    shown: Tensor  # [t] the source frames that they show
+    first: int  # of the range of source frames
+    render: dict[str, Tensor]
+    ingest: dict[str, Tensor]
+    depth: dict[str, Tensor]
+
+
 class SceneReader:
-    """A reader of source and rendered view for any frames of the new path."""
+    """A reader of source and rendered view for any frames of the new path.
+
+    `load` reads and decompresses into host memory; `view`, `source` and `edit` copy to the device.
+    """
 
     def __init__(self, inputs: Mapping[str, Artifact], device: torch.device) -> None:
         self._inputs, self._device = inputs, device
@@ -37,32 +53,48 @@ class SceneReader:
 
     def read(self, frames: np.ndarray) -> tuple[RenderedView, SourceView]:
         """Return the rendered view at the frames [t], and the range of source frames that they show."""
+        scene = self.load(frames)
+        return self.view(scene), self.source(scene)
+
+    def load(self, frames: np.ndarray) -> Scene:
+        """Read what the frames [t] are made from into host memory."""
         picked = torch.from_numpy(frames)
-        groups = self._source["pose_group"].to(self._device)
-        view = read_view(self._inputs["render"], self._path, frames, self._device)
-        view = replace(view, pose_group=groups[self._path["source_frame"][picked]])
         shown = self._path["source_frame"][picked]
         stretch = np.arange(int(shown.min()), int(shown.max()) + 1)
-        source = read_frames(self._inputs["ingest"], stretch)
-        depth = read_frames(self._inputs["depth"], stretch)
-        first = torch.from_numpy(stretch)
-        return view, SourceView(
-            to_video(source["rgb"], self._device),
-            self._tensor(depth["depth"]),
-            self._tensor(depth["known"]) & self._content.to(self._device),
-            self._source["intrinsics"][first].to(self._device),
-            self._source["world_to_camera"][first].to(self._device),
-            (shown - int(stretch[0])).to(self._device),
-            groups[first],
+        return Scene(
+            picked,
+            shown,
+            int(stretch[0]),
+            on_host(read_frames(self._inputs["render"], frames), self._device),
+            on_host(read_frames(self._inputs["ingest"], stretch), self._device),
+            on_host(read_frames(self._inputs["depth"], stretch), self._device),
         )
 
-    def edit(self, frames: np.ndarray) -> Tensor | None:
-        """Return where the view at the frames [t] shows the edit, bool [t,H,W]; None without an edit."""
-        render = self._inputs["render"]
-        return self._tensor(read_frames(render, frames)["edit"]) if "edited" in render.meta else None
+    def view(self, scene: Scene) -> RenderedView:
+        """Return the rendered view."""
+        view = placed_view(scene.render, self._path, scene.picked, self._device)
+        return replace(view, pose_group=self._groups()[scene.shown])
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+    def source(self, scene: Scene) -> SourceView:
+        """Return the range of source frames that the view shows."""
+        first = torch.arange(scene.first, scene.first + len(scene.ingest["rgb"]))
+        return SourceView(
+            to_video(scene.ingest["rgb"], self._device),
+            to_device(scene.depth["depth"], self._device),
+            to_device(scene.depth["known"], self._device) & self._content.to(self._device),
+            self._source["intrinsics"][first].to(self._device),
+            self._source["world_to_camera"][first].to(self._device),
+            (scene.shown - scene.first).to(self._device),
+            self._groups()[first],
+        )
+
+    def edit(self, scene: Scene) -> Tensor | None:
+        """Return where the view shows the edit, bool [t,H,W]; None without an edit."""
+        edited = "edited" in self._inputs["render"].meta
+        return to_device(scene.render["edit"], self._device) if edited else None
+
+    def _groups(self) -> Tensor:
+        return self._source["pose_group"].to(self._device)
 
 
 def read_truth(
@@ -88,13 +120,18 @@ def read_view(
     render: Artifact, path: Mapping[str, Tensor], frames: np.ndarray, device: torch.device
 ) -> RenderedView:
     """Return a rendered view at the frames [t] of its path."""
-    picked = torch.from_numpy(frames)
-    read = read_frames(render, frames)
+    return placed_view(on_host(read_frames(render, frames), device), path, torch.from_numpy(frames), device)
+
+
+def placed_view(
+    read: Mapping[str, Tensor], path: Mapping[str, Tensor], picked: Tensor, device: torch.device
+) -> RenderedView:
+    """Return a rendered view on the device from its arrays in host memory, at the frames `picked` [t]."""
     return RenderedView(
         to_video(read["rgb"], device),
-        torch.from_numpy(read["visible"]).to(device),
-        torch.from_numpy(read["depth"]).to(device),
-        torch.from_numpy(read["stretch"]).to(device).float(),
+        to_device(read["visible"], device),
+        to_device(read["depth"], device),
+        to_device(read["stretch"], device).float(),
         path["intrinsics"][picked].to(device),
         path["world_to_camera"][picked].to(device),
     )

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.fill.packed import FinishedView, finished_view, same_moments
 from recapture.models.fill.windows import Window
 from recapture.tasks.clip.frames_to_video import to_video
-from recapture.tasks.clip.scene_reader import path_of, read_frames, read_view
+from recapture.tasks.clip.read_ahead import on_host
+from recapture.tasks.clip.scene_reader import path_of, placed_view, read_frames
 
 FILL, RENDER = "fill", "render"
+
+
+@dataclass(frozen=True)
+class EarlierFill:
+    """The arrays of an earlier fill at some frames, in host memory."""
+
+    number: int
+    frames: Tensor  # [t] of its own path
+    times: Tensor  # [t] of these moments in the window
+    fill: dict[str, Tensor]
+    render: dict[str, Tensor]
 
 
 class EarlierFills:
@@ -29,22 +43,29 @@ class EarlierFills:
     def __len__(self) -> int:
         return len(self._fills)
 
-    def read(self, span: Window) -> list[FinishedView]:
-        """Return the earlier fills, in their order, cut to the frames of the window's moments."""
-        found = (self._read(number, span) for number in range(len(self._fills)))
-        return [view for view in found if view is not None]
+    def load(self, span: Window) -> list[EarlierFill]:
+        """Read the earlier fills, in their order, at the frames of the window's moments into host memory."""
+        found = (self._load(number, span) for number in range(len(self._fills)))
+        return [one for one in found if one is not None]
 
-    def _read(self, number: int, span: Window) -> FinishedView | None:
+    def _load(self, number: int, span: Window) -> EarlierFill | None:
         times = self._times[number]
         frames = torch.nonzero((times >= span.start) & (times < span.stop)).flatten()
         if not len(frames):
             return None
-        fill, render = self._fills[number]
-        picked = frames.numpy()
-        filled = read_frames(fill, picked)
-        return finished_view(
-            read_view(render, self._paths[number], picked, self._device),
-            to_video(filled["rgb"], self._device),
-            times[frames] - span.start,
-            to_video(filled["unpasted"], self._device) if "unpasted" in filled else None,
+        fill, render = (
+            on_host(read_frames(one, frames.numpy()), self._device) for one in self._fills[number]
         )
+        return EarlierFill(number, frames, times[frames] - span.start, fill, render)
+
+    def views(self, loaded: Sequence[EarlierFill]) -> list[FinishedView]:
+        """Return what was loaded on the device."""
+        return [
+            finished_view(
+                placed_view(one.render, self._paths[one.number], one.frames, self._device),
+                to_video(one.fill["rgb"], self._device),
+                one.times,
+                to_video(one.fill["unpasted"], self._device) if "unpasted" in one.fill else None,
+            )
+            for one in loaded
+        ]

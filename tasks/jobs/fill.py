@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from recapture.conf.schema import FillConfig, RenderConfig
+from recapture.conf.turn import turn
+from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.edited import fill_edited
-from recapture.models.fill.packed import Candidate, FinishedView, Packing
+from recapture.models.fill.packed import Packing
 from recapture.models.fill.propagate import propagate_static
-from recapture.models.fill.view import Filler, RenderedView, SourceView
-from recapture.models.fill.windows import WindowJoin, windows
+from recapture.models.fill.view import Filler
 from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.load import Base, load_base
@@ -29,11 +30,18 @@ from recapture.tasks.clip.adapter_files import AdapterFiles, adapter_files, revi
 from recapture.tasks.clip.adapters import Adapters, adapter_identity, remarks_on
 from recapture.tasks.clip.base_files import base_revision, named_base
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
-from recapture.tasks.clip.frames_to_video import stage_device, to_frames
-from recapture.tasks.clip.scene_reader import SceneReader
+from recapture.tasks.clip.frames_to_video import stage_device
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
-from recapture.tasks.jobs.earlier_fills import EarlierFills
+from recapture.tasks.jobs.fill_windows import (
+    ClipWindows,
+    FilledWindow,
+    KeepsParts,
+    KeptWindow,
+    ReadWindow,
+    part_name,
+    write_kept,
+)
 from recapture.tasks.jobs.packing import filling_order
 from recapture.tasks.jobs.render import surface_settings
 
@@ -93,73 +101,91 @@ class FillStage(ClipStage):
             self._files = AdapterFiles(self.config)
             self._adapters.use(self._files.shared, self._planned)
 
+    @property
+    def slots(self) -> int:
+        """Return 2 with a GPU: while one clip has its turn on it, another is read or written."""
+        return 2 if self.resources.gpus > 0 else 1
+
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
         clip = item.params.clip
-        if isinstance(self._filler, DiffusionFiller):
-            self._adapters.use(self._files.of(clip.id), self._planned)
-            if self._adapters.report:
-                output.meta["adapters"] = self._adapters.report
-        scene = SceneReader(inputs, stage_device(self.resources.gpus))
-        earlier = EarlierFills(inputs, stage_device(self.resources.gpus))
-        overlap = self.config.overlap
-        spans = windows(scene.frames, self.config.window, overlap)
-        packed: list[list[int]] = []  # per window: the frames whose moments are packed beside it
-        joins: dict[str, WindowJoin] = {}
-        with output.frames() as writer:
-            for span in spans:
-                frames = np.array(span.indices())
-                view, source = scene.read(frames)
-                filled = self._fill(view, source, scene.edit(frames), clip.caption, earlier.read(span))
-                packed.append([span.start + candidate.time for candidate in filled.packed])
-                writer.append(
-                    **{
-                        name: to_frames(joins.setdefault(name, WindowJoin(spans, overlap)).add(video))
-                        for name, video in filled.videos.items()
-                    }
-                )
-        output.meta.update(frames=scene.frames, windows=len(spans), method=self.config.method)
-        metrics = {"windows": float(len(spans)), **self._left_out(clip.caption)}
-        if not earlier:
+        windows = ClipWindows(inputs, stage_device(self.resources.gpus), self.config)
+        parts = output.parts if len(windows) > 1 and self.config.method != "classical" else None
+        joined, packed = windows.join(), list[list[int]]()  # per window: frames that are packed beside it
+        with (
+            closing(windows.ahead(parts)) as ahead,
+            KeepsParts(windows, parts) as kept,
+            output.frames() as writer,
+        ):
+            first = next(ahead)  # before the turn
+            with turn():
+                left_out = self._prepare(clip, output)
+                for number, window in enumerate(chain([first], ahead)):
+                    if isinstance(window, KeptWindow):
+                        filled = windows.restored(number, window)
+                    else:
+                        filled = self._fill(windows, window, clip.caption)
+                        kept.keep(number, filled)
+                    packed.append(filled.moments)
+                    frames = joined.add(filled)
+                    if number + 1 < len(windows):
+                        writer.append(**frames)
+            writer.append(**frames)  # the last ones after the turn
+        output.meta.update(frames=windows.frames, windows=len(windows), method=self.config.method)
+        metrics = {"windows": float(len(windows)), **left_out}
+        if not windows.earlier:
             return metrics
         output.meta.update(packed=packed)
         return {**metrics, "packed_frames": float(sum(map(len, packed)))}
 
-    def _left_out(self, caption: str) -> dict[str, float]:
-        """Return how many tokens of the caption the base's text encoder does not take; {} for none."""
+    def parts(self, item: Item[ClipParams], inputs: Mapping[str, Artifact]) -> Sequence[str]:
+        """Return the names of the parts that `run_part` can make, each alone; none for a single window."""
+        if self.config.method == "classical":
+            return ()
+        windows = ClipWindows(inputs, stage_device(self.resources.gpus), self.config)
+        return [part_name(number) for number in range(len(windows))] if len(windows) > 1 else ()
+
+    def run_part(
+        self, item: Item[ClipParams], inputs: Mapping[str, Artifact], name: str, output: ArtifactWriter
+    ) -> None:
+        """Fill one window, and keep it as a part from which `run` goes on."""
+        clip = item.params.clip
+        windows = ClipWindows(inputs, stage_device(self.resources.gpus), self.config)
+        number = [part_name(one) for one in range(len(windows))].index(name)
+        read = windows.read(number)
+        with turn():
+            self._prepare(clip, output)
+            kept = windows.keep(number, self._fill(windows, read, clip.caption))
+        write_kept(kept, output)
+
+    def _prepare(self, clip: Clip, output: ArtifactWriter) -> dict[str, float]:
+        """Load the clip's adapters; return metrics of what the base does not take of its caption."""
         if not isinstance(self._filler, DiffusionFiller):
             return {}
-        count = surplus_tokens(self._filler.base, caption)
+        self._adapters.use(self._files.of(clip.id), self._planned)
+        if self._adapters.report:
+            output.meta["adapters"] = self._adapters.report
+        count = surplus_tokens(self._filler.base, clip.caption)
         return {"caption_tokens_left_out": float(count)} if count else {}
 
-    def _fill(
-        self,
-        view: RenderedView,
-        source: SourceView,
-        edit: Tensor | None,
-        caption: str,
-        earlier: Sequence[FinishedView],
-    ) -> _FilledWindow:
+    def _fill(self, windows: ClipWindows, window: ReadWindow, caption: str) -> FilledWindow:
+        given = windows.given(window)
+        view, source = given.view, given.source
         if not isinstance(self._filler, DiffusionFiller):
-            return _FilledWindow({"rgb": self._filler.fill(view, source, caption=caption, seed=self.seed)})
+            video = self._filler.fill(view, source, caption=caption, seed=self.seed)
+            return FilledWindow({"rgb": video}, [])
         if self.config.propagate:
             view = propagate_static(view, source, surface=self._surface)
-        given: dict[str, Any] = {"caption": caption, "seed": self.seed, "packed": earlier}
-        if edit is None:
-            filled = self._filler.fill_both(view, **given)
+        beside: dict[str, Any] = {"caption": caption, "seed": self.seed, "packed": given.earlier}
+        if given.edit is None:
+            filled = self._filler.fill_both(view, **beside)
         else:
-            filled = fill_edited(self._filler, view, edit, **given)
-        packed = tuple(candidate for window in filled.packed for candidate in window)
+            filled = fill_edited(self._filler, view, given.edit, **beside)
+        moments = [window.span.start + one.time for packed in filled.packed for one in packed]
         if not self.config.feather:
-            return _FilledWindow({"rgb": filled.unpasted}, packed)
-        return _FilledWindow({"rgb": filled.video, "unpasted": filled.unpasted}, packed)
-
-
-@dataclass(frozen=True)
-class _FilledWindow:
-    videos: dict[str, Tensor]  # name in the artifact -> [T, 3, H, W]
-    packed: tuple[Candidate, ...] = ()  # frames that were packed beside it
+            return FilledWindow({"rgb": filled.unpasted}, moments)
+        return FilledWindow({"rgb": filled.video, "unpasted": filled.unpasted}, moments)
 
 
 def open_filler(config: FillConfig, surface: SurfaceSettings, device: torch.device, seed: int = 0) -> Filler:
