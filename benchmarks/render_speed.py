@@ -27,7 +27,7 @@ from recapture.models.geometry import rasterize
 from recapture.models.geometry.cameras import default_intrinsics
 from recapture.models.geometry.mesh import CameraPair, Surface, lift
 from recapture.models.geometry.rasterize import Rendered, SurfaceSettings, render
-from recapture.models.geometry.z_buffer import EMPTY, on_screen, z_buffer
+from recapture.models.geometry.z_buffer import EMPTY, z_buffer
 
 PIVOT = 5.0
 
@@ -150,7 +150,7 @@ def stages(clip: list[Tensor], shell: float, device: str, repeats: int) -> dict[
 def draw(surface: Surface, size: tuple[int, int], device: str) -> Tensor:
     """Return the z-buffer of a surface, by the device's own implementation."""
     if device == "cpu":
-        return z_buffer(on_screen(surface.faces(), size), len(surface.x), size)
+        return z_buffer(surface.faces(), len(surface.x), size)
     from recapture.models.geometry.z_buffer_triton import surface_keys
 
     return surface_keys(surface, size)
@@ -171,7 +171,7 @@ def against_twin(clip: list[Tensor], shell: float) -> dict[str, float]:
         fast = surface_keys(surface, size)
         synchronise("cuda")
         begun = time.perf_counter()
-        slow = z_buffer(on_screen(surface.faces(), size), len(known), size)
+        slow = z_buffer(surface.faces(), len(known), size)
         synchronise("cuda")
         spent += 1000 * (time.perf_counter() - begun)
         both = (fast != EMPTY) & (slow != EMPTY)

@@ -60,6 +60,16 @@ class Faces:
             self.source_area.index_select(0, picked),
         )
 
+    def part(self, numbers: slice) -> Faces:
+        """Return the faces of a range of numbers."""
+        return Faces(
+            self.x[:, numbers],
+            self.y[:, numbers],
+            self.w[:, numbers],
+            self.frame[numbers],
+            self.source_area[numbers],
+        )
+
 
 @dataclass(frozen=True)
 class Surface:

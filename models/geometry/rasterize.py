@@ -16,7 +16,7 @@ from torch.nn.functional import grid_sample
 from recapture.conf.heartbeat import beating
 from recapture.models.geometry.cameras import project_points
 from recapture.models.geometry.mesh import CameraPair, face_stretch, lift, surface_stretch
-from recapture.models.geometry.z_buffer import EMPTY, on_screen, z_buffer
+from recapture.models.geometry.z_buffer import EMPTY, z_buffer
 
 NEAR = 1e-3  # of a frame's median depth; triangles with a corner nearer to the target camera are dropped
 CHUNK_QUADS = 1 << 25  # quads drawn at once on an accelerator; bounds memory to about 6 GB
@@ -135,7 +135,7 @@ def _nearest(
 
         keys, stretch = surface_keys(surface, size), surface_stretch(surface)
     else:
-        faces = on_screen(surface.faces(), size)
+        faces = surface.faces()
         keys, stretch = z_buffer(faces, len(depth), size), face_stretch(faces)
     hit = keys != EMPTY
     z = torch.where(hit, (keys >> 32).int().view(torch.float32), torch.inf)

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from recapture.models.geometry import z_buffer as z_buffer_file
 from recapture.models.geometry.cameras import default_intrinsics, rigid, rotation_degrees
 from recapture.models.geometry.mesh import CameraPair, Faces, face_stretch, lift, surface_stretch
-from recapture.models.geometry.z_buffer import EMPTY, on_screen, z_buffer
+from recapture.models.geometry.z_buffer import EMPTY, z_buffer
 
 
 def depth_of(keys):
@@ -45,7 +46,7 @@ def test_the_z_buffer_agrees_with_one_triangle_after_another_in_float64(reach):
     x, y = centre + (torch.rand(2, 3, count, generator=generator) - 0.5) * 2 * reach
     w = 0.2 + torch.rand(3, count, generator=generator)
     faces = Faces(x, y, w, torch.zeros(count, dtype=torch.int64), torch.ones(count))
-    keys = z_buffer(on_screen(faces, size), 1, size).view(size)
+    keys = z_buffer(faces, 1, size).view(size)
     depth = depth_of(keys).double()
     slow, close = slow_z_buffer(x, y, w, size)
     assert (~close).float().mean() > 0.5 and torch.isfinite(slow).float().mean() > 0.1
@@ -90,6 +91,15 @@ def test_stretch_of_the_grid_is_the_stretch_of_its_triangles(view):
     torch.testing.assert_close(got, expected, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_how_many_faces_are_drawn_at_once_changes_nothing(view, monkeypatch):
+    faces, size = surface(*VIEWS[view]).faces(), VIEWS[view][1]
+    whole = z_buffer(faces, 2, size)
+    assert len(faces.frame) < z_buffer_file.PART  # so that this was one part
+    monkeypatch.setattr(z_buffer_file, "PART", 700)
+    assert torch.equal(z_buffer(faces, 2, size), whole)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("view", VIEWS)
 def test_the_triton_z_buffer_equals_its_twin_in_pytorch(view):
@@ -97,7 +107,7 @@ def test_the_triton_z_buffer_equals_its_twin_in_pytorch(view):
 
     lifted, size = surface(*VIEWS[view], device="cuda"), VIEWS[view][1]
     fast, again = surface_keys(lifted, size), surface_keys(lifted, size)
-    faces = on_screen(lifted.faces(), size)
+    faces = lifted.faces()
     slow = z_buffer(faces, 2, size)
     assert torch.equal(fast, again)
     hit = fast != EMPTY
