@@ -54,7 +54,7 @@ def stages_table(name: str, runs: Sequence[Mapping[str, Any]]) -> Table:
     columns = [Column("GPUs", "d"), Column("stage"), Column("items", "d"), Column("s, median", ".1f")]
     columns += [Column("s, mean", ".1f"), Column("s, largest", ".1f"), Column("of which GPU work", ".1f")]
     columns += [Column("MB", ".1f"), Column("peak, MB of GPU memory", ".0f"), Column("failed", "d")]
-    names = ("items", "seconds_median", "seconds_mean", "seconds_max", "gpu_seconds")
+    names: tuple[str, ...] = ("items", "seconds_median", "seconds_mean", "seconds_max", "gpu_seconds")
     names += ("megabytes", "gpu_peak_mb", "failed")
     rows: list[list[Cell]] = [
         [run["gpus"], stage, *(figures[one] for one in names)]
