@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recapture.conf.execution import ExecutionConfig, TrackingConfig
 from recapture.conf.fill import FillConfig
@@ -48,6 +48,21 @@ class DatasetConfig(Section):
     limit: int | None = Field(
         None, ge=1, description="Maximum number of clips, in the order of their ids; null: all."
     )
+    share: str | None = Field(
+        None,
+        pattern=r"^[1-9]\d{0,5}/[1-9]\d{0,5}$",
+        description="The share of the clips that this job works on, such as 3/16; null: all. Jobs for the "
+        "other shares may run at the same time. Clips are assigned by the hash of their ids.",
+    )
+
+    @field_validator("share")
+    @classmethod
+    def _share_exists(cls, share: str | None) -> str | None:
+        if share is not None:
+            number, of = map(int, share.split("/"))
+            if number > of:
+                raise ValueError(f"{share} is none of {of} shares; write 1/{of} to {of}/{of}")
+        return share
 
 
 class IngestConfig(Section):

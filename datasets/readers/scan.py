@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ import fsspec
 
 from recapture.conf.section import SAMPLE
 from recapture.datasets.clips.clip import Clip, ClipError, ClipSource, LayoutKind, Rejected
+from recapture.datasets.clips.share import Share
 from recapture.datasets.media.video import VIDEO_SUFFIXES
 from recapture.datasets.readers import folder, scenes
 from recapture.datasets.readers.file_source import FileSource
@@ -39,7 +40,12 @@ _SOURCES: dict[str, Callable[[Clip], ClipSource]] = {
 
 
 def scan(
-    dataset_uri: str, kind: DatasetKind = "auto", *, store: str | None = None, own: Sequence[str] = ()
+    dataset_uri: str,
+    kind: DatasetKind = "auto",
+    *,
+    store: str | None = None,
+    own: Sequence[str] = (),
+    share: Share | None = None,
 ) -> tuple[list[Clip], list[Rejected]]:
     """Return every clip of a dataset, sorted by id, and every entry that is not a clip, with the reason.
 
@@ -50,22 +56,32 @@ def scan(
     and uri is kept.
     store: where what the scan finds is remembered; unchanged files are not read by the next one.
     own: folders that the job writes to, which are left out, as are those that bear the product's marker.
+    share: return only what is in it, and read no other clip; shares have memories of their own.
     Raises: OSError if there is nothing at dataset_uri, ClipError if it is not what `kind` says.
     """
     uri = located(dataset_uri)
     if uri.startswith(scenes.SCHEME):
-        found = list(_reader(uri, kind, None, own))
+        found = list(_of_share(_reader(uri, kind, None, own), share))
     else:
         folders = Folders(uri)
         _refuse_own(folders.root, own)
-        memory = None if store is None else open_memory(store, folders.root, kind)
-        found = list(read_all(_reader(uri, kind, folders, own), folders, memory))
+        remembered = kind if share is None else f"{kind} {share.folder}"
+        memory = None if store is None else open_memory(store, folders.root, remembered)
+        listed = _of_share(_reader(uri, kind, folders, own), share)
+        found = list(_of_share(read_all(listed, folders, memory), share))
     rejected = [item for item in found if isinstance(item, Rejected)]
     for item in found:
         if isinstance(item, LeftOut):
             logger.warning("%s %s and is left out of the dataset", item.uri, item.why)
     clips = _without_twins([item for item in found if isinstance(item, Clip)], rejected)
     return clips, sorted(rejected, key=lambda item: item.id)
+
+
+def _of_share(found: Iterable[Found], share: Share | None) -> Iterator[Found]:
+    """Yield what belongs to a share; everything if there is none."""
+    for item in found:
+        if share is None or isinstance(item, LeftOut) or share.holds(item.id):
+            yield item
 
 
 def _without_twins(found: list[Clip], rejected: list[Rejected]) -> list[Clip]:

@@ -13,19 +13,23 @@ from pydantic import TypeAdapter, ValidationError
 from recapture.conf.errors import UserError
 from recapture.conf.mask import MaskConfig
 from recapture.datasets.clips.clip import Clip
+from recapture.datasets.clips.share import Share
 
 _PROMPTS = TypeAdapter(dict[str, str])
 
 
-def with_prompts(clips: Sequence[Clip], config: MaskConfig, known: Collection[str]) -> list[Clip]:
+def with_prompts(
+    clips: Sequence[Clip], config: MaskConfig, known: Collection[str], share: Share | None = None
+) -> list[Clip]:
     """Return the clips with their entry of mask.prompts, else mask.prompt, as caption if either is set.
 
-    known: ids of all clips of the dataset, selected or not. Raises UserError for a file that is not a mapping
-    of ids to prompts, or names a clip that the dataset does not have.
+    known: ids of all clips of the dataset, selected or not; with a share, of all clips in it. Raises
+    UserError for a file that is not a mapping of ids to prompts, or names a clip that the dataset does not
+    have; clips of other shares are not known here, and may be named.
     """
     by_id = {} if config.prompts is None else _read(config.prompts)
     for clip_id in by_id:
-        if clip_id not in known:
+        if clip_id not in known and (share is None or share.holds(clip_id)):
             near = difflib.get_close_matches(clip_id, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "remove or correct it"
             raise UserError(f"mask.prompts {config.prompts!r}: the dataset has no clip {clip_id!r}; {hint}")

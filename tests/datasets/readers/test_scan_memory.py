@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileOpener
 from PIL import Image
 from support.davis_like import davis_like
 
+from recapture.datasets.clips.share import Share
 from recapture.datasets.media.video import write_video
 from recapture.datasets.readers import folders, read_all
 from recapture.datasets.readers.scan import scan
@@ -315,3 +316,19 @@ def test_scans_that_nobody_uses_are_garbage_and_those_in_use_are_kept_young(data
         remove(str(store), item)
     assert list((store / "scans").iterdir()) == []
     assert scanned(dataset, store) == first
+
+
+def test_the_shares_of_a_dataset_read_every_clip_once_and_remember_their_own(dataset, tmp_path, opens):
+    (dataset / "broken.mp4").write_bytes(b"no video")
+    whole, rejected = scan(str(dataset))
+    assert len(whole) == 3 and len(rejected) == 1
+    opened, _ = opens
+    for again in range(2):
+        opened.clear()
+        shares = [scan(str(dataset), store=str(tmp_path / "store"), share=Share(n, 3)) for n in (1, 2, 3)]
+        assert sorted((clip for clips, _ in shares for clip in clips), key=lambda clip: clip.id) == whole
+        assert [one for _, lost in shares for one in lost] == rejected
+        read = {Path(name).name for name in opened}
+        assert ("a.mp4" in read) == (not again) and "broken.mp4" in read
+    held = [{clip.id for clip in clips} for clips, _ in shares]
+    assert all(Share(n, 3).holds(clip) for n, ids in enumerate(held, 1) for clip in ids)

@@ -12,6 +12,7 @@ from recapture.datasets.store.manifest import (
     ManifestDamaged,
     compact,
     datasets,
+    forget,
     named_keys,
     read_manifest,
     stages,
@@ -225,3 +226,72 @@ def test_named_keys_read_each_part_once_however_many_there_are(root, monkeypatch
     for path in filesystem.find(open_filesystem(root)[1] + "/manifests"):
         filesystem.rm_file(path)
     assert named_keys(root, "set", "depth", wanted) == set()
+
+
+def parts_of(root, stage="depth"):
+    filesystem, base = open_filesystem(root)
+    filesystem.invalidate_cache()
+    folder = f"{base}/manifests/set/{stage}"
+    return sorted(path.removeprefix(folder) for path in filesystem.find(folder))
+
+
+def test_rows_of_all_shares_are_one_manifest_whose_newest_rows_count(root):
+    write_part(root, "set", "depth", "r1", 0, [row("a", status="error", created_at=NOW)])
+    write_part(root, "set", "depth", "r2", 0, [row("a", created_at=NOW + timedelta(1))], share="1-of-2")
+    write_part(root, "set", "depth", "r3", 0, [row("b")], share="2-of-2")
+    write_part(root, "set", "depth", "r3", 1, [row("c")], share="2-of-2")
+    assert len(parts_of(root)) == 4 and "/2-of-2/part-r3-00001.parquet" in parts_of(root)
+    read = read_manifest(root, "set", "depth")
+    assert sorted(read) == ["a", "b", "c"] and read["a"]["status"] == "ok"
+    assert (stages(root, "set"), datasets(root)) == (["depth"], ["set"])
+
+
+def test_compacting_leaves_one_part_for_each_share_and_every_row(root):
+    for share in (None, "1-of-2", "2-of-2"):
+        for run in ("r1", "r2", "r3"):
+            write_part(root, "set", "depth", run, 0, [row(f"{share}{run}", run_id=run)], share=share)
+    before = read_manifest(root, "set", "depth")
+    assert compact(root, "set", "depth") == 9
+    assert [path.split("/")[-2] for path in parts_of(root)] == ["1-of-2", "2-of-2", ""]
+    assert read_manifest(root, "set", "depth") == before and len(before) == 9
+    assert compact(root, "set", "depth") == 0
+
+
+def test_forgetting_keys_rewrites_only_the_shares_that_name_them(root):
+    for share, key in (("1-of-2", "a"), ("2-of-2", "b"), ("2-of-2", "c")):
+        write_part(root, "set", "depth", key, 0, [row(key)], share=share)
+    (kept,) = [path for path in parts_of(root) if "1-of-2" in path]
+    forget(root, "set", "depth", ["b"])
+    assert sorted(read_manifest(root, "set", "depth")) == ["a", "c"]
+    assert kept in parts_of(root)
+
+
+def test_a_share_reads_no_parts_of_its_siblings_when_it_looks_for_its_keys(root, monkeypatch):
+    write_part(root, "set", "depth", "r0", 0, [row("before")])
+    write_part(root, "set", "depth", "r1", 0, [row("own")], share="1-of-4")
+    write_part(root, "set", "depth", "r2", 0, [row("sibling")], share="2-of-4")
+    write_part(root, "set", "depth", "r3", 0, [row("halves")], share="2-of-2")  # may hold clips of 1-of-4
+    filesystem, _ = open_filesystem(root)
+    reads, original = [], filesystem.cat_file
+    monkeypatch.setattr(filesystem, "cat_file", lambda path: reads.append(path) or original(path))
+    wanted = {"before", "own", "halves"}
+    assert named_keys(root, "set", "depth", wanted, share="1-of-4") == wanted
+    assert len(reads) == 3 and not any("2-of-4" in path for path in reads)
+    assert named_keys(root, "set", "depth", {"sibling"}) == {"sibling"}
+
+
+def test_two_processes_may_compact_at_once(root, monkeypatch):
+    for run in "abc":
+        write_part(root, "set", "depth", run, 0, [row(run, run_id=run)])
+    replace = manifest._replace_parts
+
+    def beaten(*arguments):  # another process compacts between reading and replacing
+        monkeypatch.setattr(manifest, "_replace_parts", replace)
+        compact(root, "set", "depth")
+        replace(*arguments)
+
+    monkeypatch.setattr(manifest, "_replace_parts", beaten)
+    compact(root, "set", "depth")
+    assert sorted(read_manifest(root, "set", "depth")) == ["a", "b", "c"]
+    assert compact(root, "set", "depth") == 2
+    assert sorted(read_manifest(root, "set", "depth")) == ["a", "b", "c"]

@@ -75,6 +75,7 @@ TABLE = [
         dataset.kind scenes -> nothing
         dataset.where scene* -> nothing
         dataset.limit 9 -> nothing
+        dataset.share 1/1 -> nothing
         store elsewhere -> nothing
         outputs elsewhere -> nothing
         state elsewhere -> nothing
