@@ -69,7 +69,7 @@ def train(rank: int, workers: int, batch: int, clip: str, steps: int, folder: st
     for name, parameter in base.transformer.named_parameters():
         if ".lora_B." in name:
             torch.nn.init.normal_(parameter, std=0.02)
-    speed_up(base.transformer, attention="cudnn", compile_blocks=True)
+    speed_up(base.transformer, attention="cudnn", compiler=Compiler("the transformer"))
     examples = random_examples(base, *map(int, clip.split("x")))
     trainer = LoraTrainer(
         base,

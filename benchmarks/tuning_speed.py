@@ -25,6 +25,7 @@ from bench.tables import Cell, Column, Table, add_write, publish, this_run
 from recapture.conf.tune import TrainingConfig
 from recapture.models.tuning.examples import Example
 from recapture.models.tuning.trainer import LoraTrainer
+from recapture.models.wan.compiled import Compiler
 from recapture.models.wan.load import Base
 from recapture.models.wan.lora import ATTENTION, TARGETS, add_lora, remove_lora
 from recapture.models.wan.speed import Attention, speed_up
@@ -39,6 +40,7 @@ class Way:
     attention: Attention = "cudnn"
     checkpointing: bool = False
     compiled: bool = False
+    fused: bool = False
     budget: float = 1.0
     targets: tuple[str, ...] = ATTENTION
     share: float = 0.0  # of the blocks, from below, without an adapter
@@ -52,6 +54,8 @@ WAYS = {
         Way("compiled, checkpointing", checkpointing=True, compiled=True),
         Way("compiled, budget .5", compiled=True, budget=0.5),
         Way("compiled", compiled=True),
+        Way("compiled, torch's attention", "native", compiled=True),
+        Way("compiled, torch's attention, fused", "native", compiled=True, fused=True),
         Way("compiled, feed-forward too", compiled=True, targets=TARGETS),
         Way("compiled, upper two thirds", compiled=True, share=1 / 3),
     ),
@@ -116,7 +120,8 @@ def measure(
     speed_up(
         base.transformer,
         attention=way.attention,
-        compile_blocks=way.compiled,
+        fused=way.fused,
+        compiler=Compiler("the transformer") if way.compiled else None,
         activation_budget=way.budget,
     )
     config = TrainingConfig(batch=1, gradient_checkpointing=way.checkpointing, log_every=1000)

@@ -33,14 +33,19 @@ class Wanted:
 class AppliedAdapters:
     """The adapters of a base's transformers, replaced as a whole.
 
-    LoRA goes into peft's layers; differences of biases, norms and other parameters are added to these, whose
-    originals are kept.
+    LoRA goes into peft's layers, or with `merge` into the weights, which then cost no time. Differences of
+    biases, norms and other parameters are added to these. Of what is changed the original is kept, on the
+    CPU, and copied back: no error adds up over clips with different adapters. Quantised weights cannot take
+    a difference; their LoRA goes into peft's layers in any case.
     """
 
-    def __init__(self, transformers: Mapping[str, Any]) -> None:  # transformer and, for Wan2.2, transformer_2
+    def __init__(self, transformers: Mapping[str, Any], *, merge: bool = False) -> None:
+        """transformers: 'transformer' and, for Wan2.2, 'transformer_2'."""
         self._transformers = transformers
+        self._merge = merge
         self._shapes = {name: transformer_shapes(one) for name, one in transformers.items()}
-        self._originals: list[tuple[nn.Parameter, Tensor]] = []
+        self._originals: dict[nn.Parameter, Tensor] = {}
+        self._changed: list[nn.Parameter] = []
         self._fingerprints: dict[str, str] = {}
 
     def put(self, wanted: Sequence[Wanted]) -> list[Fitted]:
@@ -65,9 +70,9 @@ class AppliedAdapters:
         for transformer in self._transformers.values():
             transformer.unload_lora()
         with torch.no_grad():
-            for parameter, original in self._originals:
-                parameter.copy_(original)
-        self._originals = []
+            for parameter in self._changed:
+                parameter.copy_(self._originals[parameter])
+        self._changed = []
 
     def _fitted(self, wanted: Wanted) -> list[Fitted]:
         parts = route(wanted.file, wanted.which, two=len(self._transformers) > 1)
@@ -83,29 +88,46 @@ class AppliedAdapters:
         check_base(file, self._fingerprints[name])
 
     def _add_differences(self, transformer: Any, own: Sequence[tuple[Fitted, float]]) -> None:
+        """Add what goes into the weights; of several adapters the sum, so that it is rounded once."""
+        chosen = [
+            (fitted, scale, [one for one in fitted.changes if self._in_weights(transformer, one)])
+            for fitted, scale in own
+        ]
+        left = Counter(change.parameter for _, _, changes in chosen for change in changes)
         sums: dict[str, Tensor] = {}
-        for fitted, scale in own:
-            others = [change for change in fitted.changes if not in_layers(change)]
-            for change, tensors in fitted.file.read(others):
+        for fitted, scale, changes in chosen:
+            for change, tensors in fitted.file.read(changes):
                 parameter = transformer.get_parameter(change.parameter)
                 if not parameter.is_floating_point():
                     raise AdapterError(
                         f"lora: {change.keys[0]!r} of {fitted.file.path} changes {change.parameter!r}, which "
                         "is quantised in this base; use the base in bf16"
                     )
-                difference = _difference(tensors).reshape(parameter.shape).to(parameter.device)
-                difference = difference * (scale * change.factor)
-                sums[change.parameter] = sums.get(change.parameter, 0.0) + difference
-        with torch.no_grad():
-            for name, total in sums.items():
-                parameter = transformer.get_parameter(name)
-                self._originals.append((parameter, parameter.detach().clone()))
-                parameter.copy_(parameter.float() + total)
+                difference = _difference(tensors, parameter.device).reshape(parameter.shape)
+                total = sums.pop(change.parameter, 0.0) + difference * (scale * change.factor)
+                left[change.parameter] -= 1
+                if left[change.parameter]:
+                    sums[change.parameter] = total
+                else:
+                    self._add(parameter, total)
+
+    def _in_weights(self, transformer: Any, change: Change) -> bool:
+        if not in_layers(change):
+            return True
+        parameter = transformer.get_parameter(change.parameter)
+        return self._merge and type(parameter) is nn.Parameter and parameter.is_floating_point()
+
+    @torch.no_grad()
+    def _add(self, parameter: nn.Parameter, difference: Tensor) -> None:
+        if parameter not in self._originals:
+            self._originals[parameter] = parameter.detach().to("cpu", copy=True)
+        self._changed.append(parameter)
+        parameter.copy_(parameter.float() + difference)
 
     def _add_low_rank(self, transformer: Any, own: Sequence[tuple[Fitted, float]]) -> None:
         scales = {}
         for number, (fitted, scale) in enumerate(own):
-            changes = [change for change in fitted.changes if in_layers(change)]
+            changes = [one for one in fitted.changes if not self._in_weights(transformer, one)]
             if changes:
                 name = f"adapter_{number}"
                 add_layers(transformer, fitted.file, changes, name)
@@ -169,8 +191,8 @@ def _any_of(modules: Iterable[str]) -> str:
     return "(?:" + "|".join(map(re.escape, modules)) + ")"
 
 
-def _difference(tensors: tuple[Tensor, ...]) -> Tensor:
+def _difference(tensors: tuple[Tensor, ...], device: torch.device) -> Tensor:
     if len(tensors) == 1:
-        return tensors[0]
-    down, up = tensors
+        return tensors[0].to(device)
+    down, up = (tensor.to(device) for tensor in tensors)
     return up.flatten(1) @ down.flatten(1)

@@ -56,6 +56,8 @@ class Base:
     expand_timesteps: bool = False  # Wan2.2 TI2V: one timestep per token
     image_encoder: Any = None
     image_processor: Any = None
+    guidance_batched: bool = False  # both branches of guidance as one batch
+    adapters_merged: bool = False  # adapters go into the weights
 
     @property
     def device(self) -> torch.device:

@@ -171,6 +171,14 @@ def guided_velocity(
     guidance_scale: float,
 ) -> Tensor:
     """Predict the velocity under classifier-free guidance; without a negative prompt there is none."""
+    if base.guidance_batched and text.negative is not None and text.negative.shape == text.prompt.shape:
+        both = predict_velocity(
+            *(base, model, torch.cat([latents, latents]), timestep, conditioning),
+            torch.cat([text.prompt, text.negative]).repeat_interleave(len(latents), dim=0),
+            step,
+        )
+        velocity, without = both.chunk(2)
+        return without + guidance_scale * (velocity - without)
     velocity = predict_velocity(base, model, latents, timestep, conditioning, text.prompt, step)
     if text.negative is None:
         return velocity
@@ -194,7 +202,8 @@ def predict_velocity(
 ) -> Tensor:
     """Return the velocity (noise - clean) [B, z, T', h, w] float32 that `model`, one of the base's, predicts.
 
-    latents: [B, z, T', h, w] float32; timestep: scalar tensor, 1000 sigma; embedded: [1, L, text_dim].
+    latents: [B, z, T', h, w] float32; timestep: scalar tensor, 1000 sigma; embedded: [1, L, text_dim],
+    or [B, L, text_dim].
     Packed frames are appended to the latents here and removed from the velocity again.
     """
     batch, length, packed = len(latents), latents.shape[2], conditioning.packed

@@ -63,7 +63,9 @@ class Adapters:
 
     def __init__(self, base: Base) -> None:
         transformers = {"transformer": base.transformer, "transformer_2": base.transformer_2}
-        self._applied = AppliedAdapters({name: one for name, one in transformers.items() if one is not None})
+        self._applied = AppliedAdapters(
+            {name: one for name, one in transformers.items() if one is not None}, merge=base.adapters_merged
+        )
         self._carried: Any = ()
         self.report: list[dict[str, Any]] = []  # of each adapter: what was applied, and what was left out
 

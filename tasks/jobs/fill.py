@@ -24,7 +24,7 @@ from recapture.models.fill.view import Filler
 from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.load import Base, load_base
-from recapture.models.wan.speed import speed_up
+from recapture.models.wan.speed import speed_up_base
 from recapture.models.wan.text import surplus_tokens
 from recapture.tasks.clip.adapter_files import AdapterFiles, adapter_files, revision
 from recapture.tasks.clip.adapters import Adapters, adapter_identity, remarks_on
@@ -220,11 +220,4 @@ def open_base(config: FillConfig, device: torch.device, *, activation_budget: fl
         vae_dtype=getattr(torch, config.vae_precision),
         device=device,
     )
-    for transformer in filter(None, (base.transformer, base.transformer_2)):
-        speed_up(
-            transformer,
-            attention=config.speed.attention,
-            compile_blocks=config.speed.compile_blocks,
-            activation_budget=activation_budget,
-        )
-    return base
+    return speed_up_base(base, config.speed, activation_budget=activation_budget)

@@ -44,6 +44,16 @@ def test_every_shipped_profile_is_valid(name):
     assert isinstance(load_config(name), RecaptureConfig)
 
 
+def test_every_profile_of_wan_has_the_fast_settings():
+    names = [name for name in profiles() if name.startswith("wan")]
+    assert names == ["wan", "wan-1.3b", "wan-14b", "wan-2.2"]
+    for fill in (load_config(name).fill for name in names):
+        switches = {name: value for name, value in fill.speed if isinstance(value, bool)}
+        assert switches and all(switches.values()), switches
+        assert fill.speed.attention == "native" and fill.precision == fill.vae_precision == "bfloat16"
+    assert load_config("wan") == load_config("wan-1.3b")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

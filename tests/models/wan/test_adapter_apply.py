@@ -287,3 +287,54 @@ def test_differences_cannot_be_trained_further(folders, tmp_path):
         load_adapter(base.transformer, path)
     with pytest.raises(ValueError, match="no adapter"):
         set_weights(base.transformer, {})
+
+
+def test_merged_adapters_are_the_sum_rounded_once_and_come_off_bit_for_bit(tmp_path):
+    torch.manual_seed(0)
+    transformer = tiny.tiny_transformer("inpaint").to(torch.bfloat16)
+    stored = state(transformer)
+    first = random_pairs(transformer, ["attn1", "ffn"], seed=1)
+    second = random_pairs(transformer, ["attn1.to_q", "attn2"], seed=2)
+    bias = {"diffusion_model.blocks.0.self_attn.q.diff_b": torch.ones(24)}
+    files = [
+        open_adapter(comfyui(tmp_path / "first.safetensors", first, **bias)),
+        open_adapter(comfyui(tmp_path / "second.safetensors", second)),
+    ]
+    adapters = AppliedAdapters({"transformer": transformer}, merge=True)
+    for _ in range(3):  # nothing is left of the adapters before
+        adapters.put([Wanted(files[1], 2.0)])
+        adapters.put([Wanted(files[0], 0.5), Wanted(files[1], -1.5)])
+        sums = {pair.module: 0.5 * pair.delta for pair in first}
+        for pair in second:
+            sums[pair.module] = sums.get(pair.module, 0.0) - 1.5 * pair.delta
+        merged = state(transformer)
+        assert merged.keys() == stored.keys(), "no layer of peft is left"
+        for key, value in stored.items():
+            total = value.float() + sums.get(key.removesuffix(".weight"), torch.zeros(()))
+            if key == "blocks.0.attn1.to_q.bias":
+                total = total + 0.5
+            # one rounding of bfloat16, and a last bit of the float32 sum
+            torch.testing.assert_close(merged[key].float(), total, rtol=2**-8, atol=1e-6)
+        adapters.remove()
+        again = state(transformer)
+        assert all(torch.equal(again[key], stored[key]) for key in stored)
+
+
+def test_merged_adapters_predict_what_layers_of_peft_do(tmp_path):
+    torch.manual_seed(0)
+    transformer = tiny.tiny_transformer("inpaint").double()
+    pairs = random_pairs(transformer, ["attn1", "attn2", "ffn"], seed=3)
+    file = open_adapter(comfyui(tmp_path / "a.safetensors", pairs))
+    given = (torch.randn(1, 36, 2, 4, 4).double(), torch.tensor([300.0]).double())
+    text = torch.randn(1, 16, transformer.config.text_dim).double()
+    found = {}
+    for merge in (False, True):
+        adapters = AppliedAdapters({"transformer": transformer}, merge=merge)
+        adapters.put([Wanted(file, 0.7)])
+        with torch.no_grad():
+            found[merge] = transformer(*given, text).sample
+        adapters.remove()
+    with torch.no_grad():
+        bare = transformer(*given, text).sample
+    difference = float((found[True] - found[False]).norm())
+    assert difference < 1e-5 * float((found[False] - bare).norm())

@@ -145,7 +145,7 @@ def test_differences_on_gguf_reach_what_is_not_quantised_and_are_refused_elsewhe
     key = "diffusion_model.blocks.0.self_attn.q"
     save_file({f"{key}.diff_b": torch.ones(256)}, tmp_path / "bias.safetensors")
     save_file({f"{key}.diff": torch.ones(256, 256)}, tmp_path / "weight.safetensors")
-    adapters = AppliedAdapters({"transformer": transformer})
+    adapters = AppliedAdapters({"transformer": transformer}, merge=True)
     adapters.put([Wanted(open_adapter(tmp_path / "bias.safetensors"), 0.5)])
     torch.testing.assert_close(transformer.blocks[0].attn1.to_q.bias, bias + 0.5)
     with pytest.raises(AdapterError, match="is quantised in this base; use the base in bf16"):

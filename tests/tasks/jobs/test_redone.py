@@ -23,7 +23,13 @@ from recapture.flows.jobs import planned
 from recapture.models.wan.checkpoint import read_config
 from recapture.tasks.engine.planner import supposed
 
-BY_ROUNDING = ("fill.speed.compile_blocks",)  # redoes nothing, and changes the last bits
+BY_ROUNDING = (  # redo nothing, and change the last bits
+    "fill.speed.compile_blocks",
+    "fill.speed.fused_layers",
+    "fill.speed.batched_guidance",
+    "fill.speed.merged_adapters",
+    "fill.speed.chunked_vae",
+)
 NOTHING, ITEMS = "nothing", "other items"
 WEIGHTS = Path(recapture.__file__).parent / "weights"
 SCENES = "scenes://?count={}&seed=0&frames=5&height=32&width=32"
@@ -248,6 +254,11 @@ TABLE = [
         fill.precision bfloat16 -> fill
         fill.vae_precision bfloat16 -> fill
         fill.speed.compile_blocks true -> nothing
+        fill.speed.compile_cache /code -> nothing
+        fill.speed.fused_layers true -> nothing
+        fill.speed.batched_guidance true -> nothing
+        fill.speed.merged_adapters true -> nothing
+        fill.speed.chunked_vae true -> nothing
         fill.steps 20 -> fill
         fill.guidance_scale 0.5 -> nothing
         fill.guidance_scale 3 -> fill
