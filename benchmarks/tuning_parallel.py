@@ -24,6 +24,7 @@ from bench.tables import Column, Run, Table, add_write, publish, this_run
 from recapture.conf.tune import TrainingConfig
 from recapture.models.tuning.parallel import mean_over_workers
 from recapture.models.tuning.trainer import LoraTrainer
+from recapture.models.wan.compiled import Compiler
 from recapture.models.wan.lora import ATTENTION, add_lora
 from recapture.models.wan.speed import speed_up
 from recapture.tasks.tune.train_adapter import settings_of
