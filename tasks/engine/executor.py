@@ -16,6 +16,7 @@ from recapture.conf.heartbeat import beat, seconds_since_beat
 from recapture.conf.redact import without_credentials
 from recapture.conf.schema import ExecutionConfig
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.feed import Feed
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, settle, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage
 from recapture.tasks.engine.worker import DEVICE_LOST, limited_threads, reason, work
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 class Executor(Protocol):
     """Something that runs a stage over items and returns exactly one outcome per item."""
 
+    concurrent: bool  # whether `run` may be called from several threads at once
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -33,9 +36,25 @@ class Executor(Protocol):
     ) -> None: ...
 
     def run(
-        self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
+        self,
+        stage: Stage,
+        items: Sequence[Item] | Feed,
+        on_outcome: Callable[[Outcome], None],
+        policy: RetryPolicy,
     ) -> list[Outcome]:
-        """Work on all items; raise StageSick if the stage itself cannot work."""
+        """Work on all items; raise StageSick if the stage itself cannot work.
+
+        on_outcome is called in the thread that calls `run`.
+        """
+        ...
+
+    def stop(self, why: BaseException) -> None:
+        """Make every `run`, now and later, raise `why`; called from another thread."""
+        ...
+
+    @property
+    def clips(self) -> int | None:
+        """Return how many clips in flight keep the workers busy; None: as many as there are."""
         ...
 
 
@@ -45,6 +64,8 @@ class InlineExecutor:
     inputs_root: the dataset's URI; with it, an outage of the dataset's storage is told from a bad clip.
     An item that hangs cannot be stopped here, so it is only reported.
     """
+
+    concurrent = False
 
     def __init__(self, store_root: str, inputs_root: str = "") -> None:
         self.store_root, self._inputs_root = store_root, inputs_root
@@ -58,20 +79,45 @@ class InlineExecutor:
     ) -> None:
         """Release nothing."""
 
+    def stop(self, why: BaseException) -> None:
+        """Do nothing: who calls this is not at work."""
+
+    @property
+    def clips(self) -> int | None:
+        return None
+
     def run(
-        self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
+        self,
+        stage: Stage,
+        items: Sequence[Item] | Feed,
+        on_outcome: Callable[[Outcome], None],
+        policy: RetryPolicy,
     ) -> list[Outcome]:
-        if not items:
+        feed = items if isinstance(items, Feed) else Feed(stage, items)
+        if not len(feed):
             return []
         with (
             limited_threads(stage.resources),
             reporting_silence(lambda: self._at_work, policy.timeout_seconds),
         ):
-            return self._run(stage, items, on_outcome, policy)
+            return list(self._run(stage, feed, on_outcome, policy))
 
     def _run(
-        self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
-    ) -> list[Outcome]:
+        self, stage: Stage, feed: Feed, on_outcome: Callable[[Outcome], None], policy: RetryPolicy
+    ) -> Iterator[Outcome]:
+        is_set_up = False
+        for one in feed:
+            if isinstance(one, Outcome):
+                outcome = one
+            else:
+                if not is_set_up:
+                    self._set_up(stage)
+                    is_set_up = True
+                outcome = settle(stage, self._tried(stage, one, policy))
+            on_outcome(outcome)
+            yield outcome
+
+    def _set_up(self, stage: Stage) -> None:
         self._at_work = f"stage {stage.name!r}, setup"
         try:
             stage.setup()
@@ -79,15 +125,13 @@ class InlineExecutor:
             sick = StageSick(sick_message(stage, reason(error)))
             sick.add_note(without_credentials(traceback.format_exc()))
             raise sick from None
-        outcomes = []
-        for item in items:
-            outcome = self._work(stage, item, 1)
-            while outcome.status == "error" and policy.again(outcome):
-                time.sleep(policy.pause(outcome))
-                outcome = self._work(stage, item, outcome.attempts + 1)
-            outcomes.append(settle(stage, outcome))
-            on_outcome(outcomes[-1])
-        return outcomes
+
+    def _tried(self, stage: Stage, item: Item, policy: RetryPolicy) -> Outcome:
+        outcome = self._work(stage, item, 1)
+        while outcome.status == "error" and policy.again(outcome):
+            time.sleep(policy.pause(outcome))
+            outcome = self._work(stage, item, outcome.attempts + 1)
+        return outcome
 
     def _work(self, stage: Stage, item: Item, attempt: int) -> Outcome:
         self._at_work = f"stage {stage.name!r}, {item.name}"

@@ -1,31 +1,30 @@
-"""Data-parallel fan-out over Ray: warm actors that host a stage and work on one item at a time."""
+"""Data-parallel fan-out over Ray: stages run side by side on warm workers, each item on one of them."""
 
 from __future__ import annotations
 
-import logging
-import os
+import threading
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-import ray
-from ray.util.placement_group import PlacementGroup, remove_placement_group
+from recapture.tasks.engine.feed import Feed
+from recapture.tasks.engine.ray_cluster import Cluster
+from recapture.tasks.engine.ray_loop import Loop
+from recapture.tasks.engine.ray_pool import Lane
+from recapture.tasks.engine.retry import RetryPolicy, settle
+from recapture.tasks.engine.stage import Item, Outcome, Stage
 
-from recapture.tasks.engine.ray_gang import inside, reserve, room, too_large
-from recapture.tasks.engine.ray_run import Run
-from recapture.tasks.engine.ray_watch import GROUP, WORK
-from recapture.tasks.engine.retry import RetryPolicy, StageSick
-from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage
-from recapture.tasks.engine.worker import Worker
-
-SLOTS = 2  # items that a worker with a GPU can work on at once
+CLIPS_PER_SLOT, FEWEST_CLIPS = 2, 8
 
 
 class RayExecutor:
-    """A pool of warm workers, kept from stage to stage while their resources stay the same.
+    """Pools of warm workers, one per kind of resources; `run` may be called from several threads at once.
 
     Ray is started for the first item; a Ray that this process has started or joined before is left running.
     """
+
+    concurrent = True
 
     def __init__(
         self,
@@ -35,12 +34,11 @@ class RayExecutor:
         address: str | None = None,
         inputs_root: str = "",  # see `InlineExecutor`
     ) -> None:
-        self.store_root, self._workers, self._address = store_root, workers, address
-        self._inputs_root = inputs_root
-        self._actors: list[Any] = []
-        self._groups: dict[Any, PlacementGroup] = {}  # worker -> its bundles, if it has several
-        self._resources: Resources | None = None
-        self._started = False
+        self.store_root, self._workers = store_root, workers
+        self._cluster = Cluster(store_root, address, inputs_root)
+        self._lock, self._made = threading.Lock(), None
+        self._stopped: BaseException | None = None
+        self._inboxes: set[SimpleQueue[Outcome | BaseException]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -48,88 +46,77 @@ class RayExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
-        if self._started:
-            ray.shutdown()
-            self._started = False
+        if self._made is not None:
+            self._made.release(stop=True)
+            self._made = None
+        self._cluster.disconnect()
 
     def run(
-        self, stage: Stage, items: Sequence[Item], on_outcome: Callable[[Outcome], None], policy: RetryPolicy
+        self,
+        stage: Stage,
+        items: Sequence[Item] | Feed,
+        on_outcome: Callable[[Outcome], None],
+        policy: RetryPolicy,
     ) -> list[Outcome]:
-        if not items:
+        feed = items if isinstance(items, Feed) else Feed(stage, items)
+        if not len(feed):
             return []
-        self._connect()
-        self._staff(stage, len(items))
+        inbox: SimpleQueue[Outcome | BaseException] = SimpleQueue()
+        lane = Lane(stage, policy, rank=feed.rank, left=len(feed), tell=inbox.put)
+        loop, done = self._loop(), list[Outcome]()
+
+        def excused(outcome: Outcome) -> None:
+            loop.excuse(lane)
+            inbox.put(outcome)
+
+        self._listen(inbox)
+        loop.open(lane)
         try:
-            return Run(self, stage, policy, on_outcome).drive(items)
-        except BaseException:
-            self.release()  # items still in flight must not reach the next stage
-            raise
+            feed.attach(lambda item: loop.submit(lane, item), excused)
+            while len(done) < len(feed):
+                event = inbox.get()
+                if isinstance(event, BaseException):
+                    raise event
+                done.append(settle(stage, event))
+                on_outcome(done[-1])
+        finally:
+            with self._lock:
+                self._inboxes.discard(inbox)
+            loop.close(lane)
+        return done
 
-    def start_worker(self, resources: Resources) -> Any:
-        """Start one worker process; Ray places it where its resources are free.
+    def stop(self, why: BaseException) -> None:
+        """Make every `run`, now and later, raise `why`; what is in flight is stopped."""
+        with self._lock:
+            self._stopped = why
+            inboxes = list(self._inboxes)
+        for inbox in inboxes:
+            inbox.put(why)
 
-        A worker with several bundles uses none of them itself: they are for the processes its stage starts.
-        """
-        group = None if resources.bundles == 1 else reserve(resources)
-        own = resources if group is None else Resources(cpus=0.0)
-        place = {"scheduling_strategy": "DEFAULT" if group is None else inside(group, 0)}
-        threads = {GROUP: 1, WORK: SLOTS if own.gpus > 0 else 1}  # it answers while it works
-        answering = ray.remote(concurrency_groups=threads)(Worker)
-        options = answering.options(
-            num_cpus=own.cpus, num_gpus=own.gpus, max_restarts=0, max_task_retries=0, **place
-        )
-        actor = options.remote(self.store_root, own, self._inputs_root)
-        if group is not None:
-            self._groups[actor] = group
-        return actor
-
-    def replace(self, dead: Any, stage: Stage) -> Any:
-        """Replace a dead worker by a new one."""
-        self.dismiss(dead)
-        self._actors.append(self.start_worker(stage.resources))
-        return self._actors[-1]
-
-    def dismiss(self, actor: Any) -> None:
-        """End one worker."""
-        ray.kill(actor)
-        self._actors.remove(actor)
-        if (group := self._groups.pop(actor, None)) is not None:
-            remove_placement_group(group)
+    def release(self) -> None:
+        """End all workers."""
+        if self._made is not None:
+            self._made.release()
 
     @property
     def actors(self) -> list[Any]:
         """Return the workers."""
-        return list(self._actors)
+        return [] if self._made is None else [worker.actor for worker in self._made.workers]
 
-    def release(self) -> None:
-        """End all workers."""
-        for actor in self.actors:
-            self.dismiss(actor)
+    @property
+    def clips(self) -> int | None:
+        """Return how many clips in flight keep the workers busy; None: as many as there are."""
+        slots = 1 if self._made is None else self._made.slots
+        return None if slots is None else max(FEWEST_CLIPS, CLIPS_PER_SLOT * slots)
 
-    def _connect(self) -> None:
-        if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        address = self._address or os.environ.get("RAY_ADDRESS") or "local"
-        ray.init(
-            address=address,
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        self._started = True
+    def _loop(self) -> Loop:
+        with self._lock:
+            if self._made is None:
+                self._made = Loop(self._cluster, self._workers)
+            return self._made
 
-    def _staff(self, stage: Stage, items: int) -> None:
-        if stage.resources != self._resources:
-            self.release()
-            self._resources = stage.resources
-        wanted = min(self._workers or self._room(stage.resources, stage.name), items)
-        while len(self._actors) < wanted:
-            self._actors.append(self.start_worker(stage.resources))
-
-    def _room(self, resources: Resources, stage: str) -> int:
-        found = room(resources)
-        if found < 1:
-            raise StageSick(too_large(resources, stage))
-        return found
+    def _listen(self, inbox: SimpleQueue[Outcome | BaseException]) -> None:
+        with self._lock:
+            self._inboxes.add(inbox)
+            if self._stopped is not None:
+                inbox.put(self._stopped)

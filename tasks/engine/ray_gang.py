@@ -44,14 +44,14 @@ def room(resources: Resources) -> int:
     """Return how many such workers fit on the cluster's nodes when nothing else runs."""
     asked = bundle_of(resources)
     bundles = sum(
-        int(min(node.get(name, 0.0) / amount for name, amount in asked.items())) for node in _nodes()
+        int(min(node.get(name, 0.0) / amount for name, amount in asked.items())) for node in node_resources()
     )
     return bundles // resources.bundles
 
 
 def too_large(resources: Resources, stage: str) -> str:
     """Return the message that the cluster has no room for one worker of a stage, with the way out."""
-    asked, nodes = bundle_of(resources), _nodes()
+    asked, nodes = bundle_of(resources), node_resources()
     have = ", ".join(
         f"{count} x ({cpus:g} CPUs, {gpus:g} GPUs)"
         for (cpus, gpus), count in Counter((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes).items()
@@ -142,6 +142,6 @@ class Gang:
             ray.kill(actor)  # including those that wait for the failed one
 
 
-def _nodes() -> list[Mapping[str, Any]]:
+def node_resources() -> list[Mapping[str, Any]]:
     """Return the resources of each node."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recapture.conf.redact import without_credentials
@@ -13,9 +13,11 @@ from recapture.datasets.store.manifest import named_keys, write_part
 from recapture.datasets.store.quarantine import Quarantine, Quarantined
 from recapture.datasets.store.storage import StoreBusy, StoreFailed
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.board import Board, places
 from recapture.tasks.engine.executor import Executor
+from recapture.tasks.engine.feed import Feed, Intake, as_twin, blocked
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, sick_message
-from recapture.tasks.engine.stage import Item, Outcome, Stage, Status, parent_stage
+from recapture.tasks.engine.stage import Item, Outcome, Stage, Status
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class RunContext:
     run_id: str
     policy: RetryPolicy = RetryPolicy()  # noqa: RUF009 - frozen
     on_outcome: Callable[[Outcome], None] = lambda outcome: None
+    board: Board = field(default_factory=Board)  # what other shards are about to make
+    intake: Intake | None = None  # decides when a clip may begin; None: at once
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Todo:
     blocked: tuple[tuple[Item, str], ...]  # with the parent stage whose artifact is missing
     quarantined: tuple[tuple[Item, Quarantined], ...]
     committed: Mapping[str, Artifact]  # key -> the artifact that exists already
+    elsewhere: tuple[Item, ...] = ()  # another shard makes their artifacts
 
     @classmethod
     def nothing(cls, items: Sequence[Item], committed: Mapping[str, Artifact]) -> Todo:
@@ -47,29 +52,41 @@ class Todo:
 
 
 def sort_items(
-    stage: Stage, items: Sequence[Item], store: ArtifactStore, dataset: str, *, expected: bool = False
+    stage: Stage,
+    items: Sequence[Item],
+    store: ArtifactStore,
+    dataset: str,
+    *,
+    expected: bool = False,
+    board: Board | None = None,
+    shard: int = 0,
 ) -> Todo:
     """Sort items: existing artifacts are reused, quarantined items skipped, items without parents blocked.
 
     Only artifacts count, not manifests: an artifact that was deleted is made again. Items of one key (two
     copies of a clip) are made once. expected: assume that missing parents will exist, to plan ahead of a run.
+    board: parents that it knows may still be to come.
     """
+    board = Board() if board is None else board
     committed = store.whole(stage.name, (item.key for item in items))
     missing = [item for item in items if item.key not in committed]
     quarantined = Quarantine(store.root, dataset).held(stage.name, {item.key for item in missing})
-    parents = {} if expected else _parents(missing, store)
+    parents = {} if expected else _parents(missing, store, board)
     todo: dict[str, Item] = {}
-    reused, blocked, held = [], [], []
+    reused, blocked, held, elsewhere = [], [], [], []
     for item in items:
         if item.key in committed or item.key in todo:
             reused.append(item)
         elif item.key in quarantined:
             held.append((item, quarantined[item.key]))
-        elif not expected and (gone := _gone(item, parents)):
+        elif not expected and (gone := _gone(item, parents, board)):
             blocked.append((item, gone[0]))
+        elif not board.claim(stage.name, item.key, (stage.name, shard)):
+            elsewhere.append(item)
         else:
             todo[item.key] = item
-    return Todo(tuple(todo.values()), tuple(reused), tuple(blocked), tuple(held), committed)
+    found = tuple(reused), tuple(blocked), tuple(held)
+    return Todo(tuple(todo.values()), *found, committed, tuple(elsewhere))
 
 
 def run_stage(
@@ -78,6 +95,7 @@ def run_stage(
     context: RunContext,
     *,
     shard: int = 0,
+    rank: int = 0,
     complete: Mapping[str, Artifact] | None = None,
 ) -> list[Outcome]:
     """Bring a shard of a stage up to date; return one outcome per item, in the order of the items.
@@ -85,14 +103,16 @@ def run_stage(
     Writes a manifest part for the items worked on and for artifacts that no part names yet; quarantines
     failed items. Raises StageSick if the stage itself cannot work or the store refuses, StoreBusy if the
     store does not answer; finished artifacts are kept and, if the store allows it, recorded.
+    rank: the place of the stage in its job; where stages run side by side, later ones come first.
     complete: the artifacts of all items, by key, if all are known to exist; they are not looked up again.
     """
     with _naming_the_stage(stage):
         if complete is None:
-            todo = sort_items(stage, items, context.store, context.dataset)
+            known = {"board": context.board, "shard": shard} if len(context.board) else {}
+            todo = sort_items(stage, items, context.store, context.dataset, **known)
         else:
             todo = Todo.nothing(items, complete)
-        return _Shard(stage, todo, context, shard).bring_up_to_date(items)
+        return _Shard(stage, todo, context, shard).bring_up_to_date(items, rank)
 
 
 @contextmanager
@@ -113,45 +133,50 @@ class _Shard:
         self._settled: dict[str, Outcome] = {}  # by item
         self._made: list[Outcome] = []
 
-    def bring_up_to_date(self, items: Sequence[Item]) -> list[Outcome]:
+    def bring_up_to_date(self, items: Sequence[Item], rank: int) -> list[Outcome]:
+        given, todo = self._context, self._todo
         self._settle_held_back()
         self._record(self._adopted())  # first, or garbage collection could delete what others are made from
+        self._settle_committed()
+        feed = Feed(self._stage, todo.todo, todo.elsewhere, board=given.board, intake=given.intake, rank=rank)
         try:
-            self._context.executor.run(self._stage, self._todo.todo, self._finished, self._context.policy)
+            given.executor.run(self._stage, feed, self._finished, given.policy)
         except BaseException:
             with suppress(StoreFailed):  # the artifacts exist; the next run names them
                 self._record(self._made_rows())
             raise
         self._record(self._made_rows())
-        self._settle_reused()
+        self._settle_copies()
         return [self._settled[item.name] for item in items]
 
     def _settle(self, outcome: Outcome) -> None:
         self._settled[outcome.item] = outcome
         self._context.on_outcome(outcome)
+        self._context.board.settle(outcome)
 
     def _settle_held_back(self) -> None:
         for item, entry in self._todo.quarantined:
             self._settle(_outcome(self._stage, item, entry.state, entry.error_type, entry.error))
         for item, parent in self._todo.blocked:
-            reason = f"stage {parent!r} has no artifact for it"
-            self._settle(_outcome(self._stage, item, "blocked", "Blocked", reason))
+            self._settle(blocked(self._stage, item, parent))
 
-    def _settle_reused(self) -> None:
-        failed = {outcome.key: outcome for outcome in self._made if not outcome.usable}
-        twins = {outcome.key: outcome.metrics for outcome in self._made}
+    def _settle_committed(self) -> None:
         for item in self._todo.reused:
-            if twin := failed.get(item.key):  # another item of the same key, tried in this run
-                self._settle(_outcome(self._stage, item, twin.status, twin.error_type, twin.error))
-            else:
-                found = self._todo.committed.get(item.key)
-                metrics = twins[item.key] if found is None else found.metrics
-                self._settle(_outcome(self._stage, item, "reused", metrics=metrics))
+            if (found := self._todo.committed.get(item.key)) is not None:
+                self._settle(_outcome(self._stage, item, "reused", metrics=found.metrics))
+
+    def _settle_copies(self) -> None:
+        """Settle the items whose artifact was made for another item of this shard."""
+        made = {outcome.key: outcome for outcome in self._settled.values()}
+        for item in self._todo.reused:
+            if item.key not in self._todo.committed:
+                self._settle(as_twin(item, made[item.key]))
 
     def _finished(self, outcome: Outcome) -> None:
-        self._made.append(outcome)
-        if outcome.status == "quarantined":
-            self._quarantine(outcome)
+        if outcome.attempts:  # otherwise it was not tried here
+            self._made.append(outcome)
+            if outcome.status == "quarantined":
+                self._quarantine(outcome)
         self._settle(outcome)
 
     def _made_rows(self) -> list[dict[str, Any]]:
@@ -214,19 +239,27 @@ class _Shard:
         }
 
 
-def _parents(items: Sequence[Item], store: ArtifactStore) -> dict[str, Collection[str]]:
-    """Return parent stage -> those of the keys that the items need that exist."""
+def _parents(items: Sequence[Item], store: ArtifactStore, board: Board) -> dict[str, Collection[str]]:
+    """Return parent stage -> those of the keys that the items need that exist; not those the board knows."""
     wanted: dict[str, set[str]] = {}
     for item in items:
-        for parent, key in item.inputs.items():
-            wanted.setdefault(parent_stage(parent), set()).add(key)
+        for parent, key in places(item.inputs):
+            if not board.knows(parent, key):
+                wanted.setdefault(parent, set()).add(key)
     return {parent: store.whole(parent, keys) for parent, keys in wanted.items()}
 
 
-def _gone(item: Item, parents: Mapping[str, Collection[str]]) -> list[str]:
-    """Return the stages of the inputs that do not exist."""
-    stages = ((parent_stage(name), key) for name, key in item.inputs.items())
-    return [stage for stage, key in stages if key not in parents[stage]]
+def _gone(item: Item, parents: Mapping[str, Collection[str]], board: Board) -> list[str]:
+    """Return the stages of the inputs that do not exist, and are not to come."""
+    return [
+        stage
+        for stage, key in places(item.inputs)
+        if (
+            (found := board.found(stage, key)) is not None and not found.usable
+            if board.knows(stage, key)
+            else key not in parents[stage]
+        )
+    ]
 
 
 def _outcome(

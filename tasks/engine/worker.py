@@ -7,7 +7,7 @@ import platform
 import re
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -154,13 +154,13 @@ class Worker:
         self._stages: dict[str, Stage] = {}
         self._room = Room()
 
-    def load(self, stage: Stage) -> str:
-        """Set a stage up beside those that are loaded; return the reason if that fails, else an empty string.
+    def load(self, stage: Stage, keep: Collection[str] = ()) -> str:
+        """Set a stage up; return the reason if that fails, else an empty string.
 
-        A stage of the same name is replaced.
+        keep: names of the loaded stages that stay; others are forgotten first, and with them their models.
         """
         set_threads(self._threads)
-        self._stages.pop(stage.name, None)
+        self._stages = {name: one for name, one in self._stages.items() if name in keep}
         with call(loading(stage.name)):
             try:
                 stage.setup()

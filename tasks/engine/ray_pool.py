@@ -1,0 +1,258 @@
+"""Workers of one kind of resources, what they host, and how many of each kind the cluster's nodes hold."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from recapture.tasks.engine.ray_gang import bundle_of
+from recapture.tasks.engine.ray_watch import Watch
+from recapture.tasks.engine.retry import RetryPolicy
+from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage
+from recapture.tasks.engine.worker import loading, working
+
+MOST_SLOTS = 2  # items that a worker with a GPU works on at once
+
+
+class Lane:
+    """One shard of a stage on its way through the workers. `tell` gets its outcomes, or what stops it."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        policy: RetryPolicy,
+        *,
+        rank: int,
+        left: int,
+        tell: Callable[[Outcome | BaseException], None],
+    ) -> None:
+        self.stage, self.policy, self.rank, self.tell = stage, policy, rank, tell
+        self.left = left  # items without an outcome
+        self.closed = False
+        self.hosted: Hosted | None = None
+
+
+@dataclass(eq=False)
+class Entry:
+    """One try at an item."""
+
+    item: Item
+    attempt: int
+    lane: Lane
+    alone: bool = False  # it was in flight when a worker died with company
+
+
+class Hosted:
+    """A stage as the workers of a pool host it: what waits, and how its workers have fared."""
+
+    def __init__(self, stage: Stage, pickled: bytes, reference: Any) -> None:
+        self.stage, self.pickled, self.reference, self.name = stage, pickled, reference, stage.name
+        self.slots = min(MOST_SLOTS, stage.slots) if stage.resources.gpus > 0 else 1
+        self.lanes: set[Lane] = set()
+        self.suspects: deque[Entry] = deque()  # to be tried alone on a worker
+        self._heap: list[tuple[float, int, Entry]] = []
+        self._added = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget how its workers have fared."""
+        self.deaths = self.setups_died = self.succeeded = 0
+        self.ready = False  # whether any worker has been set up
+
+    @property
+    def rank(self) -> int:
+        """Return its place in the job; stages with a higher one come first."""
+        return max((lane.rank for lane in self.lanes), default=0)
+
+    @property
+    def left(self) -> int:
+        """Return how many items have no outcome yet, whether they are ready or not."""
+        return sum(lane.left for lane in self.lanes)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many items are ready and wait for a worker."""
+        return len(self._heap) + len(self.suspects)
+
+    def add(self, entry: Entry) -> None:
+        """Let an item wait for a worker; the longest come first, then those that came first."""
+        if entry.alone:
+            self.suspects.append(entry)
+            return
+        self._added += 1
+        weight = float(getattr(entry.item.params, "weight", 0.0))
+        heapq.heappush(self._heap, (-weight, self._added, entry))
+
+    def next(self, *, alone: bool) -> Entry | None:
+        """Take the next item, if any; alone: for a worker that works on nothing else."""
+        if alone and self.suspects:
+            return self.suspects.popleft()
+        return heapq.heappop(self._heap)[2] if self._heap else None
+
+    def purge(self) -> None:
+        """Forget the items of lanes that are closed."""
+        self.suspects = deque(entry for entry in self.suspects if not entry.lane.closed)
+        self._heap = [one for one in self._heap if not one[2].lane.closed]
+        heapq.heapify(self._heap)
+
+
+class Load(Watch):
+    """The set-up of a stage on a worker."""
+
+    def __init__(self, worker: PoolWorker, hosted: Hosted) -> None:
+        super().__init__(worker.actor, loading(hosted.name))
+        self.worker, self.hosted, self.over = worker, hosted, False
+
+
+class Call(Watch):
+    """One item on a worker."""
+
+    def __init__(self, worker: PoolWorker, entry: Entry) -> None:
+        super().__init__(worker.actor, working(entry.lane.stage.name, entry.item.name))
+        self.worker, self.entry, self.over = worker, entry, False
+        assert entry.lane.hosted is not None
+        self.hosted = entry.lane.hosted
+
+
+@dataclass(eq=False)
+class PoolWorker:
+    """One worker process."""
+
+    actor: Any
+    loaded: dict[str, Hosted] = field(default_factory=dict)  # stage name -> the stage
+    load: Load | None = None
+    calls: set[Call] = field(default_factory=set)
+
+    @property
+    def idle(self) -> bool:
+        """Return whether it neither works on an item nor sets up a stage."""
+        return not self.calls and self.load is None
+
+    def has(self, hosted: Hosted) -> bool:
+        """Return whether a stage is set up here."""
+        return self.loaded.get(hosted.name) is hosted
+
+    def takes(self, hosted: Hosted) -> bool:
+        """Return whether it can begin an item of a stage now."""
+        if self.load is not None or not self.has(hosted):
+            return False
+        if any(call.entry.alone for call in self.calls):
+            return False
+        return len(self.calls) < min([hosted.slots, *(call.hosted.slots for call in self.calls)])
+
+
+class Pool:
+    """The workers of one kind of resources."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self.workers: list[PoolWorker] = []
+        self.stages: list[Hosted] = []
+        self.target = 0  # how many workers it should have
+        self.hung = 0  # workers that were given up because their set-up hangs
+
+    @property
+    def open(self) -> list[Hosted]:
+        """Return the stages with lanes, the last of the job first."""
+        return sorted((one for one in self.stages if one.lanes), key=lambda one: -one.rank)
+
+    @property
+    def left(self) -> int:
+        """Return how many items have no outcome yet."""
+        return sum(one.left for one in self.stages)
+
+    @property
+    def busy(self) -> bool:
+        """Return whether an item waits for a worker or is on one."""
+        return any(one.waiting for one in self.stages) or any(worker.calls for worker in self.workers)
+
+    @property
+    def urgency(self) -> int:
+        """Return 0 if its workers have work, 1 if work waits for workers, 2 if work is to come."""
+        if self.busy:
+            return 0 if self.workers else 1
+        return 2
+
+    def free_for(self, hosted: Hosted) -> PoolWorker | None:
+        """Return the worker with the fewest calls that can begin an item of a stage."""
+        able = [worker for worker in self.workers if worker.takes(hosted)]
+        return min(able, key=lambda worker: len(worker.calls), default=None)
+
+    def idle_without(self, hosted: Hosted) -> PoolWorker | None:
+        """Return an idle worker that has not set up a stage, preferably one that has set up the fewest."""
+        idle = [worker for worker in self.workers if worker.idle and not worker.has(hosted)]
+        return min(idle, key=lambda worker: len(worker.loaded), default=None)
+
+    def loading(self, hosted: Hosted) -> int:
+        """Return how many workers set a stage up at the moment."""
+        return sum(worker.load is not None and worker.load.hosted is hosted for worker in self.workers)
+
+
+class Nodes:
+    """The nodes of a cluster, filled with workers one by one."""
+
+    def __init__(self, nodes: Iterable[Mapping[str, Any]]) -> None:
+        self._left = [{name: float(node.get(name, 0.0)) for name in ("CPU", "GPU")} for node in nodes]
+
+    def take(self, resources: Resources) -> bool:
+        """Place one worker and return whether there was room; workers without GPUs avoid nodes with some."""
+        bundle, taken = bundle_of(resources), []
+        for _ in range(resources.bundles):
+            fitting = [
+                node
+                for node in self._left
+                if all(node.get(name, 0.0) >= amount - 1e-6 for name, amount in bundle.items())
+            ]
+            if not fitting:
+                for node in taken:
+                    for name, amount in bundle.items():
+                        node[name] += amount
+                return False
+            node = fitting[0] if "GPU" in bundle else min(fitting, key=lambda one: one["GPU"] > 0)
+            taken.append(node)
+            for name, amount in bundle.items():
+                node[name] -= amount
+        return True
+
+
+def weight_of(resources: Resources) -> tuple[float, float, int]:
+    """Return what sorts kinds from the heaviest to the lightest."""
+    return (-resources.gpus, -resources.cpus, -resources.bundles)
+
+
+def shares(
+    nodes: Sequence[Mapping[str, Any]], wanted: Mapping[Resources, int], urgency: Mapping[Resources, int]
+) -> dict[Resources, int]:
+    """Return how many workers of each kind fit together: one each in turn, until all have what they want.
+
+    The heaviest kind comes first. If not even one of each kind fits, those come first whose workers work,
+    then those with work that waits; the others get no worker until these are idle.
+    """
+    heaviest = sorted(wanted, key=weight_of)
+    found = _fill(nodes, wanted, heaviest)
+    if all(found.values()):
+        return found
+    return _fill(nodes, wanted, sorted(heaviest, key=lambda kind: urgency[kind]))
+
+
+def _fill(
+    nodes: Sequence[Mapping[str, Any]], wanted: Mapping[Resources, int], order: Sequence[Resources]
+) -> dict[Resources, int]:
+    left, found = Nodes(nodes), dict.fromkeys(order, 0)
+    growing = list(order)
+    while growing:
+        for kind in list(growing):
+            if found[kind] < wanted[kind] and left.take(kind):
+                found[kind] += 1
+            else:
+                growing.remove(kind)
+    return found
+
+
+def fits(nodes: Sequence[Mapping[str, Any]], workers: Mapping[Resources, int]) -> bool:
+    """Return whether so many workers fit on the nodes together."""
+    left = Nodes(nodes)
+    return all(left.take(kind) for kind in sorted(workers, key=weight_of) for _ in range(workers[kind]))
