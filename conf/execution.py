@@ -48,6 +48,17 @@ class ExecutionConfig(Section):
         default_factory=dict, description="Resources of a worker, by stage name."
     )
     shard: int = Field(256, ge=1, description="Clips per Prefect task.")
+    clips_in_flight: int | None = Field(
+        None,
+        ge=1,
+        description="Most clips that are begun and not finished; null: twice as many as the workers take.",
+    )
+    gigabytes_in_flight: float | None = Field(
+        None,
+        gt=0,
+        description="No clip is begun while unfinished ones have written this much to the store; null: a "
+        "quarter of the free space of a local disk, no limit elsewhere.",
+    )
     attempts: int = Field(3, ge=1, le=20, description="Attempts at an item before it is quarantined.")
     timeout_seconds: float = Field(
         1800.0,

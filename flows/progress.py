@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +27,7 @@ class _Count:
     pending: int = 0  # finished items that the bar does not show yet
     failed: int = 0
     reused: bool = False  # whether the last item was reused
+    began: dict[int, float] = field(default_factory=dict)  # plan that is carried out -> when it began
 
 
 class StageProgress:
@@ -46,7 +47,7 @@ class StageProgress:
             for stage, items in expected.items()
         }
         self._counts = {stage: _Count() for stage in self._bars}
-        self._lock, self._moved = threading.Lock(), 0.0
+        self._lock, self._moved, self._done = threading.Lock(), 0.0, 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -57,24 +58,44 @@ class StageProgress:
     ) -> None:
         self._progress.stop()
 
+    @property
+    def done(self) -> int:
+        """Return how many items are finished, of all stages."""
+        return self._done
+
     @contextmanager
     def plan(self, plan: StagePlan) -> Iterator[None]:
-        """Run the clock of a plan's stage; log a plan that is only a part of its stage when it is done."""
-        stage, started = plan.stage.name, time.monotonic()
-        self._progress.start_task(self._bars[stage])
+        """Run the clock of a plan's stage while the plan is carried out."""
+        self.begin(plan)
         yield
+        self.end(plan)
+
+    def begin(self, plan: StagePlan) -> None:
+        """Start the clock of a plan's stage; several plans of a stage may be open at once."""
+        count = self._counts[plan.stage.name]
         with self._lock:
+            count.began[id(plan)] = time.monotonic()
+        self._progress.start_task(self._bars[plan.stage.name])
+
+    def end(self, plan: StagePlan) -> None:
+        """Show what was counted; log a plan that is only a part of its stage."""
+        stage = plan.stage.name
+        count = self._counts[stage]
+        with self._lock:
+            seconds = time.monotonic() - count.began.pop(id(plan))
             self._move(stage)
-        self._progress.stop_task(self._bars[stage])
+            if not count.began:
+                self._progress.stop_task(self._bars[stage])
         if plan.title != stage:
             counted = sorted(Counter(outcome.status for outcome in plan.outcomes).items())
             counts = ", ".join(f"{number} {status}" for status, number in counted) or "no items"
-            self._progress.console.print(f"{plan.title}: {counts} in {time.monotonic() - started:.0f} s")
+            self._progress.console.print(f"{plan.title}: {counts} in {seconds:.0f} s")
 
     def advance(self, outcome: Outcome) -> None:
         """Count one finished item; bars are redrawn at most once per MOVE_SECONDS."""
         count = self._counts[outcome.stage]
         with self._lock:
+            self._done += 1
             count.pending += 1
             count.failed += outcome.status not in ("ok", "reused")
             count.reused = outcome.status == "reused"

@@ -1,44 +1,59 @@
-"""The runner of every job: carry out its plans on the workers, one after the other; deliver; report."""
+"""The runner of every job: carry out its plans on the workers; publish; deliver; report."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
-from prefect.states import Completed
-from prefect.utilities.annotations import quote
 
-from recapture.conf.errors import UserError
-from recapture.conf.redact import clean_error
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.readers.scan import located
-from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.lease import lease
 from recapture.datasets.store.store import ArtifactStore
+from recapture.flows.carry_out import Carrier
 from recapture.flows.environment import tracking_destination
 from recapture.flows.prefect_artifacts import JobArtifacts
 from recapture.flows.progress import StageProgress
-from recapture.tasks.engine.batches import Batch, batches
 from recapture.tasks.engine.check_writable import check_writable
 from recapture.tasks.engine.executor import open_executor
+from recapture.tasks.engine.intake import open_intake
 from recapture.tasks.engine.mlflow_record import MlflowRecord
-from recapture.tasks.engine.planner import StagePlan
+from recapture.tasks.engine.planner import StagePlan, Track
 from recapture.tasks.engine.retry import retry_policy
-from recapture.tasks.engine.run_stage import RunContext, run_stage
-from recapture.tasks.engine.stage import Item, Outcome, Stage
+from recapture.tasks.engine.run_stage import RunContext
+from recapture.tasks.engine.stage import Outcome
 from recapture.tasks.engine.summary import Summary
 from recapture.tasks.jobs.own_folders import mark_own_folders
 
 LOGGED_FAILURES = 100
 S = TypeVar("S", bound=Summary, covariant=True)
+
+
+class Publisher(Protocol):
+    """What publishes results while a job runs."""
+
+    def __enter__(self) -> Publisher: ...
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None: ...
+
+    def expect(self, plan: StagePlan) -> None:
+        """Announce the items of a plan."""
+        ...
+
+    def forget(self, plan: StagePlan) -> None:
+        """Forget the items of a plan that are all settled."""
+        ...
+
+    def heard(self, outcome: Outcome) -> None:
+        """Take note of an outcome, from any thread."""
+        ...
 
 
 class Job(Protocol[S]):
@@ -55,8 +70,12 @@ class Job(Protocol[S]):
         """Return stage -> the largest number of items that it may have."""
         ...
 
-    def plans(self) -> Iterator[StagePlan]:
-        """Yield one plan after the other; later plans may depend on the outcomes of earlier ones."""
+    def tracks(self, size: int) -> Iterator[Track]:
+        """Yield the plans in tracks that do not depend on each other, if possible of `size` clips each."""
+        ...
+
+    def publisher(self, store: ArtifactStore) -> Publisher | None:
+        """Return what publishes results while the job runs, if anything does."""
         ...
 
     def open_record(self, run_id: str, destination: tuple[str | None, str | None], flow: str) -> MlflowRecord:
@@ -88,30 +107,28 @@ def run_job(job: Job[S]) -> S:
     mark_own_folders(config)
     store, flow, run_id = ArtifactStore(config.store), str(flow_run.flow_name), uuid4().hex[:12]
     shown = JobArtifacts(flow, job.title)
+    early = job.publisher(store)
+    publishing: AbstractContextManager[Publisher | None] = nullcontext() if early is None else early
     with (
         lease(config.store, run_id, config.dataset.name),
         job.open_record(run_id, tracking_destination(config), flow) as record,
         open_executor(config.execution, config.store, located(config.dataset.uri)) as executor,
         StageProgress(job.expected) as progress,
     ):
-        policy = retry_policy(config.execution)
-        context = RunContext(store, executor, config.dataset.name, run_id, policy, progress.advance)
-        total, done, shards = max(1, sum(job.expected.values())), 0, Counter[str]()
-        for plan in job.plans():
-            record.begin(plan)
-            for note in (*plan.warnings, *plan.notes)[:LOGGED_FAILURES]:
-                logger.warning(note)
-            summary.warnings += plan.warnings
-            with progress.plan(plan):
-                for batch in batches(plan, config.execution.shard, store, first=shards[plan.stage.name]):
-                    outcomes = bring_up_to_date(plan, batch, context)
-                    plan.outcomes += outcomes
-                    summary.add(plan.stage.name, outcomes)
-                    record.add(plan, outcomes)
-                    logger.info("%s %s: %s", plan.title, batch.title, counted(outcomes))
-                    shards[plan.stage.name] += batch.shards
-                    done += len(outcomes)
-                    shown.progress(min(100.0, 100.0 * done / total))
+        with publishing:
+            watcher = JobWatcher(job, record, progress, shown, early, logger)
+            intake = open_intake(config.execution, config.store, lambda: executor.clips)
+            context = RunContext(
+                store,
+                executor,
+                config.dataset.name,
+                run_id,
+                retry_policy(config.execution),
+                watcher.advance,
+                intake=intake if executor.concurrent else None,
+            )
+            size = config.execution.shard
+            Carrier(context, watcher, size).carry_out(job.tracks(size))
         summary.seconds = time.monotonic() - started
         job.deliver(store)
     summary.seconds = time.monotonic() - started
@@ -127,55 +144,67 @@ def run_job(job: Job[S]) -> S:
     return summary
 
 
-def bring_up_to_date(plan: StagePlan, batch: Batch, context: RunContext) -> list[Outcome]:
-    """Run a batch as a Prefect task with a title of its own, and return the outcomes."""
-    stage, limit = plan.stage, plan.stage.timeout_seconds
-    if limit is not None:
-        context = replace(context, policy=replace(context.policy, timeout_seconds=limit))
-    shard: Callable[..., Any] = run_shard.with_options(
-        name=stage.name, task_run_name=f"{plan.title} {batch.title}"
-    )
-    # Quoted: otherwise Prefect searches every clip of every item for futures.
-    given = (quote(stage), quote(batch.items), quote(context), batch.number, quote(batch.complete))
-    outcomes: list[Outcome] = shard(*given, return_state=True).result()
-    return outcomes
+class JobWatcher:
+    """Follows a job's plans: its summary, logs, progress bars, MLflow and what is published meanwhile."""
 
+    def __init__(
+        self,
+        job: Job[Any],
+        record: MlflowRecord,
+        progress: StageProgress,
+        shown: JobArtifacts,
+        early: Publisher | None,
+        logger: logging.Logger | logging.LoggerAdapter[Any],
+    ) -> None:
+        self._summary, self._total = job.summary, max(1, sum(job.expected.values()))
+        self._record, self._progress, self._shown, self._early = record, progress, shown, early
+        self._logger = logger
+        self._warned: set[str] = set()
 
-@task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=2,
-    retry_delay_seconds=[5, 30],
-    retry_condition_fn=lambda task, run, state: _worth_retrying(state),
-)
-def run_shard(
-    stage: Stage,
-    items: Sequence[Item],
-    context: RunContext,
-    number: int,
-    complete: Mapping[str, Artifact] | None = None,
-) -> Any:
-    """Bring one shard of a stage up to date, or several that are complete; return the outcomes.
+    def advance(self, outcome: Outcome) -> None:
+        """Count one finished item; called from any thread."""
+        self._progress.advance(outcome)
+        if self._early is not None:
+            self._early.heard(outcome)
 
-    complete: see run_stage. The state is called Reused if there was nothing to do.
-    """
-    try:
-        outcomes = run_stage(stage, items, context, shard=number, complete=complete)
-    except Exception as error:
-        clean_error(error)  # Prefect stores its message
-        raise
-    if all(outcome.status == "reused" for outcome in outcomes):
-        return Completed(name="Reused", message=f"{len(outcomes)} items exist already", data=outcomes)
-    return outcomes
+    def expect(self, plan: StagePlan) -> None:
+        """Announce the items of a plan to who publishes them."""
+        if self._early is not None:
+            self._early.expect(plan)
+
+    def forget(self, plan: StagePlan) -> None:
+        """Forget the items of a plan whose track is closed."""
+        if self._early is not None:
+            self._early.forget(plan)
+
+    def begin(self, plan: StagePlan) -> None:
+        """Log what a plan has to say, each warning once."""
+        self._record.begin(plan)
+        warnings = tuple(one for one in plan.warnings if one not in self._warned)
+        self._warned.update(warnings)
+        for note in (*warnings, *plan.notes)[:LOGGED_FAILURES]:
+            self._logger.warning(note)
+        self._summary.warnings += warnings
+        self._progress.begin(plan)
+
+    def end(self, plan: StagePlan) -> None:
+        """Note that a plan has all its outcomes."""
+        self._progress.end(plan)
+        self._record.end(plan)
+
+    def report(self, plan: StagePlan, title: str, outcomes: Sequence[Outcome]) -> None:
+        """Add the outcomes of a batch to the summary and to MLflow."""
+        self._summary.add(plan.stage.name, outcomes)
+        self._record.add(plan, outcomes)
+        self._logger.info("%s %s: %s", plan.title, title, counted(outcomes))
+        self.tick()
+
+    def tick(self) -> None:
+        """Move the bar in Prefect."""
+        self._shown.progress(min(100.0, 100.0 * self._progress.done / self._total))
 
 
 def counted(outcomes: Sequence[Outcome]) -> str:
     """Return the number of outcomes per status, as text."""
     counts = Counter(outcome.status for outcome in outcomes)
     return ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-
-
-def _worth_retrying(state: Any) -> bool:
-    """Return whether a retry may succeed: for storage and network, not for a stage that cannot work."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, OSError) and not isinstance(error, UserError)

@@ -38,7 +38,7 @@ def batches(plan: StagePlan, size: int, store: ArtifactStore, first: int = 0) ->
     """
     finished: list[Batch] = []
     for number, items in enumerate(plan.shards(size), first):
-        complete = _complete(plan.stage, items, store)
+        complete = complete_artifacts(plan.stage, items, store)
         one = Batch(number, 1, items, complete)
         if complete is not None:
             finished.append(one)
@@ -51,7 +51,10 @@ def batches(plan: StagePlan, size: int, store: ArtifactStore, first: int = 0) ->
         yield _joined(finished)
 
 
-def _complete(stage: Stage, items: Iterable[Item], store: ArtifactStore) -> dict[str, Artifact] | None:
+def complete_artifacts(
+    stage: Stage, items: Iterable[Item], store: ArtifactStore
+) -> dict[str, Artifact] | None:
+    """Return the artifacts of all items by key; None if one is missing, or the storage does not answer."""
     try:
         return store.all_whole(stage.name, (item.key for item in items))
     except OSError:

@@ -23,8 +23,8 @@ Place = tuple[str, str]  # stage, key
 class _Entry:
     """One artifact that an open shard is to provide."""
 
+    maker: tuple[str, int]  # stage and number of the shard that makes it
     users: int = 0  # open plans that name it
-    owner: object = None  # the shard that makes it
     outcome: Outcome | None = None
     told: list[Callable[[Outcome], None]] = field(default_factory=list)  # called when it is settled
 
@@ -36,17 +36,19 @@ class Board:
         self._lock = threading.Lock()
         self._entries: dict[Place, _Entry] = {}
 
-    def __reduce__(self) -> tuple[type[Board], tuple[()]]:
-        return Board, ()  # Prefect copies the parameters of tasks
-
     def __len__(self) -> int:
         return len(self._entries)
 
-    def expect(self, plan: StagePlan) -> None:
-        """Announce the items of a plan: those that depend on them wait until they are settled."""
+    def expect(self, plan: StagePlan, shard: int) -> None:
+        """Announce the items of a plan: those that depend on them wait until they are settled.
+
+        The first shard that announces an artifact is the one to make it.
+        """
         with self._lock:
             for item in plan.items:
-                self._entries.setdefault((plan.stage.name, item.key), _Entry()).users += 1
+                place = plan.stage.name, item.key
+                entry = self._entries.setdefault(place, _Entry((plan.stage.name, shard)))
+                entry.users += 1
 
     def forget(self, plan: StagePlan) -> None:
         """Forget the items of a plan whose shard is closed, unless another open shard names them."""
@@ -58,15 +60,10 @@ class Board:
                     if entry.users <= 0:
                         del self._entries[place]
 
-    def claim(self, stage: str, key: str, owner: object) -> bool:
-        """Return whether the owner is the one to make an artifact; False: another shard makes it."""
-        with self._lock:
-            entry = self._entries.get((stage, key))
-            if entry is None:
-                return True
-            if entry.owner is None:
-                entry.owner = owner
-            return entry.owner == owner
+    def is_maker(self, stage: str, key: str, shard: int) -> bool:
+        """Return whether a shard is the one to make an artifact."""
+        entry = self._entries.get((stage, key))
+        return entry is None or entry.maker == (stage, shard)
 
     def settle(self, outcome: Outcome) -> None:
         """Note what became of an artifact and tell those who wait for it; only the first outcome counts."""

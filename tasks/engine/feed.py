@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
 
 from recapture.tasks.engine.board import Board
+from recapture.tasks.engine.intake import Intake
 from recapture.tasks.engine.stage import Item, Outcome, Stage
-
-
-class Intake(Protocol):
-    """Who decides when an item may begin; see `flows`' limit of clips in flight."""
-
-    def submit(self, item: Item, begin: Callable[[Item], None]) -> None:
-        """Call begin(item), now or as soon as its clip may be begun."""
-        ...
 
 
 class Feed:
@@ -63,7 +56,7 @@ class Feed:
                 self._board.when_ready(item, ready, lost)
         for item in self._elsewhere:
             assert self._board is not None
-            self._board.follow(self._stage.name, item.key, lambda made, item=item: tell(as_twin(item, made)))
+            self._board.follow(self._stage.name, item.key, partial(_tell_twin, item, tell))
 
     def __iter__(self) -> Iterator[Item | Outcome]:
         """Yield items to be worked on one after the other, and outcomes of those that are not.
@@ -84,6 +77,10 @@ class Feed:
             assert self._board is not None
             if (made := self._board.found(self._stage.name, item.key)) is not None:
                 yield as_twin(item, made)
+
+
+def _tell_twin(item: Item, tell: Callable[[Outcome], None], made: Outcome) -> None:
+    tell(as_twin(item, made))
 
 
 def blocked(stage: Stage, item: Item, parent: str) -> Outcome:

@@ -27,6 +27,7 @@ class _Child:
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker, self.seen = tracker, list[Outcome]()
+        self.open = 0  # plans that have begun and not ended
         self._statuses, self._made = Counter[str](), list[Outcome]()
         self._logged, self._moment = 0, 0.0
 
@@ -79,7 +80,7 @@ class MlflowRecord:
             self.uri, config.dataset.name, f"{flow}-{run_id}", self.tags, artifact_root=artifact_root
         )
         self._parameters, self._children = parameters, dict[str, _Child]()
-        self._open: _Child | None = None
+        self._running: dict[str, _Child] = {}
 
     def __enter__(self) -> Self:
         self.run.params(self._parameters)
@@ -89,12 +90,19 @@ class MlflowRecord:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close_child(failed=error is not None)
+        for label, child in list(self._running.items()):
+            self.close_child(label, failed=error is not None and (child.open > 0 or not child.seen))
         self.run.finish(failed=error is not None)
 
     def begin(self, plan: StagePlan) -> None:
-        """Open the run of a plan's stage, unless it is open; this closes the previous one."""
-        self.open_child(plan.stage.name, {"stage": plan.stage.name, "stage_version": plan.stage.version})
+        """Open the run of a plan's stage, unless it is open; it stays open to the end of the job."""
+        name = plan.stage.name
+        self.open_child(name, {"stage": name, "stage_version": plan.stage.version})
+        self._children[name].open += 1
+
+    def end(self, plan: StagePlan) -> None:
+        """Note that a plan has all its outcomes: if the job breaks, it does not count as broken by it."""
+        self._children[plan.stage.name].open -= 1
 
     def add(self, plan: StagePlan, outcomes: Sequence[Outcome]) -> None:
         """Log the outcomes of a shard of a plan."""
@@ -108,18 +116,17 @@ class MlflowRecord:
         self.run.tags({"mlflow.note.content": written[:NOTE_CHARACTERS]})
 
     def open_child(self, label: str, tags: Mapping[str, str]) -> Tracker:
-        """Return the child run of this label; if it is new, open it and close the previous one."""
+        """Return the child run of this label; open it if it is new."""
         if label not in self._children:
-            self.close_child()
-            self._open = self._children[label] = _Child(self.run.child(label, {**self.tags, **tags}))
+            child = _Child(self.run.child(label, {**self.tags, **tags}))
+            self._children[label] = self._running[label] = child
         return self._children[label].tracker
 
-    def close_child(self, *, failed: bool = False) -> None:
-        """Close the child run that was opened last."""
-        if self._open is not None:
-            self._open.log()
-            self._open.tracker.finish(failed)
-            self._open = None
+    def close_child(self, label: str, *, failed: bool = False) -> None:
+        """Close a child run, unless it is closed."""
+        if (child := self._running.pop(label, None)) is not None:
+            child.log()
+            child.tracker.finish(failed)
 
     def log_tables(self) -> None:
         """Log a table of items for every child run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import TypeVar
@@ -18,7 +18,8 @@ P = TypeVar("P", bound=Params)
 class StagePlan:
     """One stage and the items that it has to provide.
 
-    The runner appends the outcomes, one per item in any order, before it asks for the next plan.
+    If the plan is awaited, whoever carries it out appends the outcomes, one per item in any order, before it
+    asks for the next plan; otherwise it may do so at any later time.
     """
 
     stage: PlannedStage
@@ -27,6 +28,7 @@ class StagePlan:
     notes: tuple[str, ...] = ()  # logged as warnings before it runs
     outcomes: list[Outcome] = field(default_factory=list)
     warnings: tuple[str, ...] = ()  # logged too, and repeated in the summary
+    awaited: bool = False  # whether the next plan depends on its outcomes
 
     def shards(self, size: int) -> Iterator[tuple[Item, ...]]:
         """Cut the items into shards of at most `size`; keys do not depend on it."""
@@ -38,6 +40,16 @@ class StagePlan:
         """Return the items whose artifacts exist, or are expected to."""
         made = {outcome.item for outcome in self.outcomes if outcome.usable}
         return [item for item in self.items if item.name in made]
+
+
+@dataclass
+class Track:
+    """Plans that depend on no other track's, such as those of one shard of a dataset's clips."""
+
+    number: int
+    plans: Iterator[StagePlan]
+    clip_by_clip: bool = True  # whether each item depends on those of its own clip only
+    close: Callable[[], None] = lambda: None  # called when all plans have their outcomes
 
 
 class Planner:
@@ -73,7 +85,8 @@ class Planner:
                 if (gone := [name for name in earlier if name in lost])
             )
             warnings = tuple(stage.notes) if rank == min(ranks.values()) else ()
-            plan = StagePlan(stage, self._items(stage, wave, before), stage.name, notes, warnings=warnings)
+            items, last = self._items(stage, wave, before), rank == max(ranks.values())
+            plan = StagePlan(stage, items, stage.name, notes, warnings=warnings, awaited=not last)
             yield plan
             lost |= {outcome.item for outcome in plan.outcomes if not outcome.usable}
 

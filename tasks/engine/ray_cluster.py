@@ -85,6 +85,10 @@ class Cluster:
         """Have a worker set up a stage, beside those that it keeps."""
         return _future(actor.load.options(concurrency_group=WORK).remote(stage, keep))
 
+    def greet(self, actor: Any, stage: str) -> Future[Any]:
+        """Ask a worker that has been idle whether it lives and still has a stage set up."""
+        return _future(actor.still_has.options(concurrency_group=WORK).remote(stage))
+
     def run(self, actor: Any, stage: str, item: Item, attempt: int) -> Future[Any]:
         """Have a worker work on an item."""
         return _future(actor.run.options(concurrency_group=WORK).remote(stage, item, attempt))

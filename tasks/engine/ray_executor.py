@@ -36,7 +36,8 @@ class RayExecutor:
     ) -> None:
         self.store_root, self._workers = store_root, workers
         self._cluster = Cluster(store_root, address, inputs_root)
-        self._lock, self._made = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._made: Loop | None = None
         self._stopped: BaseException | None = None
         self._inboxes: set[SimpleQueue[Outcome | BaseException]] = set()
 

@@ -28,6 +28,7 @@ from recapture.tasks.engine.stage import Item, Outcome, Resources
 from recapture.tasks.engine.worker import DEVICE_LOST, reason
 
 TICK_SECONDS = 1.0  # between two looks at calls that may hang, and at what workers there should be
+HUNG = "raise execution.timeout_seconds if it needs longer"
 DEATHS_BEFORE_SICK = 3  # per worker, while nothing has succeeded yet; or in a row during setup
 
 
@@ -40,7 +41,8 @@ class Loop:
         self._pools: dict[Resources, Pool] = {}
         self._later: list[tuple[float, int, Entry]] = []  # by the moment from which they wait
         self._delayed, self._tick = 0, 0.0
-        self._stopping, self._broken = False, None
+        self._stopping = False
+        self._broken: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="recapture-ray", daemon=True)
         self._thread.start()
 
@@ -79,7 +81,7 @@ class Loop:
 
     @property
     def slots(self) -> int | None:
-        """Return how many items all workers take at once; None: kinds of workers take turns for lack of room."""
+        """Return how many items all workers take at once; None: for lack of room, kinds take turns."""
         return self._staff.slots
 
     @property
@@ -146,6 +148,9 @@ class Loop:
             return
         if not pool.left:
             pool.hung = 0
+        if not lane.hosted.lanes:
+            for worker in pool.workers:
+                worker.doubted.add(lane.hosted)
         lane.hosted.lanes.add(lane)
         self._staff.stale = True
 
@@ -210,7 +215,7 @@ class Loop:
                     lane.tell(error)
 
     def _assign(self, pool: Pool) -> None:
-        """Give items to the workers that can take one: later stages first; then set up what will be needed."""
+        """Give items to the workers that can take one, later stages first; then set up what is to come."""
         if self._staff.gives_way(pool):
             return
         stages = pool.open
@@ -236,10 +241,13 @@ class Loop:
 
     def _load(self, worker: PoolWorker, hosted: Hosted) -> None:
         load = worker.load = Load(worker, hosted)
-        worker.loaded = {
-            name: one for name, one in worker.loaded.items() if one.lanes and name != hosted.name
-        }
-        future = self._cluster.load(worker.actor, hosted.reference, list(worker.loaded))
+        if worker.loaded.get(hosted.name) is hosted:
+            future = self._cluster.greet(worker.actor, hosted.name)
+        else:
+            stay = [name for name, one in worker.loaded.items() if one.lanes and name != hosted.name]
+            worker.loaded = {name: worker.loaded[name] for name in stay}
+            future = self._cluster.load(worker.actor, hosted.reference, stay)
+        worker.doubted.discard(hosted)
         future.add_done_callback(lambda ended: self._messages.put(partial(self._loaded, load, ended)))
 
     def _loaded(self, load: Load, ended: Future[Any]) -> None:
@@ -339,8 +347,7 @@ class Loop:
                 for call in list(worker.calls):
                     limit = call.entry.lane.policy.timeout_seconds
                     if not call.over and call.is_stuck(limit):
-                        why = f"no progress for {limit:.0f} s; raise execution.timeout_seconds if it needs longer"
-                        self._died(worker, "WorkerHung", why, hung=call)
+                        self._died(worker, "WorkerHung", f"no progress for {limit:.0f} s; {HUNG}", hung=call)
                 if worker.load is not None and not worker.load.over and worker.load.hosted.lanes:
                     self._stop_hung_setup(pool, worker.load)
 

@@ -123,6 +123,7 @@ class PoolWorker:
 
     actor: Any
     loaded: dict[str, Hosted] = field(default_factory=dict)  # stage name -> the stage
+    doubted: set[Hosted] = field(default_factory=set)  # loaded, but the worker may have died since
     load: Load | None = None
     calls: set[Call] = field(default_factory=set)
 
@@ -133,7 +134,7 @@ class PoolWorker:
 
     def has(self, hosted: Hosted) -> bool:
         """Return whether a stage is set up here."""
-        return self.loaded.get(hosted.name) is hosted
+        return self.loaded.get(hosted.name) is hosted and hosted not in self.doubted
 
     def takes(self, hosted: Hosted) -> bool:
         """Return whether it can begin an item of a stage now."""
@@ -199,7 +200,7 @@ class Nodes:
 
     def take(self, resources: Resources) -> bool:
         """Place one worker and return whether there was room; workers without GPUs avoid nodes with some."""
-        bundle, taken = bundle_of(resources), []
+        bundle, taken = bundle_of(resources), list[dict[str, float]]()
         for _ in range(resources.bundles):
             fitting = [
                 node

@@ -15,7 +15,8 @@ from recapture.datasets.store.storage import StoreBusy, StoreFailed
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.board import Board, places
 from recapture.tasks.engine.executor import Executor
-from recapture.tasks.engine.feed import Feed, Intake, as_twin, blocked
+from recapture.tasks.engine.feed import Feed, as_twin, blocked
+from recapture.tasks.engine.intake import Intake
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage, Status
 
@@ -81,7 +82,7 @@ def sort_items(
             held.append((item, quarantined[item.key]))
         elif not expected and (gone := _gone(item, parents, board)):
             blocked.append((item, gone[0]))
-        elif not board.claim(stage.name, item.key, (stage.name, shard)):
+        elif not board.is_maker(stage.name, item.key, shard):
             elsewhere.append(item)
         else:
             todo[item.key] = item
@@ -108,8 +109,7 @@ def run_stage(
     """
     with _naming_the_stage(stage):
         if complete is None:
-            known = {"board": context.board, "shard": shard} if len(context.board) else {}
-            todo = sort_items(stage, items, context.store, context.dataset, **known)
+            todo = sort_items(stage, items, context.store, context.dataset, board=context.board, shard=shard)
         else:
             todo = Todo.nothing(items, complete)
         return _Shard(stage, todo, context, shard).bring_up_to_date(items, rank)
@@ -153,6 +153,8 @@ class _Shard:
         self._settled[outcome.item] = outcome
         self._context.on_outcome(outcome)
         self._context.board.settle(outcome)
+        if self._context.intake is not None:
+            self._context.intake.settled(outcome)  # when what depends on it has been submitted
 
     def _settle_held_back(self) -> None:
         for item, entry in self._todo.quarantined:

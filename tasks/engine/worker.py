@@ -169,6 +169,10 @@ class Worker:
         self._stages[stage.name] = stage
         return ""
 
+    def still_has(self, stage_name: str) -> str:
+        """Return an empty string if a stage is loaded, as `load` does."""
+        return "" if stage_name in self._stages else f"stage {stage_name!r} is not loaded"
+
     def run(self, stage_name: str, item: Item, attempt: int) -> Outcome:
         """Work on one item with a loaded stage.
 

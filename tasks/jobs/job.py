@@ -7,6 +7,7 @@ from collections import UserDict
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 
 from recapture.conf.errors import UserError
 from recapture.conf.redact import without_credentials
@@ -21,8 +22,8 @@ from recapture.tasks.clip.adapter_files import adapter_files
 from recapture.tasks.clip.adapters import remarks_on
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.trajectory_file import find_trajectory_files
-from recapture.tasks.engine.planner import Planner, StagePlan, supposed
-from recapture.tasks.engine.stage import Resources
+from recapture.tasks.engine.planner import Planner, StagePlan, Track, supposed
+from recapture.tasks.engine.stage import Item, Resources
 from recapture.tasks.engine.summary import Failure
 from recapture.tasks.jobs.check import check_files_of_masks, misfits
 from recapture.tasks.jobs.deliver import DeliverStage
@@ -36,6 +37,7 @@ from recapture.tasks.jobs.own_folders import own_folders
 from recapture.tasks.jobs.preview import PreviewStage
 from recapture.tasks.jobs.prompts import with_prompts
 from recapture.tasks.jobs.publish import publish
+from recapture.tasks.jobs.publish_early import EarlyPublisher
 from recapture.tasks.jobs.render import RenderStage
 from recapture.tasks.jobs.still_camera import StillCameraStage
 from recapture.tasks.jobs.summary import JobSummary
@@ -57,6 +59,7 @@ class ClipJob:
         self.config, self.stages, self.clips, self.rejected = config, stages, clips, rejected
         self.title = f"{config.dataset.name}: {len(clips)} clips"
         self._last: list[StagePlan] = []  # the plans of the last stage
+        self._ready: dict[int, list[Item]] = {}  # shard of clips -> the items of the last stage that exist
         self._notes: tuple[str, ...] = ()  # items that are known to fail
         filmed = any(stage.per_trajectory for stage in stages)
         self._files = find_trajectory_files(config.trajectories, config.store) if filmed else {}
@@ -100,9 +103,8 @@ class ClipJob:
         return {stage.name: len(self.params(stage)) for stage in self.stages}
 
     def plans(self) -> Iterator[StagePlan]:
-        """Yield the plans of each stage, to be carried out as StagePlan says."""
+        """Yield the plans of each stage for all clips, to be carried out as StagePlan says."""
         planner = Planner()
-        self._last = []
         for stage in self.stages:
             for plan in planner.waves(stage, self.params(stage)):
                 if stage is self.stages[0]:
@@ -110,6 +112,20 @@ class ClipJob:
                 if stage is self.stages[-1]:
                     self._last.append(plan)
                 yield plan
+
+    def tracks(self, size: int) -> Iterator[Track]:
+        """Yield the plans of `size` clips after those of the `size` clips before them."""
+        for number, start in enumerate(range(0, len(self.clips), size)):
+            shard = copy(self)
+            shard.clips, shard._last = self.clips[start : start + size], []
+            if number:
+                shard._notes = ()
+            yield Track(number, shard.plans(), close=partial(self._close, number, shard))
+
+    def _close(self, number: int, shard: ClipJob) -> None:
+        """Keep of a shard's plans only what is delivered at the end."""
+        ready = (item for plan in shard._last for item in plan.usable)
+        self._ready[number] = [replace(item, inputs={}) for item in ready]
 
     def params(self, stage: ClipStage) -> list[ClipParams]:
         """Return the parameters of a stage's items, clip by clip."""
@@ -125,13 +141,21 @@ class ClipJob:
         self._record = JobRecord(self.config, run_id, destination, flow=flow)
         return self._record
 
+    def publisher(self, store: ArtifactStore) -> EarlyPublisher:
+        """Return what publishes results while the job runs."""
+        measured_by = [stage.name for stage in self.stages if stage.name == "measure"]
+        return EarlyPublisher(self.stages[-1].name, next(iter(measured_by), None), store, self._outputs)
+
     def deliver(self, store: ArtifactStore) -> None:
         """Publish the artifacts of the last stage, and log the end of the job."""
         stage = self.stages[-1].name
-        ready = [item for plan in self._last for item in plan.usable]
-        outputs = f"{self.config.outputs.rstrip('/')}/{self.config.dataset.name}"
-        publish(stage, ready, self.summary.metrics, store, outputs)
+        ready = [item for number in sorted(self._ready) for item in self._ready[number]]
+        publish(stage, ready, self.summary.metrics, store, self._outputs)
         self._record.job(self.summary, stage, ready, store)
+
+    @property
+    def _outputs(self) -> str:
+        return f"{self.config.outputs.rstrip('/')}/{self.config.dataset.name}"
 
 
 def chosen_clips(config: RecaptureConfig) -> tuple[list[Clip], list[Rejected]]:

@@ -47,22 +47,47 @@ def publish(
     for item in items:
         beat()
         folder = f"{root}/{item.clip_id}/{item.params.label}"
-        sizes = present(folder)
-        record = {
-            "clip": item.clip_id,
-            "trajectory": item.params.path.model_dump(mode="json"),
-            "key": item.key,
-            "metrics": dict(metrics.get(item.name, {})),
-        }
-        earlier = _read(filesystem, f"{folder}/{RECORD}")
-        files = earlier.get("files", {}) if isinstance(earlier, dict) else {}
-        unchanged = bool(files) and _same(earlier, record | {"files": files})
-        if unchanged and files.items() <= sizes.items() and UNFINISHED not in sizes:
-            continue
-        artifact = store.open(stage, item.key)
-        _write(filesystem, folder, artifact, record | {"files": artifact.sizes()}, earlier, sizes)
-        written += 1
+        record = _record(item, metrics.get(item.name, {}))
+        written += _brought_up_to_date(filesystem, folder, present(folder), stage, item, record, store)
     return written
+
+
+def publish_one(
+    stage: str, item: Item, metrics: Mapping[str, float], store: ArtifactStore, outputs: str
+) -> bool:
+    """Bring the folder of one artifact up to date as `publish` does; return whether it was written."""
+    filesystem, root = open_filesystem(outputs)
+    folder = f"{root}/{item.clip_id}/{item.params.label}"
+    sizes = file_sizes(filesystem, folder)
+    return _brought_up_to_date(filesystem, folder, sizes, stage, item, _record(item, metrics), store)
+
+
+def _record(item: Item, metrics: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "clip": item.clip_id,
+        "trajectory": item.params.path.model_dump(mode="json"),
+        "key": item.key,
+        "metrics": dict(metrics),
+    }
+
+
+def _brought_up_to_date(
+    filesystem: fsspec.AbstractFileSystem,
+    folder: str,
+    sizes: Mapping[str, int],
+    stage: str,
+    item: Item,
+    record: Mapping[str, Any],
+    store: ArtifactStore,
+) -> bool:
+    earlier = _read(filesystem, f"{folder}/{RECORD}")
+    files = earlier.get("files", {}) if isinstance(earlier, dict) else {}
+    unchanged = bool(files) and _same(earlier, {**record, "files": files})
+    if unchanged and files.items() <= sizes.items() and UNFINISHED not in sizes:
+        return False
+    artifact = store.open(stage, item.key)
+    _write(filesystem, folder, artifact, {**record, "files": artifact.sizes()}, earlier, sizes)
+    return True
 
 
 def _write(

@@ -32,9 +32,13 @@ class TuneRecord(MlflowRecord):
         parameters = {name: flat[name] for name in PARAMETERS} | tuned
         super().__init__(config, run_id, destination, flow=flow, parameters=parameters, tags={"flow": flow})
         self._round: Tracker | None = None
+        self._label = ""  # of the open round
 
     def begin(self, plan: StagePlan) -> None:
         """Do nothing: child runs are rounds, see `begin_round`."""
+
+    def end(self, plan: StagePlan) -> None:
+        """Do nothing: child runs are rounds, see `end_round`."""
 
     def add(self, plan: StagePlan, outcomes: Sequence[Outcome]) -> None:
         """Do nothing: `trained` and `explored` log the results of a round."""
@@ -46,7 +50,7 @@ class TuneRecord(MlflowRecord):
 
     def begin_round(self, number: int, label: str) -> None:
         """Open a round's run."""
-        self._round = self.open_child(label, {"round": str(number)})
+        self._label, self._round = label, self.open_child(label, {"round": str(number)})
 
     def trained(self, outcomes: Sequence[Outcome], artifacts: Mapping[str, Artifact]) -> None:
         """Log the results of a round's trainings, including the curves of reused ones.
@@ -91,7 +95,7 @@ class TuneRecord(MlflowRecord):
         if self._round is not None:
             self._round.figure(curve_figure(summary), "angle_quality.png")
             self._round = None
-        self.close_child(failed=failed)
+        self.close_child(self._label, failed=failed)
 
     def tuned(self, summary: TuneSummary, adapters: Mapping[str, Artifact]) -> None:
         """Log the end: curve, tables, summary, and the adapters as versions of a model.

@@ -12,7 +12,7 @@ from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store.store import ArtifactStore
 from recapture.models.tuning.curriculum import Round
-from recapture.tasks.engine.planner import Planner, StagePlan
+from recapture.tasks.engine.planner import Planner, StagePlan, Track
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.engine.summary import Failure
 from recapture.tasks.jobs.job import ClipJob, chosen_clips, source_stages
@@ -88,6 +88,19 @@ class Tuning:
         if tune.scope == "both":
             yield from self.touch_up()
         yield from self.explore(TUNED, tune.explore.angles)
+
+    def tracks(self, size: int) -> Iterator[Track]:
+        """Yield all plans as one track: each depends on the outcomes of those before it."""
+
+        def awaited() -> Iterator[StagePlan]:
+            for plan in self.plans():
+                plan.awaited = True
+                yield plan
+
+        yield Track(0, awaited(), clip_by_clip=False)
+
+    def publisher(self, store: ArtifactStore) -> None:
+        """Return None: everything is delivered at the end."""
 
     def lift(self) -> Plans:
         """Plan the clips' frames and depth."""
