@@ -56,8 +56,8 @@ class ExecutionConfig(Section):
     gigabytes_in_flight: float | None = Field(
         None,
         gt=0,
-        description="No clip is begun while unfinished ones have written this much to the store; null: a "
-        "quarter of the free space of a local disk, no limit elsewhere.",
+        description="No clip is begun if unfinished ones would write more than this to the store, going by "
+        "finished ones; null: a quarter of the free space of a local disk, no limit elsewhere.",
     )
     attempts: int = Field(3, ge=1, le=20, description="Attempts at an item before it is quarantined.")
     timeout_seconds: float = Field(

@@ -38,7 +38,8 @@ class Intake:
 
     Items of a clip that is not begun are held back while there are too many. A clip that is begun can always
     finish, because its items depend on no other clip's, and one clip may always be begun: nothing waits for
-    ever. clips: returns the limit; None: no limit. most_bytes: written for unfinished clips.
+    ever. clips: returns the limit; None: no limit. most_bytes: what unfinished clips may write,
+    where each counts for as much as finished ones have written on average.
     """
 
     def __init__(self, clips: Callable[[], int | None], most_bytes: float | None = None) -> None:
@@ -47,6 +48,7 @@ class Intake:
         self._clips: dict[str, _Clip] = {}
         self._queue: list[tuple[float, int, str]] = []  # clips that are held back, the longest first
         self._begun = self._bytes = self._came = self._flying = 0
+        self._finished, self._finished_bytes = 0, 0  # clips that were begun, and what was written for them
         self.most_begun = 0  # the highest number of clips in flight so far
 
     def expect(self, plan: StagePlan) -> None:
@@ -85,6 +87,8 @@ class Intake:
                 self._bytes += outcome.bytes
             if not clip.left:
                 self._begun -= clip.begun
+                self._finished += clip.begun
+                self._finished_bytes += clip.bytes
                 self._bytes -= clip.bytes
                 del self._clips[outcome.clip_id]
             free = list(self._admitted())
@@ -114,7 +118,10 @@ class Intake:
             return True
         limit = self._limit()
         enough = limit is None or self._begun < limit
-        return enough and (self._most_bytes is None or self._bytes < self._most_bytes)
+        if not enough or self._most_bytes is None:
+            return enough
+        mean = self._finished_bytes / max(1, self._finished)
+        return max(self._bytes, (self._begun + 1) * mean) <= self._most_bytes
 
 
 def open_intake(config: ExecutionConfig, store_root: str, automatic: Callable[[], int | None]) -> Intake:

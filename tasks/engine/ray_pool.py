@@ -6,7 +6,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from recapture.tasks.engine.ray_gang import bundle_of
 from recapture.tasks.engine.ray_watch import Watch
@@ -117,6 +117,19 @@ class Call(Watch):
         self.hosted = entry.lane.hosted
 
 
+def lost(call: Call, kind: str, why: str) -> Outcome:
+    """Return the outcome of an item whose worker is gone."""
+    item, stage = call.entry.item, call.hosted.name
+    common = {"error_type": kind, "error": why, "attempts": call.entry.attempt, "seconds": call.seconds}
+    return Outcome(item.name, item.clip_id, item.key, stage, "error", **common)  # type: ignore[arg-type]
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error that is not empty."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 @dataclass(eq=False)
 class PoolWorker:
     """One worker process."""
@@ -145,6 +158,14 @@ class PoolWorker:
         return len(self.calls) < min([hosted.slots, *(call.hosted.slots for call in self.calls)])
 
 
+class Shelf(Protocol):
+    """Where workers get stages from."""
+
+    def pickled(self, stage: Stage) -> bytes: ...
+
+    def put(self, stage: Stage) -> Any: ...
+
+
 class Pool:
     """The workers of one kind of resources."""
 
@@ -154,6 +175,18 @@ class Pool:
         self.stages: list[Hosted] = []
         self.target = 0  # how many workers it should have
         self.hung = 0  # workers that were given up because their set-up hangs
+
+    def host(self, stage: Stage, cluster: Shelf) -> Hosted:
+        """Return a stage as its workers know it already, or as a new one."""
+        pickled = cluster.pickled(stage)
+        for known in self.stages:
+            if known.name == stage.name and known.pickled == pickled:
+                if not known.lanes:
+                    known.forget()
+                return known
+        self.stages = [one for one in self.stages if one.lanes or one.name != stage.name]
+        self.stages.append(Hosted(stage, pickled, cluster.put(stage)))
+        return self.stages[-1]
 
     @property
     def open(self) -> list[Hosted]:

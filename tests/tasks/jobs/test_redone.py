@@ -475,6 +475,8 @@ TABLE = [
             execution.resources.NAME.cpus {tune: {cpus: 2}} -> nothing
             execution.resources.NAME.gpus {depth: {gpus: 1}} -> nothing
             execution.shard 2 -> nothing
+            execution.clips_in_flight 2 -> nothing
+            execution.gigabytes_in_flight 0.5 -> nothing
             execution.attempts 1 -> nothing
             execution.timeout_seconds 9 -> nothing
             execution.max_failure_share 1 -> nothing

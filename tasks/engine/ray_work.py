@@ -1,0 +1,300 @@
+"""The work on the items of all open lanes: which worker gets which, and what becomes of those that fail.
+
+Ray neither restarts actors nor retries calls: this does both, so that a crash is attributed to the item that
+was in flight and to no other. One thread calls it, see `ray_loop`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from recapture.conf.redact import without_credentials
+from recapture.tasks.engine.ray_cluster import Cluster
+from recapture.tasks.engine.ray_pool import (
+    Call,
+    Entry,
+    Hosted,
+    Lane,
+    Load,
+    Pool,
+    PoolWorker,
+    first_line,
+    lost,
+)
+from recapture.tasks.engine.ray_staff import Staff
+from recapture.tasks.engine.retry import StageSick, sick_message
+from recapture.tasks.engine.stage import Outcome, Resources
+from recapture.tasks.engine.worker import DEVICE_LOST, reason
+
+TICK_SECONDS = 1.0  # between two looks at calls that may hang, and at what workers there should be
+HUNG = "raise execution.timeout_seconds if it needs longer"
+DEATHS_BEFORE_SICK = 3  # per worker, while nothing has succeeded yet; or in a row during setup
+
+
+class Work:
+    """All lanes and workers. post: leaves a message for the thread that calls this."""
+
+    def __init__(
+        self, cluster: Cluster, workers: int | None, post: Callable[[Callable[[], None]], None]
+    ) -> None:
+        self._cluster, self.staff, self._post = cluster, Staff(cluster, workers), post
+        self.pools: dict[Resources, Pool] = {}
+        self.later: list[tuple[float, int, Entry]] = []  # by the moment from which they wait
+        self._delayed, self.tick = 0, 0.0
+
+    def shift(self) -> None:
+        """Look at what hangs once per TICK_SECONDS; have the workers there should be; give them items."""
+        self.take_up_due()
+        if self.open_lanes and time.monotonic() >= self.tick:
+            self.tick = time.monotonic() + TICK_SECONDS
+            self.stop_hung()
+            self.staff.stale = True
+        if self.staff.stale:
+            self.staff.adjust(self.pools.values())
+        for pool in self.pools.values():
+            self._assign(pool)
+
+    def take_up_due(self) -> None:
+        """Let the items wait for a worker whose pause is over."""
+        now = time.monotonic()
+        while self.later and self.later[0][0] <= now:
+            self.wait_for_worker(heapq.heappop(self.later)[2])
+
+    @property
+    def open_lanes(self) -> bool:
+        """Return whether any lane is open."""
+        return any(one.lanes for pool in self.pools.values() for one in pool.stages)
+
+    def open(self, lane: Lane) -> None:
+        """Begin a lane."""
+        try:
+            self._cluster.connect()
+            self.staff.check(lane.stage)
+            resources = lane.stage.resources
+            pool = self.pools.setdefault(resources, Pool(resources))
+            lane.hosted = pool.host(lane.stage, self._cluster)
+        except Exception as error:
+            lane.tell(error)
+            return
+        if not pool.left:
+            pool.hung = 0
+        if not lane.hosted.lanes:
+            for worker in pool.workers:
+                worker.doubted.add(lane.hosted)
+        lane.hosted.lanes.add(lane)
+        self.staff.stale = True
+
+    def wait_for_worker(self, entry: Entry) -> None:
+        """Let an item wait for a worker."""
+        if not entry.lane.closed and entry.lane.hosted is not None:
+            entry.lane.hosted.add(entry)
+
+    def excuse(self, lane: Lane) -> None:
+        """Take note that one item of a lane will not be submitted."""
+        lane.left -= not lane.closed
+
+    def close(self, lane: Lane) -> None:
+        """End a lane; stop the workers that still work on its items."""
+        lane.closed = True
+        if lane.hosted is None:
+            return
+        lane.hosted.lanes.discard(lane)
+        self.staff.stale = True
+        if not lane.left:
+            return
+        lane.left = 0
+        lane.hosted.purge()
+        for pool in self.pools.values():
+            for worker in list(pool.workers):
+                of_the_lane = any(call.entry.lane is lane for call in worker.calls)
+                useless = worker.load is not None and not worker.load.hosted.lanes
+                if of_the_lane or useless:
+                    self._dismiss(pool, worker)
+
+    def _dismiss(self, pool: Pool, worker: PoolWorker) -> None:
+        """End a worker; what else it works on waits for another one."""
+        for call in worker.calls:
+            call.over = True
+            if not call.entry.lane.closed:
+                self.wait_for_worker(call.entry)
+        worker.calls.clear()
+        if worker.load is not None:
+            worker.load.over = True
+        pool.workers.remove(worker)
+        self._cluster.end(worker.actor)
+        self.staff.stale = True
+
+    def release(self) -> None:
+        """End all workers."""
+        for pool in self.pools.values():
+            for worker in list(pool.workers):
+                self._dismiss(pool, worker)
+
+    def tell_all(self, error: BaseException) -> None:
+        """Tell all lanes what stops them."""
+        for pool in self.pools.values():
+            for one in pool.stages:
+                for lane in list(one.lanes):
+                    lane.tell(error)
+
+    def _assign(self, pool: Pool) -> None:
+        """Give items to the workers that can take one, later stages first; then set up what is to come."""
+        if self.staff.gives_way(pool):
+            return
+        stages = pool.open
+        for hosted in stages:
+            while hosted.waiting and (worker := pool.free_for(hosted)) is not None:
+                entry = hosted.next(alone=not worker.calls)
+                if entry is None:
+                    break  # only for a worker that works on nothing else
+                self._call(worker, entry)
+            while hosted.waiting > pool.loading(hosted) and (worker := pool.idle_without(hosted)) is not None:
+                self._load(worker, hosted)
+        for hosted in reversed(stages):
+            loaded = sum(worker.has(hosted) for worker in pool.workers) + pool.loading(hosted)
+            while loaded < hosted.left and (worker := pool.idle_without(hosted)) is not None:
+                self._load(worker, hosted)
+                loaded += 1
+
+    def _call(self, worker: PoolWorker, entry: Entry) -> None:
+        call = Call(worker, entry)
+        worker.calls.add(call)
+        future = self._cluster.run(worker.actor, entry.lane.stage.name, entry.item, entry.attempt)
+        future.add_done_callback(lambda ended: self._post(partial(self._returned, call, ended)))
+
+    def _load(self, worker: PoolWorker, hosted: Hosted) -> None:
+        load = worker.load = Load(worker, hosted)
+        if worker.loaded.get(hosted.name) is hosted:
+            future = self._cluster.greet(worker.actor, hosted.name)
+        else:
+            stay = [name for name, one in worker.loaded.items() if one.lanes and name != hosted.name]
+            worker.loaded = {name: worker.loaded[name] for name in stay}
+            future = self._cluster.load(worker.actor, hosted.reference, stay)
+        worker.doubted.discard(hosted)
+        future.add_done_callback(lambda ended: self._post(partial(self._loaded, load, ended)))
+
+    def _loaded(self, load: Load, ended: Future[Any]) -> None:
+        if load.over:
+            return
+        worker, hosted, pool = load.worker, load.hosted, self.pools[load.hosted.stage.resources]
+        try:
+            problem = ended.result()
+        except RayTaskError as error:
+            # Not the setup itself, which returns its error: an import, or unpickling the stage.
+            problem = reason(error.cause or error)
+        except RayError as error:
+            hosted.setups_died += 1
+            workers = len(pool.workers)
+            self._dismiss(pool, worker)
+            if hosted.setups_died > DEATHS_BEFORE_SICK * workers:
+                self._sick(hosted, f"a worker died while setting up: {first_line(error)}")
+            return
+        load.over, worker.load = True, None
+        if problem:
+            self._sick(hosted, problem)
+            return
+        hosted.setups_died, hosted.ready = 0, True
+        worker.loaded[hosted.name] = hosted
+
+    def _returned(self, call: Call, ended: Future[Any]) -> None:
+        if call.over:
+            return
+        worker = call.worker
+        try:
+            outcome: Outcome = ended.result()
+        except RayActorError as error:
+            self._died(worker, "WorkerLost", f"its worker died: {first_line(error)}")
+            return
+        except RayError as error:
+            cause = error.cause if isinstance(error, RayTaskError) else None
+            cause = cause or error
+            outcome = lost(call, type(cause).__name__, without_credentials(str(cause)))
+        if outcome.error_type == DEVICE_LOST:
+            self._died(worker, DEVICE_LOST, f"it lost its GPU: {outcome.error}", outcome)
+            return
+        self._over(call)
+        self._settle(call.entry, outcome)
+
+    def _died(
+        self,
+        worker: PoolWorker,
+        kind: str,
+        why: str,
+        outcome: Outcome | None = None,
+        hung: Call | None = None,
+    ) -> None:
+        """Replace a worker that has died or was stopped. The item in flight pays for it.
+
+        If there were several, and it is not known which is to blame, none pays: each is tried again alone.
+        """
+        calls = list(worker.calls)
+        suspects = calls if hung is None and len(calls) > 1 else []
+        blamed = [hung] if hung is not None else calls if len(calls) == 1 else []
+        pool = self.pools[calls[0].hosted.stage.resources]
+        workers = len(pool.workers)
+        for call in suspects:
+            call.entry.alone = True
+        for call in blamed:
+            self._over(call)
+        self._dismiss(pool, worker)  # those that are left wait again
+        for call in blamed:
+            self._settle(call.entry, outcome or lost(call, kind, why))
+        for hosted in {call.hosted for call in calls}:
+            hosted.deaths += 1
+            attempts = max(call.entry.lane.policy.attempts for call in calls)
+            if not hosted.succeeded and hosted.deaths > max(DEATHS_BEFORE_SICK, attempts) * workers:
+                self._sick(hosted, f"{hosted.deaths} workers died, none succeeded; {why}")
+
+    def _over(self, call: Call) -> None:
+        call.over = True
+        call.worker.calls.discard(call)
+
+    def _settle(self, entry: Entry, outcome: Outcome) -> None:
+        lane = entry.lane
+        if lane.closed or lane.hosted is None:
+            return
+        if outcome.status == "error" and lane.policy.again(outcome):
+            self._delayed += 1
+            due = time.monotonic() + lane.policy.pause(outcome)
+            again = Entry(entry.item, outcome.attempts + 1, lane, entry.alone)
+            heapq.heappush(self.later, (due, self._delayed, again))
+            return
+        if outcome.status == "ok":
+            lane.hosted.succeeded += 1
+        lane.left -= 1
+        lane.tell(outcome)
+
+    def stop_hung(self) -> None:
+        """Stop workers whose call or set-up makes no progress."""
+        for pool in self.pools.values():
+            for worker in list(pool.workers):
+                for call in list(worker.calls):
+                    limit = call.entry.lane.policy.timeout_seconds
+                    if not call.over and call.is_stuck(limit):
+                        self._died(worker, "WorkerHung", f"no progress for {limit:.0f} s; {HUNG}", hung=call)
+                if worker.load is not None and not worker.load.over and worker.load.hosted.lanes:
+                    self._stop_hung_setup(pool, worker.load)
+
+    def _stop_hung_setup(self, pool: Pool, load: Load) -> None:
+        limit = max(lane.policy.setup_seconds for lane in load.hosted.lanes)
+        if not load.is_stuck(limit):
+            return
+        self._dismiss(pool, load.worker)
+        if not load.hosted.ready or not pool.workers:
+            self._sick(
+                load.hosted,
+                f"a worker was not ready after {load.seconds:.0f} s and made no progress for "
+                f"{limit:.0f} s: its setup hangs, or no node has room",
+            )
+        pool.hung += 1
+
+    def _sick(self, hosted: Hosted, why: str) -> None:
+        for lane in list(hosted.lanes):
+            lane.tell(StageSick(sick_message(hosted.stage, why)))
