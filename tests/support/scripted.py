@@ -74,6 +74,12 @@ class Scripted:
             case "hangs once" if first(self.log, "hung"):
                 time.sleep(600)
 
+    def meet(self, tries: int) -> None:
+        """At the first try, wait for another item in this process."""
+        self.state["here"] = self.state.get("here", 0) + 1
+        while tries == 1 and self.state["here"] < 2:
+            time.sleep(0.02)
+
     def run(self, item: Item, inputs: Mapping[str, Any], output: Any) -> dict[str, float]:
         assert self.state["ready"]
         tries = count(self.log, f"run {item.name}")
@@ -83,6 +89,12 @@ class Scripted:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if script == "fail":
             raise ValueError("depth has 3 non-finite frames (12, 13, 14); drop the clip")
+        if script in ("kill in company", "sit in company"):
+            self.meet(tries)
+        if script == "kill in company":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if script == "sit in company" and tries == 1:
+            time.sleep(600)
         if script == "odd":
             raise TwoArguments(1, 2)
         if script == "silent":
@@ -120,6 +132,9 @@ class Scripted:
             started = time.time()
             time.sleep(3)
             output.write_json("span.json", [started, time.time()])
+            output.write_json("moment.json", started)
+        if script == "moment":
+            output.write_json("moment.json", time.time())
         if script == "threads":
             import cv2
             import torch
@@ -130,6 +145,18 @@ class Scripted:
         output.write_json("x.json", {"item": item.name})
         output.write_json("pid.json", os.getpid())
         return {"score": float(len(item.name))}
+
+
+class Weighted(str):
+    """A script of an item that is so much work."""
+
+    weight: float = 0.0
+
+    @classmethod
+    def of(cls, script: str, weight: float) -> Weighted:
+        made = cls(script)
+        made.weight = weight
+        return made
 
 
 def allocate_beyond_the_limit() -> None:
