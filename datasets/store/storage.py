@@ -6,8 +6,9 @@ import errno
 import io
 import os
 import re
+import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from recapture.conf.heartbeat import beat
 
 BLOCK = 2**20  # bytes in memory while a file is copied
+SMALL = 2**13  # bytes that a commit marker has at most, as a rule
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 BUSY = frozenset({errno.EBUSY, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ESTALE})
@@ -89,6 +91,33 @@ def file_sizes(filesystem: fsspec.AbstractFileSystem, folder: str) -> dict[str, 
     return {
         entry["name"].rsplit("/", 1)[1]: int(entry["size"]) for entry in listing if entry["type"] == "file"
     }
+
+
+def local_sizes(folder: str, names: Iterable[str]) -> dict[str, int]:
+    """Return file name -> bytes of those of the named files in a local folder that exist."""
+    sizes = {}
+    for name in names:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a third of the time
+            if stat.S_ISREG(found.st_mode):
+                sizes[name] = found.st_size
+    return sizes
+
+
+def read_local(path: str) -> bytes:
+    """Return the content of a local file; for the many small ones, without a file object."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        content = os.read(opened, SMALL)
+        if len(content) < SMALL:
+            return content
+        blocks = [content]
+        while block := os.read(opened, BLOCK):
+            blocks.append(block)
+            beat()
+        return b"".join(blocks)
+    finally:
+        os.close(opened)
 
 
 def changed_at(entry: dict[str, Any]) -> float:
