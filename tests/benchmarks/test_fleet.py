@@ -1,6 +1,7 @@
 """The simulation of jobs agrees with closed forms, loses no clip, and adds up."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ def random() -> np.random.Generator:
 
 def test_events_happen_in_the_order_of_their_times_and_ties_in_that_of_setting() -> None:
     clock, seen = Clock(), list[tuple[str, float]]()
+
+    def noted(name: str) -> Callable[[], None]:
+        return lambda: seen.append((name, clock.now))
+
     for name, delay in (("c", 2.0), ("a", 1.0), ("d", 2.0), ("b", 1.0)):
-        clock.after(delay, lambda name=name: seen.append((name, clock.now)))
+        clock.after(delay, noted(name))
     clock.run()
     assert seen == [("a", 1.0), ("b", 1.0), ("c", 2.0), ("d", 2.0)]
 
