@@ -1,5 +1,6 @@
 """Does the result follow the camera it was asked to follow? Pose of each frame from SIFT matches and PnP."""
 
+import hashlib
 from dataclasses import dataclass
 
 import cv2
@@ -7,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.heartbeat import beating
 from recapture.models.fill.view import SourceView
-from recapture.models.metrics.image import mean_over_frames, to_grey
+from recapture.models.metrics.image import mean_over_frames
+from recapture.models.metrics.luma import to_grey
+from recapture.models.metrics.threads import over_threads
 
 MATCH_RATIO = 0.8  # Lowe's ratio test
 MIN_INLIERS = 12
@@ -18,11 +20,13 @@ WORKING_SIDE = (
     384  # smaller frames are enlarged to about this before SIFT, which finds too little in 128 pixels
 )
 _POLISH_ROUNDS = 3
+MAX_FRAMES = 24
 GOOD_ROTATION = 2.0  # degrees
 GOOD_TRANSLATION = 0.05  # of the pivot depth
 
 
 Pose = tuple[np.ndarray, np.ndarray]  # rotation vector [3, 1], translation [3, 1]
+Features = tuple[np.ndarray, np.ndarray]  # positions [n, 2] in pixels, descriptors [n, 128]
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def camera_following(
     world_to_camera: Tensor,  # [T, 4, 4] of the target
     pivot_depth: float,
     *,
-    max_frames: int = 24,
+    max_frames: int = MAX_FRAMES,
 ) -> CameraFollowing:
     """Register result frames against the source frame each one shows, and compare with the cameras asked for.
 
@@ -75,58 +79,91 @@ def camera_following(
     with 10 %. With the depth that the render was made from, the metric is partly circular: it sees whether
     the result follows the render's camera.
     """
-    count = len(result)
-    frames = np.unique(np.linspace(count - 1, 0, min(count, max_frames)).round().astype(int))
-    errors = [
-        _pose_error(
-            result[t], source, int(source.source_frame[t]), intrinsics[t], world_to_camera[t], pivot_depth
-        )
-        for t in beating(frames)
-    ]
-    rotation, translation = np.array(errors, dtype=np.float64).reshape(-1, 2).T
+    frames = tried_frames(len(result), max_frames)
+    shown = ShownFrames(source, frames, intrinsics, world_to_camera, pivot_depth)
+    rotation, translation = shown.pose_errors(to_grey(result[frames])).T
     return CameraFollowing(frames, rotation, translation)
 
 
-def _pose_error(
-    result: Tensor,
-    source: SourceView,
-    s: int,
-    intrinsics: Tensor,
-    world_to_camera: Tensor,
-    pivot_depth: float,
-) -> tuple[float, float]:
-    move = register(
-        to_grey(source.video[s]),
-        source.depth[s].cpu().numpy(),
-        source.known[s].cpu().numpy(),
-        source.intrinsics[s].double().cpu().numpy(),
-        to_grey(result),
-        intrinsics.double().cpu().numpy(),
-    )
-    if move is None:
-        return float("nan"), float("nan")
-    found = move @ source.world_to_camera[s].double().cpu().numpy()
-    wanted = world_to_camera.double().cpu().numpy()
-    # the chord, not the trace: acos loses all precision near zero
-    chord = np.linalg.norm(found[:3, :3] - wanted[:3, :3]) / (2 * np.sqrt(2))
-    centres = [-pose[:3, :3].T @ pose[:3, 3] for pose in (found, wanted)]
-    distance = np.linalg.norm(centres[0] - centres[1])
-    return float(np.degrees(2 * np.arcsin(min(chord, 1.0)))), float(distance / pivot_depth)
+def tried_frames(count: int, max_frames: int = MAX_FRAMES) -> np.ndarray:
+    """Return the frames [n] of a clip of so many that are registered: evenly spaced, the last included."""
+    return np.unique(np.linspace(count - 1, 0, min(count, max_frames)).round().astype(int))
 
 
-def register(
-    source: np.ndarray,  # [h, w] uint8
+class ShownFrames:
+    """What some frames of a view should show; the features of a picture are looked for once."""
+
+    def __init__(
+        self,
+        source: SourceView,
+        frames: np.ndarray,  # [n] of the view
+        intrinsics: Tensor,  # [T, 3, 3] of the target
+        world_to_camera: Tensor,  # [T, 4, 4] of the target
+        pivot_depth: float,
+    ) -> None:
+        shown = source.source_frame[torch.from_numpy(frames).to(source.source_frame.device)].tolist()
+        self._depth = [source.depth[s].cpu().numpy() for s in shown]
+        self._known = [source.known[s].cpu().numpy() for s in shown]
+        self._source_cameras = [_cameras(source.intrinsics, source.world_to_camera, s) for s in shown]
+        self._target_cameras = [_cameras(intrinsics, world_to_camera, t) for t in frames.tolist()]
+        self._pivot_depth, self._device = pivot_depth, source.video.device
+        self._found: dict[bytes, Features] = {}
+        self._features = self._of(to_grey(source.video[shown])) if shown else []
+
+    def pose_errors(self, grey: np.ndarray) -> np.ndarray:
+        """Return the errors [n, 2] of luma frames [n, H, W]: degrees, and share of the pivot depth.
+
+        NaN for a frame that could not be registered.
+        """
+        targets, size = self._of(grey), max(grey.shape[1:])
+        errors = over_threads(lambda n: self._pose_error(n, targets[n], size), range(len(grey)))
+        return np.array(errors, dtype=np.float64).reshape(-1, 2)
+
+    def _of(self, grey: np.ndarray) -> list[Features]:
+        """Return the features of luma frames [n, H, W]; those of the same picture are found once."""
+        digests = [hashlib.blake2b(frame).digest() for frame in grey]
+        new = {digest: frame for digest, frame in zip(digests, grey) if digest not in self._found}
+        self._found.update(zip(new, over_threads(_keypoints, list(new.values()))))
+        return [self._found[digest] for digest in digests]
+
+    def _pose_error(self, n: int, target: Features, size: int) -> tuple[float, float]:
+        (source_intrinsics, source_pose), (intrinsics, wanted) = (
+            self._source_cameras[n],
+            self._target_cameras[n],
+        )
+        move = _registered(
+            *(self._features[n], self._depth[n], self._known[n], source_intrinsics),
+            *(target, intrinsics, size, self._device),
+        )
+        if move is None:
+            return float("nan"), float("nan")
+        found = move @ source_pose
+        # the chord, not the trace: acos loses all precision near zero
+        chord = np.linalg.norm(found[:3, :3] - wanted[:3, :3]) / (2 * np.sqrt(2))
+        centres = [-pose[:3, :3].T @ pose[:3, 3] for pose in (found, wanted)]
+        distance = np.linalg.norm(centres[0] - centres[1])
+        return float(np.degrees(2 * np.arcsin(min(chord, 1.0)))), float(distance / self._pivot_depth)
+
+
+def _cameras(intrinsics: Tensor, world_to_camera: Tensor, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    return intrinsics[frame].double().cpu().numpy(), world_to_camera[frame].double().cpu().numpy()
+
+
+def _registered(
+    source: Features,
     depth: np.ndarray,  # [h, w]
     known: np.ndarray,  # [h, w] bool
     source_intrinsics: np.ndarray,  # [3, 3]
-    target: np.ndarray,  # [H, W] uint8
+    target: Features,
     target_intrinsics: np.ndarray,  # [3, 3]
+    size: int,  # the target's longer side
+    device: torch.device,
 ) -> np.ndarray | None:
     """Return the motion [4, 4] from source to target camera, in the depth's units; None if not found."""
-    (here, here_features), (there, there_features) = _keypoints(source), _keypoints(target)
+    (here, here_features), (there, there_features) = source, target
     if len(here) < MIN_INLIERS or len(there) < MIN_INLIERS:
         return None
-    pairs = _mutual_matches(here_features, there_features)
+    pairs = _mutual_matches(here_features, there_features, device)
     here, there = here[pairs[:, 0]], there[pairs[:, 1]]
     z = _depth_at(depth, known, here)
     here, there, z = here[z > 0], there[z > 0], z[z > 0]
@@ -134,7 +171,7 @@ def register(
         return None
     rays = np.c_[here, np.ones(len(here))] @ np.linalg.inv(source_intrinsics).T
     points = rays * z[:, None]
-    threshold = max(1.0, max(target.shape) / 320)
+    threshold = max(1.0, size / 320)
     found, _, rotation, translation, inliers = cv2.solvePnPRansac(
         points, there, target_intrinsics.copy(), None, params=_robust_search(threshold)
     )
@@ -196,17 +233,19 @@ def _keypoints(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (np.array([p.pt for p in points], dtype=np.float64) + 0.5) / factor, features
 
 
-def _mutual_matches(here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Return index pairs [n, 2] of descriptors that are mutually best and pass the ratio test."""
-    a, b = torch.from_numpy(here), torch.from_numpy(there)
-    distance = torch.cdist(a, b)
+def _mutual_matches(here: np.ndarray, there: np.ndarray, device: torch.device) -> np.ndarray:
+    """Return index pairs [n, 2] of descriptors that are mutually best and pass the ratio test.
+
+    Descriptors are whole numbers up to 255, so that their distances are exact on every device.
+    """
+    distance = torch.cdist(torch.from_numpy(here).to(device), torch.from_numpy(there).to(device))
     best = distance.topk(min(2, distance.shape[1]), dim=1, largest=False)
-    back = distance.argmin(0)
-    rows = torch.arange(len(a))
-    kept = back[best.indices[:, 0]] == rows
+    rows = torch.arange(len(distance), device=device)
     if best.values.shape[1] > 1:
-        kept &= best.values[:, 0] < MATCH_RATIO * best.values[:, 1]
-    return np.asarray(torch.stack([rows[kept], best.indices[kept, 0]], 1).numpy())
+        rows = rows[best.values[:, 0] < MATCH_RATIO * best.values[:, 1]]
+    columns = best.indices[rows, 0]
+    mutual = distance[:, columns].argmin(0) == rows
+    return np.asarray(torch.stack([rows[mutual], columns[mutual]], 1).cpu().numpy())
 
 
 def _depth_at(depth: np.ndarray, known: np.ndarray, points: np.ndarray) -> np.ndarray:

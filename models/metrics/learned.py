@@ -7,7 +7,7 @@ print the copied source beside it.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,28 +73,16 @@ class LearnedMetrics:
 
         Raises ValueError for an unknown name, and for a name whose model directory is not set.
         """
-        wanted = list(names)
-        for name in beating(wanted):
+        scores = LearnedScores(self, names, caption)
+        scores.add({"result": result}, source, truth=truth)
+        return scores.scores()["result"]
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise ValueError for an unknown name, and for a name whose model directory is not set."""
+        for name in beating(names):
             if name not in LEARNED_METRICS:
                 raise ValueError(f"unknown learned metric {name!r}; there are {', '.join(LEARNED_METRICS)}")
             self._folder(name)
-        scores: dict[str, float] = {}
-        if "lpips" in wanted and truth is not None:
-            scores["lpips"] = float(self._lpips()(result, truth).mean())
-        if any(name.startswith("clip") for name in wanted):
-            seen = self._clip_images(result)
-            if "clip_t" in wanted and caption:
-                scores["clip_t"] = float(cosine_similarity(seen, self._clip_text(caption)).mean())
-            if "clip_v" in wanted:
-                scores["clip_v"] = float(cosine_similarity(seen, self._clip_images(source)).mean())
-            if len(seen) > 1:
-                if "clip_f" in wanted:
-                    scores["clip_f"] = float(cosine_similarity(seen[1:], seen[:-1]).mean())
-                if "clip_consistency" in wanted:
-                    scores["clip_consistency"] = vbench_consistency(seen)
-        if "dino_consistency" in wanted and len(result) > 1:
-            scores["dino_consistency"] = vbench_consistency(self._dino_images(result))
-        return scores
 
     def _folder(self, metric: str) -> str:
         which = _NEEDS.get(metric, "clip")
@@ -103,7 +91,8 @@ class LearnedMetrics:
             raise ValueError(f"metric {metric} needs {_WHAT[which]}: set measure.learned.{which}=...")
         return folder
 
-    def _lpips(self) -> Lpips:
+    def lpips(self) -> Lpips:
+        """Return the network of LPIPS."""
         if "lpips" not in self._loaded:
             self._loaded["lpips"] = Lpips(self._folder("lpips"), self._device)
         network: Lpips = self._loaded["lpips"]
@@ -116,12 +105,14 @@ class LearnedMetrics:
         model, mean, std = self._loaded[which]
         return model, mean, std
 
-    def _clip_images(self, video: Tensor) -> Tensor:
+    def clip_images(self, video: Tensor) -> Tensor:
+        """Return CLIP's features [T, d] of the frames of a video [T, 3, H, W]."""
         model, mean, std = self._model("clip_v")
         pixels = _cropped(video.to(self._device), model.config.vision_config.image_size)
         return _batched(lambda x: _tensor(model.get_image_features(pixel_values=(x - mean) / std)), pixels)
 
-    def _clip_text(self, caption: str) -> Tensor:
+    def clip_text(self, caption: str) -> Tensor:
+        """Return CLIP's features [1, d] of a caption."""
         from transformers import AutoTokenizer
 
         model, *_ = self._model("clip_t")
@@ -137,10 +128,63 @@ class LearnedMetrics:
         with torch.inference_mode():
             return _tensor(model.get_text_features(**tokens))
 
-    def _dino_images(self, video: Tensor) -> Tensor:
+    def dino_images(self, video: Tensor) -> Tensor:
+        """Return DINO's features [T, d] of the frames of a video [T, 3, H, W]."""
         model, mean, std = self._model("dino_consistency")
         pixels = _cropped(video.to(self._device), model.config.image_size)
         return _batched(lambda x: model(pixel_values=(x - mean) / std).last_hidden_state[:, 0], pixels)
+
+
+class LearnedScores:
+    """Learned metrics of one clip's results, which are given part by part; the source is looked at once."""
+
+    def __init__(self, metrics: LearnedMetrics, names: Iterable[str], caption: str) -> None:
+        self._metrics, self._names, self._caption = metrics, list(names), caption
+        metrics.check(self._names)
+        self._clip = any(name.startswith("clip") for name in self._names)
+        self._found: dict[str, dict[str, list[Tensor]]] = {}
+
+    def add(
+        self,
+        results: Mapping[str, Tensor],  # name -> [t, 3, H, W] in [-1, 1], the next frames
+        source: Tensor,  # [t, 3, h, w] the source frame shown at each of them
+        *,
+        truth: Tensor | None = None,  # [t, 3, H, W]
+    ) -> None:
+        """Look at the next frames of every result."""
+        metrics = self._metrics
+        shown = metrics.clip_images(source) if "clip_v" in self._names else None
+        for name, result in results.items():
+            kept = self._found.setdefault(name, {})
+            if "lpips" in self._names and truth is not None:
+                kept.setdefault("lpips", []).append(metrics.lpips()(result, truth))
+            if self._clip:
+                seen = metrics.clip_images(result)
+                kept.setdefault("clip", []).append(seen)
+                if shown is not None:
+                    kept.setdefault("clip_v", []).append(cosine_similarity(seen, shown))
+            if "dino_consistency" in self._names:
+                kept.setdefault("dino", []).append(metrics.dino_images(result))
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Return each result's metrics."""
+        return {name: self._scores_of(kept) for name, kept in self._found.items()}
+
+    def _scores_of(self, kept: Mapping[str, list[Tensor]]) -> dict[str, float]:
+        joined = {what: torch.cat(parts) for what, parts in kept.items()}
+        scores = {what: float(joined[what].mean()) for what in ("lpips", "clip_v") if what in joined}
+        seen, dino = joined.get("clip"), joined.get("dino")
+        if seen is not None:
+            if "clip_t" in self._names and self._caption:
+                text = self._metrics.clip_text(self._caption)
+                scores["clip_t"] = float(cosine_similarity(seen, text).mean())
+            if len(seen) > 1 and "clip_f" in self._names:
+                scores["clip_f"] = float(cosine_similarity(seen[1:], seen[:-1]).mean())
+            if len(seen) > 1 and "clip_consistency" in self._names:
+                scores["clip_consistency"] = vbench_consistency(seen)
+        if dino is not None and len(dino) > 1:
+            scores["dino_consistency"] = vbench_consistency(dino)
+        return scores
 
 
 def vbench_consistency(features: Tensor) -> float:

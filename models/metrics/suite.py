@@ -1,27 +1,28 @@
 """The weight-free suite: every measurement of one recaptured clip that needs no model."""
 
 import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import SurfaceSettings
-from recapture.models.metrics.camera import camera_following
+from recapture.models.metrics.camera import CameraFollowing, ShownFrames, tried_frames
+from recapture.models.metrics.flow import WarpErrors
 from recapture.models.metrics.image import (
-    by_region,
-    hole_share,
-    hole_sharpness_ratio,
-    psnr,
-    sharpness_ratio,
-    ssim,
+    mean_over_frames,
+    psnr_of_regions,
+    seam_ring,
+    ssim_of_regions,
 )
-from recapture.models.metrics.temporal import (
-    flicker_static_only,
-    measurement_consistency,
-    sync_offset,
-    warp_error,
-)
+from recapture.models.metrics.luma import detail, frame_hole_detail, inner_masks, to_grey
+from recapture.models.metrics.temporal import ShownAtOffsets, Sync, frame_changes, looked_up, sync_frames
+
+REGIONS = ("", "_visible", "_hole", "_seam")
 
 
 class Metric(NamedTuple):
@@ -78,29 +79,169 @@ def measure(
     known depth of the first source frame. Smoothness metrics reward doing nothing: print the copied source
     beside every result. Raises ValueError when the result does not have the view's shape.
     """
-    if result.shape != view.video.shape:
-        raise ValueError(
-            f"measure: result {tuple(result.shape)} and render {tuple(view.video.shape)} differ in shape;"
-            " measure a result at the size and length it was rendered for"
-        )
     if len(source.source_frame) != len(result):
         raise ValueError(f"measure: source_frame names {len(source.source_frame)} frames for {len(result)}")
-    scores = {"hole_share": hole_share(view.visible)}
-    if truth is not None:
-        scores |= by_region("psnr", psnr, result, truth, view.visible, seam_pixels)
-        scores |= by_region("ssim", ssim, result, truth, view.visible, seam_pixels)
-    depth = view.depth if truth_depth is None else truth_depth
-    cameras = view.intrinsics, view.world_to_camera
-    scores |= measurement_consistency(result, source, depth, *cameras)
-    if pivot_depth is None:
-        pivot_depth = median_depth(source)
-    scores |= camera_following(result, source, *cameras, pivot_depth).scores()
-    scores |= sync_offset(result, source, *cameras, surface=surface).scores()
-    scores |= warp_error(result)
-    scores["sharpness_ratio"] = sharpness_ratio(result, source.video)
-    scores["hole_sharpness_ratio"] = hole_sharpness_ratio(result, view.visible)
-    scores["flicker_static_only"] = flicker_static_only(result)
-    return {name: value for name, value in scores.items() if not math.isnan(value)}
+    shows, sources = source.source_frame, len(source.video)
+    suite = Suite(shows, sources, surface=surface, pivot_depth=pivot_depth, seam_pixels=seam_pixels)
+    suite.add({"result": result}, source, view, truth=truth, truth_depth=truth_depth)
+    return suite.scores()["result"]
+
+
+class Suite:
+    """The measurement of one clip's results, which are given part by part: no value depends on the parts.
+
+    What depends on no result is computed once for all of them: the source as the new cameras see it, its
+    features, its state at other moments, the regions.
+    """
+
+    def __init__(
+        self,
+        source_frame: Tensor,  # [T] int64, the source frame 0...sources-1 shown at each frame
+        sources: int,
+        *,
+        surface: SurfaceSettings,
+        pivot_depth: float | None = None,
+        seam_pixels: int = 16,
+    ) -> None:
+        self._shows, self._sources = source_frame.cpu(), sources
+        self._surface, self._pivot_depth, self._seam_pixels = surface, pivot_depth, seam_pixels
+        self._tried = tried_frames(len(source_frame))
+        self._offsets, self._timed = sync_frames(self._shows, sources)
+        self._done = 0
+        self._holes = self._covered = self._pixels = 0
+        self._source_detail: dict[int, float] = {}
+        self._results: dict[str, _Result] = defaultdict(_Result)
+
+    def sources(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first source frame that the frames start...stop-1 need, and the one after the last.
+
+        These are the frames shown there, those between them and the next frame's, and those around a frame
+        at which timing is measured.
+        """
+        shows = self._shows[start : stop + 1]
+        timed = self._shows[self._timed[(self._timed >= start) & (self._timed < stop)]]
+        if len(timed):
+            shows = torch.cat([shows, timed + int(self._offsets[0]), timed + int(self._offsets[-1])])
+        return int(shows.min()), int(shows.max()) + 1
+
+    def add(
+        self,
+        results: Mapping[str, Tensor],  # name -> [t, 3, H, W] in [-1, 1], the next frames
+        source: SourceView,
+        view: RenderedView,
+        *,
+        first: int = 0,
+        truth: Tensor | None = None,  # [t, 3, H, W] in [-1, 1]
+        truth_depth: Tensor | None = None,  # [t, H, W]
+    ) -> None:
+        """Measure the next frames of every result; arguments as in `measure`.
+
+        source: the frames from `first` on, all that `sources` names; its source_frame counts from there.
+        """
+        for result in results.values():
+            if result.shape != view.video.shape:
+                raise ValueError(
+                    f"measure: result {tuple(result.shape)} and render {tuple(view.video.shape)} differ in "
+                    "shape; measure a result at the size and length it was rendered for"
+                )
+        if self._pivot_depth is None:
+            self._pivot_depth = median_depth(source)
+        cameras = view.intrinsics, view.world_to_camera
+        warped = looked_up(source, view.depth if truth_depth is None else truth_depth, *cameras)
+        self._holes += int((~view.visible).sum())
+        self._covered += int(warped.co_visible.sum())
+        self._pixels += view.visible.numel()
+        self._add_source(source, first)
+        stop = self._done + len(view.video)
+        tried = self._tried[(self._tried >= self._done) & (self._tried < stop)] - self._done
+        shown = ShownFrames(source, tried, *cameras, self._pivot_depth)
+        timed = self._timed[(self._timed >= self._done) & (self._timed < stop)] - self._done
+        timed = timed.to(view.video.device)
+        moments = None
+        if len(timed):
+            size = view.video.shape[2:]
+            moments = ShownAtOffsets.of(source, timed, self._offsets, *cameras, self._surface, size)
+        inner = inner_masks(view.visible)
+        seam = None if truth is None else seam_ring(view.visible, self._seam_pixels)
+        for name, result in results.items():
+            scores = self._results[name]
+            grey = to_grey(result)
+            if truth is not None and seam is not None:
+                scores.add_fidelity(result, truth, view.visible, seam)
+            scores.keep("consistency_psnr", psnr_of_regions(result, warped.video, [warped.co_visible])[0])
+            scores.poses.append(shown.pose_errors(grey[tried]))
+            if moments is not None:
+                scores.sync.append(moments.frame_psnr(result[timed]))
+            scores.keep("detail", detail(grey))
+            scores.keep("hole_sharpness_ratio", frame_hole_detail(grey, *inner))
+            scores.add_changes(grey, result)
+        self._done = stop
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Return each result's metrics, once all frames have been given."""
+        if self._done != len(self._shows):
+            raise ValueError(f"measure: {self._done} of {len(self._shows)} frames were given")
+        shares = {"hole_share": self._holes / self._pixels, "coverage": self._covered / self._pixels}
+        reference = float(np.mean(list(self._source_detail.values())))
+        found = {}
+        for name, result in self._results.items():
+            scores = shares | dict(result.scores(self._tried, self._offsets, reference))
+            found[name] = {metric: value for metric, value in scores.items() if not math.isnan(value)}
+        return found
+
+    def _add_source(self, source: SourceView, first: int) -> None:
+        """Measure the detail of the source frames that were not given before."""
+        new = [n for n in range(len(source.video)) if first + n not in self._source_detail]
+        if new:
+            values = detail(to_grey(source.video[new]))
+            self._source_detail |= {first + n: float(value) for n, value in zip(new, values)}
+
+
+class _Result:
+    """What is known of one result so far: values per frame, and what the next frame is compared with."""
+
+    def __init__(self) -> None:
+        self.frames: dict[str, list[np.ndarray]] = defaultdict(list)
+        self.poses: list[np.ndarray] = []  # [n, 2] each
+        self.sync: list[np.ndarray] = []  # [D, n] each
+        self._warp, self._changes = WarpErrors(), list[np.ndarray]()
+        self._last: Tensor | None = None
+
+    def keep(self, metric: str, values: np.ndarray) -> None:
+        """Take a metric's values of the next frames."""
+        self.frames[metric].append(values)
+
+    def add_fidelity(self, result: Tensor, truth: Tensor, visible: Tensor, seam: Tensor) -> None:
+        """Compare the next frames with the truth, by region."""
+        of_psnr = psnr_of_regions(result, truth, [None, visible, ~visible, seam])
+        of_ssim = ssim_of_regions(result, truth, visible, seam)
+        for region, decibel, similarity in zip(REGIONS, of_psnr, of_ssim):
+            self.keep(f"psnr{region}", decibel)
+            self.keep(f"ssim{region}", similarity)
+
+    def add_changes(self, grey: np.ndarray, result: Tensor) -> None:
+        """Compare the next frames with each other and with the last one."""
+        self._warp.add(grey, result)
+        joined = result if self._last is None else torch.cat([self._last, result])
+        self._changes.append(frame_changes(joined))
+        self._last = result[-1:].clone()
+
+    def scores(
+        self, tried: np.ndarray, offsets: np.ndarray, source_detail: float
+    ) -> Iterator[tuple[str, float]]:
+        """Yield the metrics; tried: the frames of `poses`; source_detail: what the source's is on average."""
+        means = {metric: mean_over_frames(np.concatenate(values)) for metric, values in self.frames.items()}
+        own_detail = means.pop("detail")
+        yield from means.items()
+        rotation, translation = np.concatenate(self.poses).T
+        yield from CameraFollowing(tried, rotation, translation).scores().items()
+        if self.sync:
+            values = np.array([mean_over_frames(psnr) for psnr in np.concatenate(self.sync, axis=1)])
+            yield from Sync(offsets, values).scores().items()
+        yield from self._warp.scores().items()
+        yield "sharpness_ratio", own_detail / source_detail if source_detail > 0 else float("nan")
+        changes = np.concatenate(self._changes)
+        yield "flicker_static_only", 1 - float(changes.mean()) / 2 if len(changes) else float("nan")
 
 
 def median_depth(source: SourceView) -> float:

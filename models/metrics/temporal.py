@@ -1,23 +1,23 @@
-"""What holds between frames: fidelity to the measurement, timing, temporal warp error, flicker."""
+"""What holds between frames: fidelity to the measurement, timing, flicker."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from recapture.conf.heartbeat import beating
 from recapture.models.fill.view import SourceView
-from recapture.models.geometry.backwarp import back_warp
+from recapture.models.geometry.backwarp import BackWarp, back_warp
 from recapture.models.geometry.rasterize import SurfaceSettings, render
-from recapture.models.metrics.image import coverage, frame_psnr, mean_over_frames, psnr, to_grey, to_unit
+from recapture.models.metrics.image import coverage, frame_parts, frame_psnr, mean_over_frames, psnr
 
 SYNC_SIDE = (
     160  # frames are shrunk to about this before timing is measured; 2 * max_offset + 1 renders are needed
 )
+SYNC_OFFSET, SYNC_FRAMES = 4, 16
 SYNC_MARGIN = 1.0  # dB above the mean of the other offsets; a lower peak says nothing about time
 MOVING_CONTRAST = 0.05  # of the range [0, 1]; less than this is resampling, not motion
 
@@ -35,8 +35,19 @@ def measurement_consistency(
     a textured scene). A method that pastes the render scores high here: read it with the hole and sharpness
     metrics.
     """
+    warped = looked_up(source, target_depth, intrinsics, world_to_camera)
+    return {
+        "consistency_psnr": psnr(result, warped.video, warped.co_visible),
+        "coverage": coverage(warped.co_visible),
+    }
+
+
+def looked_up(
+    source: SourceView, target_depth: Tensor, intrinsics: Tensor, world_to_camera: Tensor
+) -> BackWarp:
+    """Return the source as looked up from the target's pixels; depends on no result."""
     shown = source.at(source.source_frame)
-    warped = back_warp(
+    return back_warp(
         shown.video,
         shown.depth,
         shown.known,
@@ -46,10 +57,6 @@ def measurement_consistency(
         intrinsics,
         world_to_camera,
     )
-    return {
-        "consistency_psnr": psnr(result, warped.video, warped.co_visible),
-        "coverage": coverage(warped.co_visible),
-    }
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,8 @@ def sync_offset(
     world_to_camera: Tensor,  # [T, 4, 4]
     *,
     surface: SurfaceSettings,
-    max_offset: int = 4,
-    max_frames: int = 16,
+    max_offset: int = SYNC_OFFSET,
+    max_frames: int = SYNC_FRAMES,
 ) -> Sync:
     """Return how many frames the result is ahead (+) of or behind (-) the source: argmax over offsets d.
 
@@ -91,45 +98,80 @@ def sync_offset(
     `max_frames` of them, evenly spaced; frames are shrunk to about 160 pixels first. In a clip too short
     for `max_offset` that is lowered. -3: the result shows what the source showed 3 frames earlier.
     """
-    count = len(source.video)
+    offsets, frames = sync_frames(source.source_frame, len(source.video), max_offset, max_frames)
+    if not len(frames):
+        return Sync(offsets, np.array([]))
+    shown = ShownAtOffsets.of(source, frames, offsets, intrinsics, world_to_camera, surface, result.shape[2:])
+    return Sync(offsets, np.array([mean_over_frames(values) for values in shown.frame_psnr(result[frames])]))
+
+
+def sync_frames(
+    shows: Tensor, count: int, max_offset: int = SYNC_OFFSET, max_frames: int = SYNC_FRAMES
+) -> tuple[np.ndarray, Tensor]:
+    """Return the offsets that a clip's timing is measured at, and the frames [n] it is measured on.
+
+    shows: the source frame [T], 0...count-1, shown by each frame. No frames, where no offset exists.
+    """
     max_offset = min(max_offset, (count - 1) // 2)
-    shows = source.source_frame
     usable = torch.nonzero((shows >= max_offset) & (shows < count - max_offset)).flatten()
     offsets = np.arange(-max_offset, max_offset + 1)
     if max_offset < 1 or not len(usable):
-        return Sync(offsets, np.array([]))
-    chosen = usable[torch.linspace(0, len(usable) - 1, min(len(usable), max_frames)).round().long()]
-    height, width = result.shape[2:]
-    small, factor = _shrink(result[chosen])
-    target_intrinsics = _shrink_intrinsics(intrinsics[chosen], factor)
-    candidates, visible = (
-        [],
-        torch.ones(len(chosen), *small.shape[2:], dtype=torch.bool, device=result.device),
-    )
-    for offset in offsets:
-        shown = _shrink_source(source.at(shows[chosen] + int(offset)))
-        seen = render(
-            shown.video,
-            shown.depth,
-            shown.intrinsics,
-            shown.world_to_camera,
-            target_intrinsics,
-            world_to_camera[chosen],
-            surface=surface,
-            size=(height // factor, width // factor),
-            known=shown.known,
-        )
-        candidates.append(seen.video)
-        visible &= seen.visible
-    now = candidates[max_offset]
-    change = torch.stack([avg_pool2d((other - now).abs().mean(1), 3, 1, 1) for other in candidates])
-    moving = visible & (change.amax(0) / 2 > MOVING_CONTRAST)
-    return Sync(offsets, np.array([mean_over_frames(frame_psnr(small, c, moving)) for c in candidates]))
+        return offsets, usable[:0]
+    return offsets, usable[torch.linspace(0, len(usable) - 1, min(len(usable), max_frames)).round().long()]
 
 
-def _shrink(video: Tensor) -> tuple[Tensor, int]:
-    factor = max(1, math.ceil(max(video.shape[2:]) / SYNC_SIDE))
-    return avg_pool2d(video, factor), factor
+@dataclass(frozen=True)
+class ShownAtOffsets:
+    """What some frames would show of the source at each time offset; depends on no result."""
+
+    candidates: Sequence[Tensor]  # per offset [n, 3, h, w], shrunken
+    moving: Tensor  # [n, h, w] bool
+
+    @classmethod
+    def of(
+        cls,
+        source: SourceView,
+        frames: Tensor,  # [n] of the view
+        offsets: np.ndarray,  # odd in number, 0 in the middle
+        intrinsics: Tensor,  # [T, 3, 3]
+        world_to_camera: Tensor,  # [T, 4, 4]
+        surface: SurfaceSettings,
+        size: Sequence[int],  # (H, W) of the view
+    ) -> "ShownAtOffsets":
+        """Render the source frames around those shown, all of which must exist, for the frames' cameras."""
+        factor = _factor(size)
+        small = (size[0] // factor, size[1] // factor)
+        shows, cameras = source.source_frame[frames], world_to_camera[frames]
+        needed = (shows[:, None] + torch.as_tensor(offsets, device=shows.device)).unique()
+        shrunken = _shrink_source(source.at(needed))
+        candidates, visible = [], torch.ones(len(frames), *small, dtype=torch.bool, device=cameras.device)
+        for offset in offsets:
+            shown = shrunken.at(torch.searchsorted(needed, shows + int(offset)))
+            seen = render(
+                shown.video,
+                shown.depth,
+                shown.intrinsics,
+                shown.world_to_camera,
+                _shrink_intrinsics(intrinsics[frames], factor),
+                cameras,
+                surface=surface,
+                size=small,
+                known=shown.known,
+            )
+            candidates.append(seen.video)
+            visible &= seen.visible
+        now = candidates[len(offsets) // 2]
+        change = torch.stack([avg_pool2d((other - now).abs().mean(1), 3, 1, 1) for other in candidates])
+        return cls(candidates, visible & (change.amax(0) / 2 > MOVING_CONTRAST))
+
+    def frame_psnr(self, result: Tensor) -> np.ndarray:
+        """Return the PSNR [D, n] of result frames [n, 3, H, W] against each offset's; NaN: nothing moves."""
+        small = avg_pool2d(result, _factor(result.shape[2:]))
+        return np.stack([frame_psnr(small, candidate, self.moving) for candidate in self.candidates])
+
+
+def _factor(size: Sequence[int]) -> int:
+    return max(1, math.ceil(max(size) / SYNC_SIDE))
 
 
 def _shrink_intrinsics(intrinsics: Tensor, factor: int) -> Tensor:
@@ -139,7 +181,8 @@ def _shrink_intrinsics(intrinsics: Tensor, factor: int) -> Tensor:
 
 
 def _shrink_source(source: SourceView) -> SourceView:
-    video, factor = _shrink(source.video)
+    factor = _factor(source.video.shape[2:])
+    video = avg_pool2d(source.video, factor)
     height, width = video.shape[2:]
     # depth is picked, not averaged: a mean across an edge is on neither surface
     picked = (
@@ -157,46 +200,19 @@ def _shrink_source(source: SourceView) -> SourceView:
     )
 
 
-def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the flow [H, W, 2] in pixels (x, y) between luma frames [H, W] uint8 (DIS, medium)."""
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return np.asarray(dis.calc(first, second, None))
-
-
-def warp_error(video: Tensor) -> dict[str, float]:
-    """Return the temporal warp error with the flow's magnitude, to be read together and with sharpness.
-
-    After Lai et al. 2018: E = sum M |V_t - w(V_{t+1}, f)|^2 / sum M in [0, 1], squared error meaned over
-    channels; f = DIS flow t -> t+1, M = pixels that pass the forward-backward check |f + b|^2 < .01 (|f|^2
-    + |b|^2) + .5 and land inside the frame; mean over pairs. `flow_px` is the mean length of f over all
-    pixels. It rewards blur and standing still, so it never judges a method alone. Nothing for a single
-    frame.
-    """
-    grey, colour = to_grey(video), to_unit(video).astype(np.float32)
-    errors, magnitudes = [], []
-    height, width = grey.shape[1:]
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    for t in beating(range(len(grey) - 1)):
-        forward, backward = optical_flow(grey[t], grey[t + 1]), optical_flow(grey[t + 1], grey[t])
-        u, v = x + forward[..., 0], y + forward[..., 1]
-        returning = cv2.remap(backward, u, v, cv2.INTER_LINEAR)
-        lengths = (forward**2).sum(-1), (returning**2).sum(-1)
-        trusted = ((forward + returning) ** 2).sum(-1) < 0.01 * (lengths[0] + lengths[1]) + 0.5
-        trusted &= (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
-        magnitudes.append(float(np.sqrt(lengths[0]).mean()))
-        warped = cv2.remap(colour[t + 1], u, v, cv2.INTER_LINEAR)
-        if trusted.any():
-            errors.append(float(((colour[t] - warped) ** 2).mean(-1)[trusted].mean()))
-    if not errors:
-        return {}
-    return {"warp_error": float(np.mean(errors)), "flow_px": float(np.mean(magnitudes))}
-
-
 def flicker_static_only(video: Tensor) -> float:
     """Return 1 - mean |V_t - V_{t+1}| in [0, 1] (VBench's temporal flickering); NaN for a single frame.
 
     Meaningful only for a still camera before a still scene: it rewards not moving, hence the name.
     """
-    if len(video) < 2:
-        return float("nan")
-    return 1 - float((video[1:] - video[:-1]).abs().double().mean()) / 2
+    return 1 - float(frame_changes(video).mean()) / 2 if len(video) > 1 else float("nan")
+
+
+def frame_changes(video: Tensor) -> np.ndarray:
+    """Return the mean absolute difference of each frame to the one before it, float64 [T-1]."""
+    changes = [
+        (video[1:][part] - video[:-1][part]).abs_().sum((1, 2, 3), dtype=torch.float64)
+        for part in frame_parts(len(video) - 1, video.device)
+    ]
+    found = torch.cat(changes) if changes else torch.zeros(0)
+    return np.asarray((found / video[0].numel()).cpu().numpy())

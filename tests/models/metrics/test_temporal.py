@@ -5,13 +5,12 @@ import pytest
 import torch
 from support.surface import SURFACE
 
+from recapture.models.metrics.flow import optical_flow, warp_error
 from recapture.models.metrics.temporal import (
     Sync,
     flicker_static_only,
     measurement_consistency,
-    optical_flow,
     sync_offset,
-    warp_error,
 )
 
 
