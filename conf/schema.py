@@ -191,21 +191,16 @@ class MeasureConfig(Section):
 
     baselines: bool = Field(True, description="Also measure the unmodified source and the classical fill.")
     chunk: int = Field(
-        48, ge=2, description="Frames measured at once; limits memory. Means are weighted by frames."
+        48, ge=2, description="Frames that the classical baseline fills at once; limits memory."
     )
     seam_pixels: int = Field(
         16, ge=1, description="Width in pixels of the ring around holes that the seam metrics use."
     )
     learned: LearnedMetricsConfig = LearnedMetricsConfig()
 
-    def keyed_for(self, frames: int) -> dict[str, Any]:
-        """Return the settings that can change the metrics of a clip of so many frames.
-
-        Models enter by their hashes, elsewhere.
-        """
-        return self.model_dump(
-            mode="json", exclude={"learned"} | ({"chunk"} if frames <= self.chunk else set())
-        )
+    def keyed(self) -> dict[str, Any]:
+        """Return what changes the metrics of any result; models enter by their hashes, elsewhere."""
+        return {"seam_pixels": self.seam_pixels}
 
 
 class DeliverConfig(Section):

@@ -172,7 +172,9 @@ class LearnedScores:
 
     def _scores_of(self, kept: Mapping[str, list[Tensor]]) -> dict[str, float]:
         joined = {what: torch.cat(parts) for what, parts in kept.items()}
-        scores = {what: float(joined[what].mean()) for what in ("lpips", "clip_v") if what in joined}
+        scores: dict[str, float] = {
+            what: float(joined[what].mean()) for what in ("lpips", "clip_v") if what in joined
+        }
         seen, dino = joined.get("clip"), joined.get("dino")
         if seen is not None:
             if "clip_t" in self._names and self._caption:

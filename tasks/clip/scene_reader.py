@@ -51,23 +51,29 @@ class SceneReader:
         """Return how many frames the new path has."""
         return len(self._path["source_frame"])
 
-    def read(self, frames: np.ndarray) -> tuple[RenderedView, SourceView]:
-        """Return the rendered view at the frames [t], and the range of source frames that they show."""
-        scene = self.load(frames)
+    def read(
+        self, frames: np.ndarray, stretch: tuple[int, int] | None = None
+    ) -> tuple[RenderedView, SourceView]:
+        """Return the rendered view at the frames [t], and the range of source frames that they show.
+
+        stretch: the first source frame and the one after the last, where a longer range is wanted.
+        """
+        scene = self.load(frames, stretch)
         return self.view(scene), self.source(scene)
 
-    def load(self, frames: np.ndarray) -> Scene:
+    def load(self, frames: np.ndarray, stretch: tuple[int, int] | None = None) -> Scene:
         """Read what the frames [t] are made from into host memory."""
         picked = torch.from_numpy(frames)
         shown = self._path["source_frame"][picked]
-        stretch = np.arange(int(shown.min()), int(shown.max()) + 1)
+        start, stop = (int(shown.min()), int(shown.max()) + 1) if stretch is None else stretch
+        source = np.arange(start, stop)
         return Scene(
             picked,
             shown,
-            int(stretch[0]),
+            start,
             on_host(read_frames(self._inputs["render"], frames), self._device),
-            on_host(read_frames(self._inputs["ingest"], stretch), self._device),
-            on_host(read_frames(self._inputs["depth"], stretch), self._device),
+            on_host(read_frames(self._inputs["ingest"], source), self._device),
+            on_host(read_frames(self._inputs["depth"], source), self._device),
         )
 
     def view(self, scene: Scene) -> RenderedView:

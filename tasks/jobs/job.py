@@ -25,13 +25,14 @@ from recapture.tasks.clip.trajectory_file import find_trajectory_files
 from recapture.tasks.engine.planner import Planner, StagePlan, Track, supposed
 from recapture.tasks.engine.stage import Item, Resources
 from recapture.tasks.engine.summary import Failure
+from recapture.tasks.jobs.baselines import CLASSICAL, BaselinesStage
 from recapture.tasks.jobs.check import check_files_of_masks, misfits
 from recapture.tasks.jobs.deliver import DeliverStage
 from recapture.tasks.jobs.depth import DepthStage
 from recapture.tasks.jobs.fill import FillStage
 from recapture.tasks.jobs.ingest import IngestStage
 from recapture.tasks.jobs.mask import MaskStage
-from recapture.tasks.jobs.measure import MeasureStage
+from recapture.tasks.jobs.measure import MeasureBesideBaselinesStage, MeasureStage
 from recapture.tasks.jobs.mlflow_record import JobRecord
 from recapture.tasks.jobs.own_folders import own_folders
 from recapture.tasks.jobs.preview import PreviewStage
@@ -232,8 +233,21 @@ def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
     remarks_on(config.fill, adapter_files(config.fill).shared)  # raises UserError before the first stage runs
     return [
         FillStage(config.fill, config.seed, config.render, resources=stage_resources(config, "fill")),
-        MeasureStage(config.measure, config.render, resources=stage_resources(config, "measure")),
+        *_measure_stages(config),
         DeliverStage(config.deliver, resources=stage_resources(config, "deliver")),
+    ]
+
+
+def _measure_stages(config: RecaptureConfig) -> list[ClipStage]:
+    """Return the stages that measure: the result alone, or beside baselines, which know nothing of it."""
+    resources = stage_resources(config, "measure")
+    if not config.measure.baselines:
+        return [MeasureStage(config.measure, config.render, resources=resources)]
+    classical = config.fill.method != CLASSICAL  # else the result itself is this baseline
+    of_baselines = stage_resources(config, "baselines")
+    return [
+        BaselinesStage(config.measure, config.render, classical, resources=of_baselines),
+        MeasureBesideBaselinesStage(config.measure, config.render, resources=resources),
     ]
 
 

@@ -276,10 +276,10 @@ TABLE = [
         mask.prompt a ball -> fill
         measure.baselines false -> measure
         measure.chunk 9 -> nothing
-        measure.seam_pixels 4 -> measure
-        measure.learned.lpips FOLDER/other -> measure
-        measure.learned.clip FOLDER/other -> measure
-        measure.learned.dino FOLDER/other -> measure
+        measure.seam_pixels 4 -> baselines
+        measure.learned.lpips FOLDER/other -> baselines
+        measure.learned.clip FOLDER/other -> baselines
+        measure.learned.dino FOLDER/other -> baselines
         deliver.crf 20 -> deliver
         deliver.side_by_side false -> deliver
         deliver.contact_sheet_frames 2 -> deliver
@@ -287,7 +287,7 @@ TABLE = [
     *rows("recapture", "--fill.window", "5", "--fill.overlap", "0", *VIDEO)("""
         fill.window 9 -> fill
         fill.overlap 2 -> fill
-        measure.chunk 3 -> measure
+        measure.chunk 3 -> baselines
     """),
     *rows("recapture", "--fill.precision", "bfloat16")("""
         fill.speed.attention cudnn -> nothing
