@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample, pad
 
 from recapture.conf.heartbeat import beating
 
@@ -72,16 +73,17 @@ def project_points(
     Computed in float64; z <= 0 is behind the other camera.
     """
     height, width = depth.shape
-    rows = torch.arange(height, dtype=torch.float64, device=depth.device) + 0.5
-    columns = torch.arange(width, dtype=torch.float64, device=depth.device) + 0.5
-    v, u = torch.meshgrid(rows, columns, indexing="ij")
-    pixels = torch.stack([u, v, torch.ones_like(u)], -1)  # [H, W, 3]
+    v = torch.arange(height, dtype=torch.float64, device=depth.device)[:, None] + 0.5
+    u = torch.arange(width, dtype=torch.float64, device=depth.device) + 0.5
     move = other_world_to_camera.double() @ torch.linalg.inv(world_to_camera.double())
-    rays = pixels @ (move[:3, :3] @ torch.linalg.inv(intrinsics.double())).T
-    points = rays * depth.double()[..., None] + move[:3, 3]
-    image = points @ other_intrinsics.double().T
-    z = image[..., 2]
-    return image[..., 0] / z, image[..., 1] / z, z
+    lens = other_intrinsics.double()
+    rays = (lens @ move[:3, :3] @ torch.linalg.inv(intrinsics.double())).tolist()
+    shift = (lens @ move[:3, 3]).tolist()
+    far = depth.double()
+    x, y, z = (
+        ((a * u + c) + b * v).mul_(far).add_(moved) for (a, b, c), moved in zip(rays, shift)
+    )  # no [H, W, 3] is made: memory is what takes time here
+    return x.div_(z), y.div_(z), z
 
 
 def _back_warp_frame(
@@ -103,27 +105,28 @@ def _back_warp_frame(
         safe_depth, target_intrinsics, target_world_to_camera, intrinsics, world_to_camera
     )
     usable = usable & (z > 0) & torch.isfinite(u) & torch.isfinite(v)
-    u = torch.where(usable, u, torch.zeros_like(u)).clamp(-1e6, 1e6) - 0.5
-    v = torch.where(usable, v, torch.zeros_like(v)).clamp(-1e6, 1e6) - 0.5
+    u, v = (torch.where(usable, place, 0.0).clamp_(-1e6, 1e6).sub_(0.5) for place in (u, v))
+    column, row = u.floor(), v.floor()
+    # of four neighbours one at least is beyond the border, and counts
+    usable &= (column >= -1) & (column < width) & (row >= -1) & (row < height)
+    beside, below = (u - column).float(), (v - row).float()
     known = known & torch.isfinite(depth) & (depth > 0)
-    colour = video.new_zeros(3, *target_depth.shape)
-    disparity, inside = torch.zeros_like(z), usable.clone()
-    nearest, farthest = torch.zeros_like(z), torch.full_like(z, float("inf"))
-    for right in (0, 1):
-        for below in (0, 1):
-            column, row = u.floor() + right, v.floor() + below
-            weight = (1 - (u - column).abs()) * (1 - (v - row).abs())
-            used = (
-                weight > 1e-3
-            )  # a neighbour that bilinear sampling ignores must not veto, as at the last column
-            within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            x, y = column.clamp(0, width - 1).long(), row.clamp(0, height - 1).long()
-            found = torch.where(known[y, x], 1 / depth[y, x].double(), torch.zeros_like(z))
-            inside &= ~used | (within & known[y, x])
+    disparities = pad(torch.where(known, 1 / depth.float(), 0.0), (1, 1, 1, 1)).flatten()  # 0: unknown
+    place = (row.clamp_(-1, height - 1) * (width + 2) + column.clamp_(-1, width - 1)).long() + width + 3
+    inside, disparity = usable, torch.zeros_like(beside)
+    nearest, farthest = torch.zeros_like(beside), torch.full_like(beside, torch.inf)
+    for right, weight_across in ((0, 1 - beside), (1, beside)):
+        for down, weight_down in ((0, 1 - below), (1, below)):
+            found = disparities.take(place + (right + down * (width + 2)))
+            weight = weight_across * weight_down
+            # a neighbour that bilinear sampling ignores must not veto, as at the last column
+            used = weight > 1e-3
+            inside = inside & (~used | (found > 0))
             disparity += weight * found
-            nearest = torch.where(used, torch.maximum(nearest, found), nearest)
-            farthest = torch.where(used, torch.minimum(farthest, found), farthest)
-            colour += weight.to(video.dtype) * video[:, y, x]
-    ratio = torch.where(inside, 1 / (disparity * z), torch.full_like(z, float("nan")))
+            nearest = torch.maximum(nearest, torch.where(used, found, 0.0))
+            farthest = torch.minimum(farthest, torch.where(used, found, torch.inf))
+    ratio = torch.where(inside, 1 / (disparity * z.float()), torch.nan)
     co_visible = inside & ((ratio - 1).abs() <= tolerance) & (nearest <= EDGE * farthest)
-    return torch.where(co_visible, colour, torch.zeros_like(colour)), co_visible, ratio.float(), inside
+    grid = torch.stack([(2 * u + 1) / width - 1, (2 * v + 1) / height - 1], dim=-1).to(video.dtype)
+    colour = grid_sample(video[None], grid[None], padding_mode="border", align_corners=False)[0]
+    return torch.where(co_visible, colour, 0.0), co_visible, ratio, inside
