@@ -14,7 +14,7 @@ from recapture.conf.speed import SpeedConfig
 # Paths of the base: the stages that load it put the hashes of the files into their keys
 MODEL_FILES = ("base", "base_2", "base_parts", "vae", "text_encoder", "tokenizer", "image_encoder")
 _ADAPTERS = ("adapter", "adapter_scale", "adapters")
-_KEYED_ELSEWHERE = {*MODEL_FILES, *_ADAPTERS, "packing", "speed"}
+_KEYED_ELSEWHERE = {*MODEL_FILES, *_ADAPTERS, "packing", "speed", "memory"}
 
 
 class PackingConfig(Section):
@@ -100,6 +100,12 @@ class FillConfig(Section):
         description="Precision of the VAE; the masks two_fill, leak_ratio and fill_variance need float32.",
     )
     speed: SpeedConfig = SpeedConfig()
+    memory: Literal["auto", "gpu", "offload", "lean"] = Field(
+        "auto",
+        description="Where the base is kept: gpu, all on the GPU; offload, in the host's memory, block by "
+        "block on the GPU; lean, as offload, with the VAE on as few frames as possible; auto, the first that "
+        "fits. Results are the same.",
+    )
     steps: int = Field(10, ge=1, le=1000, description="Sampling steps per window.")
     guidance_scale: float = Field(1.0, ge=0, description="Classifier-free guidance; 1 or less disables it.")
     guidance_scale_2: float | None = Field(

@@ -18,6 +18,7 @@ from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.fill.windows import join_windows, windows
 from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.wan.conditioning import condition, grey_holes
+from recapture.models.wan.footprint import ClipSize
 from recapture.models.wan.load import Base
 from recapture.models.wan.packing import pack
 from recapture.models.wan.padding import padded
@@ -122,6 +123,8 @@ class DiffusionFiller:
         times: Sequence[int],  # [K] the window's frames of the same moments
     ) -> Tensor:
         base, (height, width) = self.base, video.shape[2:]
+        if base.memory is not None:
+            base.memory.fit(ClipSize(len(video), height, width, packed=len(times)))
         known = padded(base, visible).to(base.device)
         shown = grey_holes(padded(base, video).to(base.device), known)
         conditioning = condition(base, shown, known)

@@ -17,6 +17,7 @@ from recapture.models.wan.adapter_change import AdapterError, Change
 from recapture.models.wan.adapter_file import AdapterFile
 from recapture.models.wan.adapter_fit import Fitted, Which, fit, route, transformer_shapes
 from recapture.models.wan.fingerprint import fingerprint
+from recapture.models.wan.offload import layers_open
 
 _CONVOLUTIONS = ("patch_embedding.weight", "vace_patch_embedding.weight")
 
@@ -53,20 +54,25 @@ class AppliedAdapters:
 
         Raises AdapterError before anything is changed where one does not fit; the base is then bare.
         """
-        self.remove()
-        fitted = [(one, found) for one in wanted for found in self._fitted(one)]
-        try:
-            for name, transformer in self._transformers.items():
-                own = [(found, one.scale) for one, found in fitted if found.transformer == name]
-                self._add_differences(transformer, own)
-                self._add_low_rank(transformer, own)
-        except BaseException:
-            self.remove()
-            raise
+        with layers_open(*self._transformers.values()):
+            self._remove()
+            fitted = [(one, found) for one in wanted for found in self._fitted(one)]
+            try:
+                for name, transformer in self._transformers.items():
+                    own = [(found, one.scale) for one, found in fitted if found.transformer == name]
+                    self._add_differences(transformer, own)
+                    self._add_low_rank(transformer, own)
+            except BaseException:
+                self._remove()
+                raise
         return [found for _, found in fitted]
 
     def remove(self) -> None:
         """Take all adapters off; what remains is the base, bit for bit."""
+        with layers_open(*self._transformers.values()):
+            self._remove()
+
+    def _remove(self) -> None:
         for transformer in self._transformers.values():
             transformer.unload_lora()
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """One loader for every Wan-family base, in diffusers or original layout, as folder, single files or GGUF."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +58,8 @@ class Base:
     image_processor: Any = None
     guidance_batched: bool = False  # both branches of guidance as one batch
     adapters_merged: bool = False  # adapters go into the weights
+    embedded: dict[tuple[str, int], torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    memory: Any = None  # its `Placing`; None: every part is where it was loaded
 
     @property
     def device(self) -> torch.device:
@@ -119,11 +121,17 @@ def load_sources(
     dtype: torch.dtype | None,
     vae_dtype: torch.dtype | None,
     device: str | torch.device = "cpu",
+    transformer_device: str | torch.device | None = None,
+    encoder_device: str | torch.device | None = None,
 ) -> Base:
-    """Load a base from its files; None as dtype: as stored."""
-    transformer = load_transformer(sources.transformer, dtype, device)
+    """Load a base from its files; None as dtype: as stored.
+
+    transformer_device, encoder_device: where transformers and text encoder go; by default to `device`.
+    """
+    at = device if transformer_device is None else transformer_device
+    transformer = load_transformer(sources.transformer, dtype, at)
     second = sources.transformer_2
-    transformer_2 = None if second is None else load_transformer(second, dtype, device)
+    transformer_2 = None if second is None else load_transformer(second, dtype, at)
     vae = load_vae(sources.vae, vae_dtype, device)
     where = sources.transformer.where
     layout = layout_of(transformer, vae, where)
@@ -134,8 +142,9 @@ def load_sources(
         boundary = PUBLISHED_BOUNDARY[layout]
     text_encoder = tokenizer = image_encoder = image_processor = None
     if sources.text_encoder is not None and sources.tokenizer is not None:
+        at = device if encoder_device is None else encoder_device
         text_encoder, tokenizer = load_text_encoder(
-            sources.text_encoder, sources.tokenizer, transformer.config.text_dim, dtype, device
+            sources.text_encoder, sources.tokenizer, transformer.config.text_dim, dtype, at
         )
     if sources.image_encoder is not None and transformer.config.image_dim is not None:
         image_encoder, image_processor = load_image_encoder(

@@ -23,12 +23,14 @@ from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import Filler
 from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.inverse.solvers import inverse_solver
-from recapture.models.wan.load import Base, load_base
+from recapture.models.wan.footprint import ClipSize
+from recapture.models.wan.load import Base
 from recapture.models.wan.speed import speed_up_base
 from recapture.models.wan.text import surplus_tokens
 from recapture.tasks.clip.adapter_files import AdapterFiles, adapter_files, revision
 from recapture.tasks.clip.adapters import Adapters, adapter_identity, remarks_on
-from recapture.tasks.clip.base_files import base_revision, named_base
+from recapture.tasks.clip.base_files import base_revision
+from recapture.tasks.clip.base_memory import load_base_placed, usual_size
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device
 from recapture.tasks.engine.model_revision import once
@@ -56,6 +58,7 @@ class FillStage(ClipStage):
     config: FillConfig
     seed: int = 0
     render: RenderConfig = RenderConfig()  # how surfaces seen by other frames and cameras are rendered
+    short_side: int | None = None  # of clips, as ingest scales them: what the base must have room for
     name: ClassVar[str] = "fill"
     version: ClassVar[str] = "3"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render")
@@ -95,7 +98,8 @@ class FillStage(ClipStage):
 
     def setup(self) -> None:
         device, self._surface = stage_device(self.resources.gpus), surface_settings(self.render)
-        self._filler = open_filler(self.config, self._surface, device, self.seed)
+        size = usual_size(self.config, self.short_side)
+        self._filler = open_filler(self.config, self._surface, device, self.seed, size=size)
         if isinstance(self._filler, DiffusionFiller):
             self._adapters = Adapters(self._filler.base)
             self._files = AdapterFiles(self.config)
@@ -188,8 +192,18 @@ class FillStage(ClipStage):
         return FilledWindow({"rgb": filled.video, "unpasted": filled.unpasted}, moments)
 
 
-def open_filler(config: FillConfig, surface: SurfaceSettings, device: torch.device, seed: int = 0) -> Filler:
-    """Return the filler that the configuration names, ready to use; seed: of a solver's own noise."""
+def open_filler(
+    config: FillConfig,
+    surface: SurfaceSettings,
+    device: torch.device,
+    seed: int = 0,
+    *,
+    size: ClipSize | None = None,
+) -> Filler:
+    """Return the filler that the configuration names, ready to use.
+
+    seed: of a solver's own noise; size: of the largest clips, see `load_base_placed`.
+    """
     if config.method == "classical":
         return ClassicalFiller(surface, propagate=config.propagate, inpaint_radius=config.inpaint_radius)
     make_solver = None
@@ -197,7 +211,7 @@ def open_filler(config: FillConfig, surface: SurfaceSettings, device: torch.devi
         given = config.inverse.model_dump(exclude={"mask"}, exclude_none=True)
         make_solver = inverse_solver(kind=config.inverse.mask, seed=seed, **given)
     return DiffusionFiller(
-        open_base(config, device),
+        open_base(config, device, size=size),
         surface,
         make_solver=make_solver,
         steps=config.steps,
@@ -212,12 +226,18 @@ def open_filler(config: FillConfig, surface: SurfaceSettings, device: torch.devi
     )
 
 
-def open_base(config: FillConfig, device: torch.device, *, activation_budget: float = 1.0) -> Base:
-    """Return the base that the configuration names, without an adapter; activation_budget: see `speed_up`."""
-    base = load_base(
-        named_base(config),
-        dtype=getattr(torch, config.precision),
-        vae_dtype=getattr(torch, config.vae_precision),
-        device=device,
-    )
+def open_base(
+    config: FillConfig,
+    device: torch.device,
+    *,
+    size: ClipSize | None = None,
+    resident: bool = False,
+    activation_budget: float = 1.0,
+) -> Base:
+    """Return the base that the configuration names, without an adapter.
+
+    activation_budget: see `speed_up`. size: of the largest clips that are to be filled, see
+    `load_base_placed`; resident: on the device whatever fill.memory says.
+    """
+    base = load_base_placed(config, device, size=size, resident=resident)
     return speed_up_base(base, config.speed, activation_budget=activation_budget)

@@ -232,7 +232,10 @@ def stage_resources(config: RecaptureConfig, stage: str) -> Resources:
 def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
     remarks_on(config.fill, adapter_files(config.fill).shared)  # raises UserError before the first stage runs
     return [
-        FillStage(config.fill, config.seed, config.render, resources=stage_resources(config, "fill")),
+        FillStage(
+            *(config.fill, config.seed, config.render, config.ingest.short_side),
+            resources=stage_resources(config, "fill"),
+        ),
         *_measure_stages(config),
         DeliverStage(config.deliver, resources=stage_resources(config, "deliver")),
     ]

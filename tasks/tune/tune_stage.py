@@ -98,7 +98,8 @@ class TuneStage(PlannedStage[TrainingParams]):
     def load(self) -> None:
         """Load the base, in the process that trains it."""
         budget = self.config.training.activation_budget
-        base = open_base(self.fill, stage_device(self.resources.gpus), activation_budget=budget)
+        device = stage_device(self.resources.gpus)
+        base = open_base(self.fill, device, resident=True, activation_budget=budget)
         check_trainable(base)
         self._empty_text = encode_text(base, "", None).prompt[0]
         self._base = replace(base, text_encoder=None, tokenizer=None)  # pairs contain encoded captions
