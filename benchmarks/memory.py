@@ -290,7 +290,7 @@ def text_encoder(bench: Bench, tiny: bool) -> None:
     with bench.limited(None):
         plain, expected = bench.timed(embed)
         bench.add("caption, text encoder resident", None, plain, 1.0, bench.peak(), None, "")
-    offload(encoder.encoder, bench.device)
+    offload(encoder.encoder, bench.device, outside=False)
     with bench.limited(8.0):
         seconds, found = bench.timed(embed)
         same = "yes" if torch.equal(found, expected) else "no"

@@ -21,6 +21,7 @@ from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.readers.scan import located
 from recapture.datasets.store.storage import open_filesystem
 from recapture.flows.commands.doctor_servers import Finding, check_mlflow, check_prefect, check_ray
+from recapture.flows.commands.memory import check_memory
 from recapture.tasks.engine.check_writable import check_writable
 from recapture.tasks.engine.model_revision import model_path
 
@@ -34,6 +35,7 @@ WAYS_OUT = {  # for checks that end in an error nobody has foreseen
     "video": "install PyAV's own wheel: pip install --force-reinstall --only-binary=:all: av",
     "dataset": "check dataset.uri and the storage's credentials",
     "models": "check depth.model, fill.base and measure.learned, or unset them",
+    "memory": "check fill.base and the GPU driver",
     "store": "check store, outputs and state, and the storage's credentials",
     "disk": "check store, outputs, state and TMPDIR",
     "prefect": "check PREFECT_API_URL and PREFECT_HOME, or unset them",
@@ -77,7 +79,8 @@ def examine(config: RecaptureConfig | None, config_error: str = "") -> Iterator[
         return
     yield Finding("configuration", "ok", "valid")
     checks: list[tuple[str, Callable[[RecaptureConfig], Iterator[Finding]]]] = [
-        *(("dataset", _dataset), ("models", _models), ("store", _storage), ("disk", _disk)),
+        *(("dataset", _dataset), ("models", _models), ("memory", check_memory)),
+        *(("store", _storage), ("disk", _disk)),
         *(("prefect", check_prefect), ("mlflow", check_mlflow), ("ray", check_ray)),
     ]
     for name, check in checks:

@@ -15,6 +15,7 @@ from rich.table import Table
 from recapture.conf.redact import without_credentials
 from recapture.conf.schema import ExecutionConfig, RecaptureConfig
 from recapture.datasets.store.manifest import read_manifest
+from recapture.flows.commands.memory import check_memory
 from recapture.flows.jobs import surveyed
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.survey import Surveyed
@@ -76,6 +77,8 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
     job, plans = surveyed(config, kind)
     trajectories = job.config.trajectories
     forecasts = forecast(job, plans)
+    fills = any(stage.stage == "fill" and stage.new for stage in forecasts)
+    memory = list(check_memory(job.config, job.clips)) if fills else []
     if as_json:
         record = {
             "dataset": config.dataset.name,
@@ -83,6 +86,7 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
             "trajectories": [trajectory.label for trajectory in trajectories],
             "unreadable": [{"clip": clip.id, "error": clip.error} for clip in job.rejected],
             "stages": [asdict(stage) for stage in forecasts],
+            "memory": [asdict(finding) for finding in memory],
         }
         print(json.dumps(record, indent=1))
         return
@@ -103,6 +107,9 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
         console.print(f"… and {len(job.rejected) - SHOWN_REJECTED} more")
     if any(row.quarantined or row.dropped for row in forecasts):
         console.print("quarantined items are skipped; see `recapture quarantine ls`")
+    for finding in memory:
+        way_out = f"; {finding.way_out}" if finding.way_out else ""
+        console.print(f"memory: {escape(finding.message + way_out)}", soft_wrap=True)
     console.print(_total(forecasts), soft_wrap=True)
 
 

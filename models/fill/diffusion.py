@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,7 +101,7 @@ class DiffusionFiller:
             candidates = packing_candidates(packed, view, self.surface) if self.packing.frames else []
             chosen = tuple(packed_in(candidates, self.packing, span) for span in spans)
         filled = (
-            self._fill_window(
+            self._fit_window(
                 view.video[span.indices()],
                 view.visible[span.indices()],
                 text,
@@ -113,6 +114,19 @@ class DiffusionFiller:
         unpasted = torch.cat(list(join_windows(spans, filled, overlap)))
         return Filled(paste_known(unpasted, view.video, view.visible, self.feather), unpasted, chosen)
 
+    def _fit_window(self, video: Tensor, *given: Any) -> Tensor:
+        """Fill a window where the base has room; if memory runs out, once more with less on the GPU."""
+        placing = self.base.memory
+        if placing is None:
+            return self._fill_window(video, *given)
+        placing.fit(ClipSize(len(video), video.shape[2], video.shape[3], packed=len(given[-1])))
+        try:
+            return self._fill_window(video, *given)
+        except torch.OutOfMemoryError:
+            if not placing.step_down():
+                raise
+        return self._fit_window(video, *given)
+
     def _fill_window(
         self,
         video: Tensor,
@@ -123,8 +137,6 @@ class DiffusionFiller:
         times: Sequence[int],  # [K] the window's frames of the same moments
     ) -> Tensor:
         base, (height, width) = self.base, video.shape[2:]
-        if base.memory is not None:
-            base.memory.fit(ClipSize(len(video), height, width, packed=len(times)))
         known = padded(base, visible).to(base.device)
         shown = grey_holes(padded(base, video).to(base.device), known)
         conditioning = condition(base, shown, known)

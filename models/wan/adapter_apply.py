@@ -17,7 +17,7 @@ from recapture.models.wan.adapter_change import AdapterError, Change
 from recapture.models.wan.adapter_file import AdapterFile
 from recapture.models.wan.adapter_fit import Fitted, Which, fit, route, transformer_shapes
 from recapture.models.wan.fingerprint import fingerprint
-from recapture.models.wan.offload import layers_open
+from recapture.models.wan.offload import is_offloaded, layers_open
 
 _CONVOLUTIONS = ("patch_embedding.weight", "vace_patch_embedding.weight")
 
@@ -43,7 +43,7 @@ class AppliedAdapters:
     def __init__(self, transformers: Mapping[str, Any], *, merge: bool = False) -> None:
         """transformers: 'transformer' and, for Wan2.2, 'transformer_2'."""
         self._transformers = transformers
-        self._merge = merge
+        self._merge = self._merging = merge
         self._shapes = {name: transformer_shapes(one) for name, one in transformers.items()}
         self._originals: dict[nn.Parameter, Tensor] = {}
         self._changed: list[nn.Parameter] = []
@@ -54,6 +54,8 @@ class AppliedAdapters:
 
         Raises AdapterError before anything is changed where one does not fit; the base is then bare.
         """
+        # Blocks that take turns on the GPU are changed on the CPU, where merging takes minutes at real size.
+        self._merging = self._merge and not any(map(is_offloaded, self._transformers.values()))
         with layers_open(*self._transformers.values()):
             self._remove()
             fitted = [(one, found) for one in wanted for found in self._fitted(one)]
@@ -121,7 +123,7 @@ class AppliedAdapters:
         if not in_layers(change):
             return True
         parameter = transformer.get_parameter(change.parameter)
-        return self._merge and type(parameter) is nn.Parameter and parameter.is_floating_point()
+        return self._merging and type(parameter) is nn.Parameter and parameter.is_floating_point()
 
     @torch.no_grad()
     def _add(self, parameter: nn.Parameter, difference: Tensor) -> None:

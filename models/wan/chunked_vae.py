@@ -150,6 +150,8 @@ def _decode(vae: AutoencoderKLWan, latents: Tensor, blocks: _Blocks) -> Tensor:
 
 
 def _library_is_needed(vae: AutoencoderKLWan, given: Tensor, scale: int) -> bool:
+    if getattr(vae, "frame_by_frame", False):  # for want of memory: see `memory`
+        return True
     if vae.use_tiling:
         height, width = (side * scale for side in given.shape[-2:])
         return bool(height > vae.tile_sample_min_height or width > vae.tile_sample_min_width)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recapture.conf.heartbeat import beat
+from recapture.models.wan.offload import is_offloaded, layers_open
 
 log = logging.getLogger(__name__)
 SIZES = 64  # compiled kinds of input per function: sizes of clips, packed frames, channels of the VAE
@@ -121,7 +122,16 @@ def _shapes(value: Any) -> Any:
 
 
 def compile_blocks(transformer: Any, compiler: Compiler) -> None:
-    """Compile the repeated blocks of a diffusers transformer, one block for all of a kind."""
-    for module in transformer.modules():
-        if type(module).__name__ in transformer._repeated_blocks:
-            module._compiled_call_impl = compiler(module._call_impl, kind=type(module).__name__)
+    """Compile the repeated blocks of a diffusers transformer, one block for all of a kind.
+
+    Where blocks take turns on the GPU (see `offload`), what brings their weights stays uncompiled.
+    """
+    in_turns = is_offloaded(transformer)
+    with layers_open(transformer):
+        for module in transformer.modules():
+            if type(module).__name__ not in transformer._repeated_blocks:
+                continue
+            if in_turns:
+                module.forward = compiler(module.forward, kind=type(module).__name__)
+            else:
+                module._compiled_call_impl = compiler(module._call_impl, kind=type(module).__name__)

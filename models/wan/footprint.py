@@ -22,9 +22,11 @@ GIB = 2**30
 BLOCK = re.compile(r"\b(?:vace_blocks|blocks|block)\.\d+")
 # Bytes per token and channel of one pass: of the width and of the feed-forward's, measured in bfloat16
 # (benchmarks/memory.md); float32 takes at most twice that.
-PASS_WIDTH, PASS_FEED_FORWARD = 20.0, 4.0
-# Bytes per pixel of a frame while the VAE works on one latent frame, per byte of a number; and of each frame
-VAE_PIXEL, VAE_FRAME_PIXEL = 4000.0, 24.0
+PASS_WIDTH, PASS_FEED_FORWARD = 22.0, 4.0
+# Bytes per pixel while the VAE decodes one latent frame in float32, of which bfloat16 takes half; and those
+# of each frame of the video. Encoding takes less.
+VAE_PIXEL, VAE_FRAME_PIXEL = 30000.0, 36.0
+VAE_WIDTH = 96  # channels of the VAE that was measured
 ENCODER_PASS = GIB // 2  # of the text encoder: 512 tokens
 
 
@@ -52,7 +54,7 @@ class Footprint:
 
     transformers: tuple[int, ...]
     largest_block: int
-    outside_blocks: int  # of one transformer: what offloading brings to the GPU for the whole pass
+    outside_blocks: int  # of all transformers: what stays on the GPU where blocks take turns
     text_encoder: int
     encoder_in_turns: int  # of the text encoder, while its blocks take turns on the GPU
     vae: int
@@ -61,6 +63,7 @@ class Footprint:
     feed_forward: int
     number: int  # bytes of the transformer's numbers
     vae_number: int
+    vae_width: float  # channels of the VAE's largest layers, per pixel
     side: int  # pixels of a token's side
     time: int  # frames per latent frame
 
@@ -79,7 +82,13 @@ class Footprint:
     def decoding(self, size: ClipSize, chunk: int = 1) -> int:
         """Return the bytes of the VAE at work on `chunk` latent frames at a time, besides its weights."""
         pixels = size.height * size.width
-        return round(pixels * (VAE_PIXEL * self.vae_number / 4 * chunk + VAE_FRAME_PIXEL * size.frames))
+        return round(
+            pixels
+            * (
+                VAE_PIXEL * self.vae_width / VAE_WIDTH * self.vae_number / 4 * chunk
+                + VAE_FRAME_PIXEL * size.frames
+            )
+        )
 
 
 def footprint(sources: Sources, dtype: torch.dtype | None, vae_dtype: torch.dtype | None) -> Footprint:
@@ -94,15 +103,16 @@ def footprint(sources: Sources, dtype: torch.dtype | None, vae_dtype: torch.dtyp
     space = 2 ** (len(vae_config.get("dim_mult", (1, 2, 4, 4))) - 1) * (vae_config.get("patch_size") or 1)
     return _assembled(
         [_stored_transformer(part, dtype) for part in parts],
-        {} if sources.text_encoder is None else _stored(sources.text_encoder, dtype),
+        {} if sources.text_encoder is None else _stored(sources.text_encoder, dtype, OTHER_TOWERS),
         vae=sum(_stored(sources.vae, vae_dtype).values()),
         image_encoder=0
         if sources.image_encoder is None
-        else sum(_stored(sources.image_encoder, vae_dtype).values()),
+        else sum(_stored(sources.image_encoder, vae_dtype, OTHER_TOWERS).values()),
         width=config.get("num_attention_heads", 40) * config.get("attention_head_dim", 128),
         feed_forward=config.get("ffn_dim", 13824),
         number=4 if dtype is None else dtype.itemsize,
         vae_number=4 if vae_dtype is None else vae_dtype.itemsize,
+        vae_width=_vae_width(vae_config),
         side=space * max(tuple(config.get("patch_size", (1, 2, 2)))[1:]),
         time=2 ** sum(vae_config.get("temperal_downsample", (False, True, True))),
     )
@@ -120,13 +130,14 @@ def footprint_of(transformers: Sequence[Any], vae: Any, text_encoder: Any = None
         feed_forward=config.ffn_dim,
         number=transformers[0].dtype.itemsize,
         vae_number=vae.dtype.itemsize,
+        vae_width=_vae_width(vae.config),
         side=vae.config.scale_factor_spatial * max(config.patch_size[1:]),
         time=vae.config.scale_factor_temporal,
     )
 
 
 def _assembled(
-    transformers: Sequence[Mapping[str, int]], text_encoder: Mapping[str, int], **others: int
+    transformers: Sequence[Mapping[str, int]], text_encoder: Mapping[str, int], **others: Any
 ) -> Footprint:
     """Return a footprint from the bytes of each tensor, by its name."""
     blocks = [_by_block(sizes) for sizes in transformers]
@@ -134,11 +145,16 @@ def _assembled(
     return Footprint(
         transformers=tuple(sum(sizes.values()) for sizes in transformers),
         largest_block=max(size for one in blocks for size in _inside(one)),
-        outside_blocks=max(one[""] for one in blocks),
+        outside_blocks=sum(one[""] for one in blocks),
         text_encoder=sum(text_encoder.values()),
         encoder_in_turns=encoder[""] + 2 * max(_inside(encoder)),
         **others,
     )
+
+
+def _vae_width(config: Mapping[str, Any]) -> float:
+    wide = config.get("decoder_base_dim") or config.get("base_dim", VAE_WIDTH)
+    return float(wide / (config.get("patch_size") or 1) ** 2)
 
 
 def _by_block(sizes: Mapping[str, int]) -> Counter[str]:
@@ -172,11 +188,11 @@ def _stored_transformer(part: Part, dtype: torch.dtype | None) -> dict[str, int]
     return found
 
 
-def _stored(part: Part, dtype: torch.dtype | None) -> dict[str, int]:
+def _stored(part: Part, dtype: torch.dtype | None, left_out: tuple[str, ...] = ()) -> dict[str, int]:
     tensors = part.tensors()
     twice = "shared.weight" in tensors.shapes  # then the same numbers are stored as embed_tokens too
     return {
         key: round(math.prod(shape) * (tensors.bits[key] / 8 if dtype is None else dtype.itemsize))
         for key, shape in tensors.shapes.items()
-        if not key.startswith(OTHER_TOWERS) and not (twice and key.endswith("embed_tokens.weight"))
+        if not key.startswith(left_out) and not (twice and key.endswith("embed_tokens.weight"))
     }

@@ -65,7 +65,8 @@ def needed(found: Footprint, size: ClipSize, mode: Mode, encoder: EncoderPlace, 
     if mode == "gpu":
         always += sum(found.transformers)
     else:
-        work += found.outside_blocks + 2 * found.largest_block
+        always += found.outside_blocks
+        work += 2 * found.largest_block
     if found.text_encoder and encoder == "gpu":
         always += found.text_encoder
     elif found.text_encoder:
@@ -196,7 +197,7 @@ def _encoder_of(sources: Sources, base: Base, dtype: torch.dtype, device: torch.
 
     def load() -> Any:
         encoder, _ = load_text_encoder(part, tokenizer, wide, dtype, HOST)
-        offload(encoder.encoder, device)
+        offload(encoder.encoder, device, outside=False)
         return encoder
 
     return load
@@ -225,7 +226,8 @@ class Placing:
             for transformer in filter(None, (base.transformer, base.transformer_2)):
                 offload(transformer, self._device)
         if self.choice.encoder == "host" and base.text_encoder is not None:
-            offload(base.text_encoder.encoder, self._device)
+            offload(base.text_encoder.encoder, self._device, outside=False)
+        base.vae.frame_by_frame = self.choice.mode == "lean"
 
     def fit(self, size: ClipSize) -> None:
         """Make room for a clip of this size; `auto` goes on to a smaller mode where that is needed.
@@ -258,7 +260,8 @@ class Placing:
     def _go_on(self, choice: Choice, why: str) -> None:
         if choice.encoder == "files" and self.choice.encoder != "files":
             choice = replace(choice, encoder="host")  # it is loaded: the host has had room for it
-        log.warning("fill.memory: %s in place of %s: %s", choice, self.choice, why)
+        uncompiled = "" if choice.mode == self.choice.mode else "; blocks compiled before run uncompiled"
+        log.warning("fill.memory: %s in place of %s: %s%s", choice, self.choice, why, uncompiled)
         self.choice = choice
         self.put(self._base)
         torch.cuda.empty_cache()

@@ -29,13 +29,16 @@ SMALL = 2**20  # bytes; smaller tensors are copied to locked memory by the libra
 HOST = torch.device("cpu")
 
 
-def offload(module: nn.Module, device: torch.device) -> None:
-    """Keep a module's weights on the CPU; each block of its lists is on `device` while it computes.
+def offload(module: nn.Module, device: torch.device, *, outside: bool = True) -> None:
+    """Keep a module's blocks on the CPU; each is on `device` while it computes.
 
+    outside: whether what is in no block stays on the device between passes, as for a model of many steps.
     Weights that are elsewhere are moved. On CUDA, copies run beside the computation, from locked memory.
     """
     if is_offloaded(module):
         return
+    for part in module.modules():
+        part._compiled_call_impl = None  # of whole calls, with the copies; `compile_blocks` knows better
     module.to(HOST)
     if device.type == "cuda":
         _lock(module)
@@ -49,6 +52,8 @@ def offload(module: nn.Module, device: torch.device) -> None:
         # Recorded streams would let the CPU run ahead and bring in block after block: the peak has no bound.
         record_stream=False,
     )
+    if outside:
+        _keep_outside(module, device)
 
 
 def is_offloaded(module: nn.Module) -> bool:
@@ -58,7 +63,7 @@ def is_offloaded(module: nn.Module) -> bool:
 
 @contextmanager
 def layers_open(*modules: nn.Module) -> Iterator[None]:
-    """Take offloading off within this context, to add and remove layers; weights are then on the CPU."""
+    """Take offloading off within this context, to add and remove layers; blocks are then on the CPU."""
     with ExitStack() as stack:
         for module in filter(is_offloaded, modules):
             device = _get_group_onload_device(module)
@@ -68,7 +73,7 @@ def layers_open(*modules: nn.Module) -> Iterator[None]:
 
 
 def take_off(module: nn.Module) -> None:
-    """Undo `offload`; the weights stay on the CPU."""
+    """Undo `offload`; the blocks stay on the CPU."""
     for part in module.modules():
         registry: Any = getattr(part, "_diffusers_hook", None)
         if registry is not None and (hook := registry.get_hook(_GROUP_OFFLOADING)) is not None:
@@ -78,6 +83,17 @@ def take_off(module: nn.Module) -> None:
         if registry is not None:
             for name in (_LAZY_PREFETCH_GROUP_OFFLOADING, _LAYER_EXECUTION_TRACKER, _GROUP_OFFLOADING):
                 registry.remove_hook(name, recurse=False)
+
+
+def _keep_outside(module: nn.Module, device: torch.device) -> None:
+    """Keep on the device what is in no block: moving it for every pass would take as long as many blocks."""
+    registry: Any = module._diffusers_hook
+    group = registry.get_hook(_GROUP_OFFLOADING).group  # it goes on to bring in the first block
+    for part in group.modules:
+        part.to(device)
+    for tensor in (*group.parameters, *group.buffers):
+        tensor.data = tensor.data.to(device)
+    group.modules, group.parameters, group.buffers = [], [], []
 
 
 def _lock(module: nn.Module) -> None:

@@ -10,6 +10,7 @@ import torch
 from recapture.conf.errors import UserError
 from recapture.conf.schema import FillConfig, RecaptureConfig
 from recapture.datasets.clips.clip import Clip
+from recapture.models.wan.chunked_vae import CHUNK
 from recapture.models.wan.footprint import ClipSize, Footprint, footprint
 from recapture.models.wan.load import Base
 from recapture.models.wan.memory import (
@@ -56,11 +57,17 @@ def load_base_placed(
             dtype=getattr(torch, config.precision),
             vae_dtype=getattr(torch, config.vae_precision),
             device=device,
+            chunk=vae_chunk(config),
         )
     except DoesNotFit as error:
         raise UserError(str(error)) from None
     except CheckpointError as error:
         raise CheckpointError(f"fill.{error}") from None
+
+
+def vae_chunk(config: FillConfig) -> int:
+    """Return how many latent frames the VAE takes at once."""
+    return CHUNK if config.speed.chunked_vae else 1
 
 
 def usual_size(config: FillConfig, short_side: int | None) -> ClipSize:
@@ -93,9 +100,10 @@ def base_footprint(config: FillConfig) -> Footprint:
 def forecast_memory(config: FillConfig, size: ClipSize, free: int) -> Forecast:
     """Return what the base takes of a GPU with so many bytes free, and what `fill.memory` chooses there."""
     found, host = base_footprint(config), free_on_host()
-    every = modes(found, size, host)
+    chunk = vae_chunk(config)
+    every = modes(found, size, host, chunk)
     try:
-        chosen = choose(found, size, free=free, host=host, wanted=config.memory)
+        chosen = choose(found, size, free=free, host=host, wanted=config.memory, chunk=chunk)
     except DoesNotFit as error:
         return Forecast(size, every, None, str(error))
     return Forecast(size, every, chosen)

@@ -137,6 +137,8 @@ class FillStage(ClipStage):
                         writer.append(**frames)
             writer.append(**frames)  # the last ones after the turn
         output.meta.update(frames=windows.frames, windows=len(windows), method=self.config.method)
+        if isinstance(self._filler, DiffusionFiller) and self._filler.base.memory is not None:
+            output.meta.update(memory=self._filler.base.memory.record)
         metrics = {"windows": float(len(windows)), **left_out}
         if not windows.earlier:
             return metrics

@@ -259,6 +259,7 @@ TABLE = [
         fill.speed.batched_guidance true -> nothing
         fill.speed.merged_adapters true -> nothing
         fill.speed.chunked_vae true -> nothing
+        fill.memory offload -> nothing
         fill.steps 20 -> fill
         fill.guidance_scale 0.5 -> nothing
         fill.guidance_scale 3 -> fill
