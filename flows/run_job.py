@@ -14,6 +14,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
 
 from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.clips.share import Share
 from recapture.datasets.readers.scan import located
 from recapture.datasets.store.lease import lease
 from recapture.datasets.store.store import ArtifactStore
@@ -126,6 +127,7 @@ def run_job(job: Job[S]) -> S:
                 retry_policy(config.execution),
                 watcher.advance,
                 intake=intake if executor.concurrent else None,
+                share=None if config.dataset.share is None else Share.parse(config.dataset.share).folder,
             )
             size = config.execution.shard
             Carrier(context, watcher, size).carry_out(job.tracks(size))

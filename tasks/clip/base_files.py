@@ -27,6 +27,11 @@ def base_sources(config: FillConfig) -> Sources:
 
 def base_revision(config: FillConfig) -> str:
     """Return the hash of the base: of every file that is loaded and of nothing else, whatever their names."""
+    # Asked for each clip, so by the identity of the settings, which are kept beside the answer.
+    return once(("base", id(config)), lambda: (config, _known_revision(config)))[1]
+
+
+def _known_revision(config: FillConfig) -> str:
     sources = base_sources(config)
     return once(("base", sources), lambda: _revision(sources))
 

@@ -33,6 +33,7 @@ class RunContext:
     on_outcome: Callable[[Outcome], None] = lambda outcome: None
     board: Board = field(default_factory=Board)  # what other shards are about to make
     intake: Intake | None = None  # decides when a clip may begin; None: at once
+    share: str | None = None  # the folder of manifests of a job over a share of its dataset
 
 
 @dataclass(frozen=True)
@@ -187,8 +188,9 @@ class _Shard:
 
     def _record(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
-            given = self._context
-            write_part(given.store.root, given.dataset, self._stage.name, given.run_id, self._number, rows)
+            given, stage = self._context, self._stage.name
+            root, number = given.store.root, self._number
+            write_part(root, given.dataset, stage, given.run_id, number, rows, share=given.share)
 
     def _adopted(self) -> list[dict[str, Any]]:
         """Return rows of reused artifacts that the dataset's manifest does not name.
@@ -196,7 +198,8 @@ class _Shard:
         They were made for another dataset, or by a run that was killed before it could record them.
         """
         committed, given = self._todo.committed, self._context
-        named = named_keys(given.store.root, given.dataset, self._stage.name, committed.keys())
+        where = given.store.root, given.dataset, self._stage.name
+        named = named_keys(*where, committed.keys(), share=given.share)
         unknown = committed.keys() - named
         unnamed = {item.key: item for item in self._todo.reused if item.key in unknown}
         rows = []

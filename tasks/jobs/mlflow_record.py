@@ -18,7 +18,10 @@ from recapture.tasks.jobs.summary import JobSummary, method_table
 
 logger = logging.getLogger(__name__)
 
-PARAMETERS = ("dataset.name", "dataset.uri", "depth.source", "fill.method", "ingest.short_side", "seed")
+PARAMETERS = (
+    *("dataset.name", "dataset.uri", "dataset.share"),
+    *("depth.source", "fill.method", "ingest.short_side", "seed"),
+)
 
 
 class JobRecord(MlflowRecord):
