@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from recapture.conf.section import Section
 from recapture.datasets.store.artifact import Artifact
@@ -112,6 +112,27 @@ class Stage(Protocol[P_contra]):
         self, item: Item[P_contra], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
         """Make one artifact from its parents' and return its metrics; raise to fail this item alone."""
+        ...
+
+
+@runtime_checkable
+class InParts(Protocol[P_contra]):
+    """A stage whose longer items consist of parts that workers can make independently of each other."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def resources(self) -> Resources: ...
+
+    def parts(self, item: Item[P_contra], inputs: Mapping[str, Artifact]) -> Sequence[str]:
+        """Return the names of the parts in the order in which `run` makes them; none for one in one piece."""
+        ...
+
+    def run_part(
+        self, item: Item[P_contra], inputs: Mapping[str, Artifact], name: str, output: ArtifactWriter
+    ) -> None:
+        """Make one part; `run` takes it from the `parts` of its own output instead of making it."""
         ...
 
 
@@ -223,7 +244,7 @@ class Outcome:
     traceback: str = ""
     attempts: int = 1
     seconds: float = 0.0
-    gpu_seconds: float = 0.0  # in turns on the device, see `conf.turn`
+    gpu_seconds: float = 0.0  # in turns on the GPU that the stage was given, see `conf.turn`
     bytes: int = 0
     device: str = ""
     vram_peak_mb: float = 0.0

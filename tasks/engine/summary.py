@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections import UserDict
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 
 from recapture.tasks.engine.stage import PARENT_FAULTS, Outcome
@@ -31,6 +32,8 @@ class Summary(ABC):
     seconds: float = 0.0
     max_failure_share: float = 0.0
     mlflow_run: str | None = None
+    gpu_share: float | None = None  # of the job in which its GPUs were busy; None: it has none
+    gpu_shares: MutableMapping[str, float] = field(default_factory=UserDict)  # the same per stage
 
     def add(self, stage: str, outcomes: Iterable[Outcome]) -> None:
         """Count the outcomes of a shard of a stage."""
@@ -89,6 +92,13 @@ class Summary(ABC):
     @abstractmethod
     def markdown(self) -> str:
         """Return the summary as the Markdown that Prefect and MLflow show."""
+
+    def gpu_lines(self) -> list[str]:
+        """Return how busy the GPUs were as lines of Markdown; no lines without any GPU."""
+        if self.gpu_share is None:
+            return []
+        stages = "".join(f", {share:.0%} of {stage}" for stage, share in self.gpu_shares.items())
+        return ["", f"GPUs were busy for {self.gpu_share:.0%} of the job{stages}."]
 
     def missing_lines(self) -> list[str]:
         """Return the warnings and failures as lines of Markdown; no lines without any."""

@@ -20,8 +20,10 @@ from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
 from recapture.datasets.store.outage import InputsAway, blame
 from recapture.datasets.store.storage import UNREACHABLE, StoreFailed
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.part import work_on_part
 from recapture.tasks.engine.room import Room
 from recapture.tasks.engine.stage import (
+    InParts,
     InputChanged,
     Item,
     Outcome,
@@ -52,7 +54,7 @@ def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int, inputs_ro
             stage=stage.name,
             attempts=attempt,
             seconds=time.monotonic() - started,
-            gpu_seconds=turns.seconds,
+            gpu_seconds=turns.seconds if stage.resources.gpus > 0 else 0.0,
             **found,
         )
 
@@ -189,8 +191,21 @@ class Worker:
             with self._room.alone():
                 return work(stage, item, self._store, attempt, self._inputs_root)
 
+    def help(self, stage_name: str, item: Item, skip: int) -> Outcome | None:
+        """Make one part of an item that another worker works on, from the last one on backwards.
+
+        skip: how many parts others were asked for before. Return what became of the part, None if there is
+        none left: the item has no parts, or all others are made or being made.
+        """
+        stage = self._stages[stage_name]
+        if not isinstance(stage, InParts):
+            return None
+        set_threads(self._threads)
+        with call(helping(stage_name, item.name)), self._room.shared():
+            return work_on_part(stage, item, lambda: open_inputs(stage, item, self._store), self._store, skip)
+
     def silence(self, name: str | None = None) -> float:
-        """Return the seconds since a call's last progress, see `loading` and `working`; None: since any."""
+        """Return the seconds since a call's last progress, see `loading`, `working`, `helping`; None: any."""
         return seconds_since_beat(name)
 
 
@@ -202,6 +217,11 @@ def loading(stage: str) -> str:
 def working(stage: str, item: str) -> str:
     """Return the name of the call that works on an item."""
     return f"run {stage} {item}"
+
+
+def helping(stage: str, item: str) -> str:
+    """Return the name of the call that helps with an item."""
+    return f"help {stage} {item}"
 
 
 def thread_count(resources: Resources) -> int:

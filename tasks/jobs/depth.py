@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import DepthConfig
+from recapture.conf.turn import turn
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
@@ -126,11 +127,22 @@ class DepthStage(ClipStage):
         focal = None
         if ingest.meta["cameras_known"]:
             focal = torch.from_numpy(ingest.read_npz("cameras.npz")["intrinsics"][:, 0, 0] / width)
-        for prediction in model.predict(videos, focal):
+        for prediction in in_turns(model.predict(videos, focal)):
             depth, state = align_depth(
-                prediction.cpu(), model.kind, state, scale=scale, consistent=model.consistent
+                prediction, model.kind, state, scale=scale, consistent=model.consistent
             )
             yield depth
+
+
+def in_turns(predictions: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yield predictions on the CPU; each is made in a turn on the device."""
+    while True:
+        with turn():
+            found = next(predictions, None)
+            if found is None:
+                return
+            found = found.cpu()
+        yield found
 
 
 def refuse_unusable(config: DepthConfig) -> None:

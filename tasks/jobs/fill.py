@@ -126,6 +126,8 @@ class FillStage(ClipStage):
             with turn():
                 left_out = self._prepare(clip, output)
                 for number, window in enumerate(chain([first], ahead)):
+                    if isinstance(window, ReadWindow):  # another worker may have filled it since
+                        window = windows.kept(number, parts) or window
                     if isinstance(window, KeptWindow):
                         filled = windows.restored(number, window)
                     else:

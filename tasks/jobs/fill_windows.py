@@ -86,8 +86,7 @@ class ClipWindows:
         """Yield the windows in order, the next one read meanwhile; those that are kept as parts as such."""
 
         def one(number: int) -> ReadWindow | KeptWindow:
-            kept = None if parts is None else self._kept(number, parts)
-            return self.read(number) if kept is None else kept
+            return self.kept(number, parts) or self.read(number)
 
         return read_ahead(one, range(len(self)))
 
@@ -131,9 +130,9 @@ class ClipWindows:
         weights = self._weights[number]
         return torch.nonzero((weights > 0) & (weights < 1)).flatten()
 
-    def _kept(self, number: int, parts: Parts) -> KeptWindow | None:
-        """Return a window that is kept as a part; a damaged one is deleted."""
-        if (part := parts.finished(part_name(number))) is None:
+    def kept(self, number: int, parts: Parts | None) -> KeptWindow | None:
+        """Return a window that is kept as a part, if it is; a damaged one is deleted."""
+        if parts is None or (part := parts.finished(part_name(number))) is None:
             return None
         try:
             reader, shared = part.frames(), part.read_npz(SHARED)

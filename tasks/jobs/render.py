@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recapture.conf.schema import RenderConfig
+from recapture.conf.turn import turn
 from recapture.datasets.cameras.files import camera_file_hash
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
@@ -94,9 +95,21 @@ class RenderStage(ClipStage):
         self, inputs: Mapping[str, Artifact], source: Source, path: CameraPath, part: slice
     ) -> dict[str, np.ndarray]:
         """Return the arrays of one part of the path: what the new camera sees of the frames it shows."""
-        ingest, device = inputs["ingest"], stage_device(self.resources.gpus)
+        ingest = inputs["ingest"]
         content, shown = content_known(ingest), path.source_frame[part]
         frames = read_frames(ingest, shown.numpy()) | read_frames(inputs["depth"], shown.numpy())
+        with turn():
+            return self._seen(frames, content, source, path, part)
+
+    def _seen(
+        self,
+        frames: Mapping[str, np.ndarray],
+        content: np.ndarray,
+        source: Source,
+        path: CameraPath,
+        part: slice,
+    ) -> dict[str, np.ndarray]:
+        device, shown = stage_device(self.resources.gpus), path.source_frame[part]
         known, video = frames["known"] & content, to_video(frames["rgb"], device)
         edited = "lifted" in frames
         if edited:
@@ -110,7 +123,7 @@ class RenderStage(ClipStage):
             path.intrinsics[part].float().to(device),
             path.world_to_camera[part].double().to(device),
             surface=surface_settings(self.config),
-            size=tuple(ingest.meta["size"]),
+            size=content.shape,
             known=torch.from_numpy(known).to(device),
         )
         seen = {}

@@ -96,7 +96,7 @@ class JobSummary(Summary):
             failed = counts.get("error", 0) + counts.get("quarantined", 0)
             cells = (counts.get("ok", 0), counts.get("reused", 0), failed, counts.get("blocked", 0))
             lines.append(f"| {stage} | " + " | ".join(str(cell) for cell in cells) + " |")
-        lines += self._camera_lines()
+        lines += self.gpu_lines() + self._camera_lines()
         table = method_table(self.metrics)
         if columns := table_columns(table):
             lines += ["", f"| mean over {len(self.metrics)} videos | " + " | ".join(table) + " |"]

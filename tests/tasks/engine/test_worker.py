@@ -18,6 +18,7 @@ class Sharing(Scripted):
     """A stage whose items meet others on their worker."""
 
     slots: int = 2
+    resources: Resources = Resources(gpus=1)
     meeting: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=30))
     tries: list = field(default_factory=list)
     inside: list = field(default_factory=list)
@@ -107,6 +108,12 @@ def test_the_seconds_of_an_items_turns_are_its_own(worker, sharing):
     # One of them waited for the other, and that is not its use of the device.
     assert max(outcome.seconds for outcome in outcomes) >= 0.4
     assert sum(outcome.gpu_seconds for outcome in outcomes) <= max(outcome.seconds for outcome in outcomes)
+
+
+def test_a_stage_without_a_gpu_has_no_seconds_on_one(worker, sharing):
+    sharing.resources = Resources()
+    worker.load(sharing)
+    assert [outcome.gpu_seconds for outcome in both(worker, items("turns", "turns"))] == [0, 0]
 
 
 def test_items_whose_memory_does_not_suffice_together_are_made_alone(worker, sharing, store):

@@ -16,6 +16,7 @@ from recapture.models.fill.windows import WindowJoin, windows
 from recapture.tasks.clip.frames_to_video import to_frames
 from recapture.tasks.clip.read_ahead import read_ahead
 from recapture.tasks.clip.scene_reader import SceneReader
+from recapture.tasks.engine.part import work_on_part
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.worker import Worker, open_inputs, work
 from recapture.tasks.jobs import fill as fill_module
@@ -170,6 +171,80 @@ def test_a_long_clip_that_was_stopped_goes_on_at_its_last_finished_window(plain,
     assert filled in (starts[:2] + starts[2:], starts[:2] + starts[1:])
 
 
+def test_helpers_make_the_windows_from_the_last_one_on_and_the_clip_takes_them(plain, monkeypatch):
+    stage, item = plain.stage, plain.todo[0]
+    whole = plain.made(item)
+    plain.store.delete("fill", item.key)
+    parts = Parts(plain.store, "fill", item.key)
+    names = stage.parts(item, open_inputs(stage, item, plain.store))
+
+    def help_with(skip):
+        inputs = lambda: open_inputs(stage, item, plain.store)  # noqa: E731
+        return work_on_part(stage, item, inputs, plain.store, skip)
+
+    assert help_with(0).status == "ok"
+    assert parts.missing(names) == names[:3]
+    assert help_with(1).status == "ok"
+    assert parts.missing(names) == names[:2]
+    assert help_with(1).status == "ok"  # it is made already, and others may be left
+    assert help_with(2).status == "ok"
+    assert help_with(3) is None  # the first is never for another
+    assert parts.missing(names) == names[:1]
+    filled, fill = [], FillStage._fill
+
+    def counted(self, windows, window, caption):
+        filled.append(window.span.start)
+        return fill(self, windows, window, caption)
+
+    monkeypatch.setattr(FillStage, "_fill", counted)
+    assert plain.made(item) == whole
+    assert filled == [0]
+
+
+def test_a_window_that_a_helper_has_made_meanwhile_is_not_made_again(plain, monkeypatch):
+    stage, item = plain.stage, plain.todo[0]
+    whole = plain.made(item)
+    plain.store.delete("fill", item.key)
+    filled, fill = [], FillStage._fill
+
+    def helped(self, windows, window, caption):
+        if not filled:  # the next window is read already
+            filled.append(window.span.start)
+            inputs = open_inputs(stage, item, plain.store)
+            for name in stage.parts(item, inputs)[1:]:
+                with Parts(plain.store, "fill", item.key).create(name) as output:
+                    stage.run_part(item, inputs, name, output)
+            filled.clear()
+        filled.append(window.span.start)
+        return fill(self, windows, window, caption)
+
+    monkeypatch.setattr(FillStage, "_fill", helped)
+    assert plain.made(item) == whole
+    assert filled[-1] == 0  # after its first window it found the others made
+    assert plain.store.keys("fill-parts") == set()
+
+
+def test_a_part_that_comes_after_the_whole_is_not_left_behind(plain):
+    stage, item = plain.stage, plain.todo[0]
+    plain.made(item)
+    inputs = open_inputs(stage, item, plain.store)
+    assert work_on_part(stage, item, lambda: inputs, plain.store, 0).status == "ok"
+    assert plain.store.keys("fill-parts") == set()
+
+
+def test_a_helper_that_fails_says_so_and_leaves_nothing(plain, monkeypatch):
+    def failing(self, windows, window, caption):
+        raise MemoryError("too little")
+
+    monkeypatch.setattr(FillStage, "_fill", failing)
+    item = plain.todo[0]
+    plain.store.delete("fill", item.key)
+    inputs = open_inputs(plain.stage, item, plain.store)
+    outcome = work_on_part(plain.stage, item, lambda: inputs, plain.store, 0)
+    assert (outcome.status, outcome.error_type) == ("error", "MemoryError")
+    assert plain.store.keys("fill-parts") == set()
+
+
 def test_a_damaged_part_is_made_again(plain):
     stage, item = plain.stage, plain.todo[0]
     whole = plain.made(item)
@@ -241,7 +316,7 @@ def test_two_items_on_one_worker_have_the_bytes_of_each_alone(ray_cluster, plain
     actor = ray_cluster.remote(concurrency_groups={GROUP: 1, WORK: 2})(Worker)
     actor = actor.remote(plain.store.root, Resources(cpus=1))
     stage = plain.plan.stage("fill")
-    fresh = FillStage(stage.config, stage.seed, stage.render, resources=stage.resources, reads=stage.reads)
+    fresh = FillStage(stage.config, stage.seed, stage.render, resources=Resources(gpus=1), reads=stage.reads)
     assert ray_cluster.get(actor.load.options(concurrency_group=WORK).remote(fresh)) == ""
     run = actor.run.options(concurrency_group=WORK)
     outcomes = ray_cluster.get([run.remote("fill", item, 1) for item in plain.todo])
