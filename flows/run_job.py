@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, UserDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
@@ -22,6 +22,7 @@ from recapture.flows.carry_out import Carrier
 from recapture.flows.environment import tracking_destination
 from recapture.flows.prefect_artifacts import JobArtifacts
 from recapture.flows.progress import StageProgress
+from recapture.tasks.engine.busy import Busy
 from recapture.tasks.engine.check_writable import check_writable
 from recapture.tasks.engine.executor import open_executor
 from recapture.tasks.engine.intake import open_intake
@@ -117,7 +118,8 @@ def run_job(job: Job[S]) -> S:
         StageProgress(job.expected) as progress,
     ):
         with publishing:
-            watcher = JobWatcher(job, record, progress, shown, early, logger)
+            busy = Busy(started)
+            watcher = JobWatcher(job, record, progress, shown, early, logger, busy)
             intake = open_intake(config.execution, config.store, lambda: executor.clips)
             context = RunContext(
                 store,
@@ -132,6 +134,8 @@ def run_job(job: Job[S]) -> S:
             size = config.execution.shard
             Carrier(context, watcher, size).carry_out(job.tracks(size))
         summary.seconds = time.monotonic() - started
+        summary.gpu_share = busy.share(executor.gpus)
+        summary.gpu_shares = UserDict(busy.shares(executor.gpus))
         job.deliver(store)
     summary.seconds = time.monotonic() - started
     for warning in summary.warnings[:LOGGED_FAILURES]:
@@ -157,7 +161,9 @@ class JobWatcher:
         shown: JobArtifacts,
         early: Publisher | None,
         logger: logging.Logger | logging.LoggerAdapter[Any],
+        busy: Busy,
     ) -> None:
+        self._busy = busy
         self._summary, self._total = job.summary, max(1, sum(job.expected.values()))
         self._record, self._progress, self._shown, self._early = record, progress, shown, early
         self._logger = logger
@@ -166,6 +172,7 @@ class JobWatcher:
     def advance(self, outcome: Outcome) -> None:
         """Count one finished item; called from any thread."""
         self._progress.advance(outcome)
+        self._busy.add(outcome)
         if self._early is not None:
             self._early.heard(outcome)
 

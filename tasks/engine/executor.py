@@ -16,10 +16,11 @@ from recapture.conf.heartbeat import beat, seconds_since_beat
 from recapture.conf.redact import without_credentials
 from recapture.conf.schema import ExecutionConfig
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.faults import DEVICE_LOST
 from recapture.tasks.engine.feed import Feed
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, settle, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage
-from recapture.tasks.engine.worker import DEVICE_LOST, limited_threads, reason, work
+from recapture.tasks.engine.worker import limited_threads, reason, work
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,11 @@ class Executor(Protocol):
         ...
 
     @property
+    def gpus(self) -> int:
+        """Return how many GPUs the job has worked with."""
+        ...
+
+    @property
     def clips(self) -> int | None:
         """Return how many clips in flight keep the workers busy; None: as many as there are."""
         ...
@@ -70,6 +76,7 @@ class InlineExecutor:
     def __init__(self, store_root: str, inputs_root: str = "") -> None:
         self.store_root, self._inputs_root = store_root, inputs_root
         self._store, self._at_work = ArtifactStore(store_root), ""
+        self._gpu_given = False  # to any stage
 
     def __enter__(self) -> Self:
         return self
@@ -81,6 +88,12 @@ class InlineExecutor:
 
     def stop(self, why: BaseException) -> None:
         """Do nothing: who calls this is not at work."""
+
+    @property
+    def gpus(self) -> int:
+        import torch
+
+        return int(self._gpu_given and torch.cuda.is_available())
 
     @property
     def clips(self) -> int | None:
@@ -119,6 +132,7 @@ class InlineExecutor:
 
     def _set_up(self, stage: Stage) -> None:
         self._at_work = f"stage {stage.name!r}, setup"
+        self._gpu_given |= stage.resources.gpus > 0
         try:
             stage.setup()
         except Exception as error:

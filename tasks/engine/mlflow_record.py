@@ -52,6 +52,8 @@ class _Child:
                 "bytes_total": sum(outcome.bytes for outcome in self._made),
                 "vram_peak_mb": max(outcome.vram_peak_mb for outcome in self._made),
             }
+        if seconds := sum(outcome.gpu_seconds for outcome in self.seen):
+            numbers["gpu_seconds_total"] = seconds
         self.tracker.metrics(numbers, step=self._logged)
 
 
@@ -111,6 +113,11 @@ class MlflowRecord:
     def finished(self, summary: Summary) -> None:
         """Log the end of the job."""
         summary.mlflow_run = self.run.run_id
+        if summary.gpu_share is not None:
+            self.run.metrics({"gpu_busy_share": summary.gpu_share})
+        for label, share in summary.gpu_shares.items():
+            if label in self._children:
+                self._children[label].tracker.metrics({"gpu_busy_share": share})
         written = summary.markdown()
         self.run.text(written, "summary.md")
         self.run.tags({"mlflow.note.content": written[:NOTE_CHARACTERS]})

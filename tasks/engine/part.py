@@ -11,6 +11,7 @@ from recapture.conf.turn import counted_turns
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.parts import Parts
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.faults import error_type
 from recapture.tasks.engine.stage import InParts, Item, Outcome, Stage
 
 
@@ -30,7 +31,7 @@ def work_on_part(
             if not _make(stage, item, inputs(), store, skip):
                 return None
         except Exception as error:
-            kind, message = type(error).__name__, without_credentials(str(error))
+            kind, message = error_type(error), without_credentials(str(error))
             found = {"status": "error", "error_type": kind, "error": message}
         return Outcome(
             item=item.name,

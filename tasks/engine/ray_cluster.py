@@ -93,6 +93,10 @@ class Cluster:
         """Have a worker work on an item."""
         return _future(actor.run.options(concurrency_group=WORK).remote(stage, item, attempt))
 
+    def help(self, actor: Any, stage: str, item: Item, skip: int) -> Future[Any]:
+        """Have a worker make a part of an item that another one works on."""
+        return _future(actor.help.options(concurrency_group=WORK).remote(stage, item, skip))
+
 
 def _future(reference: Any) -> Future[Any]:
     found: Future[Any] = reference.future()

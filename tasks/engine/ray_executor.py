@@ -105,6 +105,11 @@ class RayExecutor:
         return [] if self._made is None else [worker.actor for worker in self._made.workers]
 
     @property
+    def gpus(self) -> int:
+        """Return how many GPUs the workers have had at once, at most."""
+        return 0 if self._made is None else self._made.gpus
+
+    @property
     def clips(self) -> int | None:
         """Return how many clips in flight keep the workers busy; None: as many as there are."""
         slots = 1 if self._made is None else self._made.slots

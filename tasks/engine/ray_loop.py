@@ -66,6 +66,11 @@ class Loop:
         return self._work.staff.slots
 
     @property
+    def gpus(self) -> int:
+        """Return how many GPUs workers have had at once, at most."""
+        return self._work.staff.gpus
+
+    @property
     def workers(self) -> list[PoolWorker]:
         """Return all workers."""
         return [worker for pool in list(self._work.pools.values()) for worker in list(pool.workers)]

@@ -1,18 +1,17 @@
-"""Workers of one kind of resources, what they host, and how many of each kind the cluster's nodes hold."""
+"""Workers of one kind of resources, and what they host."""
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from recapture.tasks.engine.ray_gang import bundle_of
 from recapture.tasks.engine.ray_watch import Watch
 from recapture.tasks.engine.retry import RetryPolicy
-from recapture.tasks.engine.stage import Item, Outcome, Resources, Stage
-from recapture.tasks.engine.worker import loading, working
+from recapture.tasks.engine.stage import InParts, Item, Outcome, Resources, Stage
+from recapture.tasks.engine.worker import helping, loading, working
 
 MOST_SLOTS = 2  # items that a worker with a GPU works on at once
 
@@ -43,6 +42,13 @@ class Entry:
     attempt: int
     lane: Lane
     alone: bool = False  # it was in flight when a worker died with company
+    helps: int = 0  # parts of it that other workers were asked for
+    unhelped: bool = False  # no part is left for others, or one of them failed
+    helped_seconds: float = 0.0  # that others had their turn on a GPU for it
+
+    def with_help(self, outcome: Outcome) -> Outcome:
+        """Return its outcome with the seconds of those who helped."""
+        return replace(outcome, gpu_seconds=outcome.gpu_seconds + self.helped_seconds)
 
 
 class Hosted:
@@ -51,6 +57,7 @@ class Hosted:
     def __init__(self, stage: Stage, pickled: bytes, reference: Any) -> None:
         self.stage, self.pickled, self.reference, self.name = stage, pickled, reference, stage.name
         self.slots = min(MOST_SLOTS, stage.slots) if stage.resources.gpus > 0 else 1
+        self.in_parts = isinstance(stage, InParts)
         self.lanes: set[Lane] = set()
         self.suspects: deque[Entry] = deque()  # to be tried alone on a worker
         self._heap: list[tuple[float, int, Entry]] = []
@@ -117,17 +124,19 @@ class Call(Watch):
         self.hosted = entry.lane.hosted
 
 
+class Help(Watch):
+    """One part of an item on a worker that does not work on the item itself."""
+
+    def __init__(self, worker: PoolWorker, entry: Entry) -> None:
+        super().__init__(worker.actor, helping(entry.lane.stage.name, entry.item.name))
+        self.worker, self.entry, self.over = worker, entry, False
+
+
 def lost(call: Call, kind: str, why: str) -> Outcome:
     """Return the outcome of an item whose worker is gone."""
     item, stage = call.entry.item, call.hosted.name
     common = {"error_type": kind, "error": why, "attempts": call.entry.attempt, "seconds": call.seconds}
     return Outcome(item.name, item.clip_id, item.key, stage, "error", **common)  # type: ignore[arg-type]
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error that is not empty."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 @dataclass(eq=False)
@@ -138,12 +147,13 @@ class PoolWorker:
     loaded: dict[str, Hosted] = field(default_factory=dict)  # stage name -> the stage
     doubted: set[Hosted] = field(default_factory=set)  # loaded, but the worker may have died since
     load: Load | None = None
+    help: Help | None = None
     calls: set[Call] = field(default_factory=set)
 
     @property
     def idle(self) -> bool:
-        """Return whether it neither works on an item nor sets up a stage."""
-        return not self.calls and self.load is None
+        """Return whether it neither works on an item or a part of one nor sets up a stage."""
+        return not self.calls and self.load is None and self.help is None
 
     def has(self, hosted: Hosted) -> bool:
         """Return whether a stage is set up here."""
@@ -155,7 +165,8 @@ class PoolWorker:
             return False
         if any(call.entry.alone for call in self.calls):
             return False
-        return len(self.calls) < min([hosted.slots, *(call.hosted.slots for call in self.calls)])
+        busy = len(self.calls) + (self.help is not None)
+        return busy < min([hosted.slots, *(call.hosted.slots for call in self.calls)])
 
 
 class Shelf(Protocol):
@@ -223,70 +234,3 @@ class Pool:
     def loading(self, hosted: Hosted) -> int:
         """Return how many workers set a stage up at the moment."""
         return sum(worker.load is not None and worker.load.hosted is hosted for worker in self.workers)
-
-
-class Nodes:
-    """The nodes of a cluster, filled with workers one by one."""
-
-    def __init__(self, nodes: Iterable[Mapping[str, Any]]) -> None:
-        self._left = [{name: float(node.get(name, 0.0)) for name in ("CPU", "GPU")} for node in nodes]
-
-    def take(self, resources: Resources) -> bool:
-        """Place one worker and return whether there was room; workers without GPUs avoid nodes with some."""
-        bundle, taken = bundle_of(resources), list[dict[str, float]]()
-        for _ in range(resources.bundles):
-            fitting = [
-                node
-                for node in self._left
-                if all(node.get(name, 0.0) >= amount - 1e-6 for name, amount in bundle.items())
-            ]
-            if not fitting:
-                for node in taken:
-                    for name, amount in bundle.items():
-                        node[name] += amount
-                return False
-            node = fitting[0] if "GPU" in bundle else min(fitting, key=lambda one: one["GPU"] > 0)
-            taken.append(node)
-            for name, amount in bundle.items():
-                node[name] -= amount
-        return True
-
-
-def weight_of(resources: Resources) -> tuple[float, float, int]:
-    """Return what sorts kinds from the heaviest to the lightest."""
-    return (-resources.gpus, -resources.cpus, -resources.bundles)
-
-
-def shares(
-    nodes: Sequence[Mapping[str, Any]], wanted: Mapping[Resources, int], urgency: Mapping[Resources, int]
-) -> dict[Resources, int]:
-    """Return how many workers of each kind fit together: one each in turn, until all have what they want.
-
-    The heaviest kind comes first. If not even one of each kind fits, those come first whose workers work,
-    then those with work that waits; the others get no worker until these are idle.
-    """
-    heaviest = sorted(wanted, key=weight_of)
-    found = _fill(nodes, wanted, heaviest)
-    if all(found.values()):
-        return found
-    return _fill(nodes, wanted, sorted(heaviest, key=lambda kind: urgency[kind]))
-
-
-def _fill(
-    nodes: Sequence[Mapping[str, Any]], wanted: Mapping[Resources, int], order: Sequence[Resources]
-) -> dict[Resources, int]:
-    left, found = Nodes(nodes), dict.fromkeys(order, 0)
-    growing = list(order)
-    while growing:
-        for kind in list(growing):
-            if found[kind] < wanted[kind] and left.take(kind):
-                found[kind] += 1
-            else:
-                growing.remove(kind)
-    return found
-
-
-def fits(nodes: Sequence[Mapping[str, Any]], workers: Mapping[Resources, int]) -> bool:
-    """Return whether so many workers fit on the nodes together."""
-    left = Nodes(nodes)
-    return all(left.take(kind) for kind in sorted(workers, key=weight_of) for _ in range(workers[kind]))

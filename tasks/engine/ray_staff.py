@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 
 from recapture.tasks.engine.ray_cluster import Cluster
 from recapture.tasks.engine.ray_gang import room, too_large
-from recapture.tasks.engine.ray_pool import MOST_SLOTS, Pool, PoolWorker, fits, shares, weight_of
+from recapture.tasks.engine.ray_pool import MOST_SLOTS, Pool, PoolWorker
+from recapture.tasks.engine.ray_shares import fits, shares, weight_of
 from recapture.tasks.engine.retry import StageSick
 from recapture.tasks.engine.stage import Resources, Stage
 
@@ -19,6 +21,7 @@ class Staff:
         self._cluster, self._workers = cluster, workers
         self.stale = False  # whether to look again at what is needed
         self.slots: int | None = 1
+        self.gpus = 0  # that workers have had at once, at most
         self._short = False  # whether a kind has fewer workers than its share
         self._pools: Collection[Pool] = ()
 
@@ -47,6 +50,8 @@ class Staff:
         for pool in sorted(needed, key=lambda one: weight_of(one.resources)):
             self._fill(pool, nodes, growing=growing)
         self._short = any(len(pool.workers) < pool.target for pool in needed)
+        held = sum(len(pool.workers) * pool.resources.bundles * pool.resources.gpus for pool in pools)
+        self.gpus = max(self.gpus, math.ceil(held - 1e-6))
 
     def _slots(self, needed: Collection[Pool]) -> int | None:
         if not all(pool.target for pool in needed):

@@ -16,22 +16,14 @@ from typing import Any
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from recapture.conf.redact import without_credentials
+from recapture.tasks.engine.faults import DEVICE_LOST, first_line
 from recapture.tasks.engine.ray_cluster import Cluster
-from recapture.tasks.engine.ray_pool import (
-    Call,
-    Entry,
-    Hosted,
-    Lane,
-    Load,
-    Pool,
-    PoolWorker,
-    first_line,
-    lost,
-)
+from recapture.tasks.engine.ray_help import Helpers
+from recapture.tasks.engine.ray_pool import Call, Entry, Hosted, Lane, Load, Pool, PoolWorker, lost
 from recapture.tasks.engine.ray_staff import Staff
 from recapture.tasks.engine.retry import StageSick, sick_message
 from recapture.tasks.engine.stage import Outcome, Resources
-from recapture.tasks.engine.worker import DEVICE_LOST, reason
+from recapture.tasks.engine.worker import reason
 
 TICK_SECONDS = 1.0  # between two looks at calls that may hang, and at what workers there should be
 HUNG = "raise execution.timeout_seconds if it needs longer"
@@ -48,6 +40,7 @@ class Work:
         self.pools: dict[Resources, Pool] = {}
         self.later: list[tuple[float, int, Entry]] = []  # by the moment from which they wait
         self._delayed, self.tick = 0, 0.0
+        self._helpers = Helpers(cluster, post, self._died, self._dismiss)
 
     def shift(self) -> None:
         """Look at what hangs once per TICK_SECONDS; have the workers there should be; give them items."""
@@ -125,8 +118,9 @@ class Work:
             if not call.entry.lane.closed:
                 self.wait_for_worker(call.entry)
         worker.calls.clear()
-        if worker.load is not None:
-            worker.load.over = True
+        for other in (worker.load, worker.help):
+            if other is not None:
+                other.over = True
         pool.workers.remove(worker)
         self._cluster.end(worker.actor)
         self.staff.stale = True
@@ -151,7 +145,7 @@ class Work:
         stages = pool.open
         for hosted in stages:
             while hosted.waiting and (worker := pool.free_for(hosted)) is not None:
-                entry = hosted.next(alone=not worker.calls)
+                entry = hosted.next(alone=worker.idle)
                 if entry is None:
                     break  # only for a worker that works on nothing else
                 self._call(worker, entry)
@@ -162,6 +156,7 @@ class Work:
             while loaded < hosted.left and (worker := pool.idle_without(hosted)) is not None:
                 self._load(worker, hosted)
                 loaded += 1
+        self._helpers.assign(pool)
 
     def _call(self, worker: PoolWorker, entry: Entry) -> None:
         call = Call(worker, entry)
@@ -235,8 +230,9 @@ class Work:
         If there were several, and it is not known which is to blame, none pays: each is tried again alone.
         """
         calls = list(worker.calls)
-        suspects = calls if hung is None and len(calls) > 1 else []
-        blamed = [hung] if hung is not None else calls if len(calls) == 1 else []
+        in_company = len(calls) > 1 or worker.help is not None
+        suspects = calls if hung is None and in_company else []
+        blamed = [hung] if hung is not None else [] if in_company else calls
         pool = self.pools[calls[0].hosted.stage.resources]
         workers = len(pool.workers)
         for call in suspects:
@@ -266,6 +262,7 @@ class Work:
             again = Entry(entry.item, outcome.attempts + 1, lane, entry.alone)
             heapq.heappush(self.later, (due, self._delayed, again))
             return
+        outcome = entry.with_help(outcome)
         if outcome.status == "ok":
             lane.hosted.succeeded += 1
         lane.left -= 1
@@ -274,6 +271,7 @@ class Work:
     def stop_hung(self) -> None:
         """Stop workers whose call or set-up makes no progress."""
         for pool in self.pools.values():
+            self._helpers.stop_hung(pool)
             for worker in list(pool.workers):
                 for call in list(worker.calls):
                     limit = call.entry.lane.policy.timeout_seconds

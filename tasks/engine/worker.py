@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import time
 import traceback
 from collections.abc import Collection, Iterator
@@ -20,6 +19,7 @@ from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
 from recapture.datasets.store.outage import InputsAway, blame
 from recapture.datasets.store.storage import UNREACHABLE, StoreFailed
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.faults import DEVICE_LOST, OUT_OF_MEMORY, error_type
 from recapture.tasks.engine.part import work_on_part
 from recapture.tasks.engine.room import Room
 from recapture.tasks.engine.stage import (
@@ -34,9 +34,6 @@ from recapture.tasks.engine.stage import (
 )
 
 TRACEBACK_CHARACTERS = 4000
-OUT_OF_MEMORY, DEVICE_LOST = "OutOfMemoryError", "DeviceLost"
-# After one of these a process has lost its GPU: everything that it does next fails too.
-DEVICE_FAULT = re.compile(r"CUDA error|cuDNN error|CUBLAS_STATUS|CUDNN_STATUS|device-side assert")
 
 
 def work(stage: Stage, item: Item, store: ArtifactStore, attempt: int, inputs_root: str = "") -> Outcome:
@@ -128,14 +125,6 @@ def open_inputs(stage: Stage, item: Item, store: ArtifactStore) -> dict[str, Art
     """
     inputs = {name: store.open(parent_stage(name), key) for name, key in item.inputs.items()}
     return inputs | {name: inputs[parent] for name, parent in stage.reads.items() if parent in inputs}
-
-
-def error_type(error: Exception) -> str:
-    """Return the name of an error's type; PyTorch's many device errors are mapped to two names."""
-    if isinstance(error, RuntimeError) and DEVICE_FAULT.search(str(error)):
-        full = "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
-        return OUT_OF_MEMORY if full else DEVICE_LOST
-    return OUT_OF_MEMORY if isinstance(error, MemoryError) else type(error).__name__
 
 
 class Worker:

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from recapture.conf.errors import UserError
 from recapture.conf.heartbeat import beat
+from recapture.conf.turn import turn
 from recapture.datasets.store.keys import content_key
 from recapture.datasets.store.storage import StoreBusy, StoreFailed
 from recapture.tasks.engine.retry import RetryPolicy
@@ -145,6 +146,47 @@ class Scripted:
         output.write_json("x.json", {"item": item.name})
         output.write_json("pid.json", os.getpid())
         return {"score": float(len(item.name))}
+
+
+PARTS = ("a", "b", "c", "d", "e", "f")
+
+
+@dataclass
+class Parted(Scripted):
+    """Items in parts, each of which takes 0.7 s; scripts that begin with "helper" do so to who helps."""
+
+    def parts(self, item: Item, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        return () if item.params == "one piece" else PARTS
+
+    def run_part(self, item: Item, inputs: Mapping[str, Any], name: str, output: Any) -> None:
+        count(self.log, f"help {item.name}")
+        if item.params == "helper dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if item.params == "helper fails":
+            raise ValueError("this part cannot be made")
+        if item.params == "helper hangs":
+            time.sleep(600)
+        self.work(item)
+        output.write_json("pid.json", os.getpid())
+
+    def run(self, item: Item, inputs: Mapping[str, Any], output: Any) -> dict[str, float]:
+        pids, deadline = list[int](), time.monotonic() + 60
+        while item.params != "one piece" and counted(self.log, "setup") < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)  # until there is somebody who could help
+            beat()
+        for name in PARTS:
+            made = output.parts.finished(name)
+            if made is None:
+                self.work(item)
+            pids.append(os.getpid() if made is None else made.read_json("pid.json"))
+        output.write_json("pids.json", pids)
+        return {}
+
+    def work(self, item: Item) -> None:
+        count(self.log, f"part {item.name}")
+        with turn():
+            time.sleep(0.05 if item.params == "one piece" else 0.7)
+        beat()
 
 
 class Weighted(str):

@@ -10,7 +10,7 @@ from support.scripted import ScriptConfig, Scripted, Weighted, counted, items
 
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.feed import Feed
-from recapture.tasks.engine.ray_pool import shares
+from recapture.tasks.engine.ray_shares import shares
 from recapture.tasks.engine.retry import RetryPolicy, StageSick
 from recapture.tasks.engine.stage import Resources
 

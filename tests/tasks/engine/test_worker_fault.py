@@ -7,8 +7,8 @@ from support.scripted import ScriptConfig, counted, items
 from recapture.datasets.store.quarantine import Quarantine
 from recapture.datasets.store.storage import StoreBusy
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.faults import error_type
 from recapture.tasks.engine.retry import RetryPolicy, StageSick
-from recapture.tasks.engine.worker import error_type
 
 POLICY = RetryPolicy(attempts=2)
 

@@ -59,10 +59,11 @@ def outcome(item, status="ok", **more):
     return Outcome(item.name, item.clip_id, item.key, "deliver", status, **more)
 
 
-def remembered(job, home, store, outcomes, ready=(), metrics=None, failures=()):
+def remembered(job, home, store, outcomes, ready=(), metrics=None, failures=(), **more):
     """Go through a job as a flow does and return its summary and the id of its run."""
     config, plan = job
-    summary = JobSummary("small", clips=3, metrics=metrics or {}, ready=set(ready), failures=list(failures))
+    given = {"metrics": metrics or {}, "ready": set(ready), "failures": list(failures), **more}
+    summary = JobSummary("small", clips=3, **given)
     with JobRecord(config, "r1", home, flow="recapture") as record:
         record.begin(plan)
         for shard in outcomes:
@@ -84,12 +85,16 @@ def children(client, run):
 @pytest.mark.integration
 def test_settings_counts_costs_and_measurements_are_remembered(job, todo, mlflow_home, client, store):
     done = [
-        [outcome(todo[0], seconds=1.0, bytes=10), outcome(todo[1], seconds=4.0, bytes=30, vram_peak_mb=7)],
+        [
+            outcome(todo[0], seconds=1.0, bytes=10, gpu_seconds=0.5),
+            outcome(todo[1], seconds=4.0, bytes=30, vram_peak_mb=7),
+        ],
         [outcome(todo[2], "quarantined", error_type="ValueError", error="no depth")],
     ]
     metrics = {"a": {"classical/psnr": 20.0}, "b": {"classical/psnr": 30.0, "classical/ssim": math.nan}}
     failures = [Failure(todo[2].name, "deliver", "no depth")]
-    summary = remembered(job, mlflow_home, store, done, metrics=metrics, failures=failures)
+    busy = {"gpu_share": 0.75, "gpu_shares": {"deliver": 0.9, "other": 0.1}}
+    summary = remembered(job, mlflow_home, store, done, metrics=metrics, failures=failures, **busy)
 
     run = client.get_run(summary.mlflow_run)
     assert run.info.status == "FINISHED"
@@ -106,6 +111,11 @@ def test_settings_counts_costs_and_measurements_are_remembered(job, todo, mlflow
     assert child.data.tags["stage_version"] == "1"
     expected = {"items_ok": 2, "items_quarantined": 1, "seconds_median": 2.5, "seconds_total": 5.0}
     assert expected.items() <= child.data.metrics.items()
+    assert run.data.metrics["gpu_busy_share"] == 0.75
+    assert (child.data.metrics["gpu_busy_share"], child.data.metrics["gpu_seconds_total"]) == (0.9, 0.5)
+    assert "GPUs were busy for 75% of the job, 90% of deliver, 10% of other." in read(
+        client, run.info.run_id, "summary.md"
+    )
     assert (child.data.metrics["bytes_total"], child.data.metrics["vram_peak_mb"]) == (40, 7)
     steps = [point.step for point in client.get_metric_history(child.info.run_id, "items_ok")]
     assert sorted(steps) == [2, 3]
