@@ -178,6 +178,8 @@ class Parted(Scripted):
             made = output.parts.finished(name)
             if made is None:
                 self.work(item)
+                with output.parts.create(name) as part:
+                    part.write_json("pid.json", os.getpid())
             pids.append(os.getpid() if made is None else made.read_json("pid.json"))
         output.write_json("pids.json", pids)
         return {}
