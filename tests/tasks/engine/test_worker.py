@@ -78,7 +78,7 @@ def both(worker, todo):
 
 def test_a_worker_keeps_the_stages_that_it_has_loaded(worker, stage, tmp_path):
     second = Scripted(str(tmp_path / "second"), name="second")
-    assert worker.load(stage) == worker.load(second) == ""
+    assert worker.load(stage) == worker.load(second, ["scripted"]) == ""
     outcomes = [worker.run(name, items("ok")[0], 1) for name in ("scripted", "second", "scripted")]
     assert [outcome.stage for outcome in outcomes] == ["scripted", "second", "scripted"]
     assert {outcome.status for outcome in outcomes} == {"ok"}
@@ -95,7 +95,7 @@ def test_a_stage_that_is_loaded_again_replaces_the_one_of_its_name(worker, stage
 def test_a_stage_whose_setup_fails_leaves_the_others_loaded(worker, stage, tmp_path):
     assert worker.load(stage) == ""
     broken = Scripted(str(tmp_path / "broken"), ScriptConfig(setup="user error"), name="broken")
-    assert worker.load(broken) == "no model in 'weights/none'; set depth.model"
+    assert worker.load(broken, ["scripted"]) == "no model in 'weights/none'; set depth.model"
     assert worker.run("scripted", items("ok")[0], 1).status == "ok"
 
 
