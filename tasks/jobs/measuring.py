@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recapture.conf.schema import MeasureConfig
+from recapture.conf.turn import turn
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.fill.view import RenderedView, SourceView
@@ -93,8 +94,9 @@ class ClipMeasurement:
         if copy_source is not None:
             cut[copy_source] = shown
         truth, truth_depth = self._truth(frames)
-        self._suite.add(cut, source, view, first=first, truth=truth, truth_depth=truth_depth)
-        self._learned.add(cut, shown, truth=truth)
+        with turn():
+            self._suite.add(cut, source, view, first=first, truth=truth, truth_depth=truth_depth)
+            self._learned.add(cut, shown, truth=truth)
 
     def metrics(self) -> dict[str, float]:
         """Return RESULT/METRIC -> value, once all frames were added."""
