@@ -241,7 +241,7 @@ def test_a_helper_that_fails_says_so_and_leaves_nothing(plain, monkeypatch):
     plain.store.delete("fill", item.key)
     inputs = open_inputs(plain.stage, item, plain.store)
     outcome = work_on_part(plain.stage, item, lambda: inputs, plain.store, 0)
-    assert (outcome.status, outcome.error_type) == ("error", "MemoryError")
+    assert (outcome.status, outcome.error_type) == ("error", "OutOfMemoryError")
     assert plain.store.keys("fill-parts") == set()
 
 
