@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recapture.models.fill.inpaint import (
+    DEEP,
     _telea,
     background_depth,
     close_cracks,
@@ -117,8 +118,41 @@ def test_holes_inpainted_one_by_one_are_those_of_the_whole_frame(radius):
         for _ in range(random.integers(1, 9)):
             y, x, h, w = (int(n) for n in random.integers(0, (height, width, 25, 25)))
             hole[y : y + h + 1, x : x + w + 1] = 1
+        hole[cv2.distanceTransform(hole, cv2.DIST_L2, 5) > 4 * DEEP - 1] = 0  # deep ones are another matter
         expected = cv2.inpaint(pixels, hole, radius, cv2.INPAINT_TELEA)
         frame = torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1
         open_ = torch.from_numpy(hole) > 0
         done = ((_telea(frame, open_, open_, radius) + 1) * 127.5).round().byte()
         assert (done.permute(1, 2, 0).numpy()[hole > 0] == expected[hole > 0]).all()
+
+
+def deep_hole(height=300, width=500):
+    """A slope of brightness, with noise, and a hole of 50 x 70 pixels in it."""
+    across = torch.linspace(-0.8, 0.8, width).expand(3, height, width)
+    noise = 0.05 * torch.randn(across.shape, generator=torch.Generator().manual_seed(0))
+    hole = torch.zeros(height, width, dtype=torch.bool)
+    hole[20:70, 40:110] = True
+    return (across + noise).clamp(-1, 1), across, hole
+
+
+def test_a_deep_hole_is_nearer_to_a_slope_than_inpainted_at_full_size_and_joins_its_edge():
+    frame, slope, hole = deep_hole()
+    filled = _telea(torch.where(hole, 0.0, frame), hole, hole, 3.0)
+    pixels = ((torch.where(hole, 0.0, frame).permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+    full_size = cv2.inpaint(pixels, hole.byte().numpy(), 3.0, cv2.INPAINT_TELEA)
+    full_size = torch.from_numpy(full_size).permute(2, 0, 1) / 127.5 - 1
+    errors = [(one - slope)[:, hole].square().mean() for one in (filled, full_size)]
+    assert errors[0] < errors[1] and errors[0] < 0.1
+    step = (filled[:, 20:70, 40] - frame[:, 20:70, 39]).abs().mean()
+    assert step < 0.15  # noise alone makes 0.05
+
+
+def test_what_is_unknown_never_shows_in_a_deep_hole_and_other_holes_keep_their_own():
+    frame, _, hole = deep_hole()
+    hole[5:9, 5:9] = True
+    fills = [_telea(torch.where(hole, colour, frame), hole, hole, 3.0) for colour in (-1.0, 1.0)]
+    assert torch.equal(fills[0][:, hole], fills[1][:, hole])
+    small = torch.zeros_like(hole)
+    small[5:9, 5:9] = True
+    alone = _telea(torch.where(small, 0.0, frame), small, small, 3.0)
+    assert torch.equal(alone[:, small], fills[0][:, small])
