@@ -45,7 +45,9 @@ class ExecutionConfig(Section):
         "start Ray here.",
     )
     resources: dict[str, StageResources] = Field(
-        default_factory=dict, description="Resources of a worker, by stage name."
+        default_factory=dict,
+        description="Resources of a worker, by stage name; with none at all, on a machine with a GPU, fill "
+        "takes 0.8 of it, and depth, render, baselines and measure 0.2.",
     )
     shard: int = Field(256, ge=1, description="Clips per Prefect task.")
     clips_in_flight: int | None = Field(

@@ -20,6 +20,7 @@ from recapture.datasets.store.outage import InputsAway, blame
 from recapture.datasets.store.storage import UNREACHABLE, StoreFailed
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.faults import DEVICE_LOST, OUT_OF_MEMORY, error_type
+from recapture.tasks.engine.gpu_share import hint, limit_memory
 from recapture.tasks.engine.part import work_on_part
 from recapture.tasks.engine.room import Room
 from recapture.tasks.engine.stage import (
@@ -74,6 +75,7 @@ def _worked(stage: Stage, item: Item, store: ArtifactStore, inputs_root: str, tu
         if isinstance(error, ArtifactDamaged):
             message = _remove_damaged(store, error)
         if kind == OUT_OF_MEMORY:
+            message = message.rstrip(".") + hint(stage.name, stage.resources.gpus)
             _free_memory(error)
         to_blame, uri = blame(error, getattr(item.params, "files", ()), (inputs_root, *stage.places))
         if to_blame == "storage":
@@ -152,6 +154,7 @@ class Worker:
         """
         set_threads(self._threads)
         self._stages = {name: one for name, one in self._stages.items() if name in keep}
+        limit_memory(stage.resources.gpus)
         with call(loading(stage.name)):
             try:
                 stage.setup()

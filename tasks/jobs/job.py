@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections import UserDict
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
+
+import torch
 
 from recapture.conf.errors import UserError
 from recapture.conf.redact import without_credentials
@@ -44,6 +47,8 @@ from recapture.tasks.jobs.still_camera import StillCameraStage
 from recapture.tasks.jobs.summary import JobSummary
 
 REJECTED_SHOWN = 10
+# Of a GPU: the helpers are of one kind, so that one warm pool serves them all beside the fill
+SHARES = {"fill": 0.8, "depth": 0.2, "render": 0.2, "baselines": 0.2, "measure": 0.2}
 MASKED = {"ingest": "mask", "depth": "mask"}  # stages behind a mask read its artifact in place of these
 
 
@@ -224,9 +229,22 @@ def source_stages(config: RecaptureConfig) -> list[ClipStage]:
 
 
 def stage_resources(config: RecaptureConfig, stage: str) -> Resources:
-    """Return the resources of one worker of a stage."""
+    """Return the resources of one worker of a stage.
+
+    Where the settings name none for any stage and this machine has a GPU, fill and one helper share each.
+    """
     wanted = config.execution.resources.get(stage)
-    return Resources(wanted.cpus, wanted.gpus) if wanted else Resources()
+    if wanted is not None:
+        return Resources(wanted.cpus, wanted.gpus)
+    if config.execution.resources or stage not in SHARES or not _gpu_here(config):
+        return Resources()
+    return Resources() if stage == "fill" and config.fill.method == CLASSICAL else Resources(1, SHARES[stage])
+
+
+def _gpu_here(config: RecaptureConfig) -> bool:
+    """Return whether the job works on this machine, and it has a GPU."""
+    elsewhere = config.execution.ray_address is not None or "RAY_ADDRESS" in os.environ
+    return torch.cuda.device_count() > 0 and not (config.execution.executor == "ray" and elsewhere)
 
 
 def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
