@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from recapture.datasets.store.artifact import Artifact
-from recapture.flows.run_shard import Ending, Stopped, parameters, task_of
+from recapture.flows.run_shard import ENDED, Ending, Stopped, parameters, task_of
 from recapture.tasks.engine.batches import TOGETHER, Batch, batches, complete_artifacts
 from recapture.tasks.engine.planner import StagePlan, Track, expected
 from recapture.tasks.engine.run_stage import RunContext
@@ -176,6 +176,8 @@ class Carrier:
         if not context.executor.concurrent:
             self._finished(one, step, task_of(plan, batch)(*given, return_state=True).result())
             return
+        if step.complete is None:
+            context.executor.prepare()
         future = task_of(plan, batch).submit(*given)
         self._futures.add(future)
         future.add_done_callback(lambda done: self._done.put((one, step, done)))
@@ -256,7 +258,7 @@ class Carrier:
         """If the job ends early, end all tasks and wait for them."""
         if error is None:
             return
-        self._context.executor.stop(Stopped("the job has ended before this shard was done"))
+        self._context.executor.stop(Stopped(ENDED))
         for future in self._futures:
             future.wait()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from recapture.tasks.engine.planner import StagePlan
 from recapture.tasks.engine.retry import StageSick
 from recapture.tasks.engine.run_stage import RunContext, run_stage
 from recapture.tasks.engine.stage import Item, Stage
+
+ENDED = "the job has ended before this shard was done"
 
 
 class Stopped(RuntimeError):
@@ -38,6 +41,14 @@ class Ending:
             first = self.error is None
             self.error = self.error or error
         return first
+
+
+def without_cancelled(record: logging.LogRecord) -> bool:
+    """Return whether a line of Prefect's log is kept: not an error for each task that a job's end stops."""
+    return ENDED not in record.getMessage()
+
+
+logging.getLogger("prefect.task_runs").addFilter(without_cancelled)
 
 
 def task_of(plan: StagePlan, batch: Batch) -> Any:
@@ -74,11 +85,11 @@ def run_shard(
     try:
         outcomes = run_stage(stage, items, context, shard=place[0], rank=place[1], complete=complete)
     except Stopped as stopped:
-        return Cancelled(message=str(stopped))
+        return Cancelled(message=str(stopped))  # not logged, see `without_cancelled`
     except Exception as error:
         clean_error(error)  # Prefect stores its message
         if isinstance(error, StageSick) and not ending.is_first(error):
-            return Cancelled(message=f"the job has ended: {ending.error}")
+            return Cancelled(message=ENDED)
         raise
     if all(outcome.status == "reused" for outcome in outcomes):
         return Completed(name="Reused", message=f"{len(outcomes)} items exist already", data=outcomes)

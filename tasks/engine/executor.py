@@ -36,6 +36,10 @@ class Executor(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    def prepare(self) -> None:
+        """Connect to what the workers run on, before `run` is called from other threads than the main one."""
+        ...
+
     def run(
         self,
         stage: Stage,
@@ -85,6 +89,9 @@ class InlineExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Release nothing."""
+
+    def prepare(self) -> None:
+        """Do nothing."""
 
     def stop(self, why: BaseException) -> None:
         """Do nothing: who calls this is not at work."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -27,10 +29,14 @@ class Cluster:
         self._started = False
 
     def connect(self) -> None:
-        """Join or start Ray, unless that is done."""
+        """Join or start Ray, unless that is done.
+
+        Ray takes SIGTERM for itself and would abort this process; in the main thread, that is undone.
+        """
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ours = signal.getsignal(signal.SIGTERM)
         address = self._address or os.environ.get("RAY_ADDRESS") or "local"
         ray.init(
             address=address,
@@ -39,6 +45,8 @@ class Cluster:
             logging_level=logging.ERROR,
         )
         self._started = True
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
 
     def disconnect(self) -> None:
         """Stop a Ray that was started or joined here."""

@@ -52,6 +52,9 @@ class RayExecutor:
             self._made = None
         self._cluster.disconnect()
 
+    def prepare(self) -> None:
+        self._cluster.connect()
+
     def run(
         self,
         stage: Stage,
