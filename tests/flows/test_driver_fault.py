@@ -22,9 +22,9 @@ def environment(tmp_path, **more):
     return own | {"PREFECT_HOME": str(tmp_path / "prefect"), **more}
 
 
-def start(tmp_path, **more):
+def start(tmp_path, *words, **more):
     """Start `recapture run` on the settings that `configure` gives."""
-    config = configure(tmp_path, count=3)
+    config = configure(tmp_path, *words, count=3)
     (tmp_path / "job.yaml").write_text(json.dumps(config.model_dump(mode="json")))
     return subprocess.Popen(
         [sys.executable, "-m", "recapture.flows.cli", "run", "--profile", str(tmp_path / "job.yaml")],
@@ -43,16 +43,29 @@ def wait_for(tmp_path, stage, driver):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)])
-def test_a_driver_told_to_stop_leaves_no_process_and_the_next_run_repeats_nothing(tmp_path, number):
+RAY = ("--execution.executor", "ray", "--execution.workers", "1")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGTERM, ()),
+        (signal.SIGTERM, RAY),
+        pytest.param(signal.SIGINT, (), marks=pytest.mark.full),
+        pytest.param(signal.SIGINT, RAY, marks=pytest.mark.full),
+    ],
+)
+def test_a_driver_told_to_stop_leaves_no_process_and_the_next_run_repeats_nothing(tmp_path, number, words):
     run_bare(configure(tmp_path / "undisturbed", count=3))
-    driver = start(tmp_path)
+    driver = start(tmp_path, *words)
     wait_for(tmp_path, "render", driver)
     family = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(number)
     assert driver.wait(timeout=60) != 0
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []
+    assert "Traceback" not in (said := (tmp_path / "stderr").read_text()), said
 
     made = len(list(tmp_path.glob("artifacts/objects/*/*/*/meta.json")))
     assert 0 < made < 18
