@@ -9,7 +9,7 @@ from recapture.models.tuning.examples import Example
 from recapture.models.wan.load import Base
 from recapture.models.wan.text import Text
 
-HEADS_LAYERS_FFN = {"1.3B": (12, 30, 8960), "14B": (40, 40, 13824)}
+HEADS_LAYERS_FFN = {"1.3B": (12, 30, 8960), "14B": (40, 40, 13824), "tiny": (2, 2, 64)}  # tiny: for tests
 
 
 def random_base(size: str, *, device: str = "cuda", vae: bool = True) -> Base:
@@ -23,9 +23,10 @@ def random_base(size: str, *, device: str = "cuda", vae: bool = True) -> Base:
             ffn_dim=ffn,
             in_channels=36,
             out_channels=16,
-            attention_head_dim=128,
+            attention_head_dim=12 if size == "tiny" else 128,
         )
-        coder = AutoencoderKLWan().eval() if vae else AutoencoderKLWan(base_dim=8, num_res_blocks=1)
+        small = {"base_dim": 8, "num_res_blocks": 1}
+        coder = AutoencoderKLWan(**({} if vae and size != "tiny" else small)).eval()
     kept = tuple(transformer._keep_in_fp32_modules)
     for name, parameter in transformer.named_parameters():
         if not any(part in name.split(".") for part in kept):

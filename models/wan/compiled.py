@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,17 @@ class Compiler:
     """Compiles functions of one model, all of them or, after a failure, none.
 
     A call that fails is made again by the plain function; where that succeeds the compiler is at fault,
-    which is logged once, and the model goes on without it. backend: of `torch.compile`.
+    which is logged once, and the model goes on without it. backend, options: of `torch.compile`.
     """
 
-    def __init__(self, what: str, backend: str | Callable[..., Any] = "inductor") -> None:
+    def __init__(
+        self,
+        what: str,
+        backend: str | Callable[..., Any] = "inductor",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self._what, self._backend = what, backend
+        self._options = None if options is None else dict(options)
         self._seen: dict[Any, set[Any]] = {}  # kind -> inputs that are compiled
         self.failed = False
         for limit in ("recompile_limit", "accumulated_recompile_limit"):
@@ -48,7 +54,7 @@ class Compiler:
 
     def __call__(self, plain: Callable[..., Any], kind: Any = None) -> Callable[..., Any]:
         """Return a function as `plain` that compiles. kind: of the code, where several functions share it."""
-        compiled = torch.compile(plain, dynamic=False, backend=self._backend)
+        compiled = torch.compile(plain, dynamic=False, backend=self._backend, options=self._options)
         seen = self._seen.setdefault(plain if kind is None else kind, set())
 
         def call(*args: Any, **named: Any) -> Any:
