@@ -33,6 +33,8 @@ from recapture.models.wan.vae_blocks import (
 )
 
 CHUNK = 5  # latent frames at a time, at most
+TENSORS = 15  # of a chunk's frames, at full size and of the first width, at the peak; measured
+SHARE = 0.5  # of a GPU's memory that a chunk may take
 
 
 def chunk_vae(vae: AutoencoderKLWan, compiler: Compiler | None = None) -> AutoencoderKLWan:
@@ -110,7 +112,7 @@ def chunks(count: int, most: int = CHUNK) -> list[int]:
     Equal chunks are compiled once; a size that leaves no rest is preferred.
     """
     rest = count - 1
-    sizes = [size for size in range(most, max(1, most // 2), -1) if rest % size == 0] or [most]
+    sizes = [size for size in range(most, most // 2, -1) if rest % size == 0] or [most]
     size = sizes[0]
     return [1] * min(count, 1) + [size] * (rest // size) + ([rest % size] if rest % size else [])
 
@@ -121,9 +123,10 @@ def _encode(vae: AutoencoderKLWan, video: Tensor, blocks: _Blocks) -> Tensor:
     if vae.config.patch_size is not None:
         video = library.patchify(video, patch_size=vae.config.patch_size)
     carried, found, start = Carried(), [], 0
-    for place, size in enumerate(beating(chunks((video.shape[2] - 1) // 4 + 1))):
+    sizes = chunks((video.shape[2] - 1) // 4 + 1, _most(vae, video, 1))
+    for place, size in enumerate(beating(sizes)):
         frames = 1 if place == 0 else 4 * size
-        blocks.whole_chunk = place > 0 and size > 1
+        blocks.whole_chunk = place > 0 and size == sizes[1]
         carried.rewind()
         chunk = _channels_last(video[:, :, start : start + frames])
         found.append(_encoder(vae.encoder, chunk, carried, blocks))
@@ -137,8 +140,9 @@ def _decode(vae: AutoencoderKLWan, latents: Tensor, blocks: _Blocks) -> Tensor:
     """Return videos [B, 3, T, H, W] in [-1, 1] of raw latents."""
     carried, found, start = Carried(), [], 0
     latents = vae.post_quant_conv(latents)
-    for place, size in enumerate(beating(chunks(latents.shape[2]))):
-        blocks.whole_chunk = place > 0 and size > 1
+    sizes = chunks(latents.shape[2], _most(vae, latents, vae.spatial_compression_ratio))
+    for place, size in enumerate(beating(sizes)):
+        blocks.whole_chunk = place > 0 and size == sizes[1]
         carried.rewind()
         chunk = _channels_last(latents[:, :, start : start + size])
         found.append(_decoder(vae.decoder, chunk, carried, blocks, place == 0).contiguous())
@@ -147,6 +151,26 @@ def _decode(vae: AutoencoderKLWan, latents: Tensor, blocks: _Blocks) -> Tensor:
     if vae.config.patch_size is not None:
         video = library.unpatchify(video, patch_size=vae.config.patch_size)
     return video.clamp_(-1.0, 1.0)
+
+
+def _most(vae: AutoencoderKLWan, given: Tensor, scale: int) -> int:
+    """Return how many latent frames a chunk may have: by the size of the GPU, not by what is free on it.
+
+    So the same machine makes the same bytes, whatever else runs on it.
+    """
+    if not given.is_cuda:
+        return CHUNK
+    width = max(vae.config.base_dim, vae.config.decoder_base_dim or 0)
+    pixels = given.shape[0] * given.shape[-2] * given.shape[-1] * scale**2
+    if vae.config.patch_size is not None and scale > 1:
+        pixels //= vae.config.patch_size**2
+    frame = TENSORS * 4 * width * pixels * given.element_size()
+    return memory_chunk(torch.cuda.get_device_properties(given.device).total_memory, frame)
+
+
+def memory_chunk(memory: int, frame: int) -> int:
+    """Return the latent frames of a chunk where each takes `frame` of a GPU's bytes."""
+    return max(1, min(CHUNK, int(SHARE * memory / frame)))
 
 
 def _library_is_needed(vae: AutoencoderKLWan, given: Tensor, scale: int) -> bool:

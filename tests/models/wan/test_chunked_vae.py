@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from recapture.models.wan.chunked_vae import chunk_vae, chunks
+from recapture.models.wan.chunked_vae import chunk_vae, chunks, memory_chunk
 from recapture.models.wan.compiled import Compiler
 from recapture.models.wan.vae import decode_latents, encode_video
 
@@ -90,11 +90,12 @@ def test_tiles_and_gradients_take_the_librarys_path():
         assert torch.allclose(vae.decode(latents).sample, stock.decode(latents).sample, atol=1e-5)
 
 
+@pytest.mark.parametrize("most", range(1, 6))
 @pytest.mark.parametrize("count", range(1, 60))
-def test_chunks_are_one_frame_then_equal_ones_then_the_rest(count):
-    first, *others = chunks(count)
+def test_chunks_are_one_frame_then_equal_ones_then_the_rest(count, most):
+    first, *others = chunks(count, most)
     assert first == 1 and sum(others) == count - 1
-    assert all(size <= 5 for size in others) and len(set(others[:-1])) <= 1
+    assert all(size <= most for size in others) and len(set(others[:-1])) <= 1
     if others:
         assert others[-1] <= others[0]
 
@@ -102,3 +103,19 @@ def test_chunks_are_one_frame_then_equal_ones_then_the_rest(count):
 def test_the_usual_windows_leave_no_rest():
     for count in (21, 13, 9, 5, 3):  # 81, 49, 33, 17, 9 frames
         assert len(set(chunks(count)[1:])) == 1
+
+
+def test_a_small_gpu_gets_small_chunks():
+    frame = 15 * 4 * 96 * 480 * 832 * 2  # the VAE of Wan2.1 in bfloat16
+    assert [memory_chunk(size * 10**9, frame) for size in (141, 80, 24, 16, 4)] == [5, 5, 2, 1, 1]
+
+
+def test_chunks_of_any_size_make_the_same_video(monkeypatch):
+    video, stock = clip(21), make(PLAIN)
+    latents = encode_video(stock, video)
+    decoded = decode_latents(stock, latents)
+    for most in (1, 2, 3):
+        monkeypatch.setattr("recapture.models.wan.chunked_vae.CHUNK", most)
+        ours = chunk_vae(make(PLAIN))
+        torch.testing.assert_close(encode_video(ours, video), latents, rtol=0, atol=1e-6)
+        torch.testing.assert_close(decode_latents(ours, latents), decoded, rtol=0, atol=3e-6)
