@@ -114,8 +114,8 @@ class FrameReader:
         index = artifact.read_json(INDEX)
         self.frames: int = index["frames"]
         self._chunk: int = index["chunk"]
-        self._kept: tuple[int, dict[str, np.ndarray]] = (-1, {})
-        self._whole = False  # whether all arrays of the kept file are kept
+        # number and arrays of a file, and whether these are all; set at once, for threads may share a reader
+        self._kept: tuple[int, dict[str, np.ndarray], bool] = (-1, {}, False)
 
     def read(self, start: int, stop: int, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Return name -> frames start to stop-1, of all arrays unless `names` are given.
@@ -129,7 +129,7 @@ class FrameReader:
             )
         parts = list(self._parts(start, stop, names))
         if stop == self.frames:
-            self._kept = (-1, {})  # nothing is in front of it
+            self._kept = (-1, {}, False)  # nothing is in front of it
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _parts(self, start: int, stop: int, names: Sequence[str] | None) -> Iterator[dict[str, np.ndarray]]:
@@ -140,9 +140,11 @@ class FrameReader:
 
     def _load(self, number: int, names: Sequence[str] | None) -> dict[str, np.ndarray]:
         """Return the arrays of a file; those that are kept already are not read again."""
-        kept, whole = (self._kept[1], self._whole) if self._kept[0] == number else ({}, False)
+        last, kept, whole = self._kept
+        if last != number:
+            kept, whole = {}, False
         if not whole and (names is None or not kept.keys() >= set(names)):
-            self._kept = (-1, {})  # two files at once would take twice the memory
+            self._kept = (-1, {}, False)  # two files at once would take twice the memory
             stored = self._artifact.read_npz(
                 chunk_name(number),
                 lambda member: (
@@ -152,7 +154,7 @@ class FrameReader:
             kept = kept | {
                 name: unpack_array(stored, name) for name in dict.fromkeys(map(stored_name, stored))
             }
-            self._kept, self._whole = (number, kept), names is None
+            self._kept = (number, kept, names is None)
         return kept if names is None else {name: kept[name] for name in names}
 
 

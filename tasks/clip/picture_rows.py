@@ -8,6 +8,7 @@ import numpy as np
 
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
+from recapture.tasks.clip.filled_frames import SHOWN, joined
 from recapture.tasks.clip.scene_reader import read_truth
 from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread, visibility_picture
 
@@ -48,15 +49,13 @@ class Rows:
         if "source" in kinds:
             low, high = int(shown.min()), int(shown.max()) + 1
             rows["source"] = self.inputs["ingest"].frames().read(low, high, ["rgb"])["rgb"][shown - low]
-        arrays = [name for kind, name in (("render", "rgb"), ("visible", "visible")) if kind in kinds]
-        if arrays:
-            render = self.inputs["render"].frames().read(first, last, arrays)
-            if "render" in kinds:
-                rows["render"] = render["rgb"]
+        if {"render", "visible", "result"} & set(kinds):
+            render = self.inputs["render"].frames().read(first, last, SHOWN)
+            rows["render"] = render["rgb"]
             if "visible" in kinds:
                 rows["visible"] = visibility_picture(render["visible"])
-        if "result" in kinds:
-            rows["result"] = self.inputs["fill"].frames().read(first, last, ["rgb"])["rgb"]
+            if "result" in kinds:
+                rows["result"] = joined(self.inputs["fill"].frames().read(first, last), render)["rgb"]
         return {kind: rows[kind][:, : self.height, : self.width] for kind in kinds}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -143,8 +143,10 @@ def placed_view(
     )
 
 
-def read_frames(artifact: Artifact, frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Read every per-frame array of an artifact at the frames [t] int, in the order given."""
+def read_frames(
+    artifact: Artifact, frames: np.ndarray, names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Read the named per-frame arrays, or all, of an artifact at the frames [t] int, in the order given."""
     first, last = int(frames.min()), int(frames.max())
-    arrays = artifact.frames().read(first, last + 1)
+    arrays = artifact.frames().read(first, last + 1, names)
     return {name: array[frames - first] for name, array in arrays.items()}

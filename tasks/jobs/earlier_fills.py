@@ -11,6 +11,7 @@ from torch import Tensor
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.fill.packed import FinishedView, finished_view, same_moments
 from recapture.models.fill.windows import Window
+from recapture.tasks.clip.filled_frames import read_filled
 from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.clip.read_ahead import on_host
 from recapture.tasks.clip.scene_reader import path_of, placed_view, read_frames
@@ -53,10 +54,10 @@ class EarlierFills:
         frames = torch.nonzero((times >= span.start) & (times < span.stop)).flatten()
         if not len(frames):
             return None
-        fill, render = (
-            on_host(read_frames(one, frames.numpy()), self._device) for one in self._fills[number]
-        )
-        return EarlierFill(number, frames, times[frames] - span.start, fill, render)
+        fill, render = self._fills[number]
+        filled, shown = read_filled(fill, render, frames.numpy()), read_frames(render, frames.numpy())
+        moments = times[frames] - span.start
+        return EarlierFill(number, frames, moments, *(on_host(one, self._device) for one in (filled, shown)))
 
     def views(self, loaded: Sequence[EarlierFill]) -> list[FinishedView]:
         """Return what was loaded on the device."""

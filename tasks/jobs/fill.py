@@ -32,6 +32,7 @@ from recapture.tasks.clip.adapters import Adapters, adapter_identity, remarks_on
 from recapture.tasks.clip.base_files import base_revision
 from recapture.tasks.clip.base_memory import load_base_placed, usual_size
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.filled_frames import RGB, seamed
 from recapture.tasks.clip.frames_to_video import stage_device
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
@@ -50,8 +51,9 @@ from recapture.tasks.jobs.render import surface_settings
 
 @dataclass
 class FillStage(ClipStage):
-    """Write the completed video as rgb uint8 [T,H,W,3], and as `unpasted` before known pixels were put back.
+    """Write the completed video as rgb uint8 [T,H,W,3], or if known pixels were put back, as it was before.
 
+    `unpasted` is the video before, `seam` what rgb has beside it and the render (see filled_frames.py).
     An item with earlier fills of its clip among its inputs is filled beside frames of them (see `packing`).
     """
 
@@ -117,6 +119,7 @@ class FillStage(ClipStage):
         windows = ClipWindows(inputs, stage_device(self.resources.gpus), self.config)
         parts = output.parts if len(windows) > 1 and self.config.method != "classical" else None
         joined, packed = windows.join(), list[list[int]]()  # per window: frames that are packed beside it
+        written = 0
         with (
             closing(windows.ahead(parts)) as ahead,
             KeepsParts(windows, parts) as kept,
@@ -136,8 +139,9 @@ class FillStage(ClipStage):
                     packed.append(filled.moments)
                     frames = joined.add(filled)
                     if number + 1 < len(windows):
-                        writer.append(**frames)
-            writer.append(**frames)  # the last ones after the turn
+                        writer.append(**seamed(frames, inputs["render"], written))
+                        written += len(frames[RGB])
+            writer.append(**seamed(frames, inputs["render"], written))  # the last ones after the turn
         output.meta.update(frames=windows.frames, windows=len(windows), method=self.config.method)
         if isinstance(self._filler, DiffusionFiller) and self._filler.base.memory is not None:
             output.meta.update(memory=self._filler.base.memory.record)

@@ -11,8 +11,8 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.metrics.learned import LearnedMetrics
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.filled_frames import read_filled
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
-from recapture.tasks.clip.scene_reader import read_frames
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.measuring import ClipMeasurement, learned_identity
@@ -55,7 +55,7 @@ class MeasureStage(ClipStage):
             learned=self._learned,
         )
         for frames in measurement.parts():
-            filled = read_frames(inputs["fill"], frames)
+            filled = read_filled(inputs["fill"], inputs["render"], frames)
             results = {method: to_video(filled["rgb"], device)}
             if "unpasted" in filled:
                 results[f"{method}_unpasted"] = to_video(filled["unpasted"], device)

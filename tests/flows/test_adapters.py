@@ -1,13 +1,14 @@
 """Recapturing with adapters of other makers, from the command's settings to the videos and the report."""
 
+import numpy as np
 import pytest
 import torch
 from support import tiny_base as tiny
 from support.adapters import original, random_pairs, write
 
-from recapture.datasets.store.frames import FrameReader
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.recapture_dataset import recapture
+from recapture.tasks.clip.filled_frames import read_filled
 
 pytestmark = pytest.mark.integration
 FEW = ("--fill.method", "base", "--fill.steps", "2", "--fill.noise_scale", "1")
@@ -26,7 +27,8 @@ def filled(root):
     """The store's fills: (what was applied, the frames)."""
     store = ArtifactStore(f"{root}/artifacts")
     fills = [store.open("fill", key) for key in store.keys("fill")]
-    return [(fill.meta.get("adapters"), FrameReader(fill).read(0, 5)["rgb"]) for fill in fills]
+    (render,) = (store.open("render", key) for key in store.keys("render"))
+    return [(fill.meta.get("adapters"), read_filled(fill, render, np.arange(5))["rgb"]) for fill in fills]
 
 
 def test_a_pair_for_two_transformers_changes_the_fill_and_the_report_says_what_was_left_out(job, tmp_path):

@@ -15,8 +15,9 @@ from recapture.flows.inpaint import inpaint
 from recapture.flows.recapture_dataset import recapture
 from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.propagate import propagate_static
+from recapture.tasks.clip.filled_frames import read_filled
 from recapture.tasks.clip.frames_to_video import to_frames
-from recapture.tasks.clip.scene_reader import SceneReader
+from recapture.tasks.clip.scene_reader import SceneReader, read_frames
 from recapture.tasks.jobs.fill import open_filler
 from recapture.tasks.jobs.render import surface_settings
 
@@ -27,8 +28,16 @@ OBJECT = ("--mask.objects", "[1]")
 def frames_of(config, stage):
     store = ArtifactStore(config.store)
     (key,) = store.keys(stage)
-    reader = store.open(stage, key).frames()
-    return reader.read(0, reader.frames)
+    return frames_in(store, stage, key)
+
+
+def frames_in(store, stage, key):
+    artifact = store.open(stage, key)
+    frames = np.arange(artifact.frames().frames)
+    if stage != "fill":
+        return read_frames(artifact, frames)
+    (render,) = store.keys("render")
+    return read_filled(artifact, store.open("render", render), frames)
 
 
 def record(tmp_path):
@@ -70,7 +79,7 @@ def test_the_base_redraws_by_the_prompt_and_another_prompt_redraws_again(job):
     redone = [stage for stage, counts in again.counts.items() if counts.get("ok")]
     assert redone == ["fill", "measure", "deliver"]
     (after,) = store.keys("fill") - {before}
-    red = store.open("fill", after).frames().read(0, 5)["rgb"]
+    red = frames_in(store, "fill", after)["rgb"]
     assert (red[far] == blue[far]).all() and (red[edit] != blue[edit]).any()
 
 

@@ -14,8 +14,9 @@ from recapture.flows.jobs import surveyed
 from recapture.flows.recapture_dataset import recapture
 from recapture.models.fill.packed import finished_view
 from recapture.models.fill.propagate import propagate_static
+from recapture.tasks.clip.filled_frames import read_filled
 from recapture.tasks.clip.frames_to_video import to_frames, to_video
-from recapture.tasks.clip.scene_reader import SceneReader, path_of, read_frames, read_view
+from recapture.tasks.clip.scene_reader import SceneReader, path_of, read_view
 from recapture.tasks.jobs.fill import FillStage, open_filler
 from recapture.tasks.jobs.render import surface_settings
 
@@ -35,15 +36,19 @@ def artifacts(job, stage):
     return {item.params.label: store.open(stage, item.key) for item in job.items(stage)}
 
 
-def rgb(artifact):
-    reader = artifact.frames()
-    return reader.read(0, reader.frames)["rgb"]
+def videos(job):
+    """Return label -> the frames of its fill."""
+    fills, renders = artifacts(job, "fill"), artifacts(job, "render")
+    return {
+        label: read_filled(fill, renders[label], np.arange(fill.meta["frames"]))["rgb"]
+        for label, fill in fills.items()
+    }
 
 
 def test_each_window_of_a_trajectory_is_shown_the_same_moments_of_the_fills_before_it(job):
     alone, together = (job(*WORDS, "--dataset.uri", LONG, *words) for words in ((), PACKED))
     assert recapture(alone).failures == []
-    plain = {label: rgb(fill) for label, fill in artifacts(as_it_stands(alone), "fill").items()}
+    plain = videos(as_it_stands(alone))
     summary = recapture(together)
     assert summary.failures == [] and summary.delivered == 3
     assert summary.counts["fill"] == {"ok": 2, "reused": 1}  # the first packs nothing
@@ -56,7 +61,8 @@ def test_each_window_of_a_trajectory_is_shown_the_same_moments_of_the_fills_befo
     item = next(item for item in planned.items("fill") if item.params.label == IN_ORDER[2])
     inputs = {name: store.open(name, key) for name, key in item.inputs.items() if "/" not in name}
     assert "packed" not in fills[IN_ORDER[0]].meta
-    assert all((rgb(fills[label]) != plain[label]).any() for label in IN_ORDER[1:])
+    found = videos(planned)
+    assert all((found[label] != plain[label]).any() for label in IN_ORDER[1:])
     cpu, surface = torch.device("cpu"), surface_settings(config.render)
     filler = open_filler(config.fill, surface, cpu, config.seed)
     assert len(fills[IN_ORDER[2]].meta["packed"]) == 2
@@ -65,7 +71,7 @@ def test_each_window_of_a_trajectory_is_shown_the_same_moments_of_the_fills_befo
         view, source = SceneReader(inputs, cpu).read(frames)
         earlier = []
         for label in IN_ORDER[:2]:
-            filled = read_frames(fills[label], frames)
+            filled = read_filled(fills[label], renders[label], frames)
             shown = read_view(renders[label], path_of(renders[label]), frames, cpu)
             earlier.append(
                 finished_view(shown, to_video(filled["rgb"]), torch.arange(5), to_video(filled["unpasted"]))
@@ -78,8 +84,8 @@ def test_each_window_of_a_trajectory_is_shown_the_same_moments_of_the_fills_befo
         )
         assert moments == [4 * window + one.time for one in expected.packed[0]] != []
         unshared = slice(0, 4) if window == 0 else slice(1, 5)
-        found = rgb(fills[IN_ORDER[2]])[frames]
-        assert (found[unshared] == to_frames(expected.video)[unshared]).all()
+        made = found[IN_ORDER[2]][frames]
+        assert (made[unshared] == to_frames(expected.video)[unshared]).all()
 
 
 def test_a_failed_fill_blocks_none_and_what_was_shown_less_is_made_again_later(job, monkeypatch, caplog):

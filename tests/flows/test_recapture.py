@@ -6,6 +6,7 @@ import shutil
 from functools import partial
 
 import av
+import numpy as np
 import pytest
 
 from recapture.datasets.media.video import iterate_frames, probe
@@ -14,6 +15,7 @@ from recapture.flows.commands.plan import forecast
 from recapture.flows.jobs import surveyed
 from recapture.flows.preview import preview
 from recapture.flows.recapture_dataset import recapture
+from recapture.tasks.clip.filled_frames import read_filled
 
 pytestmark = pytest.mark.integration
 STAGES = ["ingest", "depth", "render", "fill", "measure", "deliver"]
@@ -145,7 +147,8 @@ def test_bullet_time_shows_one_moment_from_all_around(job, tmp_path):
     recapture(config)
     store = ArtifactStore(config.store)
     (key,) = store.keys("fill")
-    frames = store.open("fill", key).frames().read(0, 5)["rgb"]
+    (rendered,) = store.keys("render")
+    frames = read_filled(store.open("fill", key), store.open("render", rendered), np.arange(5))["rgb"]
     (source,) = store.keys("ingest")
     frozen = store.open("ingest", source).frames().read(2, 3)["rgb"]
     assert (frames == frozen).all()

@@ -13,6 +13,7 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.windows import WindowJoin, windows
+from recapture.tasks.clip.filled_frames import read_filled
 from recapture.tasks.clip.frames_to_video import to_frames
 from recapture.tasks.clip.read_ahead import read_ahead
 from recapture.tasks.clip.scene_reader import SceneReader
@@ -64,8 +65,10 @@ class Case:
         return {name: artifact.read_bytes(name) for name in artifact.names()} | {"meta": artifact.meta}
 
     def frames(self, item):
-        reader = self.store.open("fill", item.key).frames()
-        return reader.read(0, reader.frames)
+        fill, render = (
+            self.store.open(*of) for of in (("fill", item.key), ("render", item.inputs["render"]))
+        )
+        return read_filled(fill, render, np.arange(fill.meta["frames"]))
 
 
 @pytest.fixture(scope="module", params=KINDS)
