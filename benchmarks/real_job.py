@@ -37,7 +37,8 @@ from typing import Any
 PROJECT = Path(__file__).parents[1]
 DATASET = "job"
 QUERY = "--query-gpu=timestamp,index,utilization.gpu,memory.used"
-ON_CPU = "{depth: {cpus: 1, gpus: 0}, render: {cpus: 1, gpus: 0}, fill: {cpus: 1, gpus: 0}}"
+GPU_STAGES = ("depth", "render", "fill", "baselines", "measure")
+ON_CPU = "{" + ", ".join(f"{name}: {{cpus: 1, gpus: 0}}" for name in GPU_STAGES) + "}"
 GRACE_SECONDS = 60  # to end after that
 SIZES = {"1.3B": (81, 480, 832), "14B": (81, 480, 832), "tiny": (9, 64, 112)}
 

@@ -13,7 +13,7 @@ from typing import Any
 from recapture.datasets.store.manifest import read_manifest, stages
 
 MIB = 2**20
-ORDER = ("ingest", "depth", "mask", "render", "fill", "measure", "deliver")
+ORDER = ("ingest", "depth", "mask", "render", "fill", "baselines", "measure", "deliver")
 
 
 @dataclass(frozen=True)
