@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parents[1]
+sys.path.insert(0, str(PROJECT / "src"))  # where the project is not installed
 DATASET = "job"
 QUERY = "--query-gpu=timestamp,index,utilization.gpu,memory.used"
 GPU_STAGES = ("depth", "render", "fill", "baselines", "measure")

@@ -139,9 +139,10 @@ def gigabytes(count: int) -> str:
 
 def free_memory(device: torch.device) -> int:
     """Return the bytes that this process can have on a GPU: what is free, and within its own limit."""
-    free, total = torch.cuda.mem_get_info(device)
-    limit = total * torch.cuda.get_per_process_memory_fraction(device)
-    return int(min(free + torch.cuda.memory_reserved(device), limit))
+    number = torch.cuda.current_device() if device.index is None else device.index  # torch asks for one
+    free, total = torch.cuda.mem_get_info(number)
+    limit = total * torch.cuda.get_per_process_memory_fraction(number)
+    return int(min(free + torch.cuda.memory_reserved(number), limit))
 
 
 def free_on_host() -> int:
