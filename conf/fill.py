@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from recapture.conf.adapter import AdapterConfig, listed
-from recapture.conf.inverse import InverseConfig
+from recapture.conf.inverse import REPEATING_SOLVERS, InverseConfig
 from recapture.conf.section import EMBEDDED, Section
 from recapture.conf.speed import SpeedConfig
 
@@ -147,12 +147,13 @@ class FillConfig(Section):
         """Return the settings that can change a fill with this method.
 
         Models and adapters enter by their hashes and an item that is packed by its packing, both elsewhere.
-        Settings of speed change results only by rounding.
+        Of the settings of speed, most change results only by rounding.
         """
         if self.method == "classical":
             used = ("method", "window", "overlap", "propagate", "inpaint_radius")
             return self.model_dump(mode="json", include=set(used))
         keyed = self.model_dump(mode="json", exclude={"inverse", "inpaint_radius", *_KEYED_ELSEWHERE})
+        keyed |= self.speed.shortcuts
         if self.method == "inverse":
             keyed["inverse"] = self.inverse.keyed()
         if self.guidance_scale <= 1:
@@ -188,6 +189,7 @@ class FillConfig(Section):
             raise ValueError(f"fill.window is {self.window}, not 4n+1; use {max(near, 5)} or {near + 4}")
         if self.overlap > self.window // 2:
             raise ValueError(f"fill.overlap {self.overlap} is more than half of fill.window {self.window}")
+        self._check_shortcuts()
         if self.method == "inverse" and self.scheduler != "euler" and not self.inverse.corrects_velocity:
             raise ValueError(
                 f"fill.inverse.solver {self.inverse.solver!r} needs Euler steps, and fill.scheduler is "
@@ -207,3 +209,21 @@ class FillConfig(Section):
                 "fill.packing needs a base, and fill.method classical has none; unset one of them"
             )
         return self
+
+    def _check_shortcuts(self) -> None:
+        """Raise ValueError for settings of `speed` that this method or solver cannot have."""
+        lossy = [*self.speed.shortcuts, *(["max_loss"] if self.speed.max_loss else [])]
+        if lossy and self.method == "classical":
+            raise ValueError(
+                f"fill.speed.{lossy[0]} needs a base, and fill.method classical has none; unset it"
+            )
+        if self.speed.step_cache and self.method == "inverse" and self.inverse.solver in REPEATING_SOLVERS:
+            raise ValueError(
+                f"fill.speed.step_cache cannot serve fill.inverse.solver {self.inverse.solver!r}, which "
+                "repeats steps; set it to 0 or choose another solver"
+            )
+        if "guidance_interval" in lossy and self.guidance_scale <= 1:
+            raise ValueError(
+                "fill.speed.guidance_interval needs guidance, which fill.guidance_scale "
+                f"{self.guidance_scale:g} turns off; set that above 1"
+            )

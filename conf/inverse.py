@@ -11,6 +11,7 @@ from recapture.conf.section import Section
 VELOCITY_SOLVERS = ("replacement", "proximal", "cg", "wiener", "nvs")
 DDIM_SOLVERS = ("renoised", "ddnm", "dds", "langevin", "vision_xl")
 BLENDING_SOLVERS = ("blended", "repaint")
+REPEATING_SOLVERS = ("repaint",)
 OWN_STARTS = {"blended": 0.25}  # solver -> share of the steps before it acts, if not 0
 
 

@@ -24,8 +24,9 @@ from recapture.models.wan.load import Base
 from recapture.models.wan.packing import pack
 from recapture.models.wan.padding import padded
 from recapture.models.wan.paste import paste_known
-from recapture.models.wan.sampling import OnStep, Solver, sample
+from recapture.models.wan.sampling import EXACT, OnStep, Solver, sample
 from recapture.models.wan.schedulers import SchedulerName, make_scheduler
+from recapture.models.wan.step_cache import Saving
 from recapture.models.wan.text import Text, encode_text
 from recapture.models.wan.vae import decode_latents
 
@@ -53,7 +54,8 @@ class DiffusionFiller:
     noise_scale: of the initial noise; below 1, samples keep nearer to their mean, calmer and less detailed.
     feather: pixels over which pasted known pixels fade into the fill beside a hole. make_solver: holds each
     window to its known pixels while it is sampled; a text-to-video base needs one, since it is shown nothing
-    else of the clip (ValueError). packing: what `fill_both` takes from the trajectories that it is given;
+    else of the clip (ValueError). saving: passes through the transformer that are left out.
+    packing: what `fill_both` takes from the trajectories that it is given;
     surface: how it renders them to find what they show of the holes.
     """
 
@@ -72,6 +74,7 @@ class DiffusionFiller:
     make_solver: MakeSolver | None = None
     on_step: OnStep | None = None
     packing: Packing | None = None
+    saving: Saving = EXACT
 
     def __post_init__(self) -> None:
         if self.base.layout == "t2v" and self.make_solver is None:
@@ -157,6 +160,7 @@ class DiffusionFiller:
             guidance_scale=self.guidance_scale,
             guidance_scale_2=self.guidance_scale_2,
             solver=None if self.make_solver is None else self.make_solver(base, shown, known),
+            saving=self.saving,
             on_step=self.on_step,
         )
         filled = decode_latents(base.vae, latents)[0, ..., :height, :width]

@@ -12,6 +12,7 @@ from torch import Tensor
 from recapture.models.wan.conditioning import Conditioning
 from recapture.models.wan.load import TEXT_LENGTH, Base
 from recapture.models.wan.packing import append_packed, rotary_positions
+from recapture.models.wan.step_cache import Saving, StepCache
 from recapture.models.wan.text import Text
 
 
@@ -61,6 +62,7 @@ class SteppingSolver(Solver, Protocol):
 # Given the step and the clean estimate [1, z, T', h, w] after correction
 OnStep = Callable[[Step, Tensor], None]
 Predict = Callable[[Tensor], Tensor]  # latents -> velocity, both [1, z, T', h, w] float32
+EXACT = Saving()
 
 
 def sample(
@@ -75,6 +77,7 @@ def sample(
     guidance_scale_2: float | None = None,
     latents: Tensor | None = None,
     solver: Solver | None = None,
+    saving: Saving = EXACT,
     on_step: OnStep | None = None,
 ) -> Tensor:
     """Sample normalised latents [1, z, T', h, w] float32.
@@ -83,7 +86,8 @@ def sample(
     generator: draws the initial noise, on its own device, and nothing else; latents: that noise, in its
     place. guidance_scale: classifier-free guidance, off at 1 or below (text.negative is then not used);
     guidance_scale_2: that of Wan2.2's second transformer, by default the first's. solver: a `SteppingSolver`
-    needs the Euler scheduler (ValueError). on_step: called at each step, for previews.
+    needs the Euler scheduler (ValueError). saving: passes through the transformer to leave out; a step cache
+    cannot serve a solver that repeats steps (ValueError). on_step: called at each step, for previews.
 
     In float32 the result equals the stock `WanPipeline`, `WanImageToVideoPipeline` and `WanVACEPipeline`
     with output_type='latent'. Under bfloat16 weights the velocity is made float32 before guidance, where the
@@ -95,15 +99,17 @@ def sample(
     latents = latents.to(base.device, torch.float32)
     scheduler.set_timesteps(steps, device=base.device)
     scales = guidance_scale, guidance_scale if guidance_scale_2 is None else guidance_scale_2
+    cache = StepCache(saving, fresh=isinstance(solver, SteppingSolver))
     for i, timestep in enumerate(scheduler.timesteps):
         step = Step(i, steps, float(scheduler.sigmas[i]), float(scheduler.sigmas[i + 1]))
         model, scale = _model_and_scale(base, scheduler, timestep, scales)
-        guided = text if guidance_scale > 1.0 else Text(text.prompt, None)
-        predict = partial(
-            guided_velocity, base, model, timestep, conditioning, guided, step, guidance_scale=scale
-        )
+        guided = text if guidance_scale > 1.0 and saving.guides(step) else Text(text.prompt, None)
+        given = (base, model, timestep, conditioning, guided, step)
+        compute = partial(guided_velocity, *given, guidance_scale=scale)
+        kind = (id(model), guided.negative is None)
+        predict = partial(cache.velocity, step=step, kind=kind, compute=compute)
         if isinstance(solver, SteppingSolver):
-            latents = _visits(predict, latents, solver, step, on_step)
+            latents = _visits(predict, latents, solver, step, saving, on_step)
             continue
         velocity = predict(latents)
         corrected = velocity if solver is None else solver.correct(latents, velocity, step)
@@ -145,10 +151,20 @@ def _model_and_scale(
 
 
 def _visits(
-    predict: Predict, latents: Tensor, solver: SteppingSolver, step: Step, on_step: OnStep | None
+    predict: Predict,
+    latents: Tensor,
+    solver: SteppingSolver,
+    step: Step,
+    saving: Saving,
+    on_step: OnStep | None,
 ) -> Tensor:
     """Let a stepping solver take the step, as often as it wants to."""
-    for visit in range(solver.visits(step)):
+    visits = solver.visits(step)
+    if visits > 1 and saving.budget:
+        raise ValueError(
+            "sampling: this solver repeats steps, which a step cache cannot serve; turn the cache off"
+        )
+    for visit in range(visits):
         if visit:
             latents = solver.go_back(latents, step)
         velocity = predict(latents)

@@ -26,6 +26,7 @@ from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.footprint import ClipSize
 from recapture.models.wan.load import Base
 from recapture.models.wan.speed import speed_up_base
+from recapture.models.wan.step_cache import Saving
 from recapture.models.wan.text import surplus_tokens
 from recapture.tasks.clip.adapter_files import AdapterFiles, adapter_files, revision
 from recapture.tasks.clip.adapters import Adapters, adapter_identity, remarks_on
@@ -145,6 +146,8 @@ class FillStage(ClipStage):
         output.meta.update(frames=windows.frames, windows=len(windows), method=self.config.method)
         if isinstance(self._filler, DiffusionFiller) and self._filler.base.memory is not None:
             output.meta.update(memory=self._filler.base.memory.record)
+        if shortcuts := self.config.speed.shortcuts:
+            output.meta["sampling"] = {"steps": self.config.steps, **shortcuts}
         metrics = {"windows": float(len(windows)), **left_out}
         if not windows.earlier:
             return metrics
@@ -231,6 +234,7 @@ def open_filler(
         noise_scale=config.noise_scale,
         feather=max(1, config.feather),
         packing=Packing(**config.packing.model_dump()),
+        saving=Saving(config.speed.step_cache, config.speed.guidance_interval),
     )
 
 

@@ -29,6 +29,7 @@ from recapture.tasks.engine.planner import Planner, StagePlan, Track, supposed
 from recapture.tasks.engine.stage import Item, Resources
 from recapture.tasks.engine.summary import Failure
 from recapture.tasks.jobs.baselines import CLASSICAL, BaselinesStage
+from recapture.tasks.jobs.calibrate import CalibrateStage, calibration_of, first_videos
 from recapture.tasks.jobs.check import check_files_of_masks, misfits
 from recapture.tasks.jobs.deliver import DeliverStage
 from recapture.tasks.jobs.depth import DepthStage
@@ -67,6 +68,7 @@ class ClipJob:
         self._last: list[StagePlan] = []  # the plans of the last stage
         self._ready: dict[int, list[Item]] = {}  # shard of clips -> the items of the last stage that exist
         self._notes: tuple[str, ...] = ()  # items that are known to fail
+        self._fill = config.fill  # after a calibration, what it chose
         filmed = any(stage.per_trajectory for stage in stages)
         self._files = find_trajectory_files(config.trajectories, config.store) if filmed else {}
         # Every clip, including unreadable ones, is expected to give one video per trajectory.
@@ -110,23 +112,58 @@ class ClipJob:
 
     def plans(self) -> Iterator[StagePlan]:
         """Yield the plans of each stage for all clips, to be carried out as StagePlan says."""
-        planner = Planner()
-        for stage in self.stages:
-            for plan in planner.waves(stage, self.params(stage)):
-                if stage is self.stages[0]:
-                    plan.notes += self._notes
-                if stage is self.stages[-1]:
-                    self._last.append(plan)
-                yield plan
+        yield from self._calibration()
+        yield from self._clip_plans()
 
     def tracks(self, size: int) -> Iterator[Track]:
-        """Yield the plans of `size` clips after those of the `size` clips before them."""
+        """Yield the plans of `size` clips after those of the `size` clips before them.
+
+        A calibration comes first, and is carried out before the next track is asked for.
+        """
+        if any(isinstance(stage, CalibrateStage) for stage in self.stages):
+            yield Track(0, self._calibration(), clip_by_clip=False)
         for number, start in enumerate(range(0, len(self.clips), size)):
             shard = copy(self)
             shard.clips, shard._last = self.clips[start : start + size], []
             if number:
                 shard._notes = ()
-            yield Track(number, shard.plans(), close=partial(self._close, number, shard))
+            yield Track(number, shard._clip_plans(), close=partial(self._close, number, shard))
+
+    def _clip_plans(self) -> Iterator[StagePlan]:
+        """Yield the plans of all stages but the calibration; fills are as it chose."""
+        planner = Planner()
+        stages = [stage for stage in self.stages if not isinstance(stage, CalibrateStage)]
+        for stage in stages:
+            if isinstance(stage, FillStage):
+                stage = replace(stage, config=self._fill)
+            for plan in planner.waves(stage, self.params(stage)):
+                if stage is stages[0]:
+                    plan.notes += self._notes
+                if stage is stages[-1]:
+                    self._last.append(plan)
+                yield plan
+
+    def _calibration(self) -> Iterator[StagePlan]:
+        """Yield the plans of a job's first videos up to the calibration, if it has one; take its choice.
+
+        Without its outcomes, in `recapture plan`, fills are exact.
+        """
+        planner = Planner()
+        for place, stage in enumerate(self.stages):
+            if not isinstance(stage, CalibrateStage):
+                continue
+            videos = self.params(stage)
+            clips = {video.clip_id for video in videos}
+            for before in self.stages[:place]:
+                wanted = [one for one in self.params(before) if one.clip_id in clips]
+                yield planner.plan(before, wanted, f"{before.name}, to calibrate")
+            plan = planner.plan(stage, videos)
+            plan.awaited = True
+            yield plan
+            found = calibration_of(stage, plan.outcomes)
+            self.summary.calibrated(found, plan.outcomes)
+            if found is not None:
+                self._fill = found.settled(self.config.fill)
 
     def _close(self, number: int, shard: ClipJob) -> None:
         """Keep of a shard's plans only what is delivered at the end."""
@@ -136,11 +173,14 @@ class ClipJob:
     def params(self, stage: ClipStage) -> list[ClipParams]:
         """Return the parameters of a stage's items, clip by clip."""
         along = self.config.trajectories if stage.per_trajectory else (None,)
-        return [
+        params = [
             ClipParams(clip, one, self._files.get(one.label) if one else None)
             for clip in self.clips
             for one in along
         ]
+        if isinstance(stage, CalibrateStage):
+            return first_videos(params, stage.config.speed.calibration)
+        return params
 
     def open_record(self, run_id: str, destination: tuple[str | None, str | None], flow: str) -> JobRecord:
         """Open the job's runs in MLflow."""
@@ -249,11 +289,12 @@ def _gpu_here(config: RecaptureConfig) -> bool:
 
 def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
     remarks_on(config.fill, adapter_files(config.fill).shared)  # raises UserError before the first stage runs
+    given = (config.fill, config.seed, config.render, config.ingest.short_side)
+    calibrate = "calibrate" if "calibrate" in config.execution.resources else "fill"
+    resources = stage_resources(config, calibrate)
     return [
-        FillStage(
-            *(config.fill, config.seed, config.render, config.ingest.short_side),
-            resources=stage_resources(config, "fill"),
-        ),
+        *([CalibrateStage(*given, resources=resources)] if config.fill.speed.max_loss else []),
+        FillStage(*given, resources=stage_resources(config, "fill")),
         *_measure_stages(config),
         DeliverStage(config.deliver, resources=stage_resources(config, "deliver")),
     ]

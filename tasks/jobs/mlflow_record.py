@@ -51,6 +51,9 @@ class JobRecord(MlflowRecord):
             }
         )
         self.run.table([{"method": method, **row} for method, row in means.items()], "measurements.json")
+        if summary.calibration is not None:
+            self.run.table(summary.calibration.rows(), "calibration.json")
+            self.run.metrics(summary.calibration.metrics)
         self.finished(summary)
         for item in items[: self.config.tracking.videos]:
             try:

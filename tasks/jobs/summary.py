@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from recapture.tasks.engine.stage import Outcome
 from recapture.tasks.engine.summary import Summary
+from recapture.tasks.jobs.calibration import Calibration
 
 TABLE = (
     "psnr",
@@ -44,6 +45,18 @@ class JobSummary(Summary):
     )  # clip without cameras -> share
     last_stage: str = ""
     ready: set[str] = field(default_factory=set)
+    calibration: Calibration | None = None  # with fill.speed.max_loss
+
+    def calibrated(self, found: Calibration | None, outcomes: Sequence[Outcome]) -> None:
+        """Take what a calibration found; warn if it found nothing, so that fills are exact."""
+        self.calibration = found
+        if found is not None:
+            self.warnings += found.warnings
+        elif any(outcome.status != "expected" for outcome in outcomes):
+            self.warnings.append(
+                "fill.speed.max_loss: none of the first videos has holes to measure a loss on, or none could "
+                "be filled; all videos are filled without shortcuts"
+            )
 
     def add(self, stage: str, outcomes: Iterable[Outcome]) -> None:
         outcomes = list(outcomes)
@@ -97,6 +110,7 @@ class JobSummary(Summary):
             cells = (counts.get("ok", 0), counts.get("reused", 0), failed, counts.get("blocked", 0))
             lines.append(f"| {stage} | " + " | ".join(str(cell) for cell in cells) + " |")
         lines += self.gpu_lines() + self._camera_lines()
+        lines += self.calibration.lines() if self.calibration is not None else []
         table = method_table(self.metrics)
         if columns := table_columns(table):
             lines += ["", f"| mean over {len(self.metrics)} videos | " + " | ".join(table) + " |"]

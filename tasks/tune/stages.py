@@ -69,7 +69,9 @@ class TuneStages:
         )
 
     def _fill(self, steps: int) -> FillConfig:
-        return self.config.fill.model_copy(update={"method": "base", "steps": steps, **NO_ADAPTER})
+        fill = self.config.fill
+        plain = {"method": "base", "steps": steps, "speed": fill.speed.exact(), **NO_ADAPTER}
+        return fill.model_copy(update=plain)
 
     def _recapture(self, steps: int) -> Recapture:
         tune = self.config.tune
