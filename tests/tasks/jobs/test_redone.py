@@ -260,6 +260,9 @@ TABLE = [
         fill.speed.merged_adapters true -> nothing
         fill.speed.chunked_vae true -> nothing
         fill.memory offload -> nothing
+        fill.speed.step_cache 0.1 -> fill
+        fill.speed.max_loss 0.3 -> other items
+        fill.speed.calibration 4 -> nothing
         fill.steps 20 -> fill
         fill.guidance_scale 0.5 -> nothing
         fill.guidance_scale 3 -> fill
@@ -296,6 +299,13 @@ TABLE = [
     *rows("recapture", "--fill.guidance_scale", "3")("""
         fill.guidance_scale_2 2 -> fill
         fill.negative_prompt blurry -> fill
+        fill.speed.guidance_interval [0, 0.6] -> fill
+    """),
+    *rows("recapture", "--fill.speed.max_loss", "0.3")("""
+        fill.speed.max_loss 0.2 -> nothing
+        fill.speed.calibration 3 -> nothing
+        fill.steps 20 -> calibrate
+        fill.speed.compile_blocks true -> nothing
     """),
     *rows("recapture", "--fill.adapter", "FOLDER/adapter.safetensors")("""
         fill.adapter FOLDER/same.safetensors -> nothing
@@ -401,6 +411,8 @@ TABLE = [
         tune.training.caption_dropout 0.2 -> tune
         tune.explore.angles [20] -> other items
         tune.explore.steps 9 -> explore
+        fill.speed.step_cache 0.1 -> nothing
+        fill.speed.max_loss 0.3 -> nothing
         fill.precision bfloat16 -> pairs
         fill.vae_precision bfloat16 -> pairs
         fill.base WEIGHTS/base -> nothing
