@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from recapture.models.wan.load import Base
 
@@ -14,17 +15,17 @@ class Passes:
     def __init__(self) -> None:
         self.count = 0
 
-    def add(self, *unused: object) -> None:
-        """Count one more."""
-        self.count += 1
+    def add(self, module: object, arguments: object, given: Mapping[str, Any]) -> None:
+        """Count a call; `given` are the keywords of the transformer's forward."""
+        self.count += len(given["hidden_states"])
 
 
 @contextmanager
 def counted_passes(base: Base) -> Iterator[Passes]:
-    """Count the passes within the context; a pass of a batch is one."""
+    """Count the passes within the context; a batch of two, as guidance may make it, counts as two."""
     passes = Passes()
     transformers = filter(None, (base.transformer, base.transformer_2))
-    hooks = [one.register_forward_pre_hook(passes.add) for one in transformers]
+    hooks = [one.register_forward_pre_hook(passes.add, with_kwargs=True) for one in transformers]
     try:
         yield passes
     finally:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recapture.conf.heartbeat import beating
 from recapture.conf.inverse import REPEATING_SOLVERS
+from recapture.conf.turn import turn
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.calibrate import (
@@ -26,17 +27,16 @@ from recapture.models.fill.calibrate import (
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, hide
-from recapture.models.fill.windows import windows
 from recapture.models.metrics.image import psnr
 from recapture.models.wan.passes import counted_passes
 from recapture.tasks.clip.clip_stage import ClipParams
 from recapture.tasks.clip.frames_to_video import stage_device
-from recapture.tasks.clip.scene_reader import SceneReader
 from recapture.tasks.clip.working_size import content_known
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item, Outcome
 from recapture.tasks.jobs.calibration import Calibration
 from recapture.tasks.jobs.fill import FillStage
+from recapture.tasks.jobs.fill_windows import ClipWindows
 
 MEASURED = ("psnr", "passes", "seconds")
 
@@ -77,20 +77,26 @@ class CalibrateStage(FillStage):
     ) -> dict[str, float]:
         clip, filler = item.params.clip, self._filler
         assert isinstance(filler, DiffusionFiller)
-        self._adapters.use(self._files.of(clip.id), self._planned)
-        scene = SceneReader(inputs, stage_device(self.resources.gpus))
-        span = windows(scene.frames, self.config.window, self.config.overlap)[-1]
-        view, source = scene.read(np.array(span.indices()))
-        if self.config.propagate:
-            view = propagate_static(view, source, surface=self._surface)
-        content = torch.from_numpy(content_known(inputs["ingest"])).to(view.visible.device)
-        hidden = moved_holes(view.visible) & content
-        metrics = {"hidden_share": float(hidden.float().mean())}
-        if enough_hidden(hidden):
-            metrics |= self._measure(filler, view, hidden, clip.caption)
+        windows = ClipWindows(inputs, stage_device(self.resources.gpus), self.config)
+        read = windows.read(len(windows) - 1)
+        known = torch.from_numpy(content_known(inputs["ingest"]))
+        with turn():
+            self._prepare(clip, output)
+            given = windows.given(read)
+            view = given.view
+            if self.config.propagate:
+                view = propagate_static(view, given.source, surface=self._surface)
+            hidden = moved_holes(view.visible) & known.to(view.visible.device)
+            metrics = {"hidden_share": float(hidden.float().mean())}
+            if enough_hidden(hidden):
+                metrics |= self._measure(filler, view, hidden, clip.caption)
         output.write_json("calibration.json", {name: metrics[name] for name in _fixed(metrics)})
-        output.meta.update(frames=[span.start, span.stop], ways=[one.name for one in self.tried])
+        output.meta.update(frames=[read.span.start, read.span.stop], ways=[one.name for one in self.tried])
         return metrics
+
+    def parts(self, item: Item[ClipParams], inputs: Mapping[str, Artifact]) -> Sequence[str]:
+        """Return nothing: it measures a single window."""
+        return ()
 
     def _measure(
         self, filler: DiffusionFiller, view: RenderedView, hidden: Tensor, caption: str
@@ -121,10 +127,10 @@ def first_videos(params: Iterable[ClipParams], count: int) -> list[ClipParams]:
     for one in params:
         by_clip.setdefault(one.clip_id, []).append(one)
     found: list[ClipParams] = []
-    for turn in range(max(map(len, by_clip.values()), default=0)):
+    for lap in range(max(map(len, by_clip.values()), default=0)):
         for place, videos in enumerate(by_clip.values()):
-            if turn < len(videos) and len(found) < count:
-                found.append(videos[(place + turn) % len(videos)])
+            if lap < len(videos) and len(found) < count:
+                found.append(videos[(place + lap) % len(videos)])
     return found
 
 
