@@ -34,6 +34,7 @@ from bench.held_out import decibel, default_filler, held_out, score
 from bench.parallel import device, share
 from bench.real_size import moving_hole, random_base, random_text
 from bench.tables import Cell, Column, Run, Table, add_write, publish, this_run, with_interval
+from recapture.conf.speed import SpeedConfig
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.wan.conditioning import condition, grey_holes
@@ -41,7 +42,7 @@ from recapture.models.wan.load import Base, load_base
 from recapture.models.wan.passes import counted_passes
 from recapture.models.wan.sampling import Step, sample
 from recapture.models.wan.schedulers import SchedulerName, make_scheduler
-from recapture.models.wan.speed import speed_up
+from recapture.models.wan.speed import speed_up_base
 from recapture.models.wan.step_cache import Saving
 from recapture.models.wan.text import Text
 
@@ -224,7 +225,7 @@ def speed_table(
 ) -> Table:
     """Return the seconds of sampling a clip of real size, for each row that is timed."""
     base = random_base(given.size, device=given.device, vae=False)
-    speed_up(base.transformer, compile_blocks=given.device == "cuda")
+    base = speed_up_base(base, SpeedConfig(compile_blocks=given.device == "cuda"))
     text = random_text(base)
     video, visible = (part.to(base.device) for part in moving_hole(given.frames, given.side, given.side))
     conditioning = condition(base, grey_holes(video, visible), visible)

@@ -133,9 +133,11 @@ class ClipJob:
         """Yield the plans of all stages but the calibration; fills are as it chose."""
         planner = Planner()
         stages = [stage for stage in self.stages if not isinstance(stage, CalibrateStage)]
+        if self._fill is not self.config.fill:
+            stages = [
+                replace(one, config=self._fill) if isinstance(one, FillStage) else one for one in stages
+            ]
         for stage in stages:
-            if isinstance(stage, FillStage):
-                stage = replace(stage, config=self._fill)
             for plan in planner.waves(stage, self.params(stage)):
                 if stage is stages[0]:
                     plan.notes += self._notes

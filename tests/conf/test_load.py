@@ -46,7 +46,7 @@ def test_every_shipped_profile_is_valid(name):
 
 def test_every_profile_of_wan_has_the_fast_settings():
     names = [name for name in profiles() if name.startswith("wan")]
-    assert names == ["wan", "wan-1.3b", "wan-14b", "wan-2.2"]
+    assert names == ["wan", "wan-1.3b", "wan-14b", "wan-2.2", "wan-few-step"]
     for fill in (load_config(name).fill for name in names):
         switches = {name: value for name, value in fill.speed if isinstance(value, bool)}
         assert switches and all(switches.values()), switches
@@ -129,7 +129,9 @@ def test_a_file_that_is_no_text_is_one_error(tmp_path):
 
 
 def test_the_stages_that_can_have_resources_are_those_of_the_jobs():
-    config = RecaptureConfig.model_validate({"mask": {"objects": "all"}})
+    config = RecaptureConfig.model_validate(
+        {"mask": {"objects": "all"}, "fill": {"speed": {"max_loss": 0.3}}}
+    )
     tune = TuneStages(config)
     stages = [
         *recapture_stages(config),
