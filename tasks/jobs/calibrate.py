@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -29,10 +29,11 @@ from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, hide
 from recapture.models.metrics.image import psnr
 from recapture.models.wan.passes import counted_passes
-from recapture.tasks.clip.clip_stage import ClipParams
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device
 from recapture.tasks.clip.working_size import content_known
 from recapture.tasks.engine.model_revision import once
+from recapture.tasks.engine.planner import Planner, StagePlan
 from recapture.tasks.engine.stage import Item, Outcome
 from recapture.tasks.jobs.calibration import Calibration
 from recapture.tasks.jobs.fill import FillStage
@@ -132,6 +133,29 @@ def first_videos(params: Iterable[ClipParams], count: int) -> list[ClipParams]:
             if lap < len(videos) and len(found) < count:
                 found.append(videos[(place + lap) % len(videos)])
     return found
+
+
+def calibration_plans(
+    stages: Sequence[ClipStage], params: Callable[[ClipStage], list[ClipParams]]
+) -> Generator[StagePlan, None, tuple[CalibrateStage, list[Outcome]] | None]:
+    """Yield the plans of a job's first videos up to the calibration, and return its outcomes.
+
+    params: stage -> the parameters of its items. None: the job has no calibration.
+    """
+    planner = Planner()
+    for place, stage in enumerate(stages):
+        if not isinstance(stage, CalibrateStage):
+            continue
+        videos = params(stage)
+        clips = {video.clip_id for video in videos}
+        for before in stages[:place]:
+            wanted = [one for one in params(before) if one.clip_id in clips]
+            yield planner.plan(before, wanted, f"{before.name}, to calibrate")
+        plan = planner.plan(stage, videos)
+        plan.awaited = True
+        yield plan
+        return stage, plan.outcomes
+    return None
 
 
 def calibration_of(stage: CalibrateStage, outcomes: Iterable[Outcome]) -> Calibration | None:

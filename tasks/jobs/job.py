@@ -29,7 +29,7 @@ from recapture.tasks.engine.planner import Planner, StagePlan, Track, supposed
 from recapture.tasks.engine.stage import Item, Resources
 from recapture.tasks.engine.summary import Failure
 from recapture.tasks.jobs.baselines import CLASSICAL, BaselinesStage
-from recapture.tasks.jobs.calibrate import CalibrateStage, calibration_of, first_videos
+from recapture.tasks.jobs.calibrate import CalibrateStage, calibration_of, calibration_plans, first_videos
 from recapture.tasks.jobs.check import check_files_of_masks, misfits
 from recapture.tasks.jobs.deliver import DeliverStage
 from recapture.tasks.jobs.depth import DepthStage
@@ -150,20 +150,10 @@ class ClipJob:
 
         Without its outcomes, in `recapture plan`, fills are exact.
         """
-        planner = Planner()
-        for place, stage in enumerate(self.stages):
-            if not isinstance(stage, CalibrateStage):
-                continue
-            videos = self.params(stage)
-            clips = {video.clip_id for video in videos}
-            for before in self.stages[:place]:
-                wanted = [one for one in self.params(before) if one.clip_id in clips]
-                yield planner.plan(before, wanted, f"{before.name}, to calibrate")
-            plan = planner.plan(stage, videos)
-            plan.awaited = True
-            yield plan
-            found = calibration_of(stage, plan.outcomes)
-            self.summary.calibrated(found, plan.outcomes)
+        done = yield from calibration_plans(self.stages, self.params)
+        if done is not None:
+            found = calibration_of(*done)
+            self.summary.calibrated(found, done[1])
             if found is not None:
                 self._fill = found.settled(self.config.fill)
 
