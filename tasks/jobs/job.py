@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections import UserDict
 from collections.abc import Iterator, Sequence
@@ -13,13 +12,8 @@ from functools import partial
 import torch
 
 from recapture.conf.errors import UserError
-from recapture.conf.redact import without_credentials
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.clips.clip import Clip, Rejected
-from recapture.datasets.clips.share import Share
-from recapture.datasets.readers.scan import located, scan
-from recapture.datasets.store.outage import InputsAway, has_content
-from recapture.datasets.store.storage import UNREACHABLE
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.clip.adapter_files import adapter_files
 from recapture.tasks.clip.adapters import remarks_on
@@ -31,6 +25,7 @@ from recapture.tasks.engine.summary import Failure
 from recapture.tasks.jobs.baselines import CLASSICAL, BaselinesStage
 from recapture.tasks.jobs.calibrate import CalibrateStage, calibration_of, calibration_plans, first_videos
 from recapture.tasks.jobs.check import check_files_of_masks, misfits
+from recapture.tasks.jobs.chosen_clips import chosen_clips
 from recapture.tasks.jobs.deliver import DeliverStage
 from recapture.tasks.jobs.depth import DepthStage
 from recapture.tasks.jobs.fill import FillStage
@@ -38,16 +33,13 @@ from recapture.tasks.jobs.ingest import IngestStage
 from recapture.tasks.jobs.mask import MaskStage
 from recapture.tasks.jobs.measure import MeasureBesideBaselinesStage, MeasureStage
 from recapture.tasks.jobs.mlflow_record import JobRecord
-from recapture.tasks.jobs.own_folders import own_folders
 from recapture.tasks.jobs.preview import PreviewStage
-from recapture.tasks.jobs.prompts import with_prompts
 from recapture.tasks.jobs.publish import publish
 from recapture.tasks.jobs.publish_early import EarlyPublisher
 from recapture.tasks.jobs.render import RenderStage
 from recapture.tasks.jobs.still_camera import StillCameraStage
 from recapture.tasks.jobs.summary import JobSummary
 
-REJECTED_SHOWN = 10
 # Of a GPU: the helpers are of one kind, so that one warm pool serves them all beside the fill
 SHARES = {"fill": 0.8, "depth": 0.2, "render": 0.2, "baselines": 0.2, "measure": 0.2}
 MASKED = {"ingest": "mask", "depth": "mask"}  # stages behind a mask read its artifact in place of these
@@ -194,41 +186,6 @@ class ClipJob:
     @property
     def _outputs(self) -> str:
         return f"{self.config.outputs.rstrip('/')}/{self.config.dataset.name}"
-
-
-def chosen_clips(config: RecaptureConfig) -> tuple[list[Clip], list[Rejected]]:
-    """Return the clips that the configuration selects, with their prompts, and the unreadable ones.
-
-    Raises UserError if the dataset cannot be read or no clip remains, InputsAway if its storage fails.
-    """
-    share = None if config.dataset.share is None else Share.parse(config.dataset.share)
-    own = own_folders(config)
-    try:
-        found, rejected = scan(
-            config.dataset.uri, config.dataset.kind, store=config.store, own=own, share=share
-        )
-    except (OSError, ValueError) as error:
-        message = f"dataset {config.dataset.uri!r} cannot be read: {error}; check dataset.uri"
-        raise UserError(without_credentials(message)) from None
-    if found and rejected and not has_content(located(config.dataset.uri)):
-        uri = without_credentials(config.dataset.uri)
-        raise InputsAway(f"dataset {uri!r} went away while it was scanned; {UNREACHABLE}")
-    rejected = [replace(item, error=without_credentials(item.error)) for item in rejected]
-    wanted = [clip for clip in found if fnmatch.fnmatchcase(clip.id, config.dataset.where)]
-    clips = wanted[: config.dataset.limit]
-    if not clips:
-        uri = without_credentials(config.dataset.uri)
-        raise UserError(
-            f"dataset {uri!r} has no clip to work on{_in_share(config)}: {len(found)} could be read, of "
-            f"which {len(wanted)} match dataset.where={config.dataset.where!r}; {len(rejected)} could not be "
-            "read" + "".join(f"\n  {clip.id}: {clip.error}" for clip in rejected[:REJECTED_SHOWN])
-        )
-    ids = {clip.id for clip in found} | {clip.id for clip in rejected}
-    return with_prompts(clips, config.mask, ids, share), rejected
-
-
-def _in_share(config: RecaptureConfig) -> str:
-    return "" if config.dataset.share is None else f" in dataset.share={config.dataset.share}"
 
 
 def recapture_stages(config: RecaptureConfig) -> list[ClipStage]:

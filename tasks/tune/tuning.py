@@ -15,7 +15,8 @@ from recapture.models.tuning.curriculum import Round
 from recapture.tasks.engine.planner import Planner, StagePlan, Track
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.engine.summary import Failure
-from recapture.tasks.jobs.job import ClipJob, chosen_clips, source_stages
+from recapture.tasks.jobs.chosen_clips import chosen_clips
+from recapture.tasks.jobs.job import ClipJob, source_stages
 from recapture.tasks.tune.checkpoint import Checkpoint
 from recapture.tasks.tune.deliver import deliver_adapters, deliver_report
 from recapture.tasks.tune.mlflow_record import TuneRecord

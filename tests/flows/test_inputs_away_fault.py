@@ -16,7 +16,7 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.engine.run_stage import RunContext, run_stage
-from recapture.tasks.jobs import job
+from recapture.tasks.jobs import chosen_clips
 from recapture.tasks.jobs.job import ClipJob, recapture_stages
 
 
@@ -53,7 +53,7 @@ def test_a_dataset_that_goes_away_stops_the_stage_and_nobody_is_quarantined(tmp_
 
 
 def test_a_dataset_that_goes_away_during_its_scan_is_no_dataset_of_fewer_clips(tmp_path, videos, monkeypatch):
-    found, _ = job.scan(str(videos))
+    found, _ = chosen_clips.scan(str(videos))
     lost = Rejected("1", str(videos / "1.mp4"), "scan", "FileNotFoundError", "clip '1': no such file")
 
     def scan(*arguments, **settings):
@@ -61,9 +61,9 @@ def test_a_dataset_that_goes_away_during_its_scan_is_no_dataset_of_fewer_clips(t
         videos.mkdir()  # an empty mount point
         return found[:1], [lost]
 
-    monkeypatch.setattr(job, "scan", scan)
+    monkeypatch.setattr(chosen_clips, "scan", scan)
     with pytest.raises(InputsAway, match="went away while it was scanned; run the job again"):
-        job.chosen_clips(configure(tmp_path, "--dataset.uri", str(videos)))
+        chosen_clips.chosen_clips(configure(tmp_path, "--dataset.uri", str(videos)))
 
 
 def test_one_clip_that_is_deleted_meanwhile_is_blamed_alone(tmp_path, videos):

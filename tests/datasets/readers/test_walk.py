@@ -18,7 +18,7 @@ from recapture.datasets.media.video import write_video
 from recapture.datasets.readers import folders
 from recapture.datasets.readers.scan import open_clip, scan
 from recapture.datasets.store.marker import MARKER, mark
-from recapture.tasks.jobs.job import chosen_clips
+from recapture.tasks.jobs.chosen_clips import chosen_clips
 from recapture.tasks.jobs.own_folders import mark_own_folders, own_folders
 
 pytestmark = pytest.mark.timeout(60)
