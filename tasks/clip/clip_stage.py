@@ -37,6 +37,11 @@ class ClipParams:
         return self.clip.files if camera_file is None else (*self.clip.files, camera_file)
 
     @property
+    def weight(self) -> float:
+        """Return the number of pixels: of items that wait for a worker, those with more come first."""
+        return float(self.clip.frames) * self.clip.width * self.clip.height
+
+    @property
     def label(self) -> str:
         """Return the trajectory's label, or an empty string."""
         return self.trajectory.label if self.trajectory else ""

@@ -94,7 +94,7 @@ class DeliverStage(ClipStage):
     def _side_by_side(self, output: ArtifactWriter, fps: Fraction) -> Iterator[VideoWriter | None]:
         """Give the video of source, render and result if it is wanted.
 
-        x264's quick preset loses what two steps of crf gain, in a third of the time (benchmarks/stage_costs).
+        x264's quick preset loses what two steps of crf gain, in a third of the time.
         """
         if not self.config.side_by_side:
             yield None
