@@ -1,6 +1,5 @@
 """Temporal warp error by optical flow. OpenCV on CPU threads: it has no flow of this kind for GPUs."""
 
-import threading
 from itertools import pairwise
 
 import cv2
@@ -10,14 +9,14 @@ from torch import Tensor
 from recapture.models.metrics.luma import to_grey
 from recapture.models.metrics.threads import over_threads
 
-_OF_THREAD = threading.local()
-
 
 def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the flow [H, W, 2] in pixels (x, y) between luma frames [H, W] uint8 (DIS, medium)."""
-    if not hasattr(_OF_THREAD, "dis"):
-        _OF_THREAD.dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return np.asarray(_OF_THREAD.dis.calc(first, second, None))
+    """Return the flow [H, W, 2] in pixels (x, y) between luma frames [H, W] uint8 (DIS, medium).
+
+    OpenCV's object is made anew for every pair: small frames make it choose coarser settings, which it keeps.
+    """
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return np.asarray(dis.calc(first, second, None))
 
 
 class WarpErrors:

@@ -1,5 +1,6 @@
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -100,3 +101,17 @@ def test_flicker_is_one_minus_the_mean_frame_difference_in_unit_range():
     video[1] += 0.5
     assert flicker_static_only(video) == pytest.approx(0.75)
     assert flicker_static_only(video[:1].expand(3, -1, -1, -1)) == 1
+
+
+def test_the_flow_of_a_pair_does_not_depend_on_the_pairs_before_it():
+    generator = np.random.default_rng(0)
+
+    def pair(height, width):
+        picture = cv2.GaussianBlur(generator.random((height + 2, width + 2)), (0, 0), 3)
+        picture = (255 * (picture - picture.min()) / np.ptp(picture)).astype(np.uint8)
+        return picture[:height, :width], picture[2:, 1 : 1 + width]
+
+    wanted = pair(48, 64)
+    first = optical_flow(*wanted)
+    optical_flow(*pair(16, 16))  # so small that OpenCV chooses other settings
+    np.testing.assert_array_equal(optical_flow(*wanted), first)
