@@ -109,7 +109,7 @@ def test_the_flow_of_a_pair_does_not_depend_on_the_pairs_before_it():
     def pair(height, width):
         picture = cv2.GaussianBlur(generator.random((height + 2, width + 2)), (0, 0), 3)
         picture = (255 * (picture - picture.min()) / np.ptp(picture)).astype(np.uint8)
-        return picture[:height, :width], picture[2:, 1 : 1 + width]
+        return picture[:height, :width].copy(), picture[2:, 1 : 1 + width].copy()
 
     wanted = pair(48, 64)
     first = optical_flow(*wanted)
