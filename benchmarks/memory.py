@@ -14,22 +14,19 @@ Takes about four minutes on an H100, and 75 GB of the host's memory.
 from __future__ import annotations
 
 import argparse
-import gc
-import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor
 
-from bench.real_size import random_examples
-from bench.tables import Cell, Column, Table, add_write, publish, this_run
+from bench.memory_models import default_dtype, far, random_inputs, random_transformer, velocity
+from bench.memory_rows import Bench
+from bench.real_size import HEADS_LAYERS_FFN, random_examples
+from bench.tables import Column, Table, add_write, publish, this_run
 from recapture.conf.tune import TrainingConfig
 from recapture.models.tuning.trainer import LoraTrainer
 from recapture.models.wan.footprint import GIB, ClipSize, footprint_of
@@ -40,79 +37,14 @@ from recapture.models.wan.offload import layers_open, offload, take_off
 from recapture.models.wan.vae import decode_latents, encode_video
 from recapture.tasks.tune.train_adapter import settings_of
 
-SIZES = {"1.3B": (12, 30, 8960), "14B": (40, 40, 13824), "tiny": (2, 3, 64)}  # heads, layers, feed-forward
-CONTEXT = GIB // 2  # of CUDA, beside what torch reserves
-
-
-@dataclass
-class Bench:
-    """Where rows are measured, and those that were."""
-
-    device: torch.device
-    clip: ClipSize
-    passes: int
-    seconds: float
-    out: Path | None
-    begun: float = field(default_factory=time.monotonic)
-    rows: list[list[Cell]] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-
-    def has_time(self, row: str, seconds: float) -> bool:
-        """Return whether a row of so many seconds can still be measured; else name it as left out."""
-        if time.monotonic() - self.begun + seconds <= self.seconds:
-            return True
-        self.left_out.append(row)
-        return False
-
-    def add(self, *cells: Cell) -> None:
-        """Print and store a row."""
-        self.rows.append(list(cells))
-        print(f"{time.monotonic() - self.begun:5.0f} s", *cells, sep=" | ", flush=True)
-        if self.out is not None:
-            self.out.write_text(json.dumps({"rows": self.rows, "left_out": self.left_out}, indent=1))
-
-    @contextmanager
-    def limited(self, gib: float | None) -> Iterator[None]:
-        """Limit this process to so many GiB with the context; None: the whole GPU."""
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-            total = torch.cuda.get_device_properties(self.device).total_memory
-            share = 1.0 if gib is None else (gib * GIB - CONTEXT) / total
-            torch.cuda.set_per_process_memory_fraction(min(1.0, share))
-            torch.cuda.reset_peak_memory_stats()
-        try:
-            yield
-        finally:
-            if self.device.type == "cuda":
-                torch.cuda.set_per_process_memory_fraction(1.0)
-
-    def peak(self) -> float:
-        """Return the peak of reserved memory in GiB since the limit was set."""
-        return torch.cuda.max_memory_reserved() / GIB if self.device.type == "cuda" else 0.0
-
-    def timed(self, work: Callable[[], Any], *, first: int = 2) -> tuple[float, Any]:
-        """Return the median seconds of a call after `first` calls, and its last result."""
-        times, result = [], None
-        for _ in range(first + self.passes):
-            self.wait()
-            begun = time.perf_counter()
-            result = work()
-            self.wait()
-            times.append(time.perf_counter() - begun)
-        return median(times[first:]), result
-
-    def wait(self) -> None:
-        """Wait for the GPU."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=SIZES, default="14B", help="Of the transformer that is offloaded.")
+    parser.add_argument(
+        "--size", choices=HEADS_LAYERS_FFN, default="14B", help="Of the transformer that is offloaded."
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--clip", default="81x480x832")
     parser.add_argument("--passes", type=int, default=2)
@@ -145,7 +77,7 @@ def main() -> None:
 
 def passes(bench: Bench, size: str) -> WanTransformer3DModel:
     """Measure passes of the transformer on the GPU and with its blocks in turns; return it, offloaded."""
-    model, inputs = random_transformer(size, bench.device), random_inputs(bench, size)
+    model, inputs = random_transformer(size, bench.device), random_inputs(bench.clip, size, bench.device)
     with bench.limited(None):
         plain, expected = bench.timed(lambda: velocity(model, inputs))
         bench.add(
@@ -227,7 +159,7 @@ def two_experts(bench: Bench, size: str, first: WanTransformer3DModel) -> None:
         return
     take_off(first)
     first.to(bench.device)
-    second, inputs = random_transformer(size, bench.device), random_inputs(bench, size)
+    second, inputs = random_transformer(size, bench.device), random_inputs(bench.clip, size, bench.device)
     with bench.limited(80.0 if size == "14B" else None):
         try:
             seconds, _ = bench.timed(lambda: (velocity(first, inputs), velocity(second, inputs)), first=1)
@@ -324,7 +256,7 @@ def adapted(bench: Bench, size: str) -> None:
     """Compare passes under an adapter, put on while the blocks take turns, with those on the GPU."""
     if not bench.has_time("adapter", 20):
         return
-    model, inputs = random_transformer(size, bench.device), random_inputs(bench, size)
+    model, inputs = random_transformer(size, bench.device), random_inputs(bench.clip, size, bench.device)
 
     def put_on() -> None:
         add_lora(model, rank=16)
@@ -351,69 +283,12 @@ def adapted(bench: Bench, size: str) -> None:
         )
 
 
-def random_transformer(size: str, device: torch.device) -> WanTransformer3DModel:
-    """Return a Fun-InP transformer (36 input channels) in bfloat16, made in bfloat16 to save memory."""
-    heads, layers, ffn = SIZES[size]
-    tiny = {"attention_head_dim": 16, "text_dim": 32} if size == "tiny" else {}
-    torch.manual_seed(0)
-    with default_dtype(torch.bfloat16), device:
-        model = WanTransformer3DModel(
-            num_attention_heads=heads,
-            num_layers=layers,
-            ffn_dim=ffn,
-            in_channels=36,
-            out_channels=16,
-            **tiny,
-        )
-    kept = set(model._keep_in_fp32_modules)
-    for name, value in model.named_parameters():
-        if kept & set(name.split(".")):
-            value.data = value.data.float()
-    for name, value in model.rope.named_buffers():
-        setattr(model.rope, name, value.float())
-    return model.requires_grad_(False).eval()
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Make new parameters of this type."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def random_inputs(bench: Bench, size: str) -> dict[str, Tensor]:
-    """Return the arguments of a pass over the clip."""
-    clip, random = bench.clip, torch.Generator().manual_seed(1)
-    shape = (1, 36, (clip.frames - 1) // 4 + 1, clip.height // 8, clip.width // 8)
-    text = torch.randn(1, 512, 32 if size == "tiny" else 4096, generator=random)
-    return {
-        "hidden_states": torch.randn(shape, generator=random).to(bench.device, torch.bfloat16),
-        "encoder_hidden_states": text.to(bench.device, torch.bfloat16),
-        "timestep": torch.tensor([700.0], device=bench.device),
-    }
-
-
-def velocity(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """Return one pass of the transformer."""
-    found: Tensor = model(**inputs, return_dict=False)[0]
-    return found
-
-
 def estimate(bench: Bench, model: Any, mode: Mode, encoder: EncoderPlace = "host") -> float:
     """Return the estimate of `fill.memory` for the transformer alone, without its margin's fixed part."""
     with torch.device("meta"):
         coder = AutoencoderKLWan(base_dim=8, num_res_blocks=1)
     found = replace(footprint_of([model], coder), vae=0)
     return needed(found, bench.clip, mode, encoder) / GIB
-
-
-def far(found: Tensor, expected: Tensor) -> float:
-    """Return the distance of results, relative to their norm."""
-    return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
 if __name__ == "__main__":

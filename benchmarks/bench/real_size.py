@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
@@ -12,19 +14,19 @@ from recapture.models.wan.text import Text
 HEADS_LAYERS_FFN = {"1.3B": (12, 30, 8960), "14B": (40, 40, 13824), "tiny": (2, 2, 64)}  # tiny: for tests
 
 
+def wan_transformer(size: str, **settings: Any) -> WanTransformer3DModel:
+    """Return a Fun-InP transformer (36 input channels, no image branch); settings: what differs."""
+    heads, layers, ffn = HEADS_LAYERS_FFN[size]
+    shape = {"num_attention_heads": heads, "num_layers": layers, "ffn_dim": ffn}
+    shape |= {"in_channels": 36, "out_channels": 16, "attention_head_dim": 128}
+    return WanTransformer3DModel(**(shape | settings))
+
+
 def random_base(size: str, *, device: str = "cuda", vae: bool = True) -> Base:
     """Return a Fun-InP base (36 input channels, no image branch) in bfloat16, its VAE too."""
-    heads, layers, ffn = HEADS_LAYERS_FFN[size]
     torch.manual_seed(0)
     with torch.device(device):
-        transformer = WanTransformer3DModel(
-            num_attention_heads=heads,
-            num_layers=layers,
-            ffn_dim=ffn,
-            in_channels=36,
-            out_channels=16,
-            attention_head_dim=12 if size == "tiny" else 128,
-        )
+        transformer = wan_transformer(size, **({"attention_head_dim": 12} if size == "tiny" else {}))
         small = {"base_dim": 8, "num_res_blocks": 1}
         coder = AutoencoderKLWan(**({} if vae and size != "tiny" else small)).eval()
     kept = tuple(transformer._keep_in_fp32_modules)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan
 from transformers import UMT5Config, UMT5EncoderModel
+
+from bench.real_size import wan_transformer
 
 EMBEDDED = Path(__file__).parents[2] / "weights/base"
 Size = Literal["1.3B", "14B", "tiny"]
-HEADS_LAYERS_FFN = {"1.3B": (12, 30, 8960), "14B": (40, 40, 13824), "tiny": (2, 2, 64)}
 
 
 def write_base(folder: Path, size: Size, device: str = "cpu") -> None:
@@ -30,17 +31,9 @@ def write_base(folder: Path, size: Size, device: str = "cpu") -> None:
         shutil.copytree(EMBEDDED / name, part / name)
     shutil.copy(EMBEDDED / "model_index.json", part)
     _lengthen_prompts(part / "tokenizer/tokenizer_config.json")
-    heads, layers, ffn = HEADS_LAYERS_FFN[size]
     torch.manual_seed(0)
     with torch.device(device):
-        transformer = WanTransformer3DModel(
-            num_attention_heads=heads,
-            num_layers=layers,
-            ffn_dim=ffn,
-            in_channels=36,
-            out_channels=16,
-            attention_head_dim=128,
-        )
+        transformer = wan_transformer(size)
         vae = AutoencoderKLWan() if size != "tiny" else AutoencoderKLWan(base_dim=8, num_res_blocks=1)
         encoder = UMT5EncoderModel(_encoder_config())
     for model, name in ((transformer, "transformer"), (vae, "vae"), (encoder, "text_encoder")):
