@@ -1,5 +1,7 @@
 """The runner with plans that hold nothing, and stopped in the middle of one."""
 
+from dataclasses import replace
+
 import pytest
 from mlflow import MlflowClient
 from prefect import flow
@@ -16,10 +18,15 @@ pytestmark = pytest.mark.integration
 class WithEmptyPlans(ClipJob):
     """A job that plans every stage once more, without items."""
 
-    def plans(self):
-        for plan in super().plans():
-            yield StagePlan(plan.stage, (), "nothing")
-            yield plan
+    def tracks(self, size):
+        for track in super().tracks(size):
+            yield replace(track, plans=doubled(track.plans))
+
+
+def doubled(plans):
+    for plan in plans:
+        yield StagePlan(plan.stage, (), "nothing")
+        yield plan
 
 
 @flow(name="preview", persist_result=False)
