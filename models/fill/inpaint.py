@@ -58,7 +58,6 @@ def _telea(frame: Tensor, hole: Tensor, wanted: Tensor, radius: float) -> Tensor
 
     Holes farther apart than the radius do not know of each other, so each is inpainted in its own part of the
     frame, and only if something of it is wanted. The result is that of the whole frame.
-
     """
     pixels = ((frame.permute(1, 2, 0).float().cpu().numpy() + 1) * 127.5).round().clip(0, 255)
     done = np.ascontiguousarray(pixels, dtype=np.uint8)
@@ -68,9 +67,8 @@ def _telea(frame: Tensor, hole: Tensor, wanted: Tensor, radius: float) -> Tensor
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
     inside = _depth_in(open_)
     rim = round(RIM * max(open_.shape))
-    rim = (
-        rim if rim >= 4 else max(open_.shape)
-    )  # a small frame is inpainted at full size: no hole is that deep
+    if rim < 4:
+        rim = max(open_.shape)  # a small frame is inpainted at full size: no hole is that deep
     coarse = _coarse(done, open_, radius, rim) if inside[needed].max(initial=0) > DEEP * rim else done
     for label in np.unique(labels[needed]):
         left, top, width, height = boxes[label, :4]
