@@ -8,36 +8,31 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recapture.conf.schema import MeasureConfig, RenderConfig
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
-from recapture.models.metrics.learned import LearnedMetrics
-from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.clip_stage import ClipParams
 from recapture.tasks.clip.frames_to_video import stage_device
 from recapture.tasks.clip.scene_reader import SceneReader
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
-from recapture.tasks.jobs.measuring import ClipMeasurement, learned_identity
+from recapture.tasks.jobs.measuring import MeasuringStage
 from recapture.tasks.jobs.render import surface_settings
 
 COPY_SOURCE, CLASSICAL = "copy_source", "classical"
 
 
 @dataclass
-class BaselinesStage(ClipStage):
+class BaselinesStage(MeasuringStage):
     """Return metrics of the copied source, copy_source/METRIC, and of a classical fill, classical/METRIC.
 
     classical: whether to fill; not where the job's own filler is the classical one. The fill is made of
     config.chunk frames at a time.
     """
 
-    config: MeasureConfig
-    render: RenderConfig = RenderConfig()
     classical: bool = True
     name: ClassVar[str] = "baselines"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render")
-    per_trajectory: ClassVar[bool] = True
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         chunk = self.config.chunk if self.classical and params.clip.frames > self.config.chunk else None
@@ -46,25 +41,12 @@ class BaselinesStage(ClipStage):
             lambda: self.config.keyed() | {"classical": self.classical, "chunk": chunk},
         )
 
-    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        return learned_identity(self.config, params)
-
-    def setup(self) -> None:
-        device = str(stage_device(self.resources.gpus))
-        self._learned = LearnedMetrics(**self.config.learned.model_dump(), device=device)
-
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
         clip, device = item.params.clip, stage_device(self.resources.gpus)
-        surface = surface_settings(self.render)
-        measurement = ClipMeasurement(
-            *(clip, inputs, device),
-            surface=surface,
-            seam_pixels=self.config.seam_pixels,
-            learned=self._learned,
-        )
-        scene, filler = SceneReader(inputs, device), ClassicalFiller(surface)
+        measurement = self._measurement(clip, inputs)
+        scene, filler = SceneReader(inputs, device), ClassicalFiller(surface_settings(self.render))
         for start in range(0, measurement.frames, self.config.chunk):
             stop = min(start + self.config.chunk, measurement.frames)
             filled = None

@@ -6,54 +6,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from recapture.conf.schema import MeasureConfig, RenderConfig
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
-from recapture.models.metrics.learned import LearnedMetrics
-from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.clip_stage import ClipParams
 from recapture.tasks.clip.filled_frames import read_filled
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
-from recapture.tasks.jobs.measuring import ClipMeasurement, learned_identity
-from recapture.tasks.jobs.render import surface_settings
+from recapture.tasks.jobs.measuring import MeasuringStage
 
 
 @dataclass
-class MeasureStage(ClipStage):
+class MeasureStage(MeasuringStage):
     """Return metrics named METHOD/METRIC: the filler's own name and, if they were measured, the baselines'.
 
     METHOD_unpasted is the filler's result before known pixels were pasted back over it. Values are those of
     the whole clip: they do not depend on how many frames are read at once.
     """
 
-    config: MeasureConfig
-    render: RenderConfig = RenderConfig()
     name: ClassVar[str] = "measure"
     version: ClassVar[str] = "3"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render", "fill")
-    per_trajectory: ClassVar[bool] = True
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         return once(("measure settings", self.config), self.config.keyed)
-
-    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        return learned_identity(self.config, params)
-
-    def setup(self) -> None:
-        device = str(stage_device(self.resources.gpus))
-        self._learned = LearnedMetrics(**self.config.learned.model_dump(), device=device)
 
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
         device, method = stage_device(self.resources.gpus), inputs["fill"].meta["method"]
-        measurement = ClipMeasurement(
-            *(item.params.clip, inputs, device),
-            surface=surface_settings(self.render),
-            seam_pixels=self.config.seam_pixels,
-            learned=self._learned,
-        )
+        measurement = self._measurement(item.params.clip, inputs)
         for frames in measurement.parts():
             filled = read_filled(inputs["fill"], inputs["render"], frames)
             results = {method: to_video(filled["rgb"], device)}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.schema import MeasureConfig
+from recapture.conf.schema import MeasureConfig, RenderConfig
 from recapture.conf.turn import turn
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
@@ -18,10 +18,11 @@ from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.metrics.learned import LearnedMetrics, LearnedScores
 from recapture.models.metrics.suite import Suite
-from recapture.tasks.clip.clip_stage import ClipParams
-from recapture.tasks.clip.frames_to_video import to_video
+from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.frames_to_video import stage_device, to_video
 from recapture.tasks.clip.scene_reader import SceneReader, read_truth
 from recapture.tasks.engine.model_revision import model_revision
+from recapture.tasks.jobs.render import surface_settings
 
 PART = 16  # frames measured at once: bounds memory, and no value depends on it
 
@@ -134,3 +135,27 @@ def crop_source(source: SourceView, height: int, width: int) -> SourceView:
         depth=source.depth[..., :height, :width],
         known=source.known[..., :height, :width],
     )
+
+
+@dataclass
+class MeasuringStage(ClipStage):
+    """A stage that measures results of a clip along a trajectory."""
+
+    config: MeasureConfig
+    render: RenderConfig = RenderConfig()
+    per_trajectory: ClassVar[bool] = True
+
+    def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
+        return learned_identity(self.config, params)
+
+    def setup(self) -> None:
+        device = str(stage_device(self.resources.gpus))
+        self._learned = LearnedMetrics(**self.config.learned.model_dump(), device=device)
+
+    def _measurement(self, clip: Clip, inputs: Mapping[str, Artifact]) -> ClipMeasurement:
+        return ClipMeasurement(
+            *(clip, inputs, stage_device(self.resources.gpus)),
+            surface=surface_settings(self.render),
+            seam_pixels=self.config.seam_pixels,
+            learned=self._learned,
+        )
