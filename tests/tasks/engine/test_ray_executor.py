@@ -85,7 +85,9 @@ def test_a_set_up_that_hangs_makes_the_stage_sick(ray_executor, stage):
 def test_one_set_up_that_hangs_costs_one_worker_and_not_the_stage(ray_executor, stage, tmp_path):
     work(ray_executor, Scripted(str(tmp_path / "warm")), items("slow", "slow"))
     stage.config = ScriptConfig(setup="hangs once")
-    found = work(ray_executor, stage, items("slow", "slow"), RetryPolicy(setup_seconds=2))
+    found = work(
+        ray_executor, stage, items("slow", "slow"), RetryPolicy(setup_seconds=10)
+    )  # imports take seconds on a busy machine
     assert counted(stage.log, "setup") == 2
     assert [(outcome.status, outcome.attempts) for outcome in found.values()] == [("ok", 1)] * 2
 
@@ -161,7 +163,7 @@ def test_a_hung_item_is_stopped_with_its_process(ray_executor, stage):
     wait_until(lambda: not any(alive(pid) for pid in pids))
 
 
-def wait_until(holds, seconds=20):
+def wait_until(holds, seconds=60):
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
