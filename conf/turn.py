@@ -81,11 +81,11 @@ _device = FairLock()
 
 @contextmanager
 def turn() -> Iterator[None]:
-    """Use the device alone: no other call of this process computes on it inside.
+    """Use the device alone: no other call of this process computes on it inside, but on a stream of its own.
 
     Within a turn, another one of the same call is a part of it. Threads that a call starts with its context
-    count as the call, so they must not compute on the device beside it. What is inside ends with the device
-    idle; its seconds and the highest use of memory are those of the call, see `counted_turns`.
+    count as the call, so they must not compute on the device beside it. What is inside ends when its work is
+    done; its seconds and the highest use of memory are those of the call, see `counted_turns`.
     """
     owner = _owner()
     if _device.held_by(owner):
@@ -125,15 +125,15 @@ def _owner() -> Hashable:
 
 def _begin() -> None:
     if (cuda := _cuda()) is not None:
-        cuda.synchronize()  # copies that were started before the turn are not its work
+        cuda.current_stream().synchronize()  # copies that were started before the turn are not its work
         cuda.reset_peak_memory_stats()
 
 
 def _end() -> float:
-    """Wait for the device and return the highest use of its memory in the turn, MB."""
+    """Wait for the turn's work and return the highest use of the device's memory meanwhile, MB."""
     if (cuda := _cuda()) is None:
         return 0.0
-    cuda.synchronize()
+    cuda.current_stream().synchronize()
     return float(cuda.max_memory_allocated()) / 2**20
 
 

@@ -25,19 +25,16 @@ from recapture.models.fill.calibrate import (
     shortcuts,
 )
 from recapture.models.fill.diffusion import DiffusionFiller
-from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, hide
 from recapture.models.metrics.image import psnr
 from recapture.models.wan.passes import counted_passes
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
-from recapture.tasks.clip.frames_to_video import stage_device
 from recapture.tasks.clip.working_size import content_known
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.planner import Planner, StagePlan
 from recapture.tasks.engine.stage import Item, Outcome
 from recapture.tasks.jobs.calibration import Calibration
 from recapture.tasks.jobs.fill import FillStage
-from recapture.tasks.jobs.fill_windows import ClipWindows
 
 MEASURED = ("psnr", "passes", "seconds")
 
@@ -78,15 +75,12 @@ class CalibrateStage(FillStage):
     ) -> dict[str, float]:
         clip, filler = item.params.clip, self._filler
         assert isinstance(filler, DiffusionFiller)
-        windows = ClipWindows(inputs, stage_device(self.resources.gpus), self.config)
+        windows = self._windows(inputs)
         read = windows.read(len(windows) - 1)
         known = torch.from_numpy(content_known(inputs["ingest"]))
         with turn():
             self._prepare(clip, output)
-            given = windows.given(read)
-            view = given.view
-            if self.config.propagate:
-                view = propagate_static(view, given.source, surface=self._surface)
+            view = windows.given(read).view
             hidden = moved_holes(view.visible) & known.to(view.visible.device)
             metrics = {"hidden_share": float(hidden.float().mean())}
             if enough_hidden(hidden):

@@ -19,7 +19,6 @@ from recapture.models.fill.classical import ClassicalFiller
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.packed import Packing
-from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import Filler
 from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.inverse.solvers import inverse_solver
@@ -100,9 +99,9 @@ class FillStage(ClipStage):
         return filling_order(params)
 
     def setup(self) -> None:
-        device, self._surface = stage_device(self.resources.gpus), surface_settings(self.render)
+        device, surface = stage_device(self.resources.gpus), surface_settings(self.render)
         size = usual_size(self.config, self.short_side)
-        self._filler = open_filler(self.config, self._surface, device, self.seed, size=size)
+        self._filler = open_filler(self.config, surface, device, self.seed, size=size)
         if isinstance(self._filler, DiffusionFiller):
             self._adapters = Adapters(self._filler.base)
             self._files = AdapterFiles(self.config)
@@ -117,7 +116,7 @@ class FillStage(ClipStage):
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
         clip = item.params.clip
-        windows = ClipWindows(inputs, stage_device(self.resources.gpus), self.config)
+        windows = self._windows(inputs)
         parts = output.parts if len(windows) > 1 and self.config.method != "classical" else None
         joined, packed = windows.join(), list[list[int]]()  # per window: frames that are packed beside it
         written = 0
@@ -126,10 +125,10 @@ class FillStage(ClipStage):
             KeepsParts(windows, parts) as kept,
             output.frames() as writer,
         ):
-            first = next(ahead)  # before the turn
+            every = chain([next(ahead)], ahead)  # the first is read before the turn
             with turn():
                 left_out = self._prepare(clip, output)
-                for number, window in enumerate(chain([first], ahead)):
+                for number, window in enumerate(every):
                     if isinstance(window, ReadWindow):  # another worker may have filled it since
                         window = windows.kept(number, parts) or window
                     if isinstance(window, KeptWindow):
@@ -158,7 +157,7 @@ class FillStage(ClipStage):
         """Return the names of the parts that `run_part` can make, each alone; none for a single window."""
         if self.config.method == "classical":
             return ()
-        windows = ClipWindows(inputs, stage_device(self.resources.gpus), self.config)
+        windows = self._windows(inputs)
         return [part_name(number) for number in range(len(windows))] if len(windows) > 1 else ()
 
     def run_part(
@@ -166,13 +165,17 @@ class FillStage(ClipStage):
     ) -> None:
         """Fill one window, and keep it as a part from which `run` goes on."""
         clip = item.params.clip
-        windows = ClipWindows(inputs, stage_device(self.resources.gpus), self.config)
+        windows = self._windows(inputs)
         number = [part_name(one) for one in range(len(windows))].index(name)
         read = windows.read(number)
         with turn():
             self._prepare(clip, output)
             kept = windows.keep(number, self._fill(windows, read, clip.caption))
         write_kept(kept, output)
+
+    def _windows(self, inputs: Mapping[str, Artifact]) -> ClipWindows:
+        device = stage_device(self.resources.gpus)
+        return ClipWindows(inputs, device, self.config, surface_settings(self.render))
 
     def _prepare(self, clip: Clip, output: ArtifactWriter) -> dict[str, float]:
         """Load the clip's adapters; return metrics of what the base does not take of its caption."""
@@ -190,8 +193,6 @@ class FillStage(ClipStage):
         if not isinstance(self._filler, DiffusionFiller):
             video = self._filler.fill(view, source, caption=caption, seed=self.seed)
             return FilledWindow({"rgb": video}, [])
-        if self.config.propagate:
-            view = propagate_static(view, source, surface=self._surface)
         beside: dict[str, Any] = {"caption": caption, "seed": self.seed, "packed": given.earlier}
         if given.edit is None:
             filled = self._filler.fill_both(view, **beside)

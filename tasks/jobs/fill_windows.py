@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,11 @@ from recapture.datasets.store.errors import ArtifactError
 from recapture.datasets.store.parts import Parts
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.packed import FinishedView
+from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.fill.windows import Window, WindowJoin, window_weights, windows
+from recapture.models.geometry.rasterize import SurfaceSettings
+from recapture.tasks.clip.beside import beside, taken
 from recapture.tasks.clip.frames_to_video import to_frames, to_video
 from recapture.tasks.clip.read_ahead import read_ahead
 from recapture.tasks.clip.scene_reader import Scene, SceneReader
@@ -51,23 +54,31 @@ class ReadWindow:
     span: Window
     scene: Scene
     earlier: list[EarlierFill]
+    given: GivenWindow | None = None  # where that was made beside the turn of another call
 
 
 @dataclass(frozen=True)
 class GivenWindow:
     """What a window is filled from, on the device."""
 
-    view: RenderedView
+    view: RenderedView  # with what other frames saw of its holes, unless fill.propagate is off
     source: SourceView
     edit: Tensor | None
     earlier: list[FinishedView]
 
 
 class ClipWindows:
-    """The windows of one clip."""
+    """The windows of one clip. surface: how it was rendered."""
 
-    def __init__(self, inputs: Mapping[str, Artifact], device: torch.device, config: FillConfig) -> None:
-        self._device = device
+    def __init__(
+        self,
+        inputs: Mapping[str, Artifact],
+        device: torch.device,
+        config: FillConfig,
+        surface: SurfaceSettings,
+    ) -> None:
+        self._device, self._surface = device, surface
+        self._propagates = config.propagate and config.method != "classical"  # which does so by itself
         self._scene, self.earlier = SceneReader(inputs, device), EarlierFills(inputs, device)
         self.frames, self._overlap = self._scene.frames, config.overlap
         self.spans = windows(self.frames, config.window, config.overlap)
@@ -77,10 +88,12 @@ class ClipWindows:
         return len(self.spans)
 
     def read(self, number: int) -> ReadWindow:
-        """Read what a window is filled from."""
+        """Read what a window is filled from; where there is room, what is given is made as well."""
         span = self.spans[number]
         scene = self._scene.load(np.array(span.indices()))
-        return ReadWindow(span, scene, self.earlier.load(span))
+        read = ReadWindow(span, scene, self.earlier.load(span))
+        pixels = scene.render["visible"].numel()
+        return replace(read, given=beside(lambda: self._given(read), self._device, pixels))
 
     def ahead(self, parts: Parts | None) -> Generator[ReadWindow | KeptWindow, None, None]:
         """Yield the windows in order, the next one read meanwhile; those that are kept as parts as such."""
@@ -92,13 +105,13 @@ class ClipWindows:
 
     def given(self, read: ReadWindow) -> GivenWindow:
         """Return on the device what a window is filled from."""
-        scene = self._scene
-        return GivenWindow(
-            scene.view(read.scene),
-            scene.source(read.scene),
-            scene.edit(read.scene),
-            self.earlier.views(read.earlier),
-        )
+        return self._given(read) if read.given is None else taken(read.given)
+
+    def _given(self, read: ReadWindow) -> GivenWindow:
+        view, source = self._scene.view(read.scene), self._scene.source(read.scene)
+        if self._propagates:
+            view = propagate_static(view, source, surface=self._surface)
+        return GivenWindow(view, source, self._scene.edit(read.scene), self.earlier.views(read.earlier))
 
     def join(self) -> Joined:
         """Return what joins the filled windows."""

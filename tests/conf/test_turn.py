@@ -183,6 +183,9 @@ def test_the_device_is_waited_for_and_its_peak_is_that_of_the_turn(monkeypatch):
         def is_initialized(self):
             return True
 
+        def current_stream(self):
+            return self
+
         def synchronize(self):
             self.did.append("waited")
 

@@ -1,5 +1,6 @@
 """The fill stage beside others, read ahead, written behind, in turns and in parts: always the same bytes."""
 
+from functools import partial
 from itertools import takewhile
 
 import numpy as np
@@ -21,8 +22,10 @@ from recapture.tasks.engine.part import work_on_part
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.worker import Worker, open_inputs, work
 from recapture.tasks.jobs import fill as fill_module
+from recapture.tasks.jobs import fill_windows
 from recapture.tasks.jobs.earlier_fills import EarlierFills
 from recapture.tasks.jobs.fill import FillStage
+from recapture.tasks.jobs.render import surface_settings
 
 CPU = torch.device("cpu")
 SCENE = "scenes://?count=2&seed=3&frames=13&height=48&width=64"
@@ -100,7 +103,7 @@ def one_after_the_other(case, item):
                 "packed": earlier.views(earlier.load(span)),
             }
             view, edit = (
-                propagate_static(view, source, surface=stage._surface),
+                propagate_static(view, source, surface=surface_settings(stage.render)),
                 scene.edit(scene.load(frames)),
             )
             if edit is None:
@@ -123,6 +126,28 @@ def test_reading_ahead_and_writing_behind_change_no_byte(case):
             np.testing.assert_array_equal(frames[name], expected[name])
     if "fill/0" in case.todo[-1].inputs:
         assert sum(map(len, case.store.open("fill", case.todo[-1].key).meta["packed"])) > 0
+
+
+def _at_once(made, make, device, pixels):
+    made.append((make(), pixels))
+    return made[-1][0]
+
+
+def test_what_is_given_may_be_made_beside_a_turn(case, monkeypatch):
+    for item in case.todo:
+        case.made(item)
+        expected = case.frames(item)
+        made = []
+        with monkeypatch.context() as patched:
+            patched.setattr(fill_windows, "beside", partial(_at_once, made))
+            case.store.delete("fill", item.key)
+            case.made(item)
+        video = expected["rgb"]
+        assert len(made) == len(windows(len(video), case.config.fill.window, case.config.fill.overlap))
+        assert sum(len(given.view.video) for given, _ in made) >= len(video)
+        assert all(pixels == given.view.visible.numel() for given, pixels in made)
+        for name, frames in case.frames(item).items():
+            np.testing.assert_array_equal(frames, expected[name])
 
 
 def test_a_fill_from_its_parts_has_the_bytes_of_one_in_one_go(case):
