@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--gpus", type=int, default=1, help="0: all stages on the CPU.")
     job.add_argument("--profile", default="wan")
     job.add_argument("--ray-address", help="A Ray cluster; without: Ray on this machine.")
+    job.add_argument("--bare", action="store_true", help="Then also measure one fill by itself.")
     job.add_argument("--limit", type=float, help="Terminate the job after that many seconds.")
     job.add_argument("--work", type=Path, required=True, help="Where clips, base, store and outputs go.")
     job.add_argument("--results", type=Path, required=True, help="Where figures and logs go.")
@@ -118,6 +119,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     samples = read_samples(given.results.glob(f"smi-{given.size}-{given.gpus}-*.csv"))
     used = [sample for sample in samples if sample.gpu < given.gpus and started <= sample.moment <= ended]
     figures = job_figures(job / "store", DATASET, used, gpus=max(1, given.gpus), started=started, ended=ended)
+    bare = fill_alone(given, base) if given.bare else None
     return {
         "size": given.size,
         "clips": given.clips,
@@ -131,26 +133,44 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         "machine": machine(given.gpus),
         "date": date.today().isoformat(),
         "commit": given.commit or _commit(),
+        "bare": bare,
         **figures,
     }
 
 
 def job_command(given: argparse.Namespace, clips: Path, base: Path, job: Path) -> list[str]:
     """Return the command of the job."""
-    frames, height, _ = SIZES[given.size]
+    _, height, _ = SIZES[given.size]
     command = [sys.executable, "-m", "recapture.flows.cli", "run", "--profile", given.profile]
     command += ["--dataset.uri", str(clips), "--dataset.name", DATASET]
-    command += ["--fill.base", str(base), "--fill.steps", str(given.steps)]
+    command += fill_settings(given, base)
     command += ["--trajectories", "[{preset: orbit_right, angle_degrees: 20}]"]
     command += [word for name in ("store", "outputs", "state") for word in (f"--{name}", str(job / name))]
     command += ["--ingest.short_side", str(height)]
-    if given.size == "tiny":
-        command += ["--fill.window", str(frames), "--fill.overlap", "4"]
     if not given.gpus:
         command += ["--execution.resources", ON_CPU]
     if given.ray_address:
         command += ["--execution.ray_address", given.ray_address]
     return [*command, *given.settings]
+
+
+def fill_settings(given: argparse.Namespace, base: Path) -> list[str]:
+    """Return the settings of the fill."""
+    settings = ["--fill.base", str(base), "--fill.steps", str(given.steps)]
+    if given.size == "tiny":
+        settings += ["--fill.window", str(SIZES["tiny"][0]), "--fill.overlap", "4"]
+    return settings
+
+
+def fill_alone(given: argparse.Namespace, base: Path) -> float:
+    """Return the seconds of one fill by itself, see bench/bare_fill.py."""
+    script = str(PROJECT / "benchmarks/bench/bare_fill.py")
+    words = [given.profile, *map(str, SIZES[given.size]), *fill_settings(given, base)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(_paths())}
+    asked = subprocess.run([sys.executable, script, *words], env=environment, capture_output=True, text=True)
+    if asked.returncode:
+        raise RuntimeError(f"the fill by itself failed: {asked.stderr[-2000:]}")
+    return float(asked.stdout.split("bare ")[-1])
 
 
 def carry_out(command: Sequence[str], log: Path, gpus: int, limit: float | None) -> int:

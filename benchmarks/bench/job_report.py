@@ -127,13 +127,12 @@ def job_figures(
 ) -> dict[str, Any]:
     """Return the figures of a whole job; None where something was not measured.
 
-    cold_start: from the first render that is there to the start of the first fill; first_surplus: seconds
-    that the first fill takes longer than the median one (compilation). per_clip: seconds between two fills
-    while all GPUs work, times the GPUs. busy: shares of that time, from nvidia-smi, and from the items'
-    device events.
+    per_clip: seconds between two fills while all GPUs work, times the GPUs. cold_start: seconds from the
+    job's start to its first fill, less per_clip: processes, loading, compilation, the first clip's other
+    stages. busy: shares of the time in which all GPUs work, from nvidia-smi, and from the items' turns.
     """
     filling, delivered = Filling.of(store, dataset), sorted(commits(store, "deliver").values())
-    renders, warm = sorted(commits(store, "render").values()), filling.warm(gpus)
+    warm = filling.warm(gpus)
     figures: dict[str, Any] = {
         "gpus": gpus,
         "wall": ended - started,
@@ -143,21 +142,18 @@ def job_figures(
         "busy_smi_all": busy_share(samples, started, ended),
         "memory_peak_mib": max((sample.memory for sample in samples), default=None),
         "cold_start": None,
-        "first_surplus": None,
         "per_clip": None,
         "busy_smi": None,
         "busy_events": None,
         "stages": stage_figures(store, dataset),
     }
-    if filling.seconds and renders:
-        figures["cold_start"] = max(0.0, filling.moments[0] - filling.seconds[0] - renders[0])
-        figures["first_surplus"] = max(0.0, filling.seconds[0] - median(filling.seconds))
     if warm:
         span, count = warm[1] - warm[0], len(filling.moments) - gpus
         figures["per_clip"] = span * gpus / count
+        figures["cold_start"] = filling.moments[0] - started - figures["per_clip"]
         figures["busy_smi"] = busy_share(samples, *warm)
         if filling.gpu_seconds:
-            figures["busy_events"] = mean(filling.gpu_seconds) * count / (span * gpus)
+            figures["busy_events"] = sum(filling.gpu_seconds[gpus:]) / (span * gpus)
     return figures
 
 

@@ -23,13 +23,13 @@ def jobs_table(name: str, runs: Sequence[Mapping[str, Any]]) -> Table:
     """Return a row per run: how long it took, and how busy its GPUs were."""
     columns = [Column("GPUs", "d"), Column("clips delivered"), Column("whole job, s", ".0f")]
     columns += [Column("first video after, s", ".0f"), Column("cold start, s", ".0f")]
-    columns += [Column("first clip longer by, s", ".0f"), Column("GPU seconds per clip", ".1f")]
-    columns += [Column("efficiency", ".3f"), Column("busy, device events", ".3f")]
+    columns += [Column("bare fill, s", ".1f"), Column("GPU seconds per clip", ".1f")]
+    columns += [Column("added", "+.1%"), Column("efficiency", ".3f"), Column("busy, turns", ".3f")]
     columns += [Column("busy, nvidia-smi", ".3f"), Column("busy, whole job", ".3f")]
     columns += [Column("peak, GiB", ".1f")]
     rows: list[list[Cell]] = []
     for run, share in zip(runs, efficiency(runs)):
-        peak = run["memory_peak_mib"]
+        peak, bare = run["memory_peak_mib"], run.get("bare")
         rows.append(
             [
                 run["gpus"],
@@ -37,8 +37,9 @@ def jobs_table(name: str, runs: Sequence[Mapping[str, Any]]) -> Table:
                 run["wall"],
                 run["first_delivered"],
                 run["cold_start"],
-                run["first_surplus"],
+                bare,
                 run["per_clip"],
+                run["per_clip"] / bare - 1 if bare and run["per_clip"] else None,
                 share,
                 run["busy_events"],
                 run["busy_smi"],

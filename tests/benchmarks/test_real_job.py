@@ -71,7 +71,7 @@ def filled_job(root: Path, *, gpu_seconds: bool = True) -> Path:
     rows = []
     for number, end in enumerate(ends):
         seconds = 70.0 if number < 2 else 10.0
-        extra = {"gpu_seconds": 9.5} if gpu_seconds else {}
+        extra = {"gpu_seconds": 65.0 if number < 2 else 9.5} if gpu_seconds else {}
         rows.append(made(root, "fill", number, START + end, seconds, vram_peak_mb=100.0 + number, **extra))
     write_part(str(root), "job", "fill", "run", 0, rows)
     made(root, "deliver", 1, START + 130, 1)
@@ -90,9 +90,9 @@ def test_figures_of_a_job_are_those_of_its_timeline(tmp_path):
     ]
     store = filled_job(tmp_path)
     figures = job_figures(store, "job", samples, gpus=2, started=START, ended=START + 130)
-    assert figures["cold_start"] == pytest.approx(100 - 70 - 10)  # the render was there after 10 s
-    assert figures["first_surplus"] == pytest.approx(60)
     assert figures["per_clip"] == pytest.approx(10)  # five clips in 25 s on two GPUs
+    assert figures["cold_start"] == pytest.approx(100 - 10)
+    assert figures["busy_events"] == pytest.approx(5 * 9.5 / 50)  # the first two, which compile, are left out
     assert figures["busy_smi"] == 1 and figures["busy_smi_all"] == pytest.approx(30 / 130)
     assert (figures["filled"], figures["delivered"], figures["first_delivered"]) == (7, 1, 130)
     fill = figures["stages"]["fill"]
@@ -123,10 +123,10 @@ def test_tables_show_every_run_and_stage(tmp_path):
         "steps": 30,
         "commit": "abc",
     }
-    run = {**about, "command": "python x", "machine": "2 GPUs", "date": "2026-11-28", **figures}
+    run = {**about, "command": "python x", "machine": "2 GPUs", "date": "2026-11-28", "bare": 8.0, **figures}
     run = json.loads(json.dumps(run))  # as it is stored
     jobs, stages = jobs_table("a-gpus", [run]), stages_table("a-stages", [run])
-    assert "| 2 | 1 of 7 | 130 | 130 | 20 | 60 | 10.0 | 1.000 |" in markdown(jobs)
+    assert "| 2 | 1 of 7 | 130 | 130 | 90 | 8.0 | 10.0 | +25.0% | 1.000 | 0.950 |" in markdown(jobs)
     assert "| 2 | fill | 7 | 10.0 |" in markdown(stages)
 
 
@@ -144,13 +144,14 @@ def test_a_job_beyond_its_limit_is_terminated_and_may_end_in_its_own_way(tmp_pat
 @pytest.mark.timeout(900)
 def test_the_whole_benchmark_runs_on_the_cpu_with_ray_and_prefect(tmp_path):
     command = [sys.executable, real_job.__file__, "run", "--size", "tiny", "--gpus", "0", "--clips", "2"]
-    command += ["--steps", "2", "--work", str(tmp_path / "w"), "--results", str(tmp_path / "r")]
+    command += ["--steps", "2", "--bare", "--work", str(tmp_path / "w"), "--results", str(tmp_path / "r")]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     done = subprocess.run(
         [*command, "--", "--measure.baselines", "false"], env=clean, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     measured = json.loads((tmp_path / "r/run-tiny-0.json").read_text())
+    assert measured["bare"] > 0
     assert measured["exit"] == 0 and measured["delivered"] == measured["filled"] == 2
     assert list(measured["stages"]) == ["ingest", "depth", "render", "fill", "measure", "deliver"]
     assert all(one["items"] == 2 and one["failed"] == 0 for one in measured["stages"].values())
