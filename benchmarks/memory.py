@@ -56,7 +56,6 @@ def main() -> None:
     bench = Bench(torch.device(given.device), clip, given.passes, given.seconds, given.out)
     small = "tiny" if given.size == "tiny" else "1.3B"
     with torch.no_grad():
-        vae(bench, small == "tiny")
         transformer = passes(bench, given.size)
         two_experts(bench, given.size, transformer)
         del transformer
@@ -64,6 +63,7 @@ def main() -> None:
     training(bench, small)
     with torch.no_grad():
         adapted(bench, small)
+        vae(bench, small == "tiny")
     columns = [Column(""), Column("limit, GiB", ".0f"), Column("s", ".2f"), Column("against resident", ".3f")]
     columns += [Column("peak, GiB", ".1f"), Column("estimate, GiB", ".1f"), Column("same bits")]
     title = f"{given.size}, {given.clip}, bfloat16, {given.passes} calls per row"
