@@ -1,6 +1,6 @@
 """Does the result follow the camera it was asked to follow? Pose of each frame from SIFT matches and PnP."""
 
-import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -8,25 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recapture.conf.heartbeat import beating
+from recapture.conf.turn import turn
 from recapture.models.fill.view import SourceView
+from recapture.models.metrics.features import Features, features_of, mutual_matches
 from recapture.models.metrics.image import mean_over_frames
 from recapture.models.metrics.luma import to_grey
 from recapture.models.metrics.threads import over_threads
 
-MATCH_RATIO = 0.8  # Lowe's ratio test
 MIN_INLIERS = 12
 MIN_INLIER_SHARE = 0.25
-WORKING_SIDE = (
-    384  # smaller frames are enlarged to about this before SIFT, which finds too little in 128 pixels
-)
 _POLISH_ROUNDS = 3
 MAX_FRAMES = 24
 GOOD_ROTATION = 2.0  # degrees
 GOOD_TRANSLATION = 0.05  # of the pivot depth
 
-
 Pose = tuple[np.ndarray, np.ndarray]  # rotation vector [3, 1], translation [3, 1]
-Features = tuple[np.ndarray, np.ndarray]  # positions [n, 2] in pixels, descriptors [n, 128]
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def camera_following(
     """
     frames = tried_frames(len(result), max_frames)
     shown = ShownFrames(source, frames, intrinsics, world_to_camera, pivot_depth)
-    rotation, translation = shown.pose_errors(to_grey(result[frames])).T
+    rotation, translation = shown.pose_errors({"result": to_grey(result[frames])})["result"].T
     return CameraFollowing(frames, rotation, translation)
 
 
@@ -91,7 +88,7 @@ def tried_frames(count: int, max_frames: int = MAX_FRAMES) -> np.ndarray:
 
 
 class ShownFrames:
-    """What some frames of a view should show; the features of a picture are looked for once."""
+    """What some frames of a view should show. Making it reads the device; looking for poses is CPU work."""
 
     def __init__(
         self,
@@ -102,39 +99,51 @@ class ShownFrames:
         pivot_depth: float,
     ) -> None:
         shown = source.source_frame[torch.from_numpy(frames).to(source.source_frame.device)].tolist()
+        self._grey = [np.asarray(to_grey(source.video[s])) for s in shown]
         self._depth = [source.depth[s].cpu().numpy() for s in shown]
         self._known = [source.known[s].cpu().numpy() for s in shown]
         self._source_cameras = [_cameras(source.intrinsics, source.world_to_camera, s) for s in shown]
         self._target_cameras = [_cameras(intrinsics, world_to_camera, t) for t in frames.tolist()]
         self._pivot_depth, self._device = pivot_depth, source.video.device
-        self._found: dict[bytes, Features] = {}
-        self._features = self._of(to_grey(source.video[shown])) if shown else []
 
-    def pose_errors(self, grey: np.ndarray) -> np.ndarray:
-        """Return the errors [n, 2] of luma frames [n, H, W]: degrees, and share of the pivot depth.
+    def pose_errors(self, results: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the errors [n, 2] of each result's luma frames [n, H, W]: degrees, share of pivot depth.
 
-        NaN for a frame that could not be registered.
+        NaN for a frame that could not be registered. Features are matched in a turn on the device, if that
+        is a GPU; all else is done by as many threads as torch may use.
         """
-        targets, size = self._of(grey), max(grey.shape[1:])
-        errors = over_threads(lambda n: self._pose_error(n, targets[n], size), range(len(grey)))
-        return np.array(errors, dtype=np.float64).reshape(-1, 2)
+        count = len(self._grey)
+        others = [frame for grey in results.values() for frame in grey]
+        found = features_of(self._grey, others)
+        pairs = [(n % count, target) for n, target in enumerate(found[count:])]
+        matches = self._matches([(found[n], target) for n, target in pairs])
+        size = max((max(frame.shape) for frame in others), default=0)
+        errors = over_threads(
+            lambda of: self._pose_error(*of, size),
+            [(n, found[n], target, match) for (n, target), match in zip(pairs, matches)],
+        )
+        array = np.array(errors, dtype=np.float64).reshape(len(results), count, 2)
+        return dict(zip(results, array))
 
-    def _of(self, grey: np.ndarray) -> list[Features]:
-        """Return the features of luma frames [n, H, W]; those of the same picture are found once."""
-        digests = [hashlib.blake2b(frame).digest() for frame in grey]
-        new = {digest: frame for digest, frame in zip(digests, grey) if digest not in self._found}
-        self._found.update(zip(new, over_threads(_keypoints, list(new.values()))))
-        return [self._found[digest] for digest in digests]
+    def _matches(self, pairs: Sequence[tuple[Features, Features]]) -> list[np.ndarray]:
+        if self._device.type == "cpu":
+            return [mutual_matches(*pair, self._device) for pair in beating(pairs)]
+        with turn():
+            return [mutual_matches(*pair, self._device) for pair in beating(pairs)]
 
-    def _pose_error(self, n: int, target: Features, size: int) -> tuple[float, float]:
+    def _pose_error(
+        self, n: int, here: Features, there: Features, matches: np.ndarray, size: int
+    ) -> tuple[float, float]:
         (source_intrinsics, source_pose), (intrinsics, wanted) = (
             self._source_cameras[n],
             self._target_cameras[n],
         )
-        move = _registered(
-            *(self._features[n], self._depth[n], self._known[n], source_intrinsics),
-            *(target, intrinsics, size, self._device),
-        )
+        here_matched, there_matched = here.positions[matches[:, 0]], there.positions[matches[:, 1]]
+        z = _depth_at(self._depth[n], self._known[n], here_matched)
+        rays = np.c_[here_matched, np.ones(len(z))] @ np.linalg.inv(source_intrinsics).T
+        usable = z > 0
+        points = (rays * z[:, None])[usable]
+        move = _registered(points, there_matched[usable], intrinsics, max(1.0, size / 320))
         if move is None:
             return float("nan"), float("nan")
         found = move @ source_pose
@@ -150,32 +159,18 @@ def _cameras(intrinsics: Tensor, world_to_camera: Tensor, frame: int) -> tuple[n
 
 
 def _registered(
-    source: Features,
-    depth: np.ndarray,  # [h, w]
-    known: np.ndarray,  # [h, w] bool
-    source_intrinsics: np.ndarray,  # [3, 3]
-    target: Features,
+    points: np.ndarray,  # [n, 3] in the source camera, in the depth's units
+    there: np.ndarray,  # [n, 2] pixels of the target
     target_intrinsics: np.ndarray,  # [3, 3]
-    size: int,  # the target's longer side
-    device: torch.device,
+    threshold: float,  # pixels
 ) -> np.ndarray | None:
     """Return the motion [4, 4] from source to target camera, in the depth's units; None if not found."""
-    (here, here_features), (there, there_features) = source, target
-    if len(here) < MIN_INLIERS or len(there) < MIN_INLIERS:
+    if len(points) < MIN_INLIERS:
         return None
-    pairs = _mutual_matches(here_features, there_features, device)
-    here, there = here[pairs[:, 0]], there[pairs[:, 1]]
-    z = _depth_at(depth, known, here)
-    here, there, z = here[z > 0], there[z > 0], z[z > 0]
-    if len(here) < MIN_INLIERS:
-        return None
-    rays = np.c_[here, np.ones(len(here))] @ np.linalg.inv(source_intrinsics).T
-    points = rays * z[:, None]
-    threshold = max(1.0, size / 320)
     found, _, rotation, translation, inliers = cv2.solvePnPRansac(
         points, there, target_intrinsics.copy(), None, params=_robust_search(threshold)
     )
-    if not found or inliers is None or len(inliers) < max(MIN_INLIERS, MIN_INLIER_SHARE * len(here)):
+    if not found or inliers is None or len(inliers) < max(MIN_INLIERS, MIN_INLIER_SHARE * len(points)):
         return None
     chosen = inliers.ravel()
     pose = rotation, translation
@@ -221,43 +216,17 @@ def _image(points: np.ndarray, intrinsics: np.ndarray, pose: Pose) -> np.ndarray
     return np.asarray(cv2.projectPoints(points, *pose, intrinsics, None)[0]).reshape(-1, 2)
 
 
-def _keypoints(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return SIFT positions [n, 2] in pixels with centres at +0.5, and descriptors [n, 128]."""
-    factor = max(1, round(WORKING_SIDE / max(grey.shape)))
-    if factor > 1:
-        grey = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    points, features = cv2.SIFT.create(nfeatures=4000, contrastThreshold=0.02).detectAndCompute(grey, None)
-    if features is None:
-        return np.zeros((0, 2)), np.zeros((0, 128), dtype=np.float32)
-    # OpenCV counts from the centre of the first pixel
-    return (np.array([p.pt for p in points], dtype=np.float64) + 0.5) / factor, features
-
-
-def _mutual_matches(here: np.ndarray, there: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return index pairs [n, 2] of descriptors that are mutually best and pass the ratio test.
-
-    Descriptors are whole numbers up to 255, so that their distances are exact on every device.
-    """
-    distance = torch.cdist(torch.from_numpy(here).to(device), torch.from_numpy(there).to(device))
-    best = distance.topk(min(2, distance.shape[1]), dim=1, largest=False)
-    rows = torch.arange(len(distance), device=device)
-    if best.values.shape[1] > 1:
-        rows = rows[best.values[:, 0] < MATCH_RATIO * best.values[:, 1]]
-    columns = best.indices[rows, 0]
-    mutual = distance[:, columns].argmin(0) == rows
-    return np.asarray(torch.stack([rows[mutual], columns[mutual]], 1).cpu().numpy())
-
-
 def _depth_at(depth: np.ndarray, known: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return z-depth [n] at points [n, 2], bilinear in 1/z; 0 if unknown or across an edge (5 %)."""
     height, width = depth.shape
-    usable = known & np.isfinite(depth) & (depth > 0)
-    disparity = np.where(usable, 1.0 / np.where(usable, depth, 1.0), 0.0)
     u = np.clip(points[:, 0] - 0.5, 0, width - 1)
     v = np.clip(points[:, 1] - 0.5, 0, height - 1)
     x, y = np.minimum(u.astype(int), width - 2), np.minimum(v.astype(int), height - 2)
+    rows, columns = np.stack([y, y, y + 1, y + 1]), np.stack([x, x + 1, x, x + 1])
+    corners = depth[rows, columns]
+    usable = known[rows, columns] & np.isfinite(corners) & (corners > 0)
+    disparity = np.where(usable, 1.0 / np.where(usable, corners, 1.0), 0.0)
     a, b = u - x, v - y
-    corners = np.stack([disparity[y, x], disparity[y, x + 1], disparity[y + 1, x], disparity[y + 1, x + 1]])
     weights = np.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b])
-    smooth = (corners.min(0) > 0) & (corners.max(0) <= 1.05 * corners.min(0))
-    return np.where(smooth, 1.0 / np.where(smooth, (corners * weights).sum(0), 1.0), 0.0)
+    smooth = (disparity.min(0) > 0) & (disparity.max(0) <= 1.05 * disparity.min(0))
+    return np.where(smooth, 1.0 / np.where(smooth, (disparity * weights).sum(0), 1.0), 0.0)

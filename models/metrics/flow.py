@@ -1,13 +1,35 @@
 """Temporal warp error by optical flow. OpenCV on CPU threads: it has no flow of this kind for GPUs."""
 
-from itertools import pairwise
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, pairwise
 
 import cv2
 import numpy as np
 from torch import Tensor
 
-from recapture.models.metrics.luma import to_grey
+from recapture.models.metrics.luma import to_colours, to_grey
+from recapture.models.metrics.memo import Memo
 from recapture.models.metrics.threads import over_threads
+
+_KEPT = 1024  # pairs of frames of sources whose two numbers are kept
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a frame's warp error is computed from."""
+
+    grey: np.ndarray  # [H, W] uint8, the luma of `colours`
+    colours: np.ndarray  # [H, W, 3] float32 in [-1, 1]
+
+    @cached_property
+    def digest(self) -> bytes:
+        return hashlib.sha256(repr(self.colours.shape).encode() + self.colours.tobytes()).digest()
+
+
+_kept: Memo[tuple[float, float]] = Memo(_KEPT)
 
 
 def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -23,18 +45,20 @@ class WarpErrors:
     """The warp errors of a video that is given part by part; the pair across two parts counts too."""
 
     def __init__(self) -> None:
-        self._last: tuple[np.ndarray, np.ndarray] | None = None  # luma and colours of the last frame
+        self._last: Frame | None = None
         self._errors: list[float] = []
         self._lengths: list[float] = []
 
-    def add(self, grey: np.ndarray, video: Tensor) -> None:
-        """Take the next frames: luma [t, H, W] uint8 and colours [t, 3, H, W] in [-1, 1]."""
-        colours = video.detach().float().cpu().numpy()
-        frames = [*([] if self._last is None else [self._last]), *zip(grey, colours)]
-        found = over_threads(_pair_error, [(*one, *two) for one, two in pairwise(frames)])
+    def pairs(self, grey: np.ndarray, colours: np.ndarray) -> list[tuple[Frame, Frame]]:
+        """Return the pairs that the next frames add: luma [t, H, W] uint8 and colours [t, H, W, 3]."""
+        frames = [*([] if self._last is None else [self._last]), *map(Frame, grey, colours)]
+        self._last = Frame(grey[-1].copy(), colours[-1].copy())
+        return list(pairwise(frames))
+
+    def add(self, found: Sequence[tuple[float, float]]) -> None:
+        """Take what `pair_errors` returns of the pairs."""
         self._errors += [error for error, _ in found if error == error]  # NaN: no pixel was trusted
         self._lengths += [length for _, length in found]
-        self._last = grey[-1].copy(), colours[-1].copy()
 
     def scores(self) -> dict[str, float]:
         """Return what `warp_error` returns."""
@@ -53,29 +77,49 @@ def warp_error(video: Tensor) -> dict[str, float]:
     frame.
     """
     errors = WarpErrors()
-    errors.add(to_grey(video), video)
+    errors.add(pair_errors({"": errors.pairs(to_grey(video), to_colours(video))})[""])
     return errors.scores()
 
 
-def _pair_error(pair: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, float]:
+def pair_errors(
+    pairs: Mapping[str, Sequence[tuple[Frame, Frame]]], source: str | None = None
+) -> dict[str, list[tuple[float, float]]]:
+    """Return warp error (NaN where no pixel is trusted) and mean flow length of the pairs of several videos.
+
+    source: which of the videos is the source, that other calls look at too. What is found of it is kept.
+    """
+    given = [(name == source, *pair) for name, of_video in pairs.items() for pair in of_video]
+    found = iter(over_threads(lambda of: (_kept_error if of[0] else _pair_error)(*of[1:]), given))
+    return {name: list(islice(found, len(of_video))) for name, of_video in pairs.items()}
+
+
+def _kept_error(one: Frame, two: Frame) -> tuple[float, float]:
+    """Return `_pair_error` of two frames, and keep it for the next call."""
+    key = one.digest, two.digest
+    found = _kept.get(key)
+    if found is None:
+        found = _pair_error(one, two)
+        _kept.put(key, found)
+    return found
+
+
+def _pair_error(one: Frame, two: Frame) -> tuple[float, float]:
     """Return the warp error of two frames (NaN where no pixel is trusted) and the mean length of the flow."""
-    grey, colour, next_grey, next_colour = pair
-    forward, backward = optical_flow(grey, next_grey), optical_flow(next_grey, grey)
-    height, width = grey.shape
+    forward, backward = optical_flow(one.grey, two.grey), optical_flow(two.grey, one.grey)
+    height, width = one.grey.shape
     fx, fy = cv2.split(forward)
     u, v = fx + np.arange(width, dtype=np.float32), fy + np.arange(height, dtype=np.float32)[:, None]
-    # looked up as cv2.remap does, in 1/32 pixels; prepared once for the five lookups
-    whole, parts = cv2.convertMaps(u, v, cv2.CV_16SC2)
-    bx, by = cv2.split(cv2.remap(backward, whole, parts, cv2.INTER_LINEAR))
-    there, back = fx * fx + fy * fy, bx * bx + by * by
-    trusted = (fx + bx) ** 2 + (fy + by) ** 2 < 0.01 * (there + back) + 0.5
+    bx, by = (cv2.remap(part, u, v, cv2.INTER_LINEAR) for part in cv2.split(backward))
+    there = fx * fx + fy * fy
+    limit = 0.01 * (there + (bx * bx + by * by)) + 0.5
+    fx += bx
+    fy += by
+    trusted = fx * fx + fy * fy < limit
     trusted &= (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
     length = float(np.sqrt(there).mean(dtype=np.float64))
     count = np.count_nonzero(trusted)
     if not count:
         return float("nan"), length
-    error = np.zeros_like(u)
-    for here, beyond in zip(colour, next_colour):
-        warped = cv2.remap(beyond.clip(-1, 1), whole, parts, cv2.INTER_LINEAR)
-        error += (here.clip(-1, 1) - warped) ** 2
-    return float(error[trusted].sum(dtype=np.float64)) / (12 * count), length
+    warped = cv2.remap(two.colours, np.dstack([u, v]), None, cv2.INTER_LINEAR)
+    error = cv2.norm(one.colours, warped, cv2.NORM_L2SQR, trusted.view(np.uint8))
+    return error / (12 * count), length

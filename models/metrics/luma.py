@@ -1,5 +1,7 @@
 """Detail of single frames: the variance of the Laplacian of their luma, by OpenCV."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -15,23 +17,32 @@ def to_grey(video: Tensor) -> np.ndarray:
     """Convert [..., 3, H, W] in [-1, 1] to uint8 [..., H, W], Rec. 601 luma."""
     if video.ndim == 3:
         return np.asarray(to_grey(video[None])[0])
-    found = []
+    found = torch.empty(len(video), *video.shape[2:], dtype=torch.uint8, device=video.device)
     for part in frame_parts(len(video), video.device):
-        unit = video[part].detach().to(torch.float64, copy=True).clamp_(-1, 1).add_(1).div_(2)
-        red, green, blue = unit.unbind(-3)
-        luma = red.mul_(_REC_601[0]).add_(green.mul_(_REC_601[1])).add_(blue.mul_(_REC_601[2]))
-        found.append(luma.mul_(255).round_().to(torch.uint8))
-    return np.asarray(torch.cat(found).cpu().numpy())
+        red, green, blue = video[part].detach().float().clamp(-1, 1).unbind(1)
+        luma = red.double().mul_(127.5 * _REC_601[0])
+        luma.add_(green, alpha=127.5 * _REC_601[1]).add_(blue, alpha=127.5 * _REC_601[2])
+        found[part] = luma.add_(127.5 - 1e-9).round_()  # the grey of holes, 127.5, is always 127
+    return np.asarray(found.cpu().numpy())
 
 
-def detail(grey: np.ndarray) -> np.ndarray:
-    """Return each frame's variance of the Laplacian (cv2), [T], of luma frames [T, H, W] uint8."""
+def to_colours(video: Tensor) -> np.ndarray:
+    """Convert [T, 3, H, W] to float32 [T, H, W, 3], cut to [-1, 1]; no copy where none is needed."""
+    video = video.detach().float()
+    lowest, highest = video.aminmax() if video.numel() else (torch.zeros(()), torch.zeros(()))
+    if float(lowest) < -1 or float(highest) > 1:
+        video = video.clamp(-1, 1)
+    return np.ascontiguousarray(video.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def detail(grey: Sequence[np.ndarray]) -> np.ndarray:
+    """Return each frame's variance of the Laplacian (cv2), [T], of luma frames [H, W] uint8."""
     return np.array(over_threads(lambda frame: _variance(_laplacian(frame)), list(grey)))
 
 
 def sharpness(video: Tensor) -> float:
     """Return the mean variance of the Laplacian (cv2) of the luma in [0, 255]; noise raises it."""
-    return float(detail(to_grey(video)).mean())
+    return float(detail(list(to_grey(video))).mean())
 
 
 def sharpness_ratio(result: Tensor, source: Tensor) -> float:
@@ -51,12 +62,12 @@ def hole_sharpness_ratio(result: Tensor, visible: Tensor) -> float:
     neighbours are of its own kind, so that the seam itself is not taken for detail. NaN where every frame
     lacks either kind.
     """
-    return mean_over_frames(frame_hole_detail(to_grey(result), *inner_masks(visible)))
+    return mean_over_frames(frame_hole_detail(to_grey(result), *inner_masks(visible.detach().cpu().numpy())))
 
 
-def inner_masks(visible: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return which visible and which hole pixels have only neighbours of their kind, uint8 [T, H, W]."""
-    seen = visible.detach().cpu().numpy().view(np.uint8)
+def inner_masks(visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which visible [T, H, W] and which hole pixels have only neighbours of their kind, uint8."""
+    seen = visible.view(np.uint8)
     window = np.ones((3, 3), dtype=np.uint8)
     eroded = over_threads(lambda kind: np.asarray(cv2.erode(kind, window)), [*seen, *(1 - seen)])
     return np.stack(eroded[: len(seen)]), np.stack(eroded[len(seen) :])

@@ -2,27 +2,22 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recapture.conf.turn import turn
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import SurfaceSettings
-from recapture.models.metrics.camera import CameraFollowing, ShownFrames, tried_frames
-from recapture.models.metrics.flow import WarpErrors
-from recapture.models.metrics.image import (
-    mean_over_frames,
-    psnr_of_regions,
-    seam_ring,
-    ssim_of_regions,
-)
+from recapture.models.metrics.camera import ShownFrames, tried_frames
+from recapture.models.metrics.flow import pair_errors
+from recapture.models.metrics.image import seam_ring
 from recapture.models.metrics.luma import detail, frame_hole_detail, inner_masks, to_grey
-from recapture.models.metrics.temporal import ShownAtOffsets, Sync, frame_changes, looked_up, sync_frames
-
-REGIONS = ("", "_visible", "_hole", "_seam")
+from recapture.models.metrics.result import HostFrames, ResultScores, Shown
+from recapture.models.metrics.temporal import ShownAtOffsets, looked_up, sync_frames
 
 
 class Metric(NamedTuple):
@@ -110,7 +105,7 @@ class Suite:
         self._done = 0
         self._holes = self._covered = self._pixels = 0
         self._source_detail: dict[int, float] = {}
-        self._results: dict[str, _Result] = defaultdict(_Result)
+        self._results: dict[str, ResultScores] = defaultdict(ResultScores)
 
     def sources(self, start: int, stop: int) -> tuple[int, int]:
         """Return the first source frame that the frames start...stop-1 need, and the one after the last.
@@ -133,10 +128,12 @@ class Suite:
         first: int = 0,
         truth: Tensor | None = None,  # [t, 3, H, W] in [-1, 1]
         truth_depth: Tensor | None = None,  # [t, H, W]
+        copied: str | None = None,
     ) -> None:
         """Measure the next frames of every result; arguments as in `measure`.
 
         source: the frames from `first` on, all that `sources` names; its source_frame counts from there.
+        copied: the result that is the source itself, which jobs measure along several trajectories.
         """
         for result in results.values():
             if result.shape != view.video.shape:
@@ -144,38 +141,60 @@ class Suite:
                     f"measure: result {tuple(result.shape)} and render {tuple(view.video.shape)} differ in "
                     "shape; measure a result at the size and length it was rendered for"
                 )
+        stop = self._done + len(view.video)
+        tried = self._tried[(self._tried >= self._done) & (self._tried < stop)] - self._done
+        seam = None if truth is None else seam_ring(view.visible, self._seam_pixels)
+        with turn():
+            shown = self._look(source, view, tried, first, view.depth if truth_depth is None else truth_depth)
+            frames = {name: self._results[name].on_device(video, shown) for name, video in results.items()}
+            if truth is not None and seam is not None:
+                for name, result in results.items():
+                    self._results[name].add_fidelity(result, truth, view.visible, seam)
+        self._beside(frames, shown, copied)
+        self._done = stop
+
+    def _look(
+        self, source: SourceView, view: RenderedView, tried: np.ndarray, first: int, depth: Tensor
+    ) -> Shown:
+        """Return what the next frames should show, which depends on no result."""
         if self._pivot_depth is None:
             self._pivot_depth = median_depth(source)
         cameras = view.intrinsics, view.world_to_camera
-        warped = looked_up(source, view.depth if truth_depth is None else truth_depth, *cameras)
+        warped = looked_up(source, depth, *cameras)
         self._holes += int((~view.visible).sum())
         self._covered += int(warped.co_visible.sum())
         self._pixels += view.visible.numel()
-        self._add_source(source, first)
-        stop = self._done + len(view.video)
-        tried = self._tried[(self._tried >= self._done) & (self._tried < stop)] - self._done
-        shown = ShownFrames(source, tried, *cameras, self._pivot_depth)
-        timed = self._timed[(self._timed >= self._done) & (self._timed < stop)] - self._done
-        timed = timed.to(view.video.device)
+        timed = self._timed[(self._timed >= self._done) & (self._timed < self._done + len(view.video))]
+        timed = (timed - self._done).to(view.video.device)
         moments = None
         if len(timed):
             size = view.video.shape[2:]
             moments = ShownAtOffsets.of(source, timed, self._offsets, *cameras, self._surface, size)
-        inner = inner_masks(view.visible)
-        seam = None if truth is None else seam_ring(view.visible, self._seam_pixels)
-        for name, result in results.items():
-            scores = self._results[name]
-            grey = to_grey(result)
-            if truth is not None and seam is not None:
-                scores.add_fidelity(result, truth, view.visible, seam)
-            scores.keep("consistency_psnr", psnr_of_regions(result, warped.video, [warped.co_visible])[0])
-            scores.poses.append(shown.pose_errors(grey[tried]))
-            if moments is not None:
-                scores.sync.append(moments.frame_psnr(result[timed]))
-            scores.keep("detail", detail(grey))
-            scores.keep("hole_sharpness_ratio", frame_hole_detail(grey, *inner))
-            scores.add_changes(grey, result)
-        self._done = stop
+        new = [n for n in range(len(source.video)) if first + n not in self._source_detail]
+        return Shown(
+            warped.video,
+            warped.co_visible,
+            timed,
+            moments,
+            tried,
+            ShownFrames(source, tried, *cameras, self._pivot_depth),
+            view.visible.cpu().numpy(),
+            {first + n: np.asarray(to_grey(source.video[n])) for n in new},
+        )
+
+    def _beside(self, frames: Mapping[str, HostFrames], shown: Shown, copied: str | None) -> None:
+        """Measure what the CPU measures: while it does, others may use the device."""
+        results = {name: self._results[name] for name in frames}
+        self._source_detail |= dict(zip(shown.source_grey, detail(list(shown.source_grey.values()))))
+        poses = shown.poses.pose_errors({name: of.grey[shown.tried] for name, of in frames.items()})
+        pairs = {name: results[name].warp.pairs(of.grey, of.colours) for name, of in frames.items()}
+        errors = pair_errors(pairs, copied)
+        inner = inner_masks(shown.visible)
+        for name, of in frames.items():
+            results[name].poses.append(poses[name])
+            results[name].warp.add(errors[name])
+            results[name].keep("detail", detail(list(of.grey)))
+            results[name].keep("hole_sharpness_ratio", frame_hole_detail(of.grey, *inner))
 
     def scores(self) -> dict[str, dict[str, float]]:
         """Return each result's metrics, once all frames have been given."""
@@ -188,60 +207,6 @@ class Suite:
             scores = shares | dict(result.scores(self._tried, self._offsets, reference))
             found[name] = {metric: value for metric, value in scores.items() if not math.isnan(value)}
         return found
-
-    def _add_source(self, source: SourceView, first: int) -> None:
-        """Measure the detail of the source frames that were not given before."""
-        new = [n for n in range(len(source.video)) if first + n not in self._source_detail]
-        if new:
-            values = detail(to_grey(source.video[new]))
-            self._source_detail |= {first + n: float(value) for n, value in zip(new, values)}
-
-
-class _Result:
-    """What is known of one result so far: values per frame, and what the next frame is compared with."""
-
-    def __init__(self) -> None:
-        self.frames: dict[str, list[np.ndarray]] = defaultdict(list)
-        self.poses: list[np.ndarray] = []  # [n, 2] each
-        self.sync: list[np.ndarray] = []  # [D, n] each
-        self._warp, self._changes = WarpErrors(), list[np.ndarray]()
-        self._last: Tensor | None = None
-
-    def keep(self, metric: str, values: np.ndarray) -> None:
-        """Take a metric's values of the next frames."""
-        self.frames[metric].append(values)
-
-    def add_fidelity(self, result: Tensor, truth: Tensor, visible: Tensor, seam: Tensor) -> None:
-        """Compare the next frames with the truth, by region."""
-        of_psnr = psnr_of_regions(result, truth, [None, visible, ~visible, seam])
-        of_ssim = ssim_of_regions(result, truth, visible, seam)
-        for region, decibel, similarity in zip(REGIONS, of_psnr, of_ssim):
-            self.keep(f"psnr{region}", decibel)
-            self.keep(f"ssim{region}", similarity)
-
-    def add_changes(self, grey: np.ndarray, result: Tensor) -> None:
-        """Compare the next frames with each other and with the last one."""
-        self._warp.add(grey, result)
-        joined = result if self._last is None else torch.cat([self._last, result])
-        self._changes.append(frame_changes(joined))
-        self._last = result[-1:].clone()
-
-    def scores(
-        self, tried: np.ndarray, offsets: np.ndarray, source_detail: float
-    ) -> Iterator[tuple[str, float]]:
-        """Yield the metrics; tried: the frames of `poses`; source_detail: what the source's is on average."""
-        means = {metric: mean_over_frames(np.concatenate(values)) for metric, values in self.frames.items()}
-        own_detail = means.pop("detail")
-        yield from means.items()
-        rotation, translation = np.concatenate(self.poses).T
-        yield from CameraFollowing(tried, rotation, translation).scores().items()
-        if self.sync:
-            values = np.array([mean_over_frames(psnr) for psnr in np.concatenate(self.sync, axis=1)])
-            yield from Sync(offsets, values).scores().items()
-        yield from self._warp.scores().items()
-        yield "sharpness_ratio", own_detail / source_detail if source_detail > 0 else float("nan")
-        changes = np.concatenate(self._changes)
-        yield "flicker_static_only", 1 - float(changes.mean()) / 2 if len(changes) else float("nan")
 
 
 def median_depth(source: SourceView) -> float:

@@ -16,7 +16,7 @@ def to_video(frames: np.ndarray | Tensor, device: torch.device | str = "cpu") ->
     """Convert uint8 [T,H,W,3] to float32 [T,3,H,W] in [-1,1]; a pinned tensor is copied without waiting."""
     pixels = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
     shown = pixels.to(device, non_blocking=pixels.is_pinned())
-    return shown.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return shown.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)  # in place: new memory takes longest
 
 
 def to_frames(video: Tensor) -> np.ndarray:

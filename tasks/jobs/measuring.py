@@ -96,8 +96,10 @@ class ClipMeasurement:
             cut[copy_source] = shown
         truth, truth_depth = self._truth(frames)
         with turn():
-            self._suite.add(cut, source, view, first=first, truth=truth, truth_depth=truth_depth)
             self._learned.add(cut, shown, truth=truth)
+        self._suite.add(
+            cut, source, view, first=first, truth=truth, truth_depth=truth_depth, copied=copy_source
+        )
 
     def metrics(self) -> dict[str, float]:
         """Return RESULT/METRIC -> value, once all frames were added."""
