@@ -122,4 +122,4 @@ def _pair_error(one: Frame, two: Frame) -> tuple[float, float]:
         return float("nan"), length
     warped = cv2.remap(two.colours, np.dstack([u, v]), None, cv2.INTER_LINEAR)
     error = cv2.norm(one.colours, warped, cv2.NORM_L2SQR, trusted.view(np.uint8))
-    return error / (12 * count), length
+    return float(error) / (12 * count), length

@@ -28,11 +28,11 @@ def to_grey(video: Tensor) -> np.ndarray:
 
 def to_colours(video: Tensor) -> np.ndarray:
     """Convert [T, 3, H, W] to float32 [T, H, W, 3], cut to [-1, 1]; no copy where none is needed."""
-    video = video.detach().float()
-    lowest, highest = video.aminmax() if video.numel() else (torch.zeros(()), torch.zeros(()))
+    pixels = video.detach().float().permute(0, 2, 3, 1)
+    lowest, highest = pixels.aminmax()
     if float(lowest) < -1 or float(highest) > 1:
-        video = video.clamp(-1, 1)
-    return np.ascontiguousarray(video.permute(0, 2, 3, 1).cpu().numpy())
+        pixels = pixels.clamp(-1, 1)
+    return np.ascontiguousarray(pixels.cpu().numpy())
 
 
 def detail(grey: Sequence[np.ndarray]) -> np.ndarray:
