@@ -28,7 +28,7 @@ import torch
 
 from bench.random_pass import WAYS, Measured, Way, prepare, velocities
 from bench.tables import Cell, Column, Table, add_write, publish, this_run
-from recapture.models.wan.chunked_vae import chunk_vae
+from recapture.models.wan.chunked_vae import WORTH, chunk_vae
 from recapture.models.wan.conditioning import condition
 from recapture.models.wan.load import Base
 from recapture.models.wan.sampling import sample
@@ -114,9 +114,9 @@ def coding(one: Measured, repeats: int) -> tuple[list[Column], list[list[Cell]]]
     del single
     gc.collect()
     rows: list[list[Cell]] = []
-    for name in ("library", "chunks", "chunks, compiled"):
+    for name, worth in (("library", 0), ("chunks", 0), ("large blocks compiled", WORTH), ("all compiled", 0)):
         if name != "library":
-            chunk_vae(vae, one.compiler("the VAE") if "compiled" in name else None)
+            chunk_vae(vae, one.compiler("the VAE") if "compiled" in name else None, worth=worth)
         with torch.no_grad():
             cells: list[Cell] = [name]
             for work, exact in (

@@ -35,11 +35,16 @@ from recapture.models.wan.vae_blocks import (
 CHUNK = 5  # latent frames at a time, at most
 TENSORS = 15  # of a chunk's frames, at full size and of the first width, at the peak; measured
 SHARE = 0.5  # of a GPU's memory that a chunk may take
+WORTH = 100_000_000  # numbers of a block's input from which on compiling it is worth its seconds
 
 
-def chunk_vae(vae: AutoencoderKLWan, compiler: Compiler | None = None) -> AutoencoderKLWan:
-    """Make `vae.encode` and `vae.decode` work in chunks, compiled where there is a compiler.
+def chunk_vae(
+    vae: AutoencoderKLWan, compiler: Compiler | None = None, *, worth: int = WORTH
+) -> AutoencoderKLWan:
+    """Make `vae.encode` and `vae.decode` work in chunks, large blocks compiled where there is a compiler.
 
+    worth: see WORTH. At 480p these are the blocks of the outer levels, where most of the time goes: every
+    kind of block takes seconds to compile, and the inner ones win less than that over a job.
     With tiling switched on, and where gradients are wanted, the library's own path is taken.
     """
     for module in vae.modules():
@@ -47,7 +52,7 @@ def chunk_vae(vae: AutoencoderKLWan, compiler: Compiler | None = None) -> Autoen
             wide = module.weight.dim() == 5
             layout = torch.channels_last_3d if wide else torch.channels_last
             module.weight.data = module.weight.data.contiguous(memory_format=layout)
-    blocks = _Blocks(compiler)
+    blocks = _Blocks(compiler, worth)
 
     def encode(model: AutoencoderKLWan, video: Tensor) -> Tensor:
         if _library_is_needed(model, video, 1):
@@ -91,18 +96,18 @@ class Carried:
 
 
 class _Blocks:
-    """The blocks' functions: plain for the first frame and odd ends, compiled for whole chunks."""
+    """The blocks' functions: compiled for whole chunks of many numbers, plain for the rest."""
 
-    def __init__(self, compiler: Compiler | None) -> None:
+    def __init__(self, compiler: Compiler | None, worth: int) -> None:
+        self._worth = worth
         self._plain = {one.__name__: one for one in (residual, head, upsample, downsample)}
         make = compiler or (lambda function: function)
         self._compiled = {name: make(function) for name, function in self._plain.items()}
         self.whole_chunk = False
 
     def __call__(self, name: str, block: Any, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        made: tuple[Tensor, Memory] = (self._compiled if self.whole_chunk else self._plain)[name](
-            block, x, memory
-        )
+        compiles = self.whole_chunk and x.numel() >= self._worth
+        made: tuple[Tensor, Memory] = (self._compiled if compiles else self._plain)[name](block, x, memory)
         return made
 
 

@@ -53,13 +53,32 @@ def test_chunks_equal_the_library_in_float64(layout, frames):
 @pytest.mark.parametrize("layout", [PLAIN, RESIDUAL], ids=["plain", "residual"])
 def test_compiled_chunks_equal_the_library(layout):
     compiler = Compiler("the VAE", BACKEND)
-    video, stock, ours = clip(21), make(layout), chunk_vae(make(layout), compiler)
+    video, stock, ours = clip(21), make(layout), chunk_vae(make(layout), compiler, worth=0)
     latents = encode_video(stock, video)
     torch.testing.assert_close(encode_video(ours, video), latents, rtol=0, atol=1e-6)
     torch.testing.assert_close(
         decode_latents(ours, latents), decode_latents(stock, latents), rtol=0, atol=3e-6
     )
     assert not compiler.failed
+
+
+@pytest.mark.parametrize("worth", [0, 40_000, 10**9])
+def test_only_blocks_of_many_numbers_are_compiled(worth):
+    compiled_for = set()  # numbers of a block's input
+
+    def compiler(function):
+        def compiled(block, x, memory):
+            compiled_for.add(x.numel())
+            return function(block, x, memory)
+
+        return compiled
+
+    plain = chunk_vae(make(PLAIN))
+    ours = chunk_vae(make(PLAIN), compiler, worth=worth)
+    assert torch.equal(encode_video(ours, clip(21)), encode_video(plain, clip(21)))
+    largest = 2 * 4 * 20 * 32 * 48  # of the first blocks, for a chunk of 20 frames
+    assert min(compiled_for, default=worth) >= worth
+    assert (largest in compiled_for) == (worth <= largest)
 
 
 @pytest.mark.parametrize("layout", [PLAIN, RESIDUAL], ids=["plain", "residual"])
