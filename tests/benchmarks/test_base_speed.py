@@ -24,4 +24,4 @@ def test_every_part_of_the_benchmark_of_speed_runs_and_no_way_is_further_from_fl
     assert [row[0] for row in rows] == ["eager", "all, one batch"]
     assert all(0 < row[-2] < 0.1 and row[-1] <= 1.1 for row in rows)
     printed = capsys.readouterr().out
-    assert "| chunks, compiled |" in printed and "| as the profile |" in printed
+    assert "| large blocks compiled |" in printed and "| as the profile |" in printed
