@@ -28,6 +28,7 @@ from recapture.models.geometry.cameras import default_intrinsics
 from recapture.models.geometry.mesh import CameraPair, Surface, lift
 from recapture.models.geometry.rasterize import Rendered, SurfaceSettings, render
 from recapture.models.geometry.z_buffer import EMPTY, z_buffer
+from recapture.models.geometry.z_buffer_grid import surface_keys as grid_keys
 
 PIVOT = 5.0
 
@@ -150,7 +151,7 @@ def stages(clip: list[Tensor], shell: float, device: str, repeats: int) -> dict[
 def draw(surface: Surface, size: tuple[int, int], device: str) -> Tensor:
     """Return the z-buffer of a surface, by the device's own implementation."""
     if device == "cpu":
-        return z_buffer(surface.faces(), len(surface.x), size)
+        return grid_keys(surface, size)[0]
     from recapture.models.geometry.z_buffer_triton import surface_keys
 
     return surface_keys(surface, size)

@@ -72,6 +72,23 @@ class Faces:
 
 
 @dataclass(frozen=True)
+class Quads:
+    """Quads on the target image, corners clockwise from the top left in the source."""
+
+    x: Tensor  # [4, Q] pixels
+    y: Tensor  # [4, Q] pixels
+    w: Tensor  # [4, Q] 1 / depth, 0 where a corner is too near
+    frame: Tensor  # [Q] int64
+    source_area: Tensor  # [Q] pixels, of one of two triangles; 0 marks an occluder that shows nothing
+
+    def faces(self) -> Faces:
+        """Return the first triangles of all quads, then their second ones."""
+        halves = ((0, 1, 3), (1, 2, 3))
+        x, y, w = (torch.cat([value[list(half)] for half in halves], 1) for value in (self.x, self.y, self.w))
+        return Faces(x, y, w, self.frame.repeat(2), self.source_area.repeat(2))
+
+
+@dataclass(frozen=True)
 class Surface:
     """Quads between neighbouring pixels on the target image, and loose faces beside them."""
 
@@ -80,20 +97,22 @@ class Surface:
     w: Tensor  # [T, h+2, w+2] 1 / depth, 0 where a corner is too near
     whole: Tensor  # [T, h+1, w+1] bool, quads that are not torn
     source_area: Tensor  # [h+1, w+1] pixels, of one of a quad's two triangles
-    loose: Faces  # lone pixels' squares and occluders
+    loose: Quads  # lone pixels' squares and occluders
 
     def faces(self) -> Faces:
         """Return the whole quads' first triangles, their second ones, and the loose faces."""
         frame = torch.arange(len(self.x), device=self.x.device)[:, None, None]
-        quads = _triangles(
-            _corners(self.x).flatten(1),
-            _corners(self.y).flatten(1),
-            _corners(self.w).flatten(1),
-            frame.expand_as(self.whole).flatten(),
-            self.source_area.expand_as(self.whole).flatten(),
-            self.whole.flatten(),
+        picked = self.whole.flatten().nonzero()[:, 0]
+        x, y, w = (_corners(grid).flatten(1).index_select(1, picked) for grid in (self.x, self.y, self.w))
+        quads = Quads(
+            x,
+            y,
+            w,
+            frame.expand_as(self.whole).flatten()[picked],
+            self.source_area.expand_as(self.whole).flatten()[picked],
         )
-        return _joined([quads, self.loose])
+        parts = (quads.faces(), self.loose.faces())
+        return Faces(*(torch.cat([getattr(f, name) for f in parts], -1) for name in Faces.__annotations__))
 
 
 def lift(
@@ -142,11 +161,11 @@ def surface_stretch(surface: Surface) -> Tensor:
     first = right_x[:, :-1] * down_y[..., :-1] - down_x[..., :-1] * right_y[:, :-1]
     second = right_x[:, 1:] * down_y[..., 1:] - down_x[..., 1:] * right_y[:, 1:]
     halves = torch.stack([first, second]) / 2 / surface.source_area
-    return torch.cat([halves.clamp_min(0.0).flatten(), face_stretch(surface.loose)])
+    return torch.cat([halves.clamp_min(0.0).flatten(), face_stretch(surface.loose.faces())])
 
 
-def _joined(faces: list[Faces]) -> Faces:
-    return Faces(*(torch.cat([getattr(f, name) for f in faces], -1) for name in Faces.__annotations__))
+def _joined(quads: list[Quads]) -> Quads:
+    return Quads(*(torch.cat([getattr(q, name) for q in quads], -1) for name in Quads.__annotations__))
 
 
 def _corner_positions(side: int, like: Tensor) -> Tensor:
@@ -190,23 +209,14 @@ def _on_image(target: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return target[..., 0] * w, target[..., 1] * w, w
 
 
-def _triangles(x: Tensor, y: Tensor, w: Tensor, frame: Tensor, area: Tensor, kept: Tensor) -> Faces:
-    """Cut quads (corners [4,Q]) into two triangles each; `area` [Q] is a triangle's in the source."""
-    picked = kept.nonzero()[:, 0]
-    x, y, w = (value.index_select(1, picked) for value in (x, y, w))
-    halves = ((0, 1, 3), (1, 2, 3))
-    x, y, w = (torch.cat([value[list(half)] for half in halves], 1) for value in (x, y, w))
-    return Faces(x, y, w, frame[picked].repeat(2), area[picked].repeat(2))
-
-
-def _footprints(depth: Tensor, ragged: Tensor, motion: _Motion) -> Faces:
+def _footprints(depth: Tensor, ragged: Tensor, motion: _Motion) -> Quads:
     """Give pixels without whole quads around them their own square, so that thin things do not vanish."""
     frame, row, column = ragged.nonzero(as_tuple=True)
     z = depth[frame, row, column]
     corners = [(column + du, row + dv) for du, dv in ((0, 0), (1, 0), (1, 1), (0, 1))]
     projected = [_project(u.float(), v.float(), z, frame, motion) for u, v in corners]
     x, y, w = (torch.stack([corner[i] for corner in projected]) for i in range(3))
-    return _triangles(x, y, w, frame, torch.full_like(z, 0.5), torch.ones_like(frame, dtype=torch.bool))
+    return Quads(x, y, w, frame, torch.full_like(z, 0.5))
 
 
 def _shell(
@@ -217,7 +227,7 @@ def _shell(
     motion: _Motion,
     break_ratio: float,
     shell: float,
-) -> Faces:
+) -> Quads:
     """Stand two occluders in each torn quad: one at the foreground's depth, one back to (1 + shell) times it.
 
     The true silhouette is somewhere in the quad; the first keeps the background from showing before it.
@@ -239,4 +249,4 @@ def _shell(
     frame, across, down = frame.repeat(2), across.repeat(1, 2), down.repeat(1, 2)
     projected = [_project(across[i], down[i], z[i], frame, motion) for i in range(4)]
     x, y, w = (torch.stack([corner[i] for corner in projected]) for i in range(3))
-    return _triangles(x, y, w, frame, torch.zeros_like(z[0]), torch.ones_like(frame, dtype=torch.bool))
+    return Quads(x, y, w, frame, torch.zeros_like(z[0]))

@@ -15,8 +15,9 @@ from torch.nn.functional import grid_sample
 
 from recapture.conf.heartbeat import beating
 from recapture.models.geometry.cameras import project_points
-from recapture.models.geometry.mesh import CameraPair, face_stretch, lift, surface_stretch
-from recapture.models.geometry.z_buffer import EMPTY, z_buffer
+from recapture.models.geometry.mesh import CameraPair, lift, surface_stretch
+from recapture.models.geometry.z_buffer import EMPTY
+from recapture.models.geometry.z_buffer_grid import surface_keys as grid_keys
 
 NEAR = 1e-3  # of a frame's median depth; triangles with a corner nearer to the target camera are dropped
 CHUNK_QUADS = 1 << 25  # quads drawn at once on an accelerator; bounds memory to about 6 GB
@@ -135,8 +136,7 @@ def _nearest(
 
         keys, stretch = surface_keys(surface, size), surface_stretch(surface)
     else:
-        faces = surface.faces()
-        keys, stretch = z_buffer(faces, len(depth), size), face_stretch(faces)
+        keys, stretch = grid_keys(surface, size)
     hit = keys != EMPTY
     z = torch.where(hit, (keys >> 32).int().view(torch.float32), torch.inf)
     if not len(stretch):

@@ -46,7 +46,7 @@ def surface_keys(surface: Surface, size: tuple[int, int]) -> Tensor:
         corners = torch.stack([at + half, torch.where(half == 0, at + 1, at + width + 1), at + width])
         x, y, w = (value.flatten()[corners] for value in grid)
         _draw_faces[(len(listed),)](x, y, w, frame, listed, len(listed), *camera, BLOCK=BLOCK)
-    _draw_loose(surface.loose, 2 * quads, camera)
+    _draw_loose(surface.loose.faces(), 2 * quads, camera)
     return keys
 
 

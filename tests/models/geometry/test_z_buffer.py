@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from recapture.models.geometry import z_buffer as z_buffer_file
+from recapture.models.geometry import z_buffer_grid
 from recapture.models.geometry.cameras import default_intrinsics, rigid, rotation_degrees
 from recapture.models.geometry.mesh import CameraPair, Faces, face_stretch, lift, surface_stretch
 from recapture.models.geometry.z_buffer import EMPTY, z_buffer
@@ -78,6 +79,11 @@ VIEWS = {
     "before one's nose": ((24, 32), (400, 300), (0.1, 0.1, 3.0), 0.0, 0.0),
 }
 
+CPU_VIEWS = VIEWS | {
+    "folded": ((48, 64), (48, 64), (3.0, 0.2, 1.0), 45.0, 0.3),
+    "among the hills": ((24, 32), (60, 80), (0.1, 0.0, 3.3), 0.0, 0.3),
+}
+
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_stretch_of_the_grid_is_the_stretch_of_its_triangles(view):
@@ -98,6 +104,25 @@ def test_how_many_faces_are_drawn_at_once_changes_nothing(view, monkeypatch):
     assert len(faces.frame) < z_buffer_file.PART  # so that this was one part
     monkeypatch.setattr(z_buffer_file, "PART", 700)
     assert torch.equal(z_buffer(faces, 2, size), whole)
+
+
+@pytest.mark.parametrize("view", CPU_VIEWS)
+@pytest.mark.parametrize(("block", "reach"), [(1 << 15, 64), (700, 64), (700, 2), (1 << 15, 1)])
+def test_the_z_buffer_of_the_grid_is_that_of_its_list_of_triangles(view, block, reach, monkeypatch):
+    """Whatever is drawn at once, and however much is left to the list."""
+    monkeypatch.setattr(z_buffer_grid, "BLOCK", block)
+    monkeypatch.setattr(z_buffer_grid, "REACH", reach)
+    lifted, size = surface(*CPU_VIEWS[view]), CPU_VIEWS[view][1]
+    faces = lifted.faces()
+    slow = z_buffer(faces, 2, size)
+    keys, stretch = z_buffer_grid.surface_keys(lifted, size)
+    hit = slow != EMPTY
+    assert hit.float().mean() > 0.2
+    assert torch.equal(keys != EMPTY, hit)
+    torch.testing.assert_close(depth_of(keys), depth_of(slow), rtol=2e-5, atol=0)
+    # on an edge between two faces either may win
+    expected, got = face_stretch(faces)[slow[hit] & 0xFFFFFFFF], stretch[keys[hit] & 0xFFFFFFFF]
+    assert ((got - expected).abs() > 1e-3 * expected + 1e-3).float().mean() < 5e-3
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
