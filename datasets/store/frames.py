@@ -51,7 +51,7 @@ class FrameWriter:
         mantissa: Mapping[str, int] | None = None,
     ) -> None:
         self._artifact, self._chunk, self._mantissa = artifact, chunk, dict(mantissa or {})
-        self._pending: dict[str, np.ndarray] = {}
+        self._pending: dict[str, list[np.ndarray]] = {}
         self._frames = self._files = 0
         self._behind = Behind()
 
@@ -73,12 +73,14 @@ class FrameWriter:
             raise ValueError(f"frames: arrays of one call differ in length: {lengths}")
         if self._pending and self._pending.keys() != arrays.keys():
             raise ValueError(f"frames: expected arrays {sorted(self._pending)}, got {sorted(arrays)}")
-        held = self._pending or {name: array[:0] for name, array in arrays.items()}
+        held = self._pending or {name: [array] for name, array in arrays.items()}
         for name, array in arrays.items():
-            was, now = (held[name].dtype, held[name].shape[1:]), (array.dtype, array.shape[1:])
+            first = held[name][0]
+            was, now = (first.dtype, first.shape[1:]), (array.dtype, array.shape[1:])
             if was != now:
                 raise ValueError(f"frames: array {name!r} was {was[0]} {was[1]}, now it is {now[0]} {now[1]}")
-        self._pending = {name: np.concatenate([held[name], array]) for name, array in arrays.items()}
+        for name, array in arrays.items():
+            self._pending.setdefault(name, []).append(array.copy())
         while self._held >= self._chunk:
             self._behind.do(self._next(self._chunk))
 
@@ -91,19 +93,27 @@ class FrameWriter:
 
     @property
     def _held(self) -> int:
-        return len(next(iter(self._pending.values()))) if self._pending else 0
+        return sum(map(len, next(iter(self._pending.values())))) if self._pending else 0
 
     def _next(self, count: int) -> Callable[[], None]:
         """Take the next frames out of those that are held; return what stores them."""
-        part = {name: array[:count] for name, array in self._pending.items()}
+        part, rest = dict[str, np.ndarray](), dict[str, list[np.ndarray]]()
+        for name in list(self._pending):
+            whole = _whole(self._pending.pop(name))
+            after = whole[count:]
+            part[name], rest[name] = whole[:count], [after if len(after) >= count else after.copy()]
+        self._pending = rest
         store = partial(self._store, chunk_name(self._files), part)
-        self._pending = {name: array[count:].copy() for name, array in self._pending.items()}
         self._files += 1
         self._frames += count
         return store
 
     def _store(self, name: str, part: dict[str, np.ndarray]) -> None:
         self._artifact.write_npz(name, **pack_frames(part, self._mantissa))
+
+
+def _whole(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class FrameReader:

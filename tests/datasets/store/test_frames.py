@@ -150,7 +150,7 @@ def test_the_writer_holds_less_than_a_chunk_between_calls(tmp_path):
     with ArtifactStore(str(tmp_path)).create("ingest", KEY) as output, output.frames(4) as writer:
         for frame in range(30):
             writer.append(video=np.full((1, 2, 2, 3), frame, dtype=np.uint8))
-            assert sum(len(array) for array in writer._pending.values()) < 4
+            assert sum(len(part) for part in writer._pending["video"]) < 4
             stored = len(output._files)
             # One chunk is stored, one waits for that, and one may wait to be taken up.
             assert (frame + 1) // 4 - 3 <= stored <= (frame + 1) // 4
