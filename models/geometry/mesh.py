@@ -7,6 +7,7 @@ no camera looks through the missing back of a foreground object.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recapture.models.geometry.cameras import pixel_motion
+from recapture.models.geometry.cameras import pixel_motion, project_grid
 
 SHELL_GAP = 0.05  # pixels that a shell stays away from the background's pixel centres
 SHELL_SETBACK = 1e-4  # a surface wins against the shell that hangs on it
@@ -128,20 +129,17 @@ def lift(
     z = pad(depth[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     seen = pad(known[:, None].float(), (1, 1, 1, 1), mode="replicate")[:, 0] > 0
     u, v = _corner_positions(width, depth), _corner_positions(height, depth)
-    corners_z = _corners(z)
-    lowest, highest = corners_z.amin(0), corners_z.amax(0)
-    usable = _corners(seen).all(0)
-    torn = usable & (highest > lowest * (1 + break_ratio))
+    usable = _around(seen, torch.logical_and)
+    torn = usable & (_around(z, torch.maximum) > _around(z, torch.minimum) * (1 + break_ratio))
     whole = usable & ~torn
-    matrix, shift = (value.to(z.dtype) for value in pixel_motion(*cameras))
-    motion = _Motion(matrix, shift, nearest)
-    points = torch.stack([u * z, v[:, None] * z, z], dim=-1).flatten(1, 2)
-    x, y, w = _on_image((points @ matrix + shift).view(*z.shape, 3), nearest[:, None, None])
+    matrix, shift = pixel_motion(*cameras)
+    x, y, w = _on_image(project_grid(u, v, z, matrix, shift), nearest[:, None, None])
+    motion = _Motion(matrix.to(z.dtype), shift.to(z.dtype), nearest)
     area = (v[1:] - v[:-1])[:, None] * (u[1:] - u[:-1])
-    ragged = known & (~_touched(whole) | _touched(~usable))
+    ragged = known & ~(_around(whole, torch.logical_or) & _around(usable, torch.logical_and))
     loose = [_footprints(depth, ragged, motion)]
     if shell > 0:
-        loose.append(_shell(u, v, corners_z, torn, motion, break_ratio, shell))
+        loose.append(_shell(u, v, z, torn, motion, break_ratio, shell))
     return Surface(x, y, w, whole, area / 2, _joined(loose))
 
 
@@ -179,9 +177,10 @@ def _corners(grid: Tensor) -> Tensor:
     return torch.stack([grid[:, :-1, :-1], grid[:, :-1, 1:], grid[:, 1:, 1:], grid[:, 1:, :-1]])
 
 
-def _touched(quads: Tensor) -> Tensor:
-    """Return [T,h,w]: pixels that are a corner of at least one of the quads."""
-    return quads[:, :-1, :-1] | quads[:, :-1, 1:] | quads[:, 1:, 1:] | quads[:, 1:, :-1]
+def _around(grid: Tensor, of_two: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return [T,h-1,w-1]: what an operation makes of every four neighbours."""
+    beside = of_two(grid[..., :-1], grid[..., 1:])
+    return of_two(beside[:, :-1], beside[:, 1:])
 
 
 class _Motion(NamedTuple):
@@ -196,17 +195,19 @@ def _project(
     u: Tensor, v: Tensor, z: Tensor, frame: Tensor, motion: _Motion
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return target x, y in pixels and 1/depth of loose points [N] of the frames `frame` [N]."""
-    points = torch.stack([u * z, v * z, z], dim=-1)[:, None]
-    target = (points @ motion.matrix[frame] + motion.shift[frame])[:, 0]
-    return _on_image(target, motion.nearest[frame])
+    points = torch.stack([u * z, v * z, z], dim=-1)
+    if len(motion.matrix) == 1:
+        target = points @ motion.matrix[0] + motion.shift[0]
+    else:
+        target = (points[:, None] @ motion.matrix[frame] + motion.shift[frame])[:, 0]
+    return _on_image(target.unbind(1), motion.nearest[frame])
 
 
-def _on_image(target: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x, y in pixels and 1/depth (0 where nearer than `nearest`) of homogeneous pixels [...,3]."""
-    depth = target[..., 2]
-    fine = depth > nearest
-    w = torch.where(fine, 1.0 / torch.where(fine, depth, 1.0), 0.0)
-    return target[..., 0] * w, target[..., 1] * w, w
+def _on_image(target: Sequence[Tensor], nearest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x, y in pixels and 1/depth (0 where nearer than `nearest`) of three homogeneous coordinates."""
+    x, y, depth = target
+    w = torch.where(depth > nearest, 1.0 / depth, 0.0)
+    return x * w, y * w, w
 
 
 def _footprints(depth: Tensor, ragged: Tensor, motion: _Motion) -> Quads:
@@ -222,7 +223,7 @@ def _footprints(depth: Tensor, ragged: Tensor, motion: _Motion) -> Quads:
 def _shell(
     u: Tensor,
     v: Tensor,
-    corners_z: Tensor,  # [4, T, h+1, w+1]
+    depth: Tensor,  # [T, h+2, w+2]
     torn: Tensor,  # [T, h+1, w+1]
     motion: _Motion,
     break_ratio: float,
@@ -233,10 +234,10 @@ def _shell(
     The true silhouette is somewhere in the quad; the first keeps the background from showing before it.
     """
     frame, row, column = torn.nonzero(as_tuple=True)
-    z = corners_z[:, frame, row, column]
+    steps = ((0, 0), (0, 1), (1, 1), (1, 0))
+    z = torch.stack([depth[frame, row + below, column + right] for below, right in steps])
     front = z.amin(0)
     behind = z > front * (1 + break_ratio)
-    steps = ((0, 0), (0, 1), (1, 1), (1, 0))
     across = torch.stack([u[column + right] for _, right in steps])
     down = torch.stack([v[row + below] for below, _ in steps])
     # just short of the background's pixel centre: the source itself sees no shell

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from recapture.conf.heartbeat import beating
-from recapture.models.geometry.cameras import project_points
+from recapture.models.geometry.cameras import pixel_motion, project_grid
 from recapture.models.geometry.mesh import CameraPair, lift, surface_stretch
 from recapture.models.geometry.z_buffer import EMPTY
 from recapture.models.geometry.z_buffer_grid import surface_keys as grid_keys
@@ -147,13 +147,12 @@ def _nearest(
 
 def _shade(video: Tensor, z: Tensor, visible: Tensor, cameras: CameraPair) -> Tensor:
     """Look each visible target pixel's surface point up in the source, bilinearly; 0 elsewhere."""
-    frames, height, width = z.shape
-    u = torch.arange(width, device=z.device) + 0.5
-    v = torch.arange(height, device=z.device)[:, None] + 0.5
-    points = torch.stack([u * z, v * z, z], dim=-1).flatten(1, 2)
-    source = project_points(points, *cameras.reversed()).view(frames, height, width, 3)
-    position = source[..., :2] / torch.where(visible, source[..., 2], 1.0)[..., None]
-    side = position.new_tensor([video.shape[3], video.shape[2]])
-    grid = torch.where(visible[..., None], 2 * position / side - 1, 0.0)
+    u = torch.arange(z.shape[2], device=z.device) + 0.5
+    v = torch.arange(z.shape[1], device=z.device) + 0.5
+    matrix, shift = pixel_motion(*cameras.reversed())
+    side = matrix.new_tensor([video.shape[3] / 2, video.shape[2] / 2, 1.0])
+    *position, depth = project_grid(u, v, z, matrix / side, shift / side)
+    depth = torch.where(visible, depth, 1.0)
+    grid = torch.stack([(place / depth).sub_(1.0) for place in position], dim=-1)
     colours = grid_sample(video, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return torch.where(visible[:, None], colours, 0.0)
