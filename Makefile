@@ -36,6 +36,7 @@ bench: $(READY) ## Print the tables of benchmarks/ that a CPU makes in 10 minute
 	$(BIN)/python benchmarks/render_quality.py --write
 	$(BIN)/python benchmarks/render_speed.py --write
 	$(BIN)/python benchmarks/pool_overhead.py --write
+	$(BIN)/python benchmarks/simulate_workers.py --write
 	$(BIN)/python benchmarks/scale.py --clips 10000 100000 --write
 
 bench-long: $(READY) ## The same for tables that take a CPU about 2 hours

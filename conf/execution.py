@@ -47,13 +47,14 @@ class ExecutionConfig(Section):
     resources: dict[str, StageResources] = Field(
         default_factory=dict,
         description="Resources of a worker, by stage name; with none at all, on a machine with a GPU, fill "
-        "takes 0.8 of it, and depth, render, baselines and measure 0.2.",
+        "takes 0.8 of it, and depth and render 0.2.",
     )
     shard: int = Field(256, ge=1, description="Clips per Prefect task.")
     clips_in_flight: int | None = Field(
         None,
         ge=1,
-        description="Most clips that are begun and not finished; null: twice as many as the workers take.",
+        description="Most clips that are begun and not finished; null: twice as many as the workers take, "
+        "where clips that only lighter workers still need do not count.",
     )
     gigabytes_in_flight: float | None = Field(
         None,

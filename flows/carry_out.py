@@ -159,6 +159,8 @@ class Carrier:
                     self._context.board.expect(plan, step.number)
                     if self._context.intake is not None:
                         self._context.intake.expect(plan)
+        todo = [step for step in steps if step.items and step.complete is None]
+        self._context.executor.prepare([(step.plans[0].stage, len(step.items)) for step in todo])
         for step in steps:
             self._start(one, step)
 
@@ -176,8 +178,6 @@ class Carrier:
         if not context.executor.concurrent:
             self._finished(one, step, task_of(plan, batch)(*given, return_state=True).result())
             return
-        if step.complete is None:
-            context.executor.prepare()
         future = task_of(plan, batch).submit(*given)
         self._futures.add(future)
         future.add_done_callback(lambda done: self._done.put((one, step, done)))

@@ -36,8 +36,12 @@ class Executor(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def prepare(self) -> None:
-        """Connect to what the workers run on, before `run` is called from other threads than the main one."""
+    def prepare(self, stages: Sequence[tuple[Stage, int]]) -> None:
+        """Have workers started before `run` is called, from the main thread.
+
+        stages: a stage and the number of its items for each call of `run` that is to come. Raises StageSick,
+        for all stages at once, if there is no room for a worker of them.
+        """
         ...
 
     def run(
@@ -90,8 +94,8 @@ class InlineExecutor:
     ) -> None:
         """Release nothing."""
 
-    def prepare(self) -> None:
-        """Do nothing."""
+    def prepare(self, stages: Sequence[tuple[Stage, int]]) -> None:
+        """Do nothing: stages are set up one after the other."""
 
     def stop(self, why: BaseException) -> None:
         """Do nothing: who calls this is not at work."""

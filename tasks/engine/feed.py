@@ -8,7 +8,7 @@ from functools import partial
 
 from recapture.tasks.engine.board import Board
 from recapture.tasks.engine.intake import Intake
-from recapture.tasks.engine.stage import Item, Outcome, Stage
+from recapture.tasks.engine.stage import InParts, Item, Outcome, Stage
 
 
 class Feed:
@@ -33,6 +33,13 @@ class Feed:
 
     def __len__(self) -> int:
         return len(self._items) + len(self._elsewhere)
+
+    @property
+    def parts(self) -> int:
+        """Return into how many parts its items can be cut at most, as far as the plan knows."""
+        if not isinstance(self._stage, InParts):
+            return len(self)
+        return sum(max(1, self._stage.most_parts(item)) for item in self._items)
 
     def attach(self, begin: Callable[[Item], None], tell: Callable[[Outcome], None]) -> None:
         """Call begin(item) for each item when it is its turn, tell(outcome) for those that have none.

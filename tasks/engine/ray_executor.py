@@ -12,10 +12,9 @@ from recapture.tasks.engine.feed import Feed
 from recapture.tasks.engine.ray_cluster import Cluster
 from recapture.tasks.engine.ray_loop import Loop
 from recapture.tasks.engine.ray_pool import Lane
+from recapture.tasks.engine.ray_staff import FEWEST_CLIPS
 from recapture.tasks.engine.retry import RetryPolicy, settle
 from recapture.tasks.engine.stage import Item, Outcome, Stage
-
-CLIPS_PER_SLOT, FEWEST_CLIPS = 2, 8
 
 
 class RayExecutor:
@@ -52,8 +51,10 @@ class RayExecutor:
             self._made = None
         self._cluster.disconnect()
 
-    def prepare(self) -> None:
-        self._cluster.connect()
+    def prepare(self, stages: Sequence[tuple[Stage, int]]) -> None:
+        if stages:
+            self._cluster.connect()
+            self._loop().announce(stages)
 
     def run(
         self,
@@ -64,9 +65,11 @@ class RayExecutor:
     ) -> list[Outcome]:
         feed = items if isinstance(items, Feed) else Feed(stage, items)
         if not len(feed):
+            if self._made is not None:
+                self._made.withdraw(stage)
             return []
         inbox: SimpleQueue[Outcome | BaseException] = SimpleQueue()
-        lane = Lane(stage, policy, rank=feed.rank, left=len(feed), tell=inbox.put)
+        lane = Lane(stage, policy, rank=feed.rank, left=len(feed), parts=feed.parts, tell=inbox.put)
         loop, done = self._loop(), list[Outcome]()
 
         def excused(outcome: Outcome) -> None:
@@ -115,8 +118,7 @@ class RayExecutor:
     @property
     def clips(self) -> int | None:
         """Return how many clips in flight keep the workers busy; None: as many as there are."""
-        slots = 1 if self._made is None else self._made.slots
-        return None if slots is None else max(FEWEST_CLIPS, CLIPS_PER_SLOT * slots)
+        return FEWEST_CLIPS if self._made is None else self._made.clips
 
     def _loop(self) -> Loop:
         with self._lock:

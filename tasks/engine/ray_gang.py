@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,33 +39,45 @@ def inside(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingStrate
     return PlacementGroupSchedulingStrategy(group, bundle)
 
 
-def room(resources: Resources) -> int:
-    """Return how many such workers fit on the cluster's nodes when nothing else runs."""
-    asked = bundle_of(resources)
-    bundles = sum(
-        int(min(node.get(name, 0.0) / amount for name, amount in asked.items())) for node in node_resources()
-    )
+def room(resources: Resources, nodes: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many such workers fit on nodes when nothing else runs."""
+    bundles = sum(int(_times(bundle_of(resources), node)) for node in nodes)
     return bundles // resources.bundles
 
 
-def too_large(resources: Resources, stage: str) -> str:
-    """Return the message that the cluster has no room for one worker of a stage, with the way out."""
-    asked, nodes = bundle_of(resources), node_resources()
-    have = ", ".join(
-        f"{count} x ({cpus:g} CPUs, {gpus:g} GPUs)"
-        for (cpus, gpus), count in Counter((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes).items()
-    )
-    each = f"{asked.get('CPU', 0):g} CPUs and {asked.get('GPU', 0):g} GPUs"
-    if resources.bundles == 1:
-        return (
-            f"stage {stage!r} needs {each} per worker, on one node; the cluster's nodes have {have}: "
-            f"lower execution.resources.{stage}, or add nodes"
-        )
-    fit = room(Resources(asked.get("CPU", 0.0), asked.get("GPU", 0.0)))
+def _times(asked: Mapping[str, float], node: Mapping[str, Any]) -> float:
+    return min(float(node.get(name, 0.0)) / amount for name, amount in asked.items())
+
+
+def too_large(stages: Mapping[str, Resources], nodes: Sequence[Mapping[str, Any]]) -> str:
+    """Return the message that no node has room for one worker of some stages, with the way out.
+
+    stages: stage name -> what one worker needs. Empty if there is room for one worker of each.
+    """
+    short = {name: resources for name, resources in stages.items() if room(resources, nodes) < 1}
+    if not short:
+        return ""
+    settings = [f"execution.resources.{name}" for name in short]
+    settings += [f"{name}.workers" for name, resources in short.items() if resources.bundles > 1]
+    asked = "; ".join(_request(name, resources, nodes) for name, resources in short.items())
+    return f"{asked}: lower {' and '.join(settings)}, or add nodes"
+
+
+def _request(stage: str, resources: Resources, nodes: Sequence[Mapping[str, Any]]) -> str:
+    asked = bundle_of(resources)
+    largest = max(nodes, key=lambda node: _times(asked, node), default={})
+    fit = room(Resources(asked.get("CPU", 0.0), asked.get("GPU", 0.0)), nodes)
+    times, where = "", "on one node"
+    if resources.bundles > 1:
+        times, where = f"{resources.bundles} times ", f"each on one node, and there is room for {fit}"
     return (
-        f"stage {stage!r} needs {resources.bundles} times {each}, each on one node; the cluster's nodes "
-        f"have {have}, room for {fit}: lower {stage}.workers and execution.resources.{stage}, or add nodes"
+        f"stage {stage!r} needs {times}{_amounts(asked)} per worker, {where}; "
+        f"of {len(nodes)} nodes the largest for it has {_amounts(largest)}"
     )
+
+
+def _amounts(of: Mapping[str, Any]) -> str:
+    return f"{of.get('CPU', 0):g} CPUs and {of.get('GPU', 0):g} GPUs"
 
 
 def own_bundles() -> PlacementGroup | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from recapture.tasks.engine.ray_cluster import Cluster
 from recapture.tasks.engine.ray_pool import Entry, Lane, PoolWorker
 from recapture.tasks.engine.ray_work import Work
-from recapture.tasks.engine.stage import Item
+from recapture.tasks.engine.stage import Item, Stage
 
 
 class Loop:
@@ -28,6 +28,15 @@ class Loop:
         self._broken: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="recapture-ray", daemon=True)
         self._thread.start()
+
+    def announce(self, stages: Sequence[tuple[Stage, int]]) -> None:
+        """Have workers started for lanes that will be opened. Raises StageSick if no node can hold one."""
+        self._work.staff.check(stage for stage, _ in stages)
+        self._messages.put(partial(self._work.announce, stages))
+
+    def withdraw(self, stage: Stage) -> None:
+        """Take note that a lane which was announced has nothing to do."""
+        self._messages.put(partial(self._work.withdraw, stage))
 
     def open(self, lane: Lane) -> None:
         """Begin a lane: its items are submitted one by one."""
@@ -61,9 +70,9 @@ class Loop:
             self._thread.join()
 
     @property
-    def slots(self) -> int | None:
-        """Return how many items all workers take at once; None: for lack of room, kinds take turns."""
-        return self._work.staff.slots
+    def clips(self) -> int | None:
+        """Return how many clips in flight keep the workers busy; None: as many as there are."""
+        return self._work.staff.clips
 
     @property
     def gpus(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,12 +27,19 @@ class Lane:
         *,
         rank: int,
         left: int,
+        parts: int = 0,  # that its items can be cut into at most
         tell: Callable[[Outcome | BaseException], None],
     ) -> None:
         self.stage, self.policy, self.rank, self.tell = stage, policy, rank, tell
         self.left = left  # items without an outcome
+        self._parts_per_item = max(1.0, parts / max(1, left))
         self.closed = False
         self.hosted: Hosted | None = None
+
+    @property
+    def usable(self) -> int:
+        """Return how many workers could work on it at once, one on each part of its items."""
+        return math.ceil(self.left * self._parts_per_item)
 
 
 @dataclass(eq=False)
@@ -67,6 +75,7 @@ class Hosted:
     def forget(self) -> None:
         """Forget how its workers have fared."""
         self.deaths = self.setups_died = self.succeeded = 0
+        self.seconds = 0.0  # that an item has taken on average
         self.ready = False  # whether any worker has been set up
 
     @property
@@ -78,6 +87,11 @@ class Hosted:
     def left(self) -> int:
         """Return how many items have no outcome yet, whether they are ready or not."""
         return sum(lane.left for lane in self.lanes)
+
+    @property
+    def usable(self) -> int:
+        """Return how many workers could work on its items at once."""
+        return sum(lane.usable for lane in self.lanes)
 
     @property
     def waiting(self) -> int:
@@ -98,6 +112,11 @@ class Hosted:
         if alone and self.suspects:
             return self.suspects.popleft()
         return heapq.heappop(self._heap)[2] if self._heap else None
+
+    def made(self, seconds: float) -> None:
+        """Take note of an item that has succeeded."""
+        self.succeeded += 1
+        self.seconds += (seconds - self.seconds) / self.succeeded
 
     def purge(self) -> None:
         """Forget the items of lanes that are closed."""
@@ -184,6 +203,7 @@ class Pool:
         self.resources = resources
         self.workers: list[PoolWorker] = []
         self.stages: list[Hosted] = []
+        self.announced: dict[str, deque[int]] = {}  # stage -> the items of each lane that is to be opened
         self.target = 0  # how many workers it should have
         self.hung = 0  # workers that were given up because their set-up hangs
 
@@ -207,7 +227,38 @@ class Pool:
     @property
     def left(self) -> int:
         """Return how many items have no outcome yet."""
-        return sum(one.left for one in self.stages)
+        return sum(one.left for one in self.stages) + sum(map(sum, self.announced.values()))
+
+    @property
+    def usable(self) -> int:
+        """Return how many workers could work on its items at once."""
+        return sum(one.usable for one in self.stages) + sum(map(sum, self.announced.values()))
+
+    def announce(self, stage: str, items: int) -> None:
+        """Take note of a lane that is to be opened."""
+        self.announced.setdefault(stage, deque()).append(items)
+
+    def withdraw(self, stage: str) -> None:
+        """Take note that a lane which was announced is open, or will not be opened."""
+        if self.announced.get(stage):
+            self.announced[stage].popleft()
+
+    @property
+    def slowest(self) -> float:
+        """Return the mean seconds of the items of its slowest stage, going by those that are made."""
+        return max((one.seconds for one in self.open), default=0.0)
+
+    def runs_dry(self, within: float) -> bool:
+        """Return whether fewer items wait than its workers take at once and get done in so many seconds."""
+        workers = max(1, self.target, len(self.workers))
+        slots = max((one.slots for one in self.open), default=1)
+        done = max((within * one.slots / one.seconds for one in self.open if one.seconds), default=0.0)
+        return sum(one.waiting for one in self.stages) < workers * (slots + done)
+
+    def to_come(self, hosted: Hosted) -> int:
+        """Return how many items of a stage are not ready yet."""
+        calls = sum(call.hosted is hosted for worker in self.workers for call in worker.calls)
+        return hosted.left - hosted.waiting - calls
 
     @property
     def busy(self) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from recapture.tasks.engine.ray_cluster import Cluster
-from recapture.tasks.engine.ray_gang import room, too_large
+from recapture.tasks.engine.ray_gang import too_large
 from recapture.tasks.engine.ray_pool import MOST_SLOTS, Pool, PoolWorker
-from recapture.tasks.engine.ray_shares import fits, shares, weight_of
+from recapture.tasks.engine.ray_shares import fits, shares
 from recapture.tasks.engine.retry import StageSick
 from recapture.tasks.engine.stage import Resources, Stage
+
+CLIPS_PER_SLOT, FEWEST_CLIPS = 2, 8
 
 
 class Staff:
@@ -20,43 +22,48 @@ class Staff:
     def __init__(self, cluster: Cluster, workers: int | None) -> None:
         self._cluster, self._workers = cluster, workers
         self.stale = False  # whether to look again at what is needed
-        self.slots: int | None = 1
+        self._slots: int | None = 1  # items that all workers take at once; None: kinds take turns
         self.gpus = 0  # that workers have had at once, at most
         self._short = False  # whether a kind has fewer workers than its share
         self._pools: Collection[Pool] = ()
 
-    def check(self, stage: Stage) -> None:
+    def check(self, stages: Iterable[Stage]) -> None:
         """Raise StageSick if no node can hold a worker of a stage, unless the number of workers is given.
 
         In that case the cluster may grow.
         """
-        if self._workers is None and room(stage.resources) < 1:
-            raise StageSick(too_large(stage.resources, stage.name))
+        if self._workers is not None:
+            return
+        short = too_large({stage.name: stage.resources for stage in stages}, self._cluster.nodes())
+        if short:
+            raise StageSick(short)
 
     def adjust(self, pools: Collection[Pool]) -> None:
         """Start the workers that are needed and have room, in place of idle ones that are not needed."""
         self.stale, self._pools = False, pools
         nodes = self._cluster.nodes() if pools else []
         needed = [pool for pool in pools if pool.left]
-        most = self._workers or max((pool.left for pool in needed), default=0)
-        wanted = {pool.resources: max(1, min(most, pool.left) - pool.hung) for pool in needed}
+        wanted = {pool.resources: max(1, self._most(pool) - pool.hung) for pool in needed}
         share = shares(nodes, wanted, {pool.resources: pool.urgency for pool in needed})
         growing = self._workers is not None and len(needed) == 1  # the cluster may, for the workers given
         for pool in pools:
             pool.target = share.get(pool.resources, 0)
             if growing and pool in needed:
                 pool.target = wanted[pool.resources]
-        self.slots = self._slots(needed)
-        for pool in sorted(needed, key=lambda one: weight_of(one.resources)):
+        self._slots = _slots(needed)
+        for pool in sorted(needed, key=lambda one: one.resources.weight, reverse=True):
             self._fill(pool, nodes, growing=growing)
         self._short = any(len(pool.workers) < pool.target for pool in needed)
         held = sum(len(pool.workers) * pool.resources.bundles * pool.resources.gpus for pool in pools)
         self.gpus = max(self.gpus, math.ceil(held - 1e-6))
 
-    def _slots(self, needed: Collection[Pool]) -> int | None:
-        if not all(pool.target for pool in needed):
-            return None
-        return sum(pool.target * (MOST_SLOTS if pool.resources.gpus > 0 else 1) for pool in needed)
+    @property
+    def clips(self) -> int | None:
+        """Return how many clips in flight keep the workers busy; None: as many as there are."""
+        return None if self._slots is None else max(FEWEST_CLIPS, CLIPS_PER_SLOT * self._slots)
+
+    def _most(self, pool: Pool) -> int:
+        return pool.usable if self._workers is None else min(self._workers, pool.usable)
 
     def gives_way(self, pool: Pool) -> bool:
         """Return whether the workers of a pool take no more items, because others are to have their room.
@@ -92,3 +99,9 @@ class Staff:
                     if worker.idle:
                         return pool, worker
         return None
+
+
+def _slots(needed: Collection[Pool]) -> int | None:
+    if not all(pool.target for pool in needed):
+        return None
+    return sum(pool.target * (MOST_SLOTS if pool.resources.gpus > 0 else 1) for pool in needed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -19,28 +19,33 @@ from recapture.conf.redact import without_credentials
 from recapture.tasks.engine.faults import DEVICE_LOST, first_line
 from recapture.tasks.engine.ray_cluster import Cluster
 from recapture.tasks.engine.ray_help import Helpers
-from recapture.tasks.engine.ray_pool import Call, Entry, Hosted, Lane, Load, Pool, PoolWorker, lost
+from recapture.tasks.engine.ray_order import Order
+from recapture.tasks.engine.ray_pool import Call, Entry, Lane, Pool, PoolWorker, lost
+from recapture.tasks.engine.ray_setups import DEATHS_BEFORE_SICK, Setups, give_up
 from recapture.tasks.engine.ray_staff import Staff
-from recapture.tasks.engine.retry import StageSick, sick_message
-from recapture.tasks.engine.stage import Outcome, Resources
-from recapture.tasks.engine.worker import reason
+from recapture.tasks.engine.stage import Outcome, Resources, Stage
 
 TICK_SECONDS = 1.0  # between two looks at calls that may hang, and at what workers there should be
 HUNG = "raise execution.timeout_seconds if it needs longer"
-DEATHS_BEFORE_SICK = 3  # per worker, while nothing has succeeded yet; or in a row during setup
 
 
 class Work:
     """All lanes and workers. post: leaves a message for the thread that calls this."""
 
     def __init__(
-        self, cluster: Cluster, workers: int | None, post: Callable[[Callable[[], None]], None]
+        self,
+        cluster: Cluster,
+        workers: int | None,
+        post: Callable[[Callable[[], None]], None],
+        order: Order | None = None,
     ) -> None:
         self._cluster, self.staff, self._post = cluster, Staff(cluster, workers), post
         self.pools: dict[Resources, Pool] = {}
         self.later: list[tuple[float, int, Entry]] = []  # by the moment from which they wait
         self._delayed, self.tick = 0, 0.0
+        self._order = order or Order()
         self._helpers = Helpers(cluster, post, self._died, self._dismiss)
+        self._setups = Setups(cluster, post, self._dismiss)
 
     def shift(self) -> None:
         """Look at what hangs once per TICK_SECONDS; have the workers there should be; give them items."""
@@ -65,14 +70,28 @@ class Work:
         """Return whether any lane is open."""
         return any(one.lanes for pool in self.pools.values() for one in pool.stages)
 
+    def announce(self, stages: Sequence[tuple[Stage, int]]) -> None:
+        """Take note of lanes that will be opened, so that their workers are started side by side now."""
+        for stage, items in stages:
+            self.pools.setdefault(stage.resources, Pool(stage.resources)).announce(stage.name, items)
+        self.staff.stale = True
+
+    def withdraw(self, stage: Stage) -> None:
+        """Take note that a lane which was announced will not be opened."""
+        if (pool := self.pools.get(stage.resources)) is not None:
+            pool.withdraw(stage.name)
+            self.staff.stale = True
+
     def open(self, lane: Lane) -> None:
         """Begin a lane."""
+        self.withdraw(lane.stage)
         try:
             self._cluster.connect()
-            self.staff.check(lane.stage)
+            self.staff.check([lane.stage])
             resources = lane.stage.resources
             pool = self.pools.setdefault(resources, Pool(resources))
             lane.hosted = pool.host(lane.stage, self._cluster)
+            self._order.add(lane.stage)
         except Exception as error:
             lane.tell(error)
             return
@@ -139,23 +158,19 @@ class Work:
                     lane.tell(error)
 
     def _assign(self, pool: Pool) -> None:
-        """Give items to the workers that can take one, later stages first; then set up what is to come."""
+        """Give items to the workers that can take one, see `Order`; then set up what is to come."""
         if self.staff.gives_way(pool):
             return
-        stages = pool.open
+        stages = self._order.of(pool, self.pools.values())
         for hosted in stages:
             while hosted.waiting and (worker := pool.free_for(hosted)) is not None:
                 entry = hosted.next(alone=worker.idle)
                 if entry is None:
                     break  # only for a worker that works on nothing else
                 self._call(worker, entry)
-            while hosted.waiting > pool.loading(hosted) and (worker := pool.idle_without(hosted)) is not None:
-                self._load(worker, hosted)
-        for hosted in reversed(stages):
-            loaded = sum(worker.has(hosted) for worker in pool.workers) + pool.loading(hosted)
-            while loaded < hosted.left and (worker := pool.idle_without(hosted)) is not None:
-                self._load(worker, hosted)
-                loaded += 1
+            self._setups.for_waiting(pool, hosted)
+        for hosted in reversed(pool.open):
+            self._setups.for_coming(pool, hosted)
         self._helpers.assign(pool)
 
     def _call(self, worker: PoolWorker, entry: Entry) -> None:
@@ -163,40 +178,6 @@ class Work:
         worker.calls.add(call)
         future = self._cluster.run(worker.actor, entry.lane.stage.name, entry.item, entry.attempt)
         future.add_done_callback(lambda ended: self._post(partial(self._returned, call, ended)))
-
-    def _load(self, worker: PoolWorker, hosted: Hosted) -> None:
-        load = worker.load = Load(worker, hosted)
-        if worker.loaded.get(hosted.name) is hosted:
-            future = self._cluster.greet(worker.actor, hosted.name)
-        else:
-            stay = [name for name, one in worker.loaded.items() if one.lanes and name != hosted.name]
-            worker.loaded = {name: worker.loaded[name] for name in stay}
-            future = self._cluster.load(worker.actor, hosted.reference, stay)
-        worker.doubted.discard(hosted)
-        future.add_done_callback(lambda ended: self._post(partial(self._loaded, load, ended)))
-
-    def _loaded(self, load: Load, ended: Future[Any]) -> None:
-        if load.over:
-            return
-        worker, hosted, pool = load.worker, load.hosted, self.pools[load.hosted.stage.resources]
-        try:
-            problem = ended.result()
-        except RayTaskError as error:
-            # Not the setup itself, which returns its error: an import, or unpickling the stage.
-            problem = reason(error.cause or error)
-        except RayError as error:
-            hosted.setups_died += 1
-            workers = len(pool.workers)
-            self._dismiss(pool, worker)
-            if hosted.setups_died > DEATHS_BEFORE_SICK * workers:
-                self._sick(hosted, f"a worker died while setting up: {first_line(error)}")
-            return
-        load.over, worker.load = True, None
-        if problem:
-            self._sick(hosted, problem)
-            return
-        hosted.setups_died, hosted.ready = 0, True
-        worker.loaded[hosted.name] = hosted
 
     def _returned(self, call: Call, ended: Future[Any]) -> None:
         if call.over:
@@ -246,7 +227,7 @@ class Work:
             hosted.deaths += 1
             attempts = max(call.entry.lane.policy.attempts for call in calls)
             if not hosted.succeeded and hosted.deaths > max(DEATHS_BEFORE_SICK, attempts) * workers:
-                self._sick(hosted, f"{hosted.deaths} workers died, none succeeded; {why}")
+                give_up(hosted, f"{hosted.deaths} workers died, none succeeded; {why}")
 
     def _over(self, call: Call) -> None:
         call.over = True
@@ -264,7 +245,7 @@ class Work:
             return
         outcome = entry.with_help(outcome)
         if outcome.status == "ok":
-            lane.hosted.succeeded += 1
+            lane.hosted.made(outcome.seconds)
         lane.left -= 1
         lane.tell(outcome)
 
@@ -272,27 +253,9 @@ class Work:
         """Stop workers whose call or set-up makes no progress."""
         for pool in self.pools.values():
             self._helpers.stop_hung(pool)
+            self._setups.stop_hung(pool)
             for worker in list(pool.workers):
                 for call in list(worker.calls):
                     limit = call.entry.lane.policy.timeout_seconds
                     if not call.over and call.is_stuck(limit):
                         self._died(worker, "WorkerHung", f"no progress for {limit:.0f} s; {HUNG}", hung=call)
-                if worker.load is not None and not worker.load.over and worker.load.hosted.lanes:
-                    self._stop_hung_setup(pool, worker.load)
-
-    def _stop_hung_setup(self, pool: Pool, load: Load) -> None:
-        limit = max(lane.policy.setup_seconds for lane in load.hosted.lanes)
-        if not load.is_stuck(limit):
-            return
-        self._dismiss(pool, load.worker)
-        if not load.hosted.ready or not pool.workers:
-            self._sick(
-                load.hosted,
-                f"a worker was not ready after {load.seconds:.0f} s and made no progress for "
-                f"{limit:.0f} s: its setup hangs, or no node has room",
-            )
-        pool.hung += 1
-
-    def _sick(self, hosted: Hosted, why: str) -> None:
-        for lane in list(hosted.lanes):
-            lane.tell(StageSick(sick_message(hosted.stage, why)))

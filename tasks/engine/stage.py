@@ -27,6 +27,11 @@ class Resources:
     gpus: float = 0.0
     bundles: int = 1  # more than 1: equal parts, each on one node, for processes that the stage starts
 
+    @property
+    def weight(self) -> tuple[float, float, int]:
+        """Return what sorts kinds of workers from the lightest to the heaviest."""
+        return (self.gpus, self.cpus, self.bundles)
+
 
 class Params(Protocol):
     """The subject of one item of a stage, such as a clip and a trajectory."""
@@ -86,6 +91,11 @@ class Stage(Protocol[P_contra]):
         ...
 
     @property
+    def parents(self) -> Sequence[str]:
+        """Return the stages that it reads."""
+        ...
+
+    @property
     def reads(self) -> Mapping[str, str]:
         """Return parent -> the stage whose artifact stands in for it."""
         ...
@@ -124,6 +134,10 @@ class InParts(Protocol[P_contra]):
 
     @property
     def resources(self) -> Resources: ...
+
+    def most_parts(self, item: Item[P_contra]) -> int:
+        """Return how many parts an item may have, as far as the plan knows."""
+        ...
 
     def parts(self, item: Item[P_contra], inputs: Mapping[str, Artifact]) -> Sequence[str]:
         """Return the names of the parts in the order in which `run` makes them; none for one in one piece."""

@@ -43,6 +43,7 @@ from recapture.tasks.jobs.fill_windows import (
     KeptWindow,
     ReadWindow,
     part_name,
+    window_count,
     write_kept,
 )
 from recapture.tasks.jobs.packing import filling_order
@@ -152,6 +153,12 @@ class FillStage(ClipStage):
             return metrics
         output.meta.update(packed=packed)
         return {**metrics, "packed_frames": float(sum(map(len, packed)))}
+
+    def most_parts(self, item: Item[ClipParams]) -> int:
+        """Return the number of windows of the clip, if its frames are kept as they are."""
+        if self.config.method == "classical":
+            return 1
+        return window_count(item.params.clip.frames, self.config)
 
     def parts(self, item: Item[ClipParams], inputs: Mapping[str, Artifact]) -> Sequence[str]:
         """Return the names of the parts that `run_part` can make, each alone; none for a single window."""

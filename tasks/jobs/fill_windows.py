@@ -170,6 +170,11 @@ class Joined:
         return self._joins.setdefault(name, WindowJoin(self._spans, self._overlap))
 
 
+def window_count(frames: int, config: FillConfig) -> int:
+    """Return in how many windows a clip is filled."""
+    return len(windows(frames, config.window, config.overlap))
+
+
 def part_name(number: int) -> str:
     """Return the name of a window as a part of its clip's fill."""
     return f"window-{number}"

@@ -40,8 +40,9 @@ from recapture.tasks.jobs.render import RenderStage
 from recapture.tasks.jobs.still_camera import StillCameraStage
 from recapture.tasks.jobs.summary import JobSummary
 
-# Of a GPU: the helpers are of one kind, so that one warm pool serves them all beside the fill
-SHARES = {"fill": 0.8, "depth": 0.2, "render": 0.2, "baselines": 0.2, "measure": 0.2}
+# Of a GPU: depth and render are of one kind, so that one warm pool serves both beside the fill. What is
+# measured is measured on CPUs, which a fill leaves idle (benchmarks/simulated_workers.md).
+SHARES = {"fill": 0.8, "depth": 0.2, "render": 0.2}
 MASKED = {"ingest": "mask", "depth": "mask"}  # stages behind a mask read its artifact in place of these
 
 

@@ -46,6 +46,7 @@ class Scripted:
     name: str = "scripted"
     version: str = "1"
     slots: int = 1
+    parents: tuple[str, ...] = ()
     reads: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None
     places: tuple[str, ...] = ()
@@ -154,6 +155,9 @@ PARTS = ("a", "b", "c", "d", "e", "f")
 @dataclass
 class Parted(Scripted):
     """Items in parts, each of which takes 0.7 s; scripts that begin with "helper" do so to who helps."""
+
+    def most_parts(self, item: Item) -> int:
+        return len(self.parts(item, {}))
 
     def parts(self, item: Item, inputs: Mapping[str, Any]) -> tuple[str, ...]:
         return () if item.params == "one piece" else PARTS

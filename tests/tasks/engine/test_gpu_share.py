@@ -11,13 +11,14 @@ from recapture.tasks.engine.gpu_share import CONTEXT, hint, limit_memory, memory
 GIB = 2**30
 
 
-@given(fill=st.floats(0.1, 0.9), total=st.integers(8, 200))
-def test_two_workers_and_their_contexts_fit_on_a_gpu(fill, total):
+@given(fill=st.floats(0.1, 0.9), total=st.integers(8, 200), others=st.integers(1, 5))
+def test_workers_and_their_contexts_fit_on_a_gpu_together(fill, total, others):
     total *= GIB
-    shares = [memory_share(part, total) for part in (fill, 1 - fill)]
+    parts = [fill, *[(1 - fill) / others] * others]
+    shares = [memory_share(part, total) for part in parts]
     assert all(0 < share < 1 for share in shares)
-    if min(fill, 1 - fill) * total >= 2 * CONTEXT:
-        assert sum(shares) * total + 2 * CONTEXT <= total * (1 + 1e-9)
+    if min(parts) * total >= 2 * CONTEXT:
+        assert sum(shares) * total + len(parts) * CONTEXT <= total * (1 + 1e-9)
 
 
 def test_only_a_part_of_a_gpu_is_limited(monkeypatch):

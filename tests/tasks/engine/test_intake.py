@@ -8,7 +8,7 @@ import pytest
 from recapture.conf.schema import ExecutionConfig
 from recapture.tasks.engine.intake import SHARE_OF_DISK, Intake, open_intake
 from recapture.tasks.engine.planner import StagePlan
-from recapture.tasks.engine.stage import Item, Outcome
+from recapture.tasks.engine.stage import Item, Outcome, Resources
 
 STAGES = ("ingest", "fill", "deliver")
 
@@ -18,7 +18,8 @@ def item(clip, stage, weight=0.0):
 
 
 def plan(stage, items):
-    return StagePlan(SimpleNamespace(name=stage), tuple(items), stage)
+    heavy = Resources(gpus=1) if stage == "fill" else Resources()
+    return StagePlan(SimpleNamespace(name=stage, resources=heavy), tuple(items), stage)
 
 
 def made(clip, stage, size=10, status="ok", attempts=1):
@@ -129,3 +130,50 @@ def test_the_settings_reach_the_intake_and_null_takes_a_share_of_the_disk(tmp_pa
     automatic = open_intake(ExecutionConfig(), str(tmp_path / "new"), lambda: 7)
     assert (automatic._limit(), automatic._most_bytes) == (7, SHARE_OF_DISK * 1000)
     assert open_intake(ExecutionConfig(), "memory://x", lambda: 7)._most_bytes is None
+
+
+def test_a_limit_that_is_not_to_the_end_counts_clips_until_the_heaviest_workers_have_done_with_them():
+    intake, begun = Intake(lambda: 1, to_the_end=False), []
+    for stage in STAGES:
+        intake.expect(plan(stage, [item(clip, stage) for clip in "abc"]))
+    for clip in "abc":
+        intake.submit(item(clip, "ingest"), lambda one: begun.append(one.clip_id))
+    intake.settled(made("a", "ingest"))
+    assert begun == ["a"]
+    intake.settled(made("a", "fill"))
+    assert begun == ["a", "b"]  # although a is not delivered
+    intake.settled(made("b", "ingest", status="quarantined"))
+    intake.settled(made("b", "fill", status="blocked", attempts=0))
+    assert begun == ["a", "b", "c"]
+    assert intake.most_begun == 3
+
+
+def test_what_is_written_bounds_clips_that_do_not_count_any_more():
+    intake, begun = Intake(lambda: 1, 25, to_the_end=False), []
+    for stage in STAGES:
+        intake.expect(plan(stage, [item(clip, stage) for clip in "abcd"]))
+    for clip in "abcd":
+        intake.submit(item(clip, "ingest"), lambda one: begun.append(one.clip_id))
+    for clip in "ab":
+        intake.settled(made(clip, "ingest"))
+        intake.settled(made(clip, "fill"))
+    assert begun == ["a", "b"]  # they have written 40 bytes
+    intake.settled(made("a", "deliver"))
+    assert begun == ["a", "b"]  # b has written 20, and two clips come to 60
+    intake.settled(made("b", "deliver"))
+    assert begun == ["a", "b", "c"]
+
+
+def test_a_clip_whose_heaviest_items_come_later_counts_again():
+    intake, begun = Intake(lambda: 1, to_the_end=False), []
+    for stage in STAGES[:2]:
+        intake.expect(plan(stage, [item(clip, stage) for clip in "abc"]))
+    for clip in "abc":
+        intake.submit(item(clip, "ingest"), lambda one: begun.append(one.clip_id))
+    intake.settled(made("a", "ingest"))
+    again = Item("a", "a@2", "fill/a2", params=SimpleNamespace(weight=0.0))
+    intake.expect(plan("fill", [again]))  # the next wave, before the first is settled
+    intake.settled(made("a", "fill"))
+    assert begun == ["a"]
+    intake.settled(Outcome("a@2", "a", "fill/a2", "fill", "ok", attempts=1))
+    assert begun == ["a", "b"]

@@ -2,12 +2,17 @@
 
 import os
 import signal
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.scripted import ScriptConfig, Scripted, counted, items, work
 
+from recapture.tasks.engine.board import Board
+from recapture.tasks.engine.feed import Feed
+from recapture.tasks.engine.planner import StagePlan
 from recapture.tasks.engine.retry import RetryPolicy, StageSick
 from recapture.tasks.engine.stage import Resources
 
@@ -131,6 +136,61 @@ def test_a_stage_that_fits_nowhere_says_what_to_change(ray_executor, stage):
     stage.resources = Resources(cpus=1, gpus=1)
     with ray_executor() as pool, pytest.raises(StageSick, match=r"lower execution.resources.scripted"):
         pool.run(stage, items("ok"), lambda outcome: None, POLICY)
+
+
+def test_stages_that_fit_nowhere_are_named_together_before_any_works(ray_executor, stage, tmp_path):
+    large = Scripted(str(tmp_path / "large"), name="large", resources=Resources(cpus=64))
+    on_gpu = Scripted(str(tmp_path / "gpu"), name="on_gpu", resources=Resources(cpus=1, gpus=2))
+    with ray_executor() as pool, pytest.raises(StageSick) as sick:
+        pool.prepare([(stage, 1), (large, 4), (on_gpu, 4)])
+    assert str(sick.value) == (
+        "stage 'large' needs 64 CPUs and 0 GPUs per worker, on one node; of 1 nodes the largest for it has "
+        "2 CPUs and 0 GPUs; stage 'on_gpu' needs 1 CPUs and 2 GPUs per worker, on one node; of 1 nodes the "
+        "largest for it has 2 CPUs and 0 GPUs: lower execution.resources.large and "
+        "execution.resources.on_gpu, or add nodes"
+    )
+    assert counted(stage.log, "setup") == 0
+
+
+def test_workers_of_all_kinds_are_started_and_set_up_while_the_first_stage_still_works(
+    ray_executor, stage, tmp_path
+):
+    # The second stage reads what the first one makes: nothing of it is ready before that is made.
+    heavy = Scripted(
+        str(tmp_path / "heavy"), name="heavy", resources=Resources(cpus=1.2), parents=("scripted",)
+    )
+    stage.resources, ready = Resources(cpus=0.5), threading.Event()
+    todo, later = items("long"), items("ok", stage="heavy")
+    board = Board()
+    board.expect(StagePlan(stage, tuple(todo), ""), 0)
+    later = [replace(later[0], inputs={"scripted": todo[0].key})]
+    found = {}
+
+    def run(pool, one, some):
+        feed = Feed(one, some, board=board)
+        found[one.name] = pool.run(one, feed, lambda outcome: (ready.set(), board.settle(outcome)), POLICY)
+
+    with ray_executor() as pool:
+        pool.prepare([(stage, 1), (heavy, 1)])
+        wait_until(lambda: len(pool.actors) == 2)  # before any item is there
+        threads = [threading.Thread(target=run, args=(pool, *one)) for one in ((stage, todo), (heavy, later))]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: counted(heavy.log, "setup") == 1)
+        assert not ready.is_set()
+        for thread in threads:
+            thread.join()
+    assert [one.status for outcomes in found.values() for one in outcomes] == ["ok", "ok"]
+
+
+def test_workers_announced_for_what_turns_out_to_be_done_give_way(ray_executor, stage, tmp_path):
+    done = Scripted(str(tmp_path / "done"), name="done", resources=Resources(cpus=2))
+    with ray_executor() as pool:
+        pool.prepare([(done, 8), (stage, 2)])
+        wait_until(lambda: len(pool.actors) == 1)  # there is no room for both
+        assert pool.run(done, [], lambda outcome: None, POLICY) == []
+        outcomes = pool.run(stage, items("ok", "ok"), lambda outcome: None, POLICY)
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
 
 
 def test_a_ray_that_was_there_before_is_left_running(ray_executor, ray_cluster, stage):

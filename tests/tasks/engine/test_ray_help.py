@@ -55,6 +55,12 @@ def test_the_last_long_item_is_made_by_both_workers(pool, tmp_path):
     assert ArtifactStore(pool.store_root).keys("scripted-parts") == set()
 
 
+def test_one_long_item_alone_has_a_worker_for_each_of_its_parts(pool, tmp_path):
+    stage, _, made = run(pool, tmp_path, "long")
+    assert len(set(made["clip/0"])) == 2
+    assert counted(stage.log, "setup") == 2  # no more than there is room for
+
+
 @pytest.mark.parametrize("script", ["helper dies", "helper fails", "helper hangs"])
 def test_a_helper_that_fails_costs_the_item_nothing(pool, tmp_path, script):
     stage, _, made = run(pool, tmp_path, script, "one piece", timeout_seconds=2.0)

@@ -151,6 +151,7 @@ def test_stopping_ends_every_run_with_the_given_error_and_what_hangs_with_its_wo
 
 
 NODES = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 4.0}]
+MOST, TENTH = Resources(cpus=1, gpus=0.8), Resources(cpus=1, gpus=0.1)
 FILL, CPU, HALF = Resources(cpus=2, gpus=1), Resources(cpus=1), Resources(cpus=1, gpus=0.5)
 
 
@@ -164,6 +165,10 @@ FILL, CPU, HALF = Resources(cpus=2, gpus=1), Resources(cpus=1), Resources(cpus=1
         ({FILL: 100, HALF: 100}, {FILL: 1, HALF: 2}),
         ({FILL: 100, HALF: 1, CPU: 100}, {FILL: 1, HALF: 1, CPU: 9}),
         ({Resources(cpus=6, bundles=3): 5}, {Resources(cpus=6, bundles=3): 2}),
+        ({MOST: 100}, {MOST: 2}),  # not 2 / 0.8 = 2.5: part of a GPU is part of one device
+        ({MOST: 100, TENTH: 100}, {MOST: 2, TENTH: 4}),
+        ({Resources(gpus=0.4): 100}, {Resources(gpus=0.4): 4}),
+        ({Resources(gpus=1.2, bundles=2): 9}, {Resources(gpus=1.2, bundles=2): 1}),
     ],
 )
 def test_kinds_of_workers_share_the_nodes_the_heaviest_first_and_one_of_each_in_turn(wanted, expected):

@@ -26,11 +26,11 @@ def test_without_a_gpu_every_stage_has_one_cpu(gpus):
     assert set(resources().values()) == {Resources()}
 
 
-def test_fill_and_one_worker_for_all_helpers_share_a_gpu(gpus):
+def test_fill_and_one_worker_for_depth_and_render_share_a_gpu_and_the_rest_is_done_on_cpus(gpus):
     gpus(1)
     found = resources()
-    assert found["ingest"] == found["deliver"] == Resources()
-    helpers = {found[stage] for stage in ("depth", "render", "baselines", "measure")}
+    assert {found[stage] for stage in ("ingest", "baselines", "measure", "deliver")} == {Resources()}
+    helpers = {found[stage] for stage in ("depth", "render")}
     assert len(helpers) == 1  # one kind: one pool
     assert found["fill"].gpus + helpers.pop().gpus == pytest.approx(1)
     assert resources("--fill.method", "classical")["fill"] == Resources()
@@ -45,9 +45,10 @@ def test_settings_of_any_stage_and_other_machines_decide_themselves(gpus, words)
     assert all(one.gpus == 0 for one in resources(*words).values())
 
 
-@pytest.mark.parametrize("profile", ["wan", "wan-1.3b", "wan-14b", "wan-2.2", "cluster"])
+@pytest.mark.parametrize("profile", ["wan", "wan-1.3b", "wan-14b", "wan-2.2", "wan-few-step", "cluster"])
 def test_profiles_give_the_helpers_of_a_gpu_one_kind(gpus, profile):
     gpus(0)
     found = resources(profile=profile)
     helpers = {found[stage] for stage in SHARES if stage != "fill"}
+    assert {found[stage] for stage in STAGES if stage not in SHARES} == {Resources()}
     assert len(helpers) == 1 and found["fill"].gpus + helpers.pop().gpus == pytest.approx(1)
