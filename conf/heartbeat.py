@@ -22,6 +22,8 @@ class Call:
     def __init__(self) -> None:
         self.last = time.monotonic()
         self.waits = 0  # for something that another call holds, so it cannot make progress itself
+        self.turns = 0  # that it has had on the device, see `conf.turn`
+        self.withdrawn = False  # it ends at its first turn
 
 
 _calls: dict[str, Call] = {}
@@ -52,6 +54,11 @@ def call(name: str) -> Iterator[Call]:
         _current.reset(token)
         if _calls.get(name) is entered:
             del _calls[name]
+
+
+def call_named(name: str) -> Call | None:
+    """Return a call that this process works on, if it does."""
+    return _calls.get(name)
 
 
 def current_call() -> Call | None:

@@ -16,7 +16,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from recapture.conf.heartbeat import current_call, waiting
+from recapture.conf.heartbeat import Call, call_named, current_call, waiting
+
+
+class Withdrawn(Exception):
+    """A call ends before its first turn, because it is wanted back: another process is free for it."""
 
 
 @dataclass
@@ -43,10 +47,11 @@ class FairLock:
         self._queue: deque[tuple[Hashable, threading.Lock]] = deque()
 
     def acquire(self, owner: Hashable) -> None:
-        """Wait until the lock is the owner's, who must not hold it yet."""
+        """Wait until the lock is the owner's, who must not hold it yet; raise Withdrawn in place of it."""
         with self._mutex:
+            _check(owner)
             if self._owner is None:
-                self._owner = owner
+                self._give(owner)
                 return
             mine = (owner, threading.Lock())
             mine[1].acquire()
@@ -54,6 +59,9 @@ class FairLock:
         try:
             with waiting():
                 mine[1].acquire()
+            _check(owner)
+        except Withdrawn:
+            raise  # it has left the queue already
         except BaseException:  # an interrupt: a turn that is never taken must not stop the others
             with self._mutex:
                 passed_on = mine not in self._queue
@@ -68,15 +76,43 @@ class FairLock:
         with self._mutex:
             self._owner = None
             if self._queue:
-                self._owner, ticket = self._queue.popleft()
+                owner, ticket = self._queue.popleft()
+                self._give(owner)
                 ticket.release()
+
+    def withdraw(self, call: Call) -> bool:
+        """Have a call fail when it asks for its first turn, or waits for it; return False if it had one."""
+        with self._mutex:
+            if call.turns:
+                return False
+            call.withdrawn = True
+            for one in [one for one in self._queue if one[0] is call]:
+                self._queue.remove(one)
+                one[1].release()
+            return True
+
+    def _give(self, owner: Hashable) -> None:
+        self._owner = owner
+        if isinstance(owner, Call):
+            owner.turns += 1
 
     def held_by(self, owner: Hashable) -> bool:
         """Return whether the owner holds the lock."""
         return self._owner == owner
 
 
+def _check(owner: Hashable) -> None:
+    if isinstance(owner, Call) and owner.withdrawn:
+        raise Withdrawn
+
+
 _device = FairLock()
+
+
+def withdraw(name: str) -> bool:
+    """Have a call of this process end before its first turn; return whether it will."""
+    found = call_named(name)
+    return found is not None and _device.withdraw(found)
 
 
 @contextmanager

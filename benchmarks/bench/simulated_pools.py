@@ -116,6 +116,9 @@ class _Cluster:
         outcome = Outcome(item.name, item.clip_id, item.key, stage, "ok", attempts=attempt, seconds=taken)
         return self._after(taken, outcome)
 
+    def withdraw(self, actor: Any, stage: str, item: Item) -> Future[Any]:
+        return self._after(0.0, False)  # its turn is fixed when it is given to the worker
+
     def _after(self, delay: float, result: Any) -> Future[Any]:
         future: Future[Any] = Future()
         self._clock.after(delay, lambda: future.set_result(result))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 OUT_OF_MEMORY, DEVICE_LOST = "OutOfMemoryError", "DeviceLost"
+WITHDRAWN = "Withdrawn"  # no failure: the item has not had its turn, and another worker is free for it
 # After one of these a process has lost its GPU: everything that it does next fails too.
 DEVICE_FAULT = re.compile(r"CUDA error|cuDNN error|CUBLAS_STATUS|CUDNN_STATUS|device-side assert")
 

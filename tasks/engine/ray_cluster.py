@@ -105,6 +105,10 @@ class Cluster:
         """Have a worker make a part of an item that another one works on."""
         return _future(actor.help.options(concurrency_group=WORK).remote(stage, item, skip))
 
+    def withdraw(self, actor: Any, stage: str, item: Item) -> Future[Any]:
+        """Have a worker give up an item that has not had its turn; it answers while it works."""
+        return _future(actor.withdraw.options(concurrency_group=GROUP).remote(stage, item.name))
+
 
 def _future(reference: Any) -> Future[Any]:
     found: Future[Any] = reference.future()

@@ -1,4 +1,7 @@
-"""Workers that would be idle make parts of items that others work on: the last items of a job end sooner."""
+"""Workers that would be idle take over what waits behind others' items, or make parts of these.
+
+So the last items of a job end sooner.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from recapture.tasks.engine.ray_pool import Call, Help, Hosted, Pool, PoolWorker
 class Helpers:
     """Gives parts to idle workers, one at a time: an item that comes meanwhile waits for no more than that.
 
+    An item that is on a worker with another one and has not had its turn is taken back first, whole.
     A helper that fails costs nothing: the item's own worker makes the part itself. died: replaces a dead
     worker and finds out which of its items is to blame; dismiss: ends a worker.
     """
@@ -33,10 +37,14 @@ class Helpers:
     def assign(self, pool: Pool) -> None:
         """Have the idle workers of a pool help, if none of its items waits."""
         for hosted in pool.open:
-            if not hosted.in_parts or any(one.waiting for one in pool.open):
-                continue
-            for worker in pool.workers:
-                if worker.idle and worker.has(hosted) and (call := self._longest(pool, hosted)) is not None:
+            if any(one.waiting for one in pool.open):
+                return
+            idle = [worker for worker in pool.workers if worker.idle and worker.has(hosted)]
+            on_their_way = sum(call.wanted is True for call in _in_flight(pool, hosted))
+            for worker in idle[on_their_way:]:
+                if (second := _second(pool, hosted)) is not None:
+                    self._take_back(second)
+                elif hosted.in_parts and (call := self._longest(pool, hosted)) is not None:
                     self._help(pool, worker, call)
 
     def stop_hung(self, pool: Pool) -> None:
@@ -46,6 +54,18 @@ class Helpers:
             if one is not None and one.is_stuck(one.entry.lane.policy.timeout_seconds):
                 one.entry.unhelped = True
                 self._dismiss(pool, worker)
+
+    def _take_back(self, call: Call) -> None:
+        call.wanted = True
+        future = self._cluster.withdraw(call.worker.actor, call.hosted.name, call.entry.item)
+        future.add_done_callback(lambda ended: self._post(partial(self._answered, call, ended)))
+
+    def _answered(self, call: Call, ended: Future[Any]) -> None:
+        """Note whether the item comes back: then its own call says so, and it waits for a worker again."""
+        try:
+            call.wanted = bool(ended.result())
+        except RayError:
+            call.wanted = False  # its worker has died: the call itself says so
 
     def _longest(self, pool: Pool, hosted: Hosted) -> Call | None:
         """Return the item in flight that has had the least help, of those that can have some."""
@@ -83,6 +103,14 @@ class Helpers:
             self._died(begun.worker, kind, why)
         else:
             self._dismiss(pool, begun.worker)
+
+
+def _second(pool: Pool, hosted: Hosted) -> Call | None:
+    """Return the item that came last of those that share a worker and may not have had their turn."""
+    calls = [call for call in _in_flight(pool, hosted) if len(call.worker.calls) > 1]
+    calls = [call for call in calls if call.wanted is None and not call.entry.alone]
+    calls = [call for call in calls if not any(other.wanted for other in call.worker.calls)]
+    return max(calls, key=lambda call: call.started, default=None)
 
 
 def _in_flight(pool: Pool, hosted: Hosted) -> Iterator[Call]:

@@ -139,6 +139,7 @@ class Call(Watch):
     def __init__(self, worker: PoolWorker, entry: Entry) -> None:
         super().__init__(worker.actor, working(entry.lane.stage.name, entry.item.name))
         self.worker, self.entry, self.over = worker, entry, False
+        self.wanted: bool | None = None  # elsewhere; False: it has had its turn and stays
         assert entry.lane.hosted is not None
         self.hosted = entry.lane.hosted
 

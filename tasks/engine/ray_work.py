@@ -16,7 +16,7 @@ from typing import Any
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from recapture.conf.redact import without_credentials
-from recapture.tasks.engine.faults import DEVICE_LOST, first_line
+from recapture.tasks.engine.faults import DEVICE_LOST, WITHDRAWN, first_line
 from recapture.tasks.engine.ray_cluster import Cluster
 from recapture.tasks.engine.ray_help import Helpers
 from recapture.tasks.engine.ray_order import Order
@@ -196,7 +196,10 @@ class Work:
             self._died(worker, DEVICE_LOST, f"it lost its GPU: {outcome.error}", outcome)
             return
         self._over(call)
-        self._settle(call.entry, outcome)
+        if outcome.error_type == WITHDRAWN:
+            self.wait_for_worker(call.entry)
+        else:
+            self._settle(call.entry, outcome)
 
     def _died(
         self,

@@ -13,13 +13,13 @@ from typing import Any
 from recapture.conf.errors import UserError
 from recapture.conf.heartbeat import call, seconds_since_beat
 from recapture.conf.redact import clean_logs, remember_credentials, without_credentials
-from recapture.conf.turn import Turns, counted_turns
+from recapture.conf.turn import Turns, Withdrawn, counted_turns, withdraw
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.errors import ArtifactDamaged, ArtifactError
 from recapture.datasets.store.outage import InputsAway, blame
 from recapture.datasets.store.storage import UNREACHABLE, StoreFailed
 from recapture.datasets.store.store import ArtifactStore
-from recapture.tasks.engine.faults import DEVICE_LOST, OUT_OF_MEMORY, error_type
+from recapture.tasks.engine.faults import DEVICE_LOST, OUT_OF_MEMORY, WITHDRAWN, error_type
 from recapture.tasks.engine.gpu_share import hint, limit_memory
 from recapture.tasks.engine.part import work_on_part
 from recapture.tasks.engine.room import Room
@@ -67,6 +67,8 @@ def _worked(stage: Stage, item: Item, store: ArtifactStore, inputs_root: str, tu
             output.metrics = dict(metrics)
         made = {"bytes": output.total_bytes, "metrics": dict(metrics)}
         return {"status": "ok", **made, **_device_use(turns)}
+    except Withdrawn:
+        return {"status": "error", "error_type": WITHDRAWN}
     except Exception as raised:
         error = _changed(stage, item, raised)
         remember_credentials(repr(item.params), repr(stage), inputs_root, store.root)
@@ -195,6 +197,10 @@ class Worker:
         set_threads(self._threads)
         with call(helping(stage_name, item.name)), self._room.shared():
             return work_on_part(stage, item, lambda: open_inputs(stage, item, self._store), self._store, skip)
+
+    def withdraw(self, stage_name: str, item_name: str) -> bool:
+        """Give an item up before its first turn on the device; return False if it has had one."""
+        return withdraw(working(stage_name, item_name))
 
     def silence(self, name: str | None = None) -> float:
         """Return the seconds since a call's last progress, see `loading`, `working`, `helping`; None: any."""

@@ -8,7 +8,7 @@ import torch
 
 from recapture.conf import turn as turns
 from recapture.conf.heartbeat import call, seconds_since_beat
-from recapture.conf.turn import FairLock, counted_turns, turn
+from recapture.conf.turn import FairLock, Withdrawn, counted_turns, turn, withdraw
 
 
 def in_threads(*works):
@@ -205,3 +205,48 @@ def test_the_device_is_waited_for_and_its_peak_is_that_of_the_turn(monkeypatch):
                 device.did.append("launched")
     assert counted.peak_mb == 7
     assert device.did == ["waited", "launched", "waited"] * 2
+
+
+def test_a_call_that_is_withdrawn_while_it_waits_has_no_turn_and_those_behind_it_have_theirs():
+    lock, order = FairLock(), []
+    lock.acquire("first")
+    calls, waiting = {}, []
+
+    def caller(name):
+        with call(name) as calls[name]:
+            waiting.append(name)
+            try:
+                lock.acquire(calls[name])
+            except Withdrawn:
+                order.append(f"{name} withdrawn")
+                return
+            order.append(name)
+            lock.release()
+
+    threads = []
+    for number, name in enumerate("abc", 1):
+        threads.append(threading.Thread(target=caller, args=(name,), daemon=True))
+        threads[-1].start()
+        wait_until(lambda number=number: len(lock._queue) == number)
+    assert lock.withdraw(calls["b"])
+    wait_until(lambda: order == ["b withdrawn"])
+    lock.release()
+    for thread in threads:
+        thread.join(30)
+    assert order == ["b withdrawn", "a", "c"]
+
+
+def test_a_call_that_is_withdrawn_before_it_asks_fails_at_its_first_turn_alone():
+    with call("one"):
+        assert withdraw("one")
+        with pytest.raises(Withdrawn), turn():
+            raise AssertionError("it has its turn")
+    with call("two"), turn():
+        assert not withdraw("two")  # it is at work
+    with call("two"):
+        with turn():
+            pass
+        assert not withdraw("two")
+        with turn():  # the next ones are its own too
+            pass
+    assert not withdraw("nobody")

@@ -135,6 +135,17 @@ class Scripted:
             time.sleep(3)
             output.write_json("span.json", [started, time.time()])
             output.write_json("moment.json", started)
+        if script.startswith("turn"):  # of so many seconds
+            with turn():
+                count(self.log, f"turn {item.name}")
+                started = time.time()
+                time.sleep(float(script.split()[1]))
+                output.write_json("span.json", [started, time.time()])
+        if script == "node":
+            import ray
+
+            time.sleep(1)
+            output.write_json("node.json", ray.get_runtime_context().get_node_id())
         if script == "moment":
             output.write_json("moment.json", time.time())
         if script == "threads":

@@ -68,6 +68,26 @@ def test_a_helper_that_fails_costs_the_item_nothing(pool, tmp_path, script):
     assert len(set(made["clip/0"])) == 1
 
 
+def test_an_item_that_waits_behind_another_goes_to_the_worker_that_has_nothing_left(pool, tmp_path):
+    stage = Scripted(str(tmp_path / "log"), resources=GPU, slots=2)
+    todo = items("turn 6", "turn 0.5", "turn 6")  # the third one is read beside the first or the second
+    outcomes = pool.run(stage, todo, lambda outcome: None, RetryPolicy(attempts=1))
+    assert {(outcome.status, outcome.attempts) for outcome in outcomes} == {("ok", 1)}
+    store = ArtifactStore(pool.store_root)
+    made = [store.open("scripted", item.key) for item in todo]
+    assert made[0].read_json("pid.json") != made[2].read_json("pid.json")
+    first, third = (one.read_json("span.json") for one in (made[0], made[2]))
+    assert max(first[0], third[0]) < min(first[1], third[1])  # at the same time
+
+
+def test_items_are_taken_back_before_their_turn_or_not_at_all(pool, tmp_path):
+    stage = Scripted(str(tmp_path / "log"), resources=GPU, slots=2)
+    todo = items("turn 2", "turn 0.1", "turn 0.1", "turn 1", "turn 0.1", "turn 2", "turn 0.5")
+    outcomes = pool.run(stage, todo, lambda outcome: None, RetryPolicy(attempts=1))
+    assert {(outcome.status, outcome.attempts) for outcome in outcomes} == {("ok", 1)}
+    assert [counted(stage.log, f"turn {item.name}") for item in todo] == [1] * len(todo)
+
+
 def test_items_of_one_piece_are_not_helped(pool, tmp_path):
     stage, _, made = run(pool, tmp_path, *["one piece"] * 5)
     assert all(counted(stage.log, f"help {item}") == 0 for item in made)
