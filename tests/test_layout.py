@@ -119,7 +119,13 @@ def test_prefect_is_known_in_flows_alone():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("ray", {f"tasks/engine/ray_{part}.py" for part in ("cluster", "work", "help", "watch", "gang")}),
+        (
+            "ray",
+            {
+                f"tasks/engine/ray_{part}.py"
+                for part in ("cluster", "work", "setups", "help", "watch", "gang")
+            },
+        ),
         ("mlflow", {"tasks/engine/mlflow_link.py"}),
     ],
 )

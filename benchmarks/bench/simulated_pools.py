@@ -59,6 +59,7 @@ class Simulated:
     turns: list[Turn]
     seconds: float
     most_begun: int  # clips that were begun and not finished
+    set_up: list[tuple[int, str, float]]  # worker, stage, and when its set-up began
 
     def of(self, stage: str) -> list[Turn]:
         """Return the turns of a stage in their order."""
@@ -79,6 +80,7 @@ class _Cluster:
     def __init__(self, nodes: Sequence[Mapping[str, float]], clock: Clock, setup: float) -> None:
         self._nodes, self._clock, self._setup = list(nodes), clock, setup
         self.turns: list[Turn] = []
+        self.set_up: list[tuple[int, str, float]] = []
         self.stages: dict[str, TimedStage] = {}
 
     def connect(self) -> None:
@@ -102,6 +104,7 @@ class _Cluster:
         """Do nothing."""
 
     def load(self, actor: Any, stage: Any, keep: Sequence[str]) -> Future[Any]:
+        self.set_up.append((actor.number, stage.name, self._clock.now))
         return self._after(self._setup, "")
 
     def greet(self, actor: Any, stage: str) -> Future[Any]:
@@ -171,7 +174,7 @@ def simulate_job(
         clock.run(lambda: bool(messages))
         assert messages  # else the job hangs
         act()
-    return Simulated(cluster.turns, clock.now, intake.most_begun)
+    return Simulated(cluster.turns, clock.now, intake.most_begun, cluster.set_up)
 
 
 def _item(stage: TimedStage, number: int) -> Item:

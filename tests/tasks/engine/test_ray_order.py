@@ -55,3 +55,17 @@ def test_while_enough_items_wait_for_the_fill_later_stages_come_first():
 @pytest.mark.parametrize("gpus", [2, 4])
 def test_no_fill_of_several_gpus_pauses(gpus):
     assert simulate_job(STAGES, [{"CPU": 16.0 * gpus, "GPU": float(gpus)}], 12 * gpus).pauses("fill") == 0.0
+
+
+def test_every_worker_of_every_kind_is_set_up_from_the_start_and_waits_for_no_other():
+    ran = simulate_job(STAGES, [{"CPU": 32.0, "GPU": 2.0}], 24, setup=60.0)
+    first = {}
+    for worker, stage, moment in ran.set_up:
+        first.setdefault(worker, (stage, moment))
+    assert {moment for _, moment in first.values()} == {0.0}
+    fills = [worker for worker, (stage, _) in first.items() if stage == "fill"]
+    assert len(fills) == 2
+    # Both are ready when the first clips are: a clip needs three stages first, each set up after 60 s.
+    began = {worker: min(one.began for one in ran.of("fill") if one.worker == worker) for worker in fills}
+    rendered = sorted(one.ended for one in ran.of("render"))
+    assert min(began.values()) == pytest.approx(rendered[0] + 1.0)  # and its reading
