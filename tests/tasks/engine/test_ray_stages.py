@@ -10,6 +10,7 @@ from support.scripted import ScriptConfig, Scripted, Weighted, counted, items
 
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.feed import Feed
+from recapture.tasks.engine.ray_gang import too_large
 from recapture.tasks.engine.ray_shares import shares
 from recapture.tasks.engine.retry import RetryPolicy, StageSick
 from recapture.tasks.engine.stage import Resources
@@ -173,6 +174,17 @@ FILL, CPU, HALF = Resources(cpus=2, gpus=1), Resources(cpus=1), Resources(cpus=1
 )
 def test_kinds_of_workers_share_the_nodes_the_heaviest_first_and_one_of_each_in_turn(wanted, expected):
     assert shares(NODES, wanted, dict.fromkeys(wanted, 2)) == expected
+
+
+def test_a_request_that_no_node_meets_is_named_with_the_node_that_comes_nearest():
+    assert too_large({"fill": FILL, "measure": CPU}, NODES) == ""
+    wanted = {"fill": Resources(cpus=16, gpus=1), "measure": CPU, "tune": Resources(9, 3, bundles=3)}
+    assert too_large(wanted, NODES) == (
+        "stage 'fill' needs 16 CPUs and 1 GPUs per worker, on one node; of 2 nodes the largest for it has "
+        "8 CPUs and 2 GPUs; stage 'tune' needs 3 times 3 CPUs and 1 GPUs per worker, each on one node, and "
+        "there is room for 2; of 2 nodes the largest for it has 8 CPUs and 2 GPUs: lower "
+        "execution.resources.fill and execution.resources.tune and tune.workers, or add nodes"
+    )
 
 
 def test_where_not_one_of_each_kind_fits_those_at_work_stay_and_those_with_work_come_next():

@@ -9,6 +9,7 @@ from support.scripted import ScriptConfig, Scripted, counted, items
 
 from recapture.conf.turn import turn
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.faults import WITHDRAWN
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.worker import Worker, loading, working
 
@@ -161,6 +162,40 @@ def test_a_stage_that_hangs_in_its_setup_is_silent(worker, stage, monkeypatch):
     go.set()
     thread.join(30)
     assert worker.silence(loading("scripted")) == 0
+
+
+def test_an_item_that_is_withdrawn_before_its_turn_leaves_nothing_and_the_other_is_made(tmp_path):
+    worker = Worker(str(tmp_path / "store"), Resources(gpus=1))
+    stage = Scripted(str(tmp_path / "log"), resources=Resources(gpus=1), slots=2)
+    assert worker.load(stage) == ""
+    (first, second), outcomes = items("turn 1.5", "turn 0.1"), {}
+
+    def make(item):
+        outcomes[item.name] = worker.run("scripted", item, 1)
+
+    threads = [threading.Thread(target=make, args=(item,)) for item in (first, second)]
+    threads[0].start()
+    wait_until(lambda: counted(stage.log, f"turn {first.name}"))
+    threads[1].start()
+    wait_until(lambda: counted(stage.log, f"run {second.name}"))
+    assert not worker.withdraw("scripted", first.name)  # it has its turn
+    assert worker.withdraw("scripted", second.name)
+    for thread in threads:
+        thread.join(30)
+    assert outcomes[first.name].status == "ok"
+    assert (outcomes[second.name].status, outcomes[second.name].error_type) == ("error", WITHDRAWN)
+    assert counted(stage.log, f"turn {second.name}") == 0
+    store = ArtifactStore(str(tmp_path / "store"))
+    assert store.keys("scripted") == {first.key}
+    assert not [path for path in tmp_path.rglob("*half.json*") if second.key in str(path)]
+    assert worker.run("scripted", second, 1).status == "ok"  # it may come back
+
+
+def wait_until(holds):
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.integration
