@@ -1,8 +1,12 @@
 """What stages occupy where the settings do not say it: on a machine with a GPU, and without one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from simulate_workers import CPU, FIFTH, stages
 
+from bench.simulated_pools import simulate_job
 from recapture.conf.load import load_config
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.jobs.job import SHARES, stage_resources
@@ -52,3 +56,18 @@ def test_profiles_give_the_helpers_of_a_gpu_one_kind(gpus, profile):
     helpers = {found[stage] for stage in SHARES if stage != "fill"}
     assert {found[stage] for stage in STAGES if stage not in SHARES} == {Resources()}
     assert len(helpers) == 1 and found["fill"].gpus + helpers.pop().gpus == pytest.approx(1)
+
+
+@pytest.mark.parametrize("profile", ["wan", "cluster"])
+@pytest.mark.parametrize("gpus_here", [1, 4])
+def test_with_the_resources_of_a_profile_the_fill_never_pauses_though_measuring_takes_143_cpu_seconds(
+    gpus, profile, gpus_here
+):
+    gpus(gpus_here)
+    given, clips = resources(profile=profile), 12 * gpus_here
+    job = [replace(stage, resources=given[stage.name]) for stage in stages(30.0, (95.0, 48.0), CPU, FIFTH)]
+    ran = simulate_job(job, [{"CPU": 16.0 * gpus_here, "GPU": float(gpus_here)}], clips)
+    assert len({turn.worker for turn in ran.of("fill")}) == gpus_here
+    assert ran.pauses("fill") == 0.0
+    measured = [turn.ended for turn in ran.of("measure")]
+    assert max(measured) < ran.of("fill")[-1].ended + 3 * 143.0  # no more is left for the end
