@@ -21,6 +21,7 @@ from recapture.models.geometry.z_buffer_grid import surface_keys as grid_keys
 
 NEAR = 1e-3  # of a frame's median depth; triangles with a corner nearer to the target camera are dropped
 CHUNK_QUADS = 1 << 25  # quads drawn at once on an accelerator; bounds memory to about 6 GB
+CPU_CHUNK_QUADS = 1 << 16  # on a CPU: a frame, or a few small ones, of which each costs more by itself
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def nearest_surface(
 def _chunks(depth: Tensor) -> list[slice]:
     """Cut [T,h,w] into runs of frames to draw at once."""
     frames, height, width = depth.shape
-    chunk = 1 if depth.device.type == "cpu" else max(1, CHUNK_QUADS // (height * width))
+    quads = CPU_CHUNK_QUADS if depth.device.type == "cpu" else CHUNK_QUADS
+    chunk = max(1, quads // (height * width))
     return [slice(start, start + chunk) for start in range(0, frames, chunk)]
 
 

@@ -124,7 +124,7 @@ def sync_frames(
 class ShownAtOffsets:
     """What some frames would show of the source at each time offset; depends on no result."""
 
-    candidates: Sequence[Tensor]  # per offset [n, 3, h, w], shrunken
+    candidates: Tensor  # [D, n, 3, h, w], per offset, shrunken
     moving: Tensor  # [n, h, w] bool
 
     @classmethod
@@ -143,23 +143,21 @@ class ShownAtOffsets:
         small = (size[0] // factor, size[1] // factor)
         shows, cameras = source.source_frame[frames], world_to_camera[frames]
         needed = (shows[:, None] + torch.as_tensor(offsets, device=shows.device)).unique()
-        shrunken = _shrink_source(source.at(needed))
-        candidates, visible = [], torch.ones(len(frames), *small, dtype=torch.bool, device=cameras.device)
-        for offset in offsets:
-            shown = shrunken.at(torch.searchsorted(needed, shows + int(offset)))
-            seen = render(
-                shown.video,
-                shown.depth,
-                shown.intrinsics,
-                shown.world_to_camera,
-                _shrink_intrinsics(intrinsics[frames], factor),
-                cameras,
-                surface=surface,
-                size=small,
-                known=shown.known,
-            )
-            candidates.append(seen.video)
-            visible &= seen.visible
+        wanted = (shows[None] + torch.as_tensor(offsets, device=shows.device)[:, None]).flatten()
+        shown = _shrink_source(source.at(needed)).at(torch.searchsorted(needed, wanted))
+        seen = render(
+            shown.video,
+            shown.depth,
+            shown.intrinsics,
+            shown.world_to_camera,
+            _shrink_intrinsics(intrinsics[frames], factor).repeat(len(offsets), 1, 1),
+            cameras.repeat(len(offsets), 1, 1),
+            surface=surface,
+            size=small,
+            known=shown.known,
+        )
+        candidates = seen.video.view(len(offsets), len(frames), *seen.video.shape[1:])
+        visible = seen.visible.view(len(offsets), len(frames), *small).all(0)
         now = candidates[len(offsets) // 2]
         change = torch.stack([avg_pool2d((other - now).abs().mean(1), 3, 1, 1) for other in candidates])
         return cls(candidates, visible & (change.amax(0) / 2 > MOVING_CONTRAST))
