@@ -16,6 +16,7 @@ from recapture.models.fill.view import RenderedView, SourceView
 from recapture.tasks.clip.depth_units import related_poses
 from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.clip.read_ahead import on_host, to_device
+from recapture.tasks.clip.rolling_frames import RollingFrames
 from recapture.tasks.clip.working_size import content_known
 
 
@@ -35,10 +36,14 @@ class SceneReader:
     """A reader of source and rendered view for any frames of the new path.
 
     `load` reads and decompresses into host memory; `view`, `source` and `edit` copy to the device.
+    rolling: source frames of the last call are kept, for calls whose ranges move forward and overlap.
     """
 
-    def __init__(self, inputs: Mapping[str, Artifact], device: torch.device) -> None:
+    def __init__(
+        self, inputs: Mapping[str, Artifact], device: torch.device, *, rolling: bool = False
+    ) -> None:
         self._inputs, self._device = inputs, device
+        self._rolling = {name: RollingFrames(inputs[name]) for name in ("ingest", "depth")} if rolling else {}
         self._source = {
             name: torch.from_numpy(array) for name, array in inputs["ingest"].read_npz("cameras.npz").items()
         }
@@ -66,15 +71,19 @@ class SceneReader:
         picked = torch.from_numpy(frames)
         shown = self._path["source_frame"][picked]
         start, stop = (int(shown.min()), int(shown.max()) + 1) if stretch is None else stretch
-        source = np.arange(start, stop)
         return Scene(
             picked,
             shown,
             start,
             on_host(read_frames(self._inputs["render"], frames), self._device),
-            on_host(read_frames(self._inputs["ingest"], source), self._device),
-            on_host(read_frames(self._inputs["depth"], source), self._device),
+            on_host(self._source_frames("ingest", start, stop), self._device),
+            on_host(self._source_frames("depth", start, stop), self._device),
         )
+
+    def _source_frames(self, name: str, start: int, stop: int) -> dict[str, np.ndarray]:
+        if name in self._rolling:
+            return self._rolling[name].read(start, stop)
+        return read_frames(self._inputs[name], np.arange(start, stop))
 
     def view(self, scene: Scene) -> RenderedView:
         """Return the rendered view."""

@@ -13,6 +13,7 @@ from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
 from recapture.tasks.clip.clip_stage import ClipParams
 from recapture.tasks.clip.frames_to_video import stage_device
+from recapture.tasks.clip.read_ahead import read_ahead
 from recapture.tasks.clip.scene_reader import SceneReader
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
@@ -54,9 +55,9 @@ class BaselinesStage(MeasuringStage):
                 view, source = scene.read(np.arange(start, stop))
                 filled = filler.fill(view, source, caption=clip.caption, seed=0)
                 del view, source
-            for frames in measurement.parts(start, stop):
-                results = {} if filled is None else {CLASSICAL: filled[frames - start]}
-                measurement.add(frames, results, copy_source=COPY_SOURCE)
+            for part in read_ahead(measurement.load, list(measurement.parts(start, stop))):
+                results = {} if filled is None else {CLASSICAL: filled[part.picked - start]}
+                measurement.add(part, results, copy_source=COPY_SOURCE)
         metrics = measurement.metrics()
         output.write_json("metrics.json", metrics)
         return metrics

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.clip.clip_stage import ClipParams
-from recapture.tasks.clip.filled_frames import read_filled
+from recapture.tasks.clip.filled_frames import SHOWN, joined
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
+from recapture.tasks.clip.read_ahead import read_ahead
+from recapture.tasks.clip.scene_reader import Scene, read_frames
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.measuring import MeasuringStage
@@ -36,12 +40,17 @@ class MeasureStage(MeasuringStage):
     ) -> dict[str, float]:
         device, method = stage_device(self.resources.gpus), inputs["fill"].meta["method"]
         measurement = self._measurement(item.params.clip, inputs)
-        for frames in measurement.parts():
-            filled = read_filled(inputs["fill"], inputs["render"], frames)
+
+        def read(frames: np.ndarray) -> tuple[Scene, dict[str, np.ndarray]]:
+            scene = measurement.load(frames)
+            shown = {name: scene.render[name].numpy() for name in SHOWN}
+            return scene, joined(read_frames(inputs["fill"], frames), shown)
+
+        for scene, filled in read_ahead(read, list(measurement.parts())):
             results = {method: to_video(filled["rgb"], device)}
             if "unpasted" in filled:
                 results[f"{method}_unpasted"] = to_video(filled["unpasted"], device)
-            measurement.add(frames, results)
+            measurement.add(scene, results)
         metrics = measurement.metrics()
         if "baselines" in inputs:
             metrics |= inputs["baselines"].read_json("metrics.json")

@@ -20,7 +20,7 @@ from recapture.models.metrics.learned import LearnedMetrics, LearnedScores
 from recapture.models.metrics.suite import Suite
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
-from recapture.tasks.clip.scene_reader import SceneReader, read_truth
+from recapture.tasks.clip.scene_reader import Scene, SceneReader, read_truth
 from recapture.tasks.engine.model_revision import model_revision
 from recapture.tasks.jobs.render import surface_settings
 
@@ -56,7 +56,7 @@ class ClipMeasurement:
         learned: LearnedMetrics,
     ) -> None:
         self._clip, self._inputs, self._device = clip, inputs, device
-        self._scene = SceneReader(inputs, device)
+        self._scene = SceneReader(inputs, device, rolling=True)
         self._path = inputs["render"].read_npz("cameras.npz")
         shows = torch.from_numpy(self._path["source_frame"])
         self._lowest = int(shows.min())
@@ -80,26 +80,28 @@ class ClipMeasurement:
         for first in range(start, stop, PART):
             yield np.arange(first, min(first + PART, stop))
 
-    def add(self, frames: np.ndarray, results: Mapping[str, Tensor], copy_source: str | None = None) -> None:
-        """Measure the next frames [t] of results [t, 3, H, W] in [-1, 1], padded or not.
+    def load(self, frames: np.ndarray) -> Scene:
+        """Read what the frames [t] of a part are measured with into host memory; parts in their order."""
+        first, last = self._suite.sources(int(frames[0]), int(frames[-1]) + 1)
+        return self._scene.load(frames, (self._lowest + first, self._lowest + last))
+
+    def add(self, scene: Scene, results: Mapping[str, Tensor], copy_source: str | None = None) -> None:
+        """Measure the next frames, those of the scene, of results [t, 3, H, W] in [-1, 1], padded or not.
 
         copy_source: a name under which the source, as it is, is measured as a result too.
         """
-        first, last = self._suite.sources(int(frames[0]), int(frames[-1]) + 1)
-        stretch = (self._lowest + first, self._lowest + last)
         height, width = self._inputs["ingest"].meta["content"]
-        padded_view, padded_source = self._scene.read(frames, stretch)
-        view, source = crop_view(padded_view, height, width), crop_source(padded_source, height, width)
+        view = crop_view(self._scene.view(scene), height, width)
+        source = crop_source(self._scene.source(scene), height, width)
         shown = source.video[source.source_frame]
         cut = {name: video[..., :height, :width] for name, video in results.items()}
         if copy_source is not None:
             cut[copy_source] = shown
-        truth, truth_depth = self._truth(frames)
+        truth, truth_depth = self._truth(scene.picked.numpy())
         with turn():
             self._learned.add(cut, shown, truth=truth)
-        self._suite.add(
-            cut, source, view, first=first, truth=truth, truth_depth=truth_depth, copied=copy_source
-        )
+        given = {"truth": truth, "truth_depth": truth_depth}
+        self._suite.add(cut, source, view, first=scene.first - self._lowest, copied=copy_source, **given)
 
     def metrics(self) -> dict[str, float]:
         """Return RESULT/METRIC -> value, once all frames were added."""
