@@ -22,7 +22,7 @@ class Frame:
     """What a frame's warp error is computed from."""
 
     grey: np.ndarray  # [H, W] uint8, the luma of `colours`
-    colours: np.ndarray  # [H, W, 3] float32 in [-1, 1]
+    colours: np.ndarray  # [3, H, W] float32 in [-1, 1]
 
     @cached_property
     def digest(self) -> bytes:
@@ -50,7 +50,7 @@ class WarpErrors:
         self._lengths: list[float] = []
 
     def pairs(self, grey: np.ndarray, colours: np.ndarray) -> list[tuple[Frame, Frame]]:
-        """Return the pairs that the next frames add: luma [t, H, W] uint8 and colours [t, H, W, 3]."""
+        """Return the pairs that the next frames add: luma [t, H, W] uint8 and colours [t, 3, H, W]."""
         frames = [*([] if self._last is None else [self._last]), *map(Frame, grey, colours)]
         self._last = Frame(grey[-1].copy(), colours[-1].copy())
         return list(pairwise(frames))
@@ -120,6 +120,8 @@ def _pair_error(one: Frame, two: Frame) -> tuple[float, float]:
     count = np.count_nonzero(trusted)
     if not count:
         return float("nan"), length
-    warped = cv2.remap(two.colours, np.dstack([u, v]), None, cv2.INTER_LINEAR)
-    error = cv2.norm(one.colours, warped, cv2.NORM_L2SQR, trusted.view(np.uint8))
-    return float(error) / (12 * count), length
+    error = 0.0
+    for here, beyond in zip(one.colours, two.colours):
+        warped = cv2.remap(beyond, u, v, cv2.INTER_LINEAR)
+        error += float(cv2.norm(here, warped, cv2.NORM_L2SQR, trusted.view(np.uint8)))
+    return error / (12 * count), length

@@ -27,12 +27,15 @@ def to_grey(video: Tensor) -> np.ndarray:
 
 
 def to_colours(video: Tensor) -> np.ndarray:
-    """Convert [T, 3, H, W] to float32 [T, H, W, 3], cut to [-1, 1]; no copy where none is needed."""
-    pixels = video.detach().float().permute(0, 2, 3, 1)
-    lowest, highest = pixels.aminmax()
+    """Convert [T, 3, H, W] to float32 planes in host memory, cut to [-1, 1]; no copy where none is needed."""
+    planes = video.detach().float().contiguous()
+    lowest, highest = planes.aminmax()
     if float(lowest) < -1 or float(highest) > 1:
-        pixels = pixels.clamp(-1, 1)
-    return np.ascontiguousarray(pixels.cpu().numpy())
+        planes = planes.clamp(-1, 1)
+    if planes.device.type != "cuda":
+        return np.asarray(planes.cpu().numpy())
+    host = torch.empty(planes.shape, pin_memory=True)  # to which copies are several times as fast
+    return np.asarray(host.copy_(planes).numpy())
 
 
 def detail(grey: Sequence[np.ndarray]) -> np.ndarray:

@@ -36,7 +36,7 @@ class HostFrames:
     """Frames of a result in host memory."""
 
     grey: np.ndarray  # [t, H, W] uint8 luma
-    colours: np.ndarray  # [t, H, W, 3] float32 in [-1, 1]
+    colours: np.ndarray  # [t, 3, H, W] float32 in [-1, 1]
 
 
 class ResultScores:
