@@ -15,7 +15,7 @@ from typing import Any
 import av
 import fsspec
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from fsspec.implementations.local import LocalFileSystem
 
 from recapture.conf.heartbeat import beating
@@ -161,6 +161,7 @@ class VideoWriter:
         self._sound: Sound | None = None
         self._lost = ""
         self._count = 0
+        self._to_yuv = VideoReformatter()  # kept: a frame's own one is set up anew for each frame
 
     @property
     def sound(self) -> CarriedSound:
@@ -173,7 +174,16 @@ class VideoWriter:
             self._picture = _add_video(self._out, frame, self._fps, self._options, self._uri)
             self._sound, self._lost = self._start_sound()
         picture, index = self._picture, self._count
-        self._out.mux(picture.encode(_to_yuv(frame, picture, index, self._fps, self._uri)))
+        rgb = _whole_pairs(frame, picture, index, self._uri)
+        converted = self._to_yuv.reformat(
+            av.VideoFrame.from_ndarray(rgb, format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            threads=1,  # a stage has one CPU, and many are slower at these sizes
+        )
+        converted.pts, converted.time_base = index, 1 / self._fps
+        self._out.mux(picture.encode(converted))
         self._count += 1
         if self._sound is not None:
             elapsed, wanted = float(self._count / self._fps), self._audio_duration
@@ -246,16 +256,16 @@ def _add_video(out: Any, frame: np.ndarray, fps: Fraction, options: dict[str, st
     return stream
 
 
-def _to_yuv(frame: np.ndarray, stream: Any, index: int, fps: Fraction, uri: str) -> Any:
+def _whole_pairs(frame: np.ndarray, stream: Any, index: int, uri: str) -> np.ndarray:
+    """Return a frame with even sides; raises VideoError unless it is like the first one."""
     height, width = (side + side % 2 for side in frame.shape[:2])
     if (height, width) != (stream.height, stream.width) or frame.dtype != np.uint8:
         raise VideoError(
             f"video {uri!r}: frame {index} is {frame.dtype} {list(frame.shape)}, "
             f"the first one was uint8 of {stream.height}x{stream.width} pixels"
         )
-    even = np.pad(frame, [(0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0)], mode="edge")
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(
-        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-    )
-    picture.pts, picture.time_base = index, 1 / fps
-    return picture
+    if frame.shape[:2] != (height, width):
+        frame = np.pad(
+            frame, [(0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0)], mode="edge"
+        )
+    return np.ascontiguousarray(frame)

@@ -29,7 +29,10 @@ class Rows:
         return len(self.path["source_frame"])
 
     def pictures(self, *kinds: str) -> Iterator[dict[str, np.ndarray]]:
-        """Yield kind -> uint8 [h,w,3] of each frame, for the kinds source, render, visible and result."""
+        """Yield kind -> uint8 [h,w,3] of each frame, for the kinds source, render and result.
+
+        Of the kind visible, bool [h,w]: `Sheet` makes pictures of those that it shows.
+        """
         for start in range(0, self.frames, CHUNK):
             frames = np.arange(start, min(start + CHUNK, self.frames))
             rows = self._read(frames, kinds)
@@ -53,7 +56,7 @@ class Rows:
             render = self.inputs["render"].frames().read(first, last, SHOWN)
             rows["render"] = render["rgb"]
             if "visible" in kinds:
-                rows["visible"] = visibility_picture(render["visible"])
+                rows["visible"] = render["visible"]
             if "result" in kinds:
                 rows["result"] = joined(self.inputs["fill"].frames().read(first, last), render)["rgb"]
         return {kind: rows[kind][:, : self.height, : self.width] for kind in kinds}
@@ -70,7 +73,9 @@ class Sheet:
         """Keep the pictures of frame t if the sheet shows it."""
         if t in self._shown:
             for kind, kept in self._kept.items():
-                kept.append(pictures[kind].copy())  # of one frame, not of the chunk that it is part of
+                # of one frame, not of the chunk that it is part of
+                shown = pictures[kind]
+                kept.append(visibility_picture(shown) if kind == "visible" else shown.copy())
 
     def png(self) -> bytes:
         """Return the sheet, with what the new cameras really see in its last row if that is known."""

@@ -15,6 +15,7 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.picture_rows import Rows, Sheet, beside
+from recapture.tasks.clip.sheets import visibility_picture
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.deliver import CAMERAS, PATH, SHEET, camera_plot
 
@@ -55,7 +56,8 @@ class PreviewStage(ClipStage):
             video_writer(target, fps, crf=self.config.crf) as video,
         ):
             for t, pictures in enumerate(beating(rows.pictures(*SHOWN))):
-                video.add(beside([pictures[kind] for kind in SHOWN]))
+                shown = pictures | {"visible": visibility_picture(pictures["visible"])}
+                video.add(beside([shown[kind] for kind in SHOWN]))
                 sheet.take(t, pictures)
         output.write_bytes(SHEET, sheet.png())
         output.write_bytes(PATH, camera_plot(item.name, ingest, render))
