@@ -94,6 +94,7 @@ def _one_invented_background(
             surface=surface,
             size=(height, width),
             known=~known[own],
+            wanted=~known[shared],
         )
         patch[shared], seen_there[shared] = seen.video, seen.visible
     return patch, share * seen_there

@@ -38,7 +38,7 @@ def propagate_static(
         for offset in _offsets(source):
             if known.all():
                 break
-            _take(video, known, depth, *_from_other_frames(view, source, static, offset, surface))
+            _take(video, known, depth, *_from_other_frames(view, source, static, offset, surface, ~known))
     return replace(view, video=video, visible=known, depth=depth)
 
 
@@ -86,9 +86,14 @@ def _offsets(source: SourceView) -> list[int]:
 
 
 def _from_other_frames(
-    view: RenderedView, source: SourceView, static: Tensor, offset: int, surface: SurfaceSettings
+    view: RenderedView,
+    source: SourceView,
+    static: Tensor,
+    offset: int,
+    surface: SurfaceSettings,
+    hole: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Render the static source, `offset` frames away, for the view's cameras: video, visible, depth."""
+    """Render the static source, `offset` frames away, where the view has holes: video, visible, depth."""
     wanted = source.source_frame + offset
     exists = source.related(source.source_frame, wanted)
     frames = wanted.clamp(0, len(source.video) - 1)
@@ -103,6 +108,7 @@ def _from_other_frames(
         surface=surface,
         size=(view.video.shape[2], view.video.shape[3]),
         known=static[frames] & exists[:, None, None],
+        wanted=hole,
     )
     return seen.video, seen.visible, seen.depth
 

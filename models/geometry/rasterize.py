@@ -54,15 +54,17 @@ def render(
     surface: SurfaceSettings,
     size: tuple[int, int] | None = None,
     known: Tensor | None = None,  # [T, h, w] bool, source pixels that may be lifted
+    wanted: Tensor | None = None,  # [T, H, W] bool, target pixels to be rendered
 ) -> Rendered:
     """Lift every frame to 3D and film it with the target camera of the same frame.
 
     Each camera is an argument of its own, hence their number.
 
     size: (H, W) of the target, by default the source's. Source pixels with depth that is not finite and
-    positive are never lifted. Triangles with a corner closer to the target camera than NEAR x the frame's
-    median depth (taken over every fourth row and column) are dropped, so that what is behind the camera never
-    shows.
+    positive are never lifted. Target pixels that are not wanted are holes.
+
+    Triangles with a corner closer to the target camera than NEAR x the frame's median depth (taken over
+    every fourth row and column) are dropped, so that what is behind the camera never shows.
     """
     cameras = CameraPair(
         source_intrinsics, source_world_to_camera, target_intrinsics, target_world_to_camera
@@ -71,8 +73,9 @@ def render(
     parts = []
     for part in beating(_chunks(depth)):
         pair = cameras.of_frames(part)
-        z, stretch = _nearest(depth[part], _part(known, part), pair, size, surface)
-        visible = stretch > 0
+        asked = _part(wanted, part)
+        z, stretch = _nearest(depth[part], _part(known, part), pair, size, surface, asked)
+        visible = stretch > 0 if asked is None else (stretch > 0) & asked
         if surface.max_stretch is not None:
             visible &= stretch <= surface.max_stretch
         colours = _shade(video[part].float(), torch.where(visible, z, 1.0), visible, pair)
@@ -126,8 +129,12 @@ def _nearest(
     cameras: CameraPair,
     size: tuple[int, int],
     settings: SurfaceSettings,
+    wanted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the nearest faces' depth (inf: none) and stretch (0: none, or showing nothing) [T,H,W]."""
+    """Return the nearest faces' depth (inf: none) and stretch (0: none, or showing nothing) [T,H,W].
+
+    Right where wanted, by default everywhere.
+    """
     usable = torch.isfinite(depth) & (depth > 0)
     known = usable if known is None else usable & known
     depth = torch.where(known, depth, torch.ones_like(depth)).float()
@@ -138,7 +145,7 @@ def _nearest(
 
         keys, stretch = surface_keys(surface, size), surface_stretch(surface)
     else:
-        keys, stretch = grid_keys(surface, size)
+        keys, stretch = grid_keys(surface, size, wanted)
     hit = keys != EMPTY
     z = torch.where(hit, (keys >> 32).int().view(torch.float32), torch.inf)
     if not len(stretch):
@@ -149,12 +156,22 @@ def _nearest(
 
 def _shade(video: Tensor, z: Tensor, visible: Tensor, cameras: CameraPair) -> Tensor:
     """Look each visible target pixel's surface point up in the source, bilinearly; 0 elsewhere."""
-    u = torch.arange(z.shape[2], device=z.device) + 0.5
-    v = torch.arange(z.shape[1], device=z.device) + 0.5
+    frames, height, width = z.shape
+    u = torch.arange(width, device=z.device) + 0.5
+    v = torch.arange(height, device=z.device) + 0.5
     matrix, shift = pixel_motion(*cameras.reversed())
     side = matrix.new_tensor([video.shape[3] / 2, video.shape[2] / 2, 1.0])
     *position, depth = project_grid(u, v, z, matrix / side, shift / side)
     depth = torch.where(visible, depth, 1.0)
     grid = torch.stack([(place / depth).sub_(1.0) for place in position], dim=-1)
+    shown = None
+    if frames == 1 and z.device.type == "cpu":  # on a GPU, counting takes longer than sampling all
+        shown = visible.flatten().nonzero()[:, 0]
+        grid = grid.view(1, 1, -1, 2).index_select(2, shown)
+        if not len(shown):
+            return video.new_zeros(1, video.shape[1], height, width)
     colours = grid_sample(video, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return torch.where(visible[:, None], colours, 0.0)
+    if shown is None:
+        return torch.where(visible[:, None], colours, 0.0)
+    picture = colours.new_zeros(1, video.shape[1], height * width)
+    return picture.index_copy_(2, shown, colours[:, :, 0]).view(1, -1, height, width)

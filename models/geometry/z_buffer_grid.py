@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from recapture.models.geometry.z_buffer import EMPTY, FLAT, SLACK, draw
 
 BLOCK = 1 << 15  # quads, or pixel centres, tested at once
 REACH = 64  # pixel centres per side of the bounding boxes of quads that are drawn here
+WINDOW = 8  # pixel centres per side of the bounding boxes of quads that may be left out as unwanted
 OUTSIDE = 1e15  # added to the depth of a pixel centre that is this far outside, times 1e15
 
 
@@ -73,12 +75,27 @@ class _Block(NamedTuple):
     areas: tuple[Tensor, Tensor]
     drawn: np.ndarray  # [n] bool
     pixel: int | Tensor  # where their frames begin in the keys
-    first: int  # the number of the first quad's first triangle
+    number: Tensor  # [n] of their first triangles
     second: int  # by how much the numbers of second triangles are higher
 
+    def picked(self, which: Tensor) -> _Block:
+        """Return some of the quads, all of them to be drawn."""
+        return _Block(
+            self.quads.picked(which),
+            (self.areas[0].index_select(0, which), self.areas[1].index_select(0, which)),
+            np.ones(len(which), dtype=bool),
+            self.pixel.index_select(0, which) if isinstance(self.pixel, Tensor) else self.pixel,
+            self.number.index_select(0, which),
+            self.second,
+        )
 
-def surface_keys(surface: Surface, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+
+def surface_keys(
+    surface: Surface, size: tuple[int, int], wanted: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return keys [T H W] int64 like `z_buffer`'s, and the stretch [F] of the faces that they number.
+
+    wanted: bool [T,H,W], pixels whose keys must be right; what covers none of them may be left out.
 
     Faces are the first triangles of all quads, then their second ones, whole or not, then the loose faces;
     the last pixel of a row counts as a quad too, which is never whole.
@@ -89,6 +106,7 @@ def surface_keys(surface: Surface, size: tuple[int, int]) -> tuple[Tensor, Tenso
     whole = pad(surface.whole, (0, 1)).flatten(1).numpy()
     area = pad(2 * surface.source_area, (0, 1), value=1.0).flatten()
     stretch = torch.zeros(2, frames, count)
+    near = None if wanted is None else _near(wanted)
     left = []
     for frame in range(frames):
         grids = [grid[frame].flatten() for grid in (surface.x, surface.y, surface.w)]
@@ -103,20 +121,37 @@ def surface_keys(surface: Surface, size: tuple[int, int]) -> tuple[Tensor, Tenso
                 areas,
                 whole[frame, start:stop],
                 frame * size[0] * size[1],
-                frame * count + start,
+                torch.arange(frame * count + start, frame * count + stop),
                 frames * count,
             )
-            left.append(_draw(keys, block, size) + block.first)
-    _draw_triangles(keys, surface, np.concatenate(left), size)
-    _draw_loose(keys, surface.loose, 2 * frames * count, size)
+            left.append(_draw(keys, block if near is None else _touching(block, near, size), size))
+    _draw_triangles(keys, surface, torch.cat(left), size)
+    _draw_loose(keys, surface.loose, 2 * frames * count, size, near)
     return keys, torch.cat([stretch.flatten(), face_stretch(surface.loose.faces())])
 
 
-def _draw_triangles(keys: Tensor, surface: Surface, quads: np.ndarray, size: tuple[int, int]) -> None:
-    """Lower the keys to those of quads in the grid, triangle by triangle."""
+def _near(wanted: Tensor) -> Tensor:
+    """Return [T H W] bool: pixels at the top left of WINDOW x WINDOW pixels of which one is wanted."""
+    window = np.ones((WINDOW, WINDOW), dtype=np.uint8)
+    frames = [cv2.dilate(frame, window, anchor=(0, 0)) for frame in wanted.byte().numpy()]
+    return torch.from_numpy(np.stack(frames)).flatten().bool()
+
+
+def _touching(block: _Block, near: Tensor, size: tuple[int, int]) -> _Block:
+    """Return those of a block's quads whose bounding box may hold a wanted pixel."""
+    left, right = block.quads.x.bounds(size[1])
+    top, bottom = block.quads.y.bounds(size[0])
+    large = torch.maximum(right - left, bottom - top).numpy() >= WINDOW
+    inside = (right >= left).logical_and_(bottom >= top).numpy() & block.drawn
+    pixel = top.int().mul_(size[1]).add_(left.int()).add_(block.pixel)
+    found = np.take(near.numpy(), pixel.numpy(), mode="clip")
+    return block.picked(_where(inside & (large | found)))
+
+
+def _draw_triangles(keys: Tensor, surface: Surface, number: Tensor, size: tuple[int, int]) -> None:
+    """Lower the keys to those of quads in the grid with these numbers, triangle by triangle."""
     frames, height, width = surface.x.shape
     count = (height - 1) * width
-    number = torch.from_numpy(quads)
     frame = number // count
     at = number + frame * width  # in the grid, which has one row more
     corners = torch.stack([at, at + 1, at + width + 1, at + width])
@@ -125,25 +160,31 @@ def _draw_triangles(keys: Tensor, surface: Surface, quads: np.ndarray, size: tup
     draw(keys, faces, torch.cat([number, number + frames * count]), size)
 
 
-def _draw_loose(keys: Tensor, loose: Quads, number: int, size: tuple[int, int]) -> None:
-    """Lower the keys to those of loose quads, the first of which has the number `number`."""
-    left = [np.zeros(0, dtype=np.int64)]
+def _draw_loose(keys: Tensor, loose: Quads, first: int, size: tuple[int, int], near: Tensor | None) -> None:
+    """Lower the keys to those of loose quads, the first of which has the number `first`."""
+    left = [torch.zeros(0, dtype=torch.int64)]
     for start in range(0, len(loose.frame), BLOCK):
         part = slice(start, start + BLOCK)
         quads = _Quads(*(_Corners(*grid[:, part]) for grid in (loose.x, loose.y, loose.w)))
         frame = loose.frame[part]
-        drawn = np.ones(len(frame), dtype=bool)
-        pixel = (frame * (size[0] * size[1])).int()
-        block = _Block(quads, quads.areas(), drawn, pixel, number + start, len(loose.frame))
-        left.append(_draw(keys, block, size) + start)
-    rest = torch.from_numpy(np.concatenate(left))
+        block = _Block(
+            quads,
+            quads.areas(),
+            np.ones(len(frame), dtype=bool),
+            (frame * (size[0] * size[1])).int(),
+            torch.arange(first + start, first + start + len(frame)),
+            len(loose.frame),
+        )
+        left.append(_draw(keys, block if near is None else _touching(block, near, size), size))
+    number = torch.cat(left)
+    rest = number - first
     x, y, w = (grid.index_select(1, rest) for grid in (loose.x, loose.y, loose.w))
     faces = Quads(x, y, w, loose.frame[rest], loose.source_area[rest]).faces()
-    draw(keys, faces, torch.cat([rest, rest + len(loose.frame)]) + number, size)
+    draw(keys, faces, torch.cat([number, number + len(loose.frame)]), size)
 
 
-def _draw(keys: Tensor, block: _Block, size: tuple[int, int]) -> np.ndarray:
-    """Lower the keys to those of a block; return which of the quads to be drawn are left out."""
+def _draw(keys: Tensor, block: _Block, size: tuple[int, int]) -> Tensor:
+    """Lower the keys to those of a block; return the numbers of quads to be drawn that are left out."""
     quads = block.quads
     left, right = quads.x.bounds(size[1])
     top, bottom = quads.y.bounds(size[0])
@@ -166,7 +207,7 @@ def _draw(keys: Tensor, block: _Block, size: tuple[int, int]) -> np.ndarray:
         depth, second = _depth_at(picked, picked.areas(), u, v)
         place = down.mul_(size[1]).add_(across).int().add_(pixel.index_select(0, quad))
         _put(keys, place, depth, second, _where(depth.numpy() < OUTSIDE), quad, block)
-    return np.flatnonzero(shown & ~fine)
+    return block.number.index_select(0, _where(shown & ~fine))
 
 
 def _further_centres(columns: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -194,8 +235,7 @@ def _put(
     """Lower the keys of pixels [n] to those of the block's quads, where these are hit."""
     key = depth.view(torch.int32).index_select(0, hit).long()
     key <<= 32
-    key += quad if quad is hit else quad.index_select(0, hit)
-    key += block.first
+    key += block.number.index_select(0, hit if quad is hit else quad.index_select(0, hit))
     key.add_(second.index_select(0, hit), alpha=block.second)
     keys.scatter_reduce_(0, pixel.index_select(0, hit).long(), key, "amin")
 

@@ -9,6 +9,6 @@ from recapture.tasks.jobs.render import surface_settings
 SURFACE = replace(surface_settings(RenderConfig()), max_stretch=None)
 
 
-def render(*clip_and_cameras, size=None, known=None, **changes):
+def render(*clip_and_cameras, size=None, known=None, wanted=None, **changes):
     surface = replace(SURFACE, **changes)
-    return rasterize.render(*clip_and_cameras, surface=surface, size=size, known=known)
+    return rasterize.render(*clip_and_cameras, surface=surface, size=size, known=known, wanted=wanted)

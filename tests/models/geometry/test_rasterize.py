@@ -305,3 +305,18 @@ def test_the_motorcycles_right_view_is_rendered_from_its_left_as_well_as_it_was(
     assert seen.visible.float().mean() >= 0.83
     error = ((seen.video - truth) / 2).square().mean(1)[seen.visible].mean()
     assert -10 * math.log10(float(error)) >= 26.9
+
+
+def test_wanted_pixels_are_rendered_as_in_the_whole_picture_and_others_are_holes():
+    video, depth = picture(2), bumpy(frames=2)
+    cameras = (lens(frames=2), HERE.expand(2, 4, 4), lens(frames=2), shifted(0.3, 0.1, 0.4).expand(2, 4, 4))
+    whole = render(video, depth, *cameras)
+    wanted = torch.zeros(2, *SIZE, dtype=torch.bool)
+    wanted[0, 8:20, 5:40] = True  # and nothing of the second frame
+    part = render(video, depth, *cameras, wanted=wanted)
+    assert torch.equal(part.visible, whole.visible & wanted)
+    assert 0.1 < part.visible[0].float().mean() < whole.visible[0].float().mean()
+    for field, empty in (("depth", torch.inf), ("stretch", 1.0)):
+        expected = torch.where(part.visible, getattr(whole, field), empty)
+        assert torch.equal(getattr(part, field), expected)
+    torch.testing.assert_close(part.video, torch.where(part.visible[:, None], whole.video, 0.0))

@@ -125,6 +125,19 @@ def test_the_z_buffer_of_the_grid_is_that_of_its_list_of_triangles(view, block, 
     assert ((got - expected).abs() > 1e-3 * expected + 1e-3).float().mean() < 5e-3
 
 
+@pytest.mark.parametrize("view", CPU_VIEWS)
+def test_keys_of_wanted_pixels_are_those_of_the_whole_picture(view):
+    lifted, size = surface(*CPU_VIEWS[view]), CPU_VIEWS[view][1]
+    wanted = torch.zeros(2, *size, dtype=torch.bool)
+    wanted[0, 5:9, 11:30] = wanted[0, 20, 3] = wanted[1, :, -1] = wanted[1, -1] = True
+    whole, stretch = z_buffer_grid.surface_keys(lifted, size)
+    part, same = z_buffer_grid.surface_keys(lifted, size, wanted)
+    assert torch.equal(part[wanted.flatten()], whole[wanted.flatten()])
+    assert torch.equal(stretch, same)
+    if view == "beside":  # of small quads, most are left out
+        assert (part == EMPTY).sum() > 2 * (whole == EMPTY).sum()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("view", VIEWS)
 def test_the_triton_z_buffer_equals_its_twin_in_pytorch(view):
