@@ -83,21 +83,27 @@ def _one_invented_background(
     patch, seen_there = filled.clone(), torch.zeros_like(known)
     if shared.any():
         own = chosen[shared]
-        behind = {t: background_depth(depth[t], known[t]) for t in own.unique().tolist()}
+        used, place = own.unique(return_inverse=True)
+        behind = torch.stack([background_depth(depth[t], known[t]) for t in used.tolist()])
         seen = render(
-            filled[own],
-            torch.stack([behind[t] for t in own.tolist()]),
+            _each(filled[used], place),
+            _each(behind, place),
             view.intrinsics[own],
             view.world_to_camera[own],
             view.intrinsics[shared],
             view.world_to_camera[shared],
             surface=surface,
             size=(height, width),
-            known=~known[own],
+            known=_each(~known[used], place),
             wanted=~known[shared],
         )
         patch[shared], seen_there[shared] = seen.video, seen.visible
     return patch, share * seen_there
+
+
+def _each(values: Tensor, place: Tensor) -> Tensor:
+    """Return values[place], of a single value without copies."""
+    return values[place] if len(values) > 1 else values.expand(len(place), *values.shape[1:])
 
 
 def _emptiest(known: Tensor, pose_group: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from recapture.conf.heartbeat import beating
 
@@ -41,9 +40,7 @@ def close_cracks(video: Tensor, known: Tensor, depth: Tensor, radius: float) -> 
     around it belongs there, foreground included, and a look through it to the background would be wrong. It
     takes its depth from the nearest known pixel, and is set known.
     """
-    hole = (~known)[:, None].float()
-    eroded = 1 - max_pool2d(1 - hole, 3, 1, 1)
-    cracks = ~known & (max_pool2d(eroded, 3, 1, 1)[:, 0] == 0)
+    cracks = ~known & ~grown(~grown(known))
     cracked = torch.nonzero(cracks.flatten(1).any(1) & known.flatten(1).any(1)).flatten().tolist()
     for t in beating(cracked):
         picture = _telea(video[t], ~known[t], cracks[t], radius)
@@ -51,6 +48,17 @@ def close_cracks(video: Tensor, known: Tensor, depth: Tensor, radius: float) -> 
         depth[t] = torch.where(cracks[t], nearest(depth[t], known[t]), depth[t])
         known[t] |= cracks[t]
     return cracks
+
+
+def grown(where: Tensor) -> Tensor:
+    """Return bool [..., H, W] that is True where one of the 3 x 3 pixels around is."""
+    found = where.clone()
+    found[..., 1:] |= where[..., :-1]
+    found[..., :-1] |= where[..., 1:]
+    across = found.clone()
+    found[..., 1:, :] |= across[..., :-1, :]
+    found[..., :-1, :] |= across[..., 1:, :]
+    return found
 
 
 def _telea(frame: Tensor, hole: Tensor, wanted: Tensor, radius: float) -> Tensor:
@@ -142,7 +150,7 @@ def foreground(depth: Tensor, known: Tensor) -> Tensor:
         disparity
     )  # at foreground edges: the disparity that parts them from the other side
     for turns in range(4):
-        turned = torch.rot90(disparity, turns)
+        turned = torch.rot90(disparity, turns).contiguous()
         found = _hides_what_is_right_of_it(turned, torch.rot90(~known, turns))
         threshold = torch.maximum(threshold, torch.rot90(found, -turns))
     reach = max(3, round(max(depth.shape) / 6))

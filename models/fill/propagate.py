@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
-from recapture.models.fill.inpaint import close_cracks
+from recapture.models.fill.inpaint import close_cracks, grown
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.backwarp import back_warp
 from recapture.models.geometry.rasterize import SurfaceSettings, render
@@ -76,8 +75,7 @@ def static_pixels(source: SourceView, frames: Tensor, *, apart: int = 4, toleran
         looked_through = seen.inside & (seen.depth_ratio > 1 + tolerance)
         contradicted |= exists & (looked_through | (seen.co_visible & ~same_colour))
     # depth edges are contradicted by rounding alone; grown by a pixel, they take the flying pixels with them
-    grown = max_pool2d(contradicted[:, None].float(), 3, 1, 1)[:, 0] > 0
-    return here.known & agreed & ~grown
+    return here.known & agreed & ~grown(contradicted)
 
 
 def _offsets(source: SourceView) -> list[int]:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, pad
 
 from recapture.conf.heartbeat import beating
 from recapture.models.geometry.cameras import pixel_motion, project_grid
 from recapture.models.geometry.mesh import CameraPair, lift, surface_stretch
-from recapture.models.geometry.z_buffer import EMPTY
 from recapture.models.geometry.z_buffer_grid import surface_keys as grid_keys
 
 NEAR = 1e-3  # of a frame's median depth; triangles with a corner nearer to the target camera are dropped
@@ -146,12 +145,9 @@ def _nearest(
         keys, stretch = surface_keys(surface, size), surface_stretch(surface)
     else:
         keys, stretch = grid_keys(surface, size, wanted)
-    hit = keys != EMPTY
-    z = torch.where(hit, (keys >> 32).int().view(torch.float32), torch.inf)
-    if not len(stretch):
-        return z.view(-1, *size), torch.zeros_like(z).view(-1, *size)
-    stretch = torch.where(hit, stretch[torch.where(hit, keys & 0xFFFFFFFF, 0)], 0.0)
-    return z.view(-1, *size), stretch.view(-1, *size)
+    z = (keys >> 32).int().view(torch.float32)  # inf where there is nothing
+    face = (keys & 0xFFFFFFFF).clamp_max_(len(stretch))
+    return z.view(-1, *size), pad(stretch, (0, 1)).index_select(0, face).view(-1, *size)
 
 
 def _shade(video: Tensor, z: Tensor, visible: Tensor, cameras: CameraPair) -> Tensor:

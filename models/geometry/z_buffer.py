@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recapture.models.geometry.mesh import Faces
 
-EMPTY = 2**63 - 1  # larger than every key: the bits of a positive float32, then a face number
+EMPTY = 0x7F800000 << 32 | 0xFFFFFFFF  # larger than every key: the bits of a depth, here inf, then a face
 SLACK = 1e-3  # pixels; closes the seams that rounding would leave between neighbouring triangles
 FLAT = 1e-9  # twice the area in pixels of a triangle that is seen edge-on, and covers nothing
 SMALL = 2  # pixel centres per side up to which a face is drawn without a list of candidates
