@@ -1,6 +1,7 @@
 """What stages occupy where the settings do not say it: on a machine with a GPU, and without one."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from simulate_workers import CPU, FIFTH, stages
 
 from bench.simulated_pools import simulate_job
 from recapture.conf.load import load_config
+from recapture.tasks.engine.ray_shares import shares
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.jobs.job import SHARES, stage_resources
 
@@ -71,3 +73,16 @@ def test_with_the_resources_of_a_profile_the_fill_never_pauses_though_measuring_
     assert ran.pauses("fill") == 0.0
     measured = [turn.ended for turn in ran.of("measure")]
     assert max(measured) < ran.of("fill")[-1].ended + 3 * 143.0  # no more is left for the end
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus_here", "expected"), [(16, 1, (1, 1, 10)), (64, 4, (4, 4, 40)), (8, 1, (1, 1, 2))]
+)
+def test_the_workers_of_a_node_are_those_of_the_page_on_running(gpus, cores, gpus_here, expected):
+    gpus(gpus_here)
+    given = resources(profile="wan")
+    wanted = {given[stage]: 100 for stage in STAGES}
+    found = shares([{"CPU": float(cores), "GPU": float(gpus_here)}], wanted, dict.fromkeys(wanted, 2))
+    assert tuple(found[given[stage]] for stage in ("fill", "render", "measure")) == expected
+    row = f"| {gpus_here} GPU{'s' * (gpus_here > 1)}, {cores} cores | {' | '.join(map(str, expected))} |"
+    assert row in (Path(__file__).parents[3] / "docs/running.md").read_text()
