@@ -13,8 +13,8 @@ class Order:
 
     Later stages first keeps clips moving, but not GPUs busy: where measuring is slow, its workers would only
     measure, and no clip would be rendered for the fill. So a stage on the way to a heavier kind of worker
-    comes before, as long as fewer items wait there than its workers take at once, and get done while these
-    are kept by an item of their slowest stage.
+    comes before, as long as too few items wait there: fewer than its workers take at once and finish while a
+    worker here is kept by an item of its slowest stage.
     """
 
     def __init__(self) -> None:
