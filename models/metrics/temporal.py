@@ -142,9 +142,8 @@ class ShownAtOffsets:
         factor = _factor(size)
         small = (size[0] // factor, size[1] // factor)
         shows, cameras = source.source_frame[frames], world_to_camera[frames]
-        needed = (shows[:, None] + torch.as_tensor(offsets, device=shows.device)).unique()
         wanted = (shows[None] + torch.as_tensor(offsets, device=shows.device)[:, None]).flatten()
-        shown = _shrink_source(source.at(needed)).at(torch.searchsorted(needed, wanted))
+        shown = _shrink_source(source).at(wanted)
         seen = render(
             shown.video,
             shown.depth,
