@@ -27,10 +27,10 @@ from bench.held_out import CEILING, SURFACE, default_filler, held_out, round_tri
 from bench.tables import Cell, Column, Run, Table, add_write, publish, this_run, with_interval
 from recapture.datasets.scenes.sampling import Variety
 from recapture.models.fill.classical import ClassicalFiller
+from recapture.models.fill.compositing import kept_pixels
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.wan.load import Base, load_base
-from recapture.models.wan.paste import paste_known
 
 METRICS = ("psnr_hole", "ssim_hole", "temporal_hole", "sharpness_hole", "psnr")
 COMPARED = ("psnr_hole", "ssim_hole", "temporal_hole")
@@ -76,7 +76,7 @@ def measure(base: Base, variety: Variety, angle: float, clip: int, seeds: int) -
     """Return the scores of every fill of a clip."""
     view, source, truth, inside, caption = held_out(clip, variety, angle)
     found: Scores = defaultdict(list)
-    ceiling = paste_known(round_trip(base, truth), view.video, view.visible)
+    ceiling = default_filler(base).compositing(round_trip(base, truth), view.video, view.visible)
     found[CEILING].append(score(ceiling, truth, view.visible, inside))
     for name, result, took in results(base, view, source, caption, seeds):
         found[name].append(score(result, truth, view.visible, inside) | {"seconds": took})
@@ -106,7 +106,8 @@ def results(
     ):
         for seed in range(seeds):
             begun = time.perf_counter()
-            filled = filler.fill_both(given, caption=caption, seed=seed)
+            kept = kept_pixels(view, given, source)
+            filled = filler.fill_both(given, caption=caption, seed=seed, kept=kept)
             took = time.perf_counter() - begun + before
             yield name, filled.video, took
             if name.endswith("(default)"):

@@ -13,8 +13,10 @@ from recapture.conf.speed import SpeedConfig
 
 # Paths of the base: the stages that load it put the hashes of the files into their keys
 MODEL_FILES = ("base", "base_2", "base_parts", "vae", "text_encoder", "tokenizer", "image_encoder")
+FEATHER = 4
 _ADAPTERS = ("adapter", "adapter_scale", "adapters")
 _KEYED_ELSEWHERE = {*MODEL_FILES, *_ADAPTERS, "packing", "speed", "memory"}
+_UNUSED = {"inverse", "inpaint_radius", "feather", *_KEYED_ELSEWHERE}  # by some methods
 
 
 class PackingConfig(Section):
@@ -35,7 +37,7 @@ class FillConfig(Section):
     """How holes are filled: the method, the base model and its sampling."""
 
     method: Literal["base", "inverse", "classical"] = Field(
-        "base",
+        "inverse",
         description="base: a video inpainting model; inverse: the same with a solver that enforces known "
         "pixels; "
         "classical: propagation, then OpenCV.",
@@ -121,11 +123,16 @@ class FillConfig(Section):
         description="Scale of the initial noise; less gives calmer and less detailed fills. Use 1 for "
         "full-size bases.",
     )
-    feather: int = Field(
-        4,
+    compositing: Literal["membrane", "feather", "none"] = Field(
+        "membrane",
+        description="How known pixels and the model's output become one picture. membrane: known pixels come "
+        "back bit for bit, and the difference beside a hole is continued into it; feather: known pixels fade "
+        "into the output beside a hole; none: the output everywhere.",
+    )
+    feather: int | None = Field(
+        None,
         ge=0,
-        description="Width in pixels over which known pixels are blended into the fill; 0 keeps the model's "
-        "output everywhere.",
+        description="compositing feather: width of the fade in pixels; null: 4.",
     )
     window: int = Field(49, ge=5, le=1001, description="Frames that are filled at once; must be 4n+1.")
     overlap: int = Field(8, ge=0, description="Frames that neighbouring windows share and cross-fade.")
@@ -137,6 +144,11 @@ class FillConfig(Section):
     inpaint_radius: float = Field(
         3.0, gt=0, le=50, description="classical: radius of OpenCV's Telea inpainting."
     )
+
+    @property
+    def feathered(self) -> int:
+        """Return the width of compositing feather."""
+        return FEATHER if self.feather is None else self.feather
 
     @property
     def chosen_adapters(self) -> tuple[AdapterConfig, ...]:
@@ -152,7 +164,9 @@ class FillConfig(Section):
         if self.method == "classical":
             used = ("method", "window", "overlap", "propagate", "inpaint_radius")
             return self.model_dump(mode="json", include=set(used))
-        keyed = self.model_dump(mode="json", exclude={"inverse", "inpaint_radius", *_KEYED_ELSEWHERE})
+        keyed = self.model_dump(mode="json", exclude=set(_UNUSED))
+        if self.compositing == "feather":
+            keyed["feather"] = self.feathered
         keyed |= self.speed.shortcuts
         if self.method == "inverse":
             keyed["inverse"] = self.inverse.keyed()
@@ -190,10 +204,11 @@ class FillConfig(Section):
         if self.overlap > self.window // 2:
             raise ValueError(f"fill.overlap {self.overlap} is more than half of fill.window {self.window}")
         self._check_shortcuts()
+        self._check_feather()
         if self.method == "inverse" and self.scheduler != "euler" and not self.inverse.corrects_velocity:
             raise ValueError(
                 f"fill.inverse.solver {self.inverse.solver!r} needs Euler steps, and fill.scheduler is "
-                f"{self.scheduler!r}; use 'euler', or fill.inverse.solver 'replacement'"
+                f"{self.scheduler!r}; use 'euler', fill.inverse.solver 'replacement' or fill.method base"
             )
         if self.guidance_scale_2 is not None and self.guidance_scale <= 1:
             raise ValueError(
@@ -209,6 +224,18 @@ class FillConfig(Section):
                 "fill.packing needs a base, and fill.method classical has none; unset one of them"
             )
         return self
+
+    def _check_feather(self) -> None:
+        """Raise ValueError for a feather that compositing would ignore."""
+        if self.feather == 0:
+            raise ValueError(
+                "fill.feather 0 kept the model's output everywhere; that is fill.compositing none now"
+            )
+        if self.feather is not None and self.compositing != "feather":
+            raise ValueError(
+                f"fill.feather {self.feather} is for fill.compositing feather, and that is "
+                f"{self.compositing}; set fill.compositing feather, or leave fill.feather out"
+            )
 
     def _check_shortcuts(self) -> None:
         """Raise ValueError for settings of `speed` that this method or solver cannot have."""

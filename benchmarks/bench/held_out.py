@@ -12,6 +12,7 @@ from recapture.conf.fill import FillConfig
 from recapture.conf.schema import RenderConfig
 from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.datasets.scenes.sampling import Variety, sample_scene
+from recapture.models.fill.compositing import Compositing
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import render
@@ -27,7 +28,7 @@ CEILING = "truth through the VAE (ceiling)"
 
 
 def default_filler(base: Base, **changes: Any) -> DiffusionFiller:
-    """Return a filler with a job's default settings and these changes."""
+    """Return a filler with a job's default settings, of fill.method base, and these changes."""
     settings = FillConfig()
     filler = DiffusionFiller(
         base,
@@ -38,7 +39,7 @@ def default_filler(base: Base, **changes: Any) -> DiffusionFiller:
         scheduler=settings.scheduler,
         shift=settings.shift,
         noise_scale=settings.noise_scale,
-        feather=settings.feather,
+        compositing=Compositing(settings.compositing, settings.feathered),
     )
     return replace(filler, **changes)
 

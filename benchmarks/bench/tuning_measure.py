@@ -25,7 +25,6 @@ from recapture.models.inverse.solvers import inverse_solver
 from recapture.models.tuning.pairs import Move, source_pairs
 from recapture.models.wan.conditioning import condition, grey_holes
 from recapture.models.wan.lora import load_adapter, remove_lora
-from recapture.models.wan.paste import paste_known
 from recapture.models.wan.sampling import Step, sample
 from recapture.models.wan.schedulers import make_scheduler
 from recapture.models.wan.text import encode_text
@@ -89,9 +88,7 @@ def fill_at_once(using: DiffusionFiller, shots: Sequence[Shot], seed: int) -> li
         solver=solver,
     )
     videos = decode_latents(base.vae, latents)
-    return [
-        paste_known(video, s.view.video, s.view.visible, using.feather) for video, s in zip(videos, shots)
-    ]
+    return [using.compositing(video, s.view.video, s.view.visible) for video, s in zip(videos, shots)]
 
 
 @dataclass(frozen=True)

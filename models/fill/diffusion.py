@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recapture.models.fill.compositing import Compositing
 from recapture.models.fill.packed import (
     Candidate,
     FinishedView,
@@ -23,7 +24,6 @@ from recapture.models.wan.footprint import ClipSize
 from recapture.models.wan.load import Base
 from recapture.models.wan.packing import pack
 from recapture.models.wan.padding import padded
-from recapture.models.wan.paste import paste_known
 from recapture.models.wan.sampling import EXACT, OnStep, Solver, sample
 from recapture.models.wan.schedulers import SchedulerName, make_scheduler
 from recapture.models.wan.step_cache import Saving
@@ -36,7 +36,7 @@ MakeSolver = Callable[[Base, Tensor, Tensor], Solver]
 
 @dataclass(frozen=True)
 class Filled:
-    """A filled clip, with and without its known pixels pasted back."""
+    """A filled clip, with and without its known pixels put back."""
 
     video: Tensor  # [T, 3, H, W] in [-1, 1]
     unpasted: Tensor  # [T, 3, H, W] in [-1, 1], as the base decodes it
@@ -52,7 +52,7 @@ class DiffusionFiller:
     callers that cut it themselves. A clip of one window is padded to 4n+1 with its last frame, and frames to
     the base's multiple (see `padding.py`); both are cut again.
     noise_scale: of the initial noise; below 1, samples keep nearer to their mean, calmer and less detailed.
-    feather: pixels over which pasted known pixels fade into the fill beside a hole. make_solver: holds each
+    compositing: how known pixels are put back. make_solver: holds each
     window to its known pixels while it is sampled; a text-to-video base needs one, since it is shown nothing
     else of the clip (ValueError). saving: passes through the transformer that are left out.
     packing: what `fill_both` takes from the trajectories that it is given;
@@ -67,7 +67,7 @@ class DiffusionFiller:
     scheduler: SchedulerName
     shift: float
     noise_scale: float
-    feather: int
+    compositing: Compositing
     guidance_scale_2: float | None = None  # of Wan2.2's second transformer; None: as the first's
     window: int | None = None
     overlap: int = 0
@@ -81,15 +81,22 @@ class DiffusionFiller:
             raise ValueError("fill: a text-to-video base sees nothing of the clip; give it a solver")
 
     def fill(self, view: RenderedView, source: SourceView, *, caption: str, seed: int) -> Tensor:
-        """Fill the view [T, 3, H, W], its known pixels pasted back."""
+        """Fill the view [T, 3, H, W], its known pixels put back."""
         del source
         return self.fill_both(view, caption=caption, seed=seed).video
 
     def fill_both(
-        self, view: RenderedView, *, caption: str, seed: int, packed: Sequence[FinishedView] = ()
+        self,
+        view: RenderedView,
+        *,
+        caption: str,
+        seed: int,
+        packed: Sequence[FinishedView] = (),
+        kept: Tensor | None = None,  # [T, H, W] bool
     ) -> Filled:
-        """Fill the view, with and without its known pixels pasted back, on the view's device.
+        """Fill the view, with and without its known pixels put back, on the view's device.
 
+        kept: the known pixels that are put back (see `kept_pixels`); None: all. Others only guide the base.
         packed: earlier trajectories of the clip, of its size, that this one is to agree with; of each window,
         chosen frames of the same moments are shown to the base (see `packing.pack`).
         """
@@ -115,7 +122,8 @@ class DiffusionFiller:
             for span, beside in zip(spans, chosen)
         )
         unpasted = torch.cat(list(join_windows(spans, filled, overlap)))
-        return Filled(paste_known(unpasted, view.video, view.visible, self.feather), unpasted, chosen)
+        kept = view.visible if kept is None else kept
+        return Filled(self.compositing(unpasted, view.video, kept), unpasted, chosen)
 
     def _fit_window(self, video: Tensor, *given: Any) -> Tensor:
         """Fill a window where the base has room; if memory runs out, once more with less on the GPU."""

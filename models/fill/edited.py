@@ -46,6 +46,7 @@ def fill_edited(
     caption: str,
     seed: int,
     packed: Sequence[FinishedView] = (),
+    kept: Tensor | None = None,  # [T, H, W] bool, as of `fill_both`
 ) -> Filled:
     """Fill the edit first, every other hole after it; in one go where there is no other hole, or no edit.
 
@@ -54,9 +55,10 @@ def fill_edited(
     then filled by the base beside the finished edit.
     """
     view = hide(view, edit)
+    kept = view.visible if kept is None else kept & ~edit
     others = ~view.visible & ~edit
     if not others.any() or not edit.any():
-        return filler.fill_both(view, caption=caption, seed=seed, packed=packed)
+        return filler.fill_both(view, caption=caption, seed=seed, packed=packed, kept=kept)
     beside = fill_classical(view, None, surface=filler.surface, propagate=False)
     whole = torch.ones_like(view.visible)
     drawn = filler.fill_both(
@@ -65,5 +67,5 @@ def fill_edited(
     known = view.visible | edit
     video = torch.where(known[:, None], torch.where(edit[:, None], drawn.video, view.video), 0.0)
     return filler.fill_both(
-        replace(view, video=video, visible=known), caption=caption, seed=seed, packed=packed
+        replace(view, video=video, visible=known), caption=caption, seed=seed, packed=packed, kept=kept | edit
     )

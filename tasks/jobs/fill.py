@@ -16,6 +16,7 @@ from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
+from recapture.models.fill.compositing import Compositing, kept_pixels
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.packed import Packing
@@ -63,7 +64,7 @@ class FillStage(ClipStage):
     render: RenderConfig = RenderConfig()  # how surfaces seen by other frames and cameras are rendered
     short_side: int | None = None  # of clips, as ingest scales them: what the base must have room for
     name: ClassVar[str] = "fill"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render")
     per_trajectory: ClassVar[bool] = True
     _planned: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # adapter -> revision
@@ -201,12 +202,13 @@ class FillStage(ClipStage):
             video = self._filler.fill(view, source, caption=caption, seed=self.seed)
             return FilledWindow({"rgb": video}, [])
         beside: dict[str, Any] = {"caption": caption, "seed": self.seed, "packed": given.earlier}
+        beside["kept"] = kept_pixels(given.view, view, source)
         if given.edit is None:
             filled = self._filler.fill_both(view, **beside)
         else:
             filled = fill_edited(self._filler, view, given.edit, **beside)
         moments = [window.span.start + one.time for packed in filled.packed for one in packed]
-        if not self.config.feather:
+        if self.config.compositing == "none":
             return FilledWindow({"rgb": filled.unpasted}, moments)
         return FilledWindow({"rgb": filled.video, "unpasted": filled.unpasted}, moments)
 
@@ -240,7 +242,7 @@ def open_filler(
         scheduler=config.scheduler,
         shift=config.shift,
         noise_scale=config.noise_scale,
-        feather=max(1, config.feather),
+        compositing=Compositing(config.compositing, config.feathered),
         packing=Packing(**config.packing.model_dump()),
         saving=Saving(config.speed.step_cache, config.speed.guidance_interval),
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from recapture.conf.schema import DepthConfig, FillConfig, RenderConfig
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.depth.load import DepthModel
+from recapture.models.fill.compositing import kept_pixels
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
@@ -38,6 +39,7 @@ class Recapture:
 
 
 SAMPLING = ("steps", "guidance_scale", "negative_prompt", "scheduler", "shift", "noise_scale", "propagate")
+COMPOSITING = ("compositing", "feather")
 # Estimates here take the scale of the source's depth.
 SCALE_OF_CLIPS = ("median_depth", "match_cameras", "max_unknown_share")
 
@@ -54,8 +56,7 @@ def sampling_settings(recapture: Recapture, *, adapted: bool) -> dict[str, Any]:
     adapted: with an adapter, which has a scale.
     """
     used = recapture.fill.keyed()
-    found: dict[str, Any] = {name: used[name] for name in SAMPLING}
-    found["feather"] = max(1, recapture.fill.feather)
+    found: dict[str, Any] = {name: used[name] for name in (*SAMPLING, *COMPOSITING) if name in used}
     found["cycle_depth"] = "background"
     if adapted:
         found["scale"] = recapture.scale
@@ -94,9 +95,11 @@ class Recapturer:
         """Recapture a window along a move, and film the result again from the source's cameras."""
 
         def fill(view: RenderedView) -> Tensor:
+            whole = view
             if self._settings.fill.propagate:
-                view = propagate_static(view, source, surface=self._surface)
-            return self._filler.fill_both(view, caption=caption, seed=seed).video
+                whole = propagate_static(view, source, surface=self._surface)
+            kept = kept_pixels(view, whole, source)
+            return self._filler.fill_both(whole, caption=caption, seed=seed, kept=kept).video
 
         estimate = None if self._estimator is None else self._estimator.estimate
         kind = "inverse" if self._estimator is None else self._estimator.kind

@@ -13,6 +13,7 @@ from recapture.datasets.media.video import probe
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.inpaint import inpaint
 from recapture.flows.recapture_dataset import recapture
+from recapture.models.fill.compositing import kept_pixels
 from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.propagate import propagate_static
 from recapture.tasks.clip.filled_frames import read_filled
@@ -68,7 +69,7 @@ def test_the_base_redraws_by_the_prompt_and_another_prompt_redraws_again(job):
     assert first.failures == []
     edit = frames_of(config, "mask")["edit"]
     source, blue = frames_of(config, "ingest")["rgb"], frames_of(config, "fill")["rgb"]
-    reach = config.fill.feather + 1
+    reach = 1  # a render does not see the pixels beside a mask either
     far = np.ones_like(edit)
     for t, row, column in zip(*np.nonzero(edit), strict=True):
         far[t, max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1] = False
@@ -155,9 +156,8 @@ def test_something_new_stands_where_the_mask_is_and_is_drawn_before_the_holes_of
     view, source = SceneReader(inputs, torch.device("cpu")).read(np.arange(5))
     surface = surface_settings(config.render)
     filler = open_filler(config.fill, surface, torch.device("cpu"), config.seed)
-    view, said = (
-        propagate_static(view, source, surface=surface),
-        {"caption": "a blue sphere", "seed": config.seed},
-    )
-    expected = fill_edited(filler, view, torch.from_numpy(edit), **said)
+    whole = propagate_static(view, source, surface=surface)
+    said = {"caption": "a blue sphere", "seed": config.seed}
+    said["kept"] = kept_pixels(view, whole, source)
+    expected = fill_edited(filler, whole, torch.from_numpy(edit), **said)
     assert (result["rgb"] == to_frames(expected.video)).all()

@@ -12,6 +12,7 @@ from recapture.flows.commands.plan import forecast
 from recapture.flows.commands.replay import replay
 from recapture.flows.jobs import surveyed
 from recapture.flows.recapture_dataset import recapture
+from recapture.models.fill.compositing import kept_pixels
 from recapture.models.fill.packed import finished_view
 from recapture.models.fill.propagate import propagate_static
 from recapture.tasks.clip.filled_frames import read_filled
@@ -76,11 +77,13 @@ def test_each_window_of_a_trajectory_is_shown_the_same_moments_of_the_fills_befo
             earlier.append(
                 finished_view(shown, to_video(filled["rgb"]), torch.arange(5), to_video(filled["unpasted"]))
             )
+        whole = propagate_static(view, source, surface=surface)
         expected = filler.fill_both(
-            propagate_static(view, source, surface=surface),
+            whole,
             caption=planned.clips[0].caption,
             seed=config.seed,
             packed=earlier,
+            kept=kept_pixels(view, whole, source),
         )
         assert moments == [4 * window + one.time for one in expected.packed[0]] != []
         unshared = slice(0, 4) if window == 0 else slice(1, 5)

@@ -71,7 +71,7 @@ def test_the_embedded_base_fills_where_nothing_else_is_named(job, tmp_path):
 
 
 def test_the_solver_keeps_known_pixels_better_than_the_base_alone(job, tmp_path):
-    job = partial(job, "--fill.steps", "4", "--fill.feather", "0")
+    job = partial(job, "--fill.steps", "4", "--fill.compositing", "none")
     alone = recapture(job("--fill.method", "base")).metrics
     held = recapture(job("--fill.method", "inverse")).metrics
     (item,) = held

@@ -2,6 +2,7 @@
 
 from support.surface import SURFACE
 
+from recapture.models.fill.compositing import Compositing
 from recapture.models.fill.diffusion import DiffusionFiller
 
 WAN = {
@@ -11,7 +12,7 @@ WAN = {
     "scheduler": "unipc",
     "shift": 3.0,
     "noise_scale": 1.0,
-    "feather": 4,
+    "compositing": Compositing("feather", 4),
     "overlap": 8,
 }
 

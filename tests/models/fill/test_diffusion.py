@@ -5,6 +5,7 @@ import torch
 from support import tiny_base as tiny
 from support.filler import wan_filler
 
+from recapture.models.fill.compositing import Compositing
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.wan.conditioning import condition
 from recapture.models.wan.load import load_base
@@ -63,7 +64,7 @@ def test_holes_are_filled_and_pixels_far_from_them_returned_bit_for_bit(base):
     assert torch.equal(filled[:, :, 24:, 10:], view.video[:, :, 24:, 10:])
     hole = (~view.visible)[:, None].expand_as(filled)
     assert filled[hole].std() > 0.01
-    everywhere = wan_filler(base, steps=3, feather=1)
+    everywhere = wan_filler(base, steps=3, compositing=Compositing("feather", 1))
     seen = view.visible[:, None].expand_as(filled)
     assert torch.equal(fill(everywhere, view)[seen], view.video[seen])
 

@@ -9,6 +9,7 @@ from support.filler import wan_filler
 from support.surface import SURFACE
 
 from recapture.models.fill.classical import fill_classical
+from recapture.models.fill.compositing import Compositing
 from recapture.models.fill.edited import RIM, fill_edited, replaced_in
 from recapture.models.fill.view import RenderedView, hide
 from recapture.models.geometry.rasterize import Rendered
@@ -20,7 +21,7 @@ CAPTION = {"caption": "a red ball", "seed": 1}
 @pytest.fixture(scope="module")
 def filler(tmp_path_factory):
     base = load_base(tiny.write_tiny_base(tmp_path_factory.mktemp("base") / "inpaint", "inpaint"))
-    return wan_filler(base, steps=2, guidance_scale=1.0, feather=1)
+    return wan_filler(base, steps=2, guidance_scale=1.0, compositing=Compositing("feather", 1))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from support.plans import planned
 
 from recapture.datasets.store.parts import Parts
 from recapture.datasets.store.store import ArtifactStore
+from recapture.models.fill.compositing import kept_pixels
 from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.windows import WindowJoin, windows
@@ -31,7 +32,10 @@ CPU = torch.device("cpu")
 SCENE = "scenes://?count=2&seed=3&frames=13&height=48&width=64"
 WORDS = (
     *("--dataset.uri", SCENE, "--fill.method", "base", "--fill.steps", "1", "--fill.window", "5"),
-    *("--fill.overlap", "2", "--fill.feather", "2"),
+    *(
+        "--fill.overlap",
+        "2",
+    ),
 )
 PATHS = "[{preset: orbit_left, angle_degrees: 20}, {preset: orbit_right, angle_degrees: 10}]"
 KINDS = {
@@ -102,10 +106,9 @@ def one_after_the_other(case, item):
                 "seed": stage.seed,
                 "packed": earlier.views(earlier.load(span)),
             }
-            view, edit = (
-                propagate_static(view, source, surface=surface_settings(stage.render)),
-                scene.edit(scene.load(frames)),
-            )
+            whole = propagate_static(view, source, surface=surface_settings(stage.render))
+            given["kept"] = kept_pixels(view, whole, source)
+            view, edit = whole, scene.edit(scene.load(frames))
             if edit is None:
                 filled = filler.fill_both(view, **given)
             else:

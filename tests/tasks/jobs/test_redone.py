@@ -220,15 +220,18 @@ TABLE = [
         fill.scheduler unipc -> nothing
         fill.shift 3 -> nothing
         fill.noise_scale 1 -> nothing
-        fill.feather 2 -> nothing
+        fill.compositing none -> nothing
         fill.inverse.mask mask_encode -> nothing
         fill.adapter_scale 1 -> nothing
         mask.prompt a ball -> nothing
         seed 1 -> nothing
     """),
-    *rows("recapture")("""
+    *rows("recapture", "--fill.compositing", "feather")("""
+        fill.feather 2 -> fill
+        fill.feather 4 -> nothing
+    """),
+    *rows("recapture", "--fill.method", "base")("""
         fill.method inverse -> fill
-        fill.method classical -> fill
         fill.inverse.mask mask_encode -> nothing
         fill.inverse.channel_mean false -> nothing
         fill.inverse.solver cg -> nothing
@@ -237,6 +240,11 @@ TABLE = [
         fill.inverse.start 0.5 -> nothing
         fill.inverse.stop 0.9 -> nothing
         fill.inverse.mask_floor 0.5 -> nothing
+        fill.scheduler unipc -> fill
+    """),
+    *rows("recapture")("""
+        fill.method base -> fill
+        fill.method classical -> fill
         fill.inpaint_radius 5 -> nothing
         fill.base WEIGHTS/base -> nothing
         fill.base FOLDER/base -> fill
@@ -267,10 +275,9 @@ TABLE = [
         fill.guidance_scale 0.5 -> nothing
         fill.guidance_scale 3 -> fill
         fill.negative_prompt blurry -> nothing
-        fill.scheduler unipc -> fill
         fill.shift 3 -> fill
         fill.noise_scale 1 -> fill
-        fill.feather 2 -> fill
+        fill.compositing none -> fill
         fill.window 17 -> nothing
         fill.overlap 3 -> nothing
         fill.propagate false -> fill
@@ -423,10 +430,9 @@ TABLE = [
         fill.guidance_scale 3 -> explore
         fill.guidance_scale 0.5 -> nothing
         fill.negative_prompt blurry -> nothing
-        fill.scheduler unipc -> explore
         fill.shift 3 -> explore
         fill.noise_scale 1 -> explore
-        fill.feather 2 -> explore
+        fill.compositing feather -> explore
         fill.propagate false -> explore
         fill.packing.frames 2 -> pairs
         fill.packing.positions time_aligned -> nothing
@@ -436,6 +442,12 @@ TABLE = [
         depth.model FOLDER/other -> nothing
         trajectories [{preset: static}] -> nothing
         seed 1 -> pairs
+    """),
+    *rows("train", "--fill.method", "base")("""
+        fill.scheduler unipc -> explore
+    """),
+    *rows("train", "--fill.compositing", "feather")("""
+        fill.feather 2 -> explore
     """),
     *rows("train", "--tune.scope", "both")("""
         tune.touch_up_steps 7 -> tune
