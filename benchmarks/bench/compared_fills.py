@@ -18,7 +18,7 @@ from bench.held_out import SURFACE, decibel, default_filler, gradient
 from bench.parallel import share
 from recapture.conf.fill import FillConfig
 from recapture.models.fill.classical import ClassicalFiller
-from recapture.models.fill.compositing import Compositing, kept_pixels
+from recapture.models.fill.compositing import Compositing, Kind, kept_pixels
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.membrane import membrane
 from recapture.models.fill.propagate import propagate_static
@@ -31,7 +31,9 @@ from recapture.models.wan.load import Base, load_base
 ANGLES = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 75.0)
 BASE_AT = (10.0, 20.0, 45.0)  # angles at which `base` is compared, too
 CLASSICAL, METHODS = "classical", ("base", "inverse")
-MEMBRANE, FEATHER, NONE = "membrane", "feather", "none"
+MEMBRANE: Kind = "membrane"
+FEATHER: Kind = "feather"
+NONE: Kind = "none"
 WAYS = (
     MEMBRANE,
     "membrane, mixed rim kept",

@@ -1,8 +1,8 @@
 """The frames of a fill, stored without a second copy of what its render shows.
 
-A fill that pastes known pixels back is almost everywhere either the render (where that is visible) or the
-video before pasting. Only `unpasted` is stored, and `seam`, what is left of rgb: 0 but for the pixels that
-fade into each other beside a hole. rgb comes back bit for bit.
+A fill that puts known pixels back is the render where that is visible, and near the generated video in holes.
+Only `unpasted`, the generated video, is stored, and `seam`, what is left of rgb: 0 where the render is kept,
+and the smooth membrane in holes. rgb comes back bit for bit.
 """
 
 from __future__ import annotations
