@@ -41,6 +41,9 @@ bench: $(READY) ## Print the tables of benchmarks/ that a CPU makes in 10 minute
 
 bench-long: $(READY) ## The same for tables that take a CPU about 2 hours
 	$(BIN)/python benchmarks/embedded_base.py --write
+	$(BIN)/python benchmarks/compositing.py --write
+	$(BIN)/python benchmarks/compositing.py cost --write
+	-$(BIN)/python benchmarks/default_fill.py --write
 	$(BIN)/python benchmarks/long_clip.py --frames 500 10000 --write
 	$(BIN)/python benchmarks/stage_costs.py --write
 	$(BIN)/python benchmarks/scale.py --stages 6 --clips 100000 --write

@@ -16,7 +16,7 @@ from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.classical import ClassicalFiller
-from recapture.models.fill.compositing import Compositing, kept_pixels
+from recapture.models.fill.compositing import Compositing
 from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.packed import Packing
@@ -202,7 +202,7 @@ class FillStage(ClipStage):
             video = self._filler.fill(view, source, caption=caption, seed=self.seed)
             return FilledWindow({"rgb": video}, [])
         beside: dict[str, Any] = {"caption": caption, "seed": self.seed, "packed": given.earlier}
-        beside["kept"] = kept_pixels(given.view, view, source)
+        beside["kept"] = given.kept
         if given.edit is None:
             filled = self._filler.fill_both(view, **beside)
         else:

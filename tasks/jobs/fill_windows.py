@@ -16,6 +16,7 @@ from recapture.datasets.store.behind import Behind
 from recapture.datasets.store.errors import ArtifactError
 from recapture.datasets.store.parts import Parts
 from recapture.datasets.store.writer import ArtifactWriter
+from recapture.models.fill.compositing import kept_pixels
 from recapture.models.fill.packed import FinishedView
 from recapture.models.fill.propagate import propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
@@ -65,6 +66,7 @@ class GivenWindow:
     source: SourceView
     edit: Tensor | None
     earlier: list[FinishedView]
+    kept: Tensor  # [T, H, W] bool, known pixels that a composite keeps
 
 
 class ClipWindows:
@@ -108,10 +110,12 @@ class ClipWindows:
         return self._given(read) if read.given is None else taken(read.given)
 
     def _given(self, read: ReadWindow) -> GivenWindow:
-        view, source = self._scene.view(read.scene), self._scene.source(read.scene)
+        rendered, source = self._scene.view(read.scene), self._scene.source(read.scene)
+        view = rendered
         if self._propagates:
-            view = propagate_static(view, source, surface=self._surface)
-        return GivenWindow(view, source, self._scene.edit(read.scene), self.earlier.views(read.earlier))
+            view = propagate_static(rendered, source, surface=self._surface)
+        edit, earlier = self._scene.edit(read.scene), self.earlier.views(read.earlier)
+        return GivenWindow(view, source, edit, earlier, kept_pixels(rendered, view, source))
 
     def join(self) -> Joined:
         """Return what joins the filled windows."""

@@ -26,9 +26,9 @@ def test_every_tensor_is_handed_over(monkeypatch):
     view = RenderedView(*(number() for _ in range(7)))
     source = SourceView(*(number() for _ in range(7)))
     shown = torch.full((1, 3, 1, 1), 14.0), torch.full((1, 1, 1), 15.0), torch.full((1,), 16.0)
-    given = GivenWindow(view, source, None, [FinishedView(*shown)])
+    given = GivenWindow(view, source, None, [FinishedView(*shown)], torch.tensor(17.0))
     found = {float(tensor.mean()) for tensor in beside_module._tensors(given)}
-    assert found == set(map(float, range(17)))
+    assert found == set(map(float, range(18)))
     assert taken(given) is given
 
 
