@@ -139,6 +139,13 @@ class DepthConfig(Section):
         description="Bring a model's depth to the scale of the clip's own cameras, where these travel; "
         "false: keep metres or median_depth.",
     )
+    edge_share: float = Field(
+        0.01,
+        ge=0,
+        le=0.05,
+        description="How far from a depth edge a model's soft ramp is made sharp, as a share of the frame's "
+        "longer side; 0 keeps it.",
+    )
     max_unknown_share: float = Field(
         0.5, ge=0, le=1, description="A frame with a larger share of unusable depth is an error."
     )

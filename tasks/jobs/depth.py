@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.depth.alignment import Kind, Scale, align_depth, check_depth
+from recapture.models.depth.edges import SharpEdges
 from recapture.models.depth.load import DepthModel, check_depth_model, open_depth_model
 from recapture.models.depth.video import VideoSettings
 from recapture.models.depth.video_load import is_pipeline_directory
@@ -39,7 +41,8 @@ MANTISSA = 13
 class DepthStage(ClipStage):
     """Write depth float32 [T,H,W] and known bool [T,H,W] (False where depth is unusable).
 
-    Given depth is stored as it is; of a model's, MANTISSA bits are kept (a relative error of 2^-14 at most).
+    Given depth is stored as it is. A model's is sharpened at its edges (see models/depth/edges.py), and
+    MANTISSA bits of it are kept (a relative error of 2^-14 at most).
 
     meta.pivot_depth is the median depth of the middle of the first frame: trajectories turn about that point.
     meta.depth_units says whether depth has the units of the clip's cameras: see tasks/clip/depth_units.py.
@@ -47,7 +50,7 @@ class DepthStage(ClipStage):
 
     config: DepthConfig
     name: ClassVar[str] = "depth"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     parents: ClassVar[tuple[str, ...]] = ("ingest",)
 
     seed: int = 0  # of a video model's noise
@@ -119,11 +122,12 @@ class DepthStage(ClipStage):
         assert model is not None
         height, width = ingest.meta["content"]
         reader, state = ingest.frames(), None
+        edges, shown = SharpEdges(self.config.edge_share), _Shown()
         scale = Scale(median_depth=self.config.median_depth)
         device = stage_device(self.resources.gpus)
         starts = range(0, reader.frames, CHUNK)
         read = (reader.read(start, min(start + CHUNK, reader.frames), ["rgb"])["rgb"] for start in starts)
-        videos = (to_video(rgb[:, :height, :width], device) for rgb in read)
+        videos = (to_video(shown.keep(rgb[:, :height, :width]), device) for rgb in read)
         focal = None
         if ingest.meta["cameras_known"]:
             focal = torch.from_numpy(ingest.read_npz("cameras.npz")["intrinsics"][:, 0, 0] / width)
@@ -131,7 +135,23 @@ class DepthStage(ClipStage):
             depth, state = align_depth(
                 prediction, model.kind, state, scale=scale, consistent=model.consistent
             )
-            yield depth
+            yield edges.sharpen(depth, to_video(shown.take(len(depth))))
+
+
+class _Shown:
+    """The frames that a model was given, kept until it has returned their depth."""
+
+    def __init__(self) -> None:
+        self._frames: deque[np.ndarray] = deque()
+
+    def keep(self, rgb: np.ndarray) -> np.ndarray:
+        """Take note of the next frames [t,h,w,3], and return them."""
+        self._frames.extend(rgb)
+        return rgb
+
+    def take(self, count: int) -> np.ndarray:
+        """Return the first frames that are kept, and forget them."""
+        return np.stack([self._frames.popleft() for _ in range(count)])
 
 
 def in_turns(predictions: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -41,7 +41,7 @@ class Recapture:
 SAMPLING = ("steps", "guidance_scale", "negative_prompt", "scheduler", "shift", "noise_scale", "propagate")
 COMPOSITING = ("compositing", "feather")
 # Estimates here take the scale of the source's depth.
-SCALE_OF_CLIPS = ("median_depth", "match_cameras", "max_unknown_share")
+OF_CLIPS = ("median_depth", "match_cameras", "edge_share", "max_unknown_share")
 
 
 def base_settings(fill: FillConfig) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def sampling_settings(recapture: Recapture, *, adapted: bool) -> dict[str, Any]:
         found["scale"] = recapture.scale
     if recapture.estimate_depth:
         depth = keyed_depth(recapture.depth, "model")
-        found["cycle_depth"] = {name: depth[name] for name in depth if name not in SCALE_OF_CLIPS}
+        found["cycle_depth"] = {name: depth[name] for name in depth if name not in OF_CLIPS}
         found["depth"] = model_revision("depth.model", recapture.depth.model)
     return found
 

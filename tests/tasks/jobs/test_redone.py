@@ -99,6 +99,7 @@ TABLE = [
         depth.batch 1 -> nothing
         depth.match_cameras false -> nothing
         depth.median_depth 2 -> nothing
+        depth.edge_share 0.02 -> nothing
         depth.max_unknown_share 0.7 -> depth
         render.break_ratio 0.1 -> render
         render.shell 1 -> render
@@ -121,6 +122,7 @@ TABLE = [
         depth.video.precision float16 -> nothing
         depth.match_cameras false -> depth
         depth.median_depth 2 -> depth
+        depth.edge_share 0.02 -> depth
         seed 1 -> fill
     """),
     *rows("recapture", *VIDEO, "--depth.model", "FOLDER/pipeline")("""
@@ -465,6 +467,7 @@ TABLE = [
         depth.batch 1 -> nothing
         depth.match_cameras false -> nothing
         depth.median_depth 2 -> nothing
+        depth.edge_share 0.02 -> nothing
         depth.video.steps 9 -> nothing
     """),
     *rows("train", "--tune.cycle.pseudo_weight", "0.5")("""
