@@ -133,7 +133,7 @@ def _surfaces(nearness: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _rise(nearness: Tensor) -> Tensor:
-    """Return how much nearness [H, W] rises both to a pixel and on from it, along its row, column or diagonals.
+    """Return how much nearness [H, W] rises to a pixel and on from it, along a row, column or diagonal.
 
     The smaller of the two. At a sharp edge it is what the surface itself rises by; at the frame's edge 0.
     """
