@@ -50,7 +50,10 @@ def main(words: Sequence[str] | None = None) -> None:
         given.results.mkdir(parents=True, exist_ok=True)
         measured = run(given)
         path = given.results / f"run-{given.size}-{given.gpus}.json"
-        path.write_text(json.dumps(measured, indent=1))
+        path.write_text(json.dumps(measured, indent=1))  # before what may yet be cut short
+        if given.bare:
+            measured["bare"] = fill_alone(given, given.work / f"base-{given.size}")
+            path.write_text(json.dumps(measured, indent=1))
         print(json.dumps(measured, indent=1))
         print(path)
         sys.exit(0 if measured["delivered"] else 1)
@@ -119,7 +122,6 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     samples = read_samples(given.results.glob(f"smi-{given.size}-{given.gpus}-*.csv"))
     used = [sample for sample in samples if sample.gpu < given.gpus and started <= sample.moment <= ended]
     figures = job_figures(job / "store", DATASET, used, gpus=max(1, given.gpus), started=started, ended=ended)
-    bare = fill_alone(given, base) if given.bare else None
     return {
         "size": given.size,
         "clips": given.clips,
@@ -133,7 +135,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         "machine": machine(given.gpus),
         "date": date.today().isoformat(),
         "commit": given.commit or _commit(),
-        "bare": bare,
+        "bare": None,
         **figures,
     }
 
