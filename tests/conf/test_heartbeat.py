@@ -23,6 +23,7 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.models.depth.load import open_depth_model
 from recapture.models.fill.classical import fill_classical
 from recapture.models.fill.view import RenderedView, SourceView
+from recapture.models.geometry import rasterize
 from recapture.models.geometry.cameras import default_intrinsics
 from recapture.models.geometry.rasterize import render
 from recapture.models.metrics.suite import measure
@@ -162,7 +163,8 @@ def test_every_file_of_an_artifact_beats_when_it_is_written_and_read(tmp_path, b
     assert beats.count >= 5
 
 
-def test_every_rendered_frame_beats(views, beats):
+def test_every_rendered_frame_beats(views, beats, monkeypatch):
+    monkeypatch.setattr(rasterize, "CPU_CHUNK_QUADS", 1)  # small frames are drawn several at once
     source, view = views
     cameras = (source.intrinsics, source.world_to_camera, view.intrinsics, view.world_to_camera)
     render(source.video, source.depth, *cameras, surface=SURFACE)

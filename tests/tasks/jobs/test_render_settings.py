@@ -22,8 +22,9 @@ def rendered_with(monkeypatch):
     seen, nearest = [], rasterize._nearest
 
     def note(*given):
-        if given[-1] not in seen:
-            seen.append(given[-1])
+        settings = next(one for one in given if isinstance(one, rasterize.SurfaceSettings))
+        if settings not in seen:
+            seen.append(settings)
         return nearest(*given)
 
     monkeypatch.setattr(rasterize, "_nearest", note)

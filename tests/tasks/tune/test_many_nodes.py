@@ -256,9 +256,12 @@ def test_a_cluster_that_may_grow_is_waited_for(cluster, store):
     [
         (
             Resources(cpus=3, bundles=3),
-            r"3 times 1 CPUs and 0 GPUs.*2 x \(1 CPUs, 0 GPUs\).*room for 2: lower",
+            r"3 times 1 CPUs and 0 GPUs.*room for 2; of 3 nodes the largest .*: lower .*tune\.workers",
         ),
-        (Resources(cpus=2, gpus=2, bundles=2), r"2 times 1 CPUs and 1 GPUs.*room for 0: lower tune\.workers"),
+        (
+            Resources(cpus=2, gpus=2, bundles=2),
+            r"2 times 1 CPUs and 1 GPUs.*room for 0; .*: lower .*tune\.workers",
+        ),
         (
             Resources(cpus=2),
             r"2 CPUs and 0 GPUs per worker, on one node; .*: lower execution\.resources\.tune",

@@ -241,7 +241,7 @@ def test_tuning_renders_with_the_settings_of_the_job(lifted, monkeypatch):
     seen, nearest = set(), rasterize._nearest
 
     def note(*given):
-        seen.add(given[-1])
+        seen.update(one for one in given if isinstance(one, rasterize.SurfaceSettings))
         return nearest(*given)
 
     monkeypatch.setattr(rasterize, "_nearest", note)
