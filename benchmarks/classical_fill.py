@@ -1,6 +1,6 @@
 """The classical fill at real size: what its holes are worth against the truth, and what they cost.
 
-    python benchmarks/classical_fill.py
+    python benchmarks/classical_fill.py --write
     python benchmarks/classical_fill.py --sheet outputs/classical_fill.png
 
 Procedural scenes of 480x832, whose own camera films 3 frames; the new camera is turned about what is in the
@@ -21,7 +21,7 @@ from multiprocessing import get_context
 import torch
 from torch import Tensor
 
-from bench.tables import Cell, Column, Table, publish, this_run
+from bench.tables import Cell, Column, Table, add_write, publish, this_run
 from recapture.conf.schema import RenderConfig
 from recapture.datasets.readers.scenes import SceneSpec
 from recapture.datasets.scenes.render import look_at, render_scene, source_cameras
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sheet", metavar="FILE", help="Draw the middle frame of every scene.")
+    add_write(parser, "classical_fill")
     options = parser.parse_args()
     rows, pictures = [], dict[str, list[Tensor]]()
     jobs = [(seed, ANGLES[seed % len(ANGLES)]) for seed in range(options.scenes)]
@@ -60,7 +61,8 @@ def main() -> None:
     columns += [Column(f"{way}, dB", ".2f") for way in WAYS] + [Column("gain, dB", "+.2f")]
     columns += [Column(f"{way}, CPU s", ".1f") for way in WAYS]
     title = f"{FRAMES} frames of {HEIGHT}x{WIDTH}, PSNR of holes"
-    publish([Table("classical_fill", title, columns, rows, this_run())], write=False)
+    table = Table(options.write or "classical_fill", title, columns, rows, this_run())
+    publish([table], write=options.write is not None)
     if options.sheet:
         shown = {name: to_frames(torch.stack(frames)) for name, frames in pictures.items()}
         contact_sheet(shown, [str(row[0]) for row in rows[:-1]]).save(options.sheet)
