@@ -41,6 +41,8 @@ bench: $(READY) ## Print the tables of benchmarks/ that a CPU makes in 10 minute
 
 bench-long: $(READY) ## The same for tables that take a CPU about 2 hours
 	$(BIN)/python benchmarks/embedded_base.py --write
+	$(BIN)/python benchmarks/depth_edges.py --write
+	$(BIN)/python benchmarks/classical_fill.py --write
 	$(BIN)/python benchmarks/compositing.py --write
 	$(BIN)/python benchmarks/compositing.py cost --write
 	-$(BIN)/python benchmarks/default_fill.py --write

@@ -18,60 +18,18 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recapture.models.geometry.mesh import Quads, Surface, face_stretch
-from recapture.models.geometry.z_buffer import EMPTY, FLAT, SLACK, draw
+from recapture.models.geometry.quads import OUTSIDE, Corners, ProjectedQuads, depth_at
+from recapture.models.geometry.z_buffer import EMPTY, FLAT, draw
 
 BLOCK = 1 << 15  # quads, or pixel centres, tested at once
 REACH = 64  # pixel centres per side of the bounding boxes of quads that are drawn here
 WINDOW = 8  # pixel centres per side of the bounding boxes of quads that may be left out as unwanted
-OUTSIDE = 1e15  # added to the depth of a pixel centre that is this far outside, times 1e15
-
-
-class _Corners(NamedTuple):
-    """A coordinate of quads' corners, clockwise from the top left, each [n]."""
-
-    a: Tensor
-    b: Tensor
-    c: Tensor
-    d: Tensor
-
-    @classmethod
-    def of(cls, grid: Tensor, start: int, stop: int, width: int) -> _Corners:
-        """Return those of the quads `start` to `stop` of a grid [h * width], without a copy."""
-        shifts = (0, 1, width + 1, width)
-        return cls(*(grid[start + shift : stop + shift] for shift in shifts))
-
-    def picked(self, which: Tensor) -> _Corners:
-        return _Corners(*(corner.index_select(0, which) for corner in self))
-
-    def bounds(self, side: int) -> tuple[Tensor, Tensor]:
-        """Return the first and the last pixel centre between the corners, as floats."""
-        a, b, c, d = self
-        low = torch.minimum(torch.minimum(a, b), torch.minimum(c, d)).sub_(0.5 + SLACK)
-        high = torch.maximum(torch.maximum(a, b), torch.maximum(c, d)).sub_(0.5 - SLACK)
-        return low.ceil_().clamp_(0, side), high.floor_().clamp_(-1, side - 1)
-
-
-class _Quads(NamedTuple):
-    """Projected quads: pixels and 1/depth."""
-
-    x: _Corners
-    y: _Corners
-    w: _Corners
-
-    def picked(self, which: Tensor) -> _Quads:
-        return _Quads(*(corners.picked(which) for corners in self))
-
-    def areas(self) -> tuple[Tensor, Tensor]:
-        """Return twice the areas [n] of the triangles a b d and b c d; negative for backs."""
-        x, y = self.x, self.y
-        first = _cross(x.b - x.a, y.b - y.a, x.d - x.a, y.d - y.a)
-        return first, _cross(x.c - x.b, y.c - y.b, x.d - x.b, y.d - y.b)
 
 
 class _Block(NamedTuple):
     """Quads that are drawn at once."""
 
-    quads: _Quads
+    quads: ProjectedQuads
     areas: tuple[Tensor, Tensor]
     drawn: np.ndarray  # [n] bool
     pixel: int | Tensor  # where their frames begin in the keys
@@ -112,7 +70,7 @@ def surface_keys(
         grids = [grid[frame].flatten() for grid in (surface.x, surface.y, surface.w)]
         for start in range(0, count - 1, BLOCK):
             stop = min(start + BLOCK, count - 1)
-            quads = _Quads(*(_Corners.of(grid, start, stop, width) for grid in grids))
+            quads = ProjectedQuads(*(Corners.of(grid, start, stop, width) for grid in grids))
             areas = quads.areas()
             for half, twice in zip(stretch[:, frame, start:stop], areas):
                 torch.div(twice, area[start:stop], out=half).clamp_min_(0.0)
@@ -165,7 +123,7 @@ def _draw_loose(keys: Tensor, loose: Quads, first: int, size: tuple[int, int], n
     left = [torch.zeros(0, dtype=torch.int64)]
     for start in range(0, len(loose.frame), BLOCK):
         part = slice(start, start + BLOCK)
-        quads = _Quads(*(_Corners(*grid[:, part]) for grid in (loose.x, loose.y, loose.w)))
+        quads = ProjectedQuads(*(Corners(*grid[:, part]) for grid in (loose.x, loose.y, loose.w)))
         frame = loose.frame[part]
         block = _Block(
             quads,
@@ -195,7 +153,7 @@ def _draw(keys: Tensor, block: _Block, size: tuple[int, int]) -> Tensor:
     fine = shown & (farthest.numpy() > 0) & (thinnest.numpy() >= FLAT)
     fine &= torch.maximum(columns, rows).numpy() <= REACH
     pixel = top.int().mul_(size[1]).add_(left.int()).add_(block.pixel)
-    depth, second = _depth_at(quads, block.areas, left.add_(0.5), top.add_(0.5))
+    depth, second = depth_at(quads, block.areas, left.add_(0.5), top.add_(0.5))
     hit = _where(fine & (depth.numpy() < OUTSIDE))
     _put(keys, pixel, depth, second, hit, hit, block)
     several = _where(fine & (torch.maximum(columns, rows).numpy() > 1))
@@ -204,7 +162,7 @@ def _draw(keys: Tensor, block: _Block, size: tuple[int, int]) -> Tensor:
         quad = several.index_select(0, at)
         picked = quads.picked(quad)
         u, v = left.index_select(0, quad) + across, top.index_select(0, quad) + down
-        depth, second = _depth_at(picked, picked.areas(), u, v)
+        depth, second = depth_at(picked, picked.areas(), u, v)
         place = down.mul_(size[1]).add_(across).int().add_(pixel.index_select(0, quad))
         _put(keys, place, depth, second, _where(depth.numpy() < OUTSIDE), quad, block)
     return block.number.index_select(0, _where(shown & ~fine))
@@ -243,60 +201,3 @@ def _put(
 def _where(condition: np.ndarray) -> Tensor:
     """Return where a condition [n] holds: several times as fast as in PyTorch, as are comparisons."""
     return torch.from_numpy(np.flatnonzero(condition))
-
-
-def _depth_at(quads: _Quads, areas: tuple[Tensor, Tensor], u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the depth of quads at points [n], and whether the second triangle is nearest there [n] bool.
-
-    The depth is above OUTSIDE where a point is more than SLACK outside both triangles.
-    """
-    (xa, ya, wa), (xb, yb, wb), (xc, yc, wc), (xd, yd, wd) = zip(*quads)
-    along, down, diagonal = (xb - xa, yb - ya), (xd - xa, yd - ya), (xd - xb, yd - yb)
-    right, back = (xc - xb, yc - yb), (xd - xc, yd - yc)
-    from_a, from_b, from_d = (u - xa, v - ya), (u - xb, v - yb), (u - xd, v - yd)
-    faced, split = [torch.sign(area) for area in areas], _cross(*diagonal, *from_b)
-    width = _slack(diagonal)
-    first = torch.minimum(_within(along, from_a, faced[0]), _within(down, from_a, -faced[0]))
-    first = torch.minimum(first, torch.addcmul(width, faced[0], split), out=first)
-    second = torch.minimum(_within(right, from_b, faced[1]), _within(back, from_d, faced[1]))
-    second = torch.minimum(second, width.addcmul_(faced[1], split, value=-1), out=second)
-    lower, higher = torch.minimum(wb, wd), torch.maximum(wb, wd)
-    near = _plane(wa, wb - wa, wd - wa, along, down, areas[0], from_a)
-    near = _limited(near, torch.minimum(lower, wa), torch.maximum(higher, wa)).reciprocal_()
-    far = _plane(wb, wc - wb, wd - wb, right, diagonal, areas[1], from_b)
-    far = _limited(far, torch.minimum(lower, wc), torch.maximum(higher, wc)).reciprocal_()
-    # in place of torch.where, which takes six times as long
-    near.add_(first.clamp_max_(0.0), alpha=-OUTSIDE * OUTSIDE)
-    far.add_(second.clamp_max_(0.0), alpha=-OUTSIDE * OUTSIDE)
-    nearer = torch.from_numpy(far.numpy() < near.numpy())
-    return torch.minimum(near, far), nearer
-
-
-_Vector = tuple[Tensor, Tensor]
-
-
-def _cross(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
-    return (x1 * y2).addcmul_(x2, y1, value=-1)
-
-
-def _slack(side: _Vector) -> Tensor:
-    """Return SLACK times the length of sides."""
-    return (side[0] * side[0]).addcmul_(side[1], side[1]).sqrt_().mul_(SLACK)
-
-
-def _within(side: _Vector, point: _Vector, faced: Tensor) -> Tensor:
-    """Return how far points are right of sides (left: faced -1), plus SLACK, times the sides' lengths."""
-    return _slack(side).addcmul_(faced, _cross(*side, *point))
-
-
-def _plane(
-    w: Tensor, w1: Tensor, w2: Tensor, one: _Vector, two: _Vector, area: Tensor, point: _Vector
-) -> Tensor:
-    """Return 1/depth at points: it is w at a corner, and w + w1, w + w2 at the ends of two sides."""
-    w1, w2 = w1.div_(area), w2.div_(area)
-    found = torch.addcmul(w, _cross(w1, one[1], w2, two[1]), point[0])
-    return found.addcmul_(_cross(one[0], w1, two[0], w2), point[1])
-
-
-def _limited(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(values, low, out=values), high, out=values)
