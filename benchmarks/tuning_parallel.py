@@ -22,7 +22,7 @@ import torch.distributed
 from bench.real_size import random_base, random_examples
 from bench.tables import Column, Run, Table, add_write, publish, this_run
 from recapture.conf.tune import TrainingConfig
-from recapture.models.tuning.parallel import mean_over_workers
+from recapture.models.training.parallel import mean_over_workers
 from recapture.models.tuning.trainer import LoraTrainer
 from recapture.models.wan.compiled import Compiler
 from recapture.models.wan.lora import ATTENTION, add_lora

@@ -9,7 +9,11 @@ from pydantic import Field
 from recapture.conf.schema import TrackingConfig
 from recapture.conf.section import Section
 
-PARTS = ("vae", "refine", "inpainter", "depth")  # refine: the autoencoder trained further, on long clips
+# refine: the autoencoder trained further, on long clips; sharpen: its decoder against an adversary
+PARTS = ("vae", "refine", "sharpen", "inpainter", "depth")
+
+
+Variety = Literal["classic", "wide"]
 
 
 class PartConfig(Section):
@@ -29,6 +33,9 @@ class GatesConfig(Section):
 
     vae_psnr: float = Field(32.0, description="Reconstruction PSNR in dB, mean over held-out clips.")
     vae_chroma_r2: float = Field(0.97, le=1, description="R² of reconstructed chroma.")
+    vae_sharpness: float = Field(
+        0.9, gt=0, description="Sharpness of the decoder's pictures, in parts of the clips' own."
+    )
     hole_gain: float = Field(
         2.0, description="Hole PSNR in dB above filling with the mean colour, on generic masks."
     )
@@ -56,18 +63,29 @@ class PretrainConfig(Section):
         False, description="Use only deterministic kernels: slower on GPUs, no difference on CPUs."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of all randomness.")
-    scenes: int = Field(6000, ge=8, description="Scenes in the training pool, with seeds from 1,000,000.")
+    scenes: int = Field(
+        6000, ge=8, description="Scenes of each variety in the training pool, with seeds from 1,000,000."
+    )
+    varieties: dict[Variety, float] = Field(
+        {"classic": 0.1, "wide": 0.9},
+        min_length=1,
+        description="Shares of the varieties of scenes.",
+    )
     held_out: int = Field(32, ge=2, description="Held-out scenes of the gates, with seeds from 0.")
     side: int = Field(128, ge=32, le=256, description="Height and width of the gates' clips.")
     vae: PartConfig = PartConfig(steps=6500, rate=3e-3, ema=0.995)
     refine: PartConfig = PartConfig(steps=8400, rate=2e-3, ema=0.998, warm_up=100, decay_from=0.3)
+    sharpen: PartConfig = PartConfig(steps=2500, rate=5e-4, ema=0.998, warm_up=100, decay_from=0.3)
+    adversary_rate: float = Field(
+        2e-4, gt=0, lt=1, description="Learning rate of the decoder's adversary, in sharpen."
+    )
     vae_clips: int = Field(5000, ge=8, description="Clips from which the autoencoder's crops are cut.")
     vae_epoch: int = Field(2500, ge=1, description="Steps after which these clips are rendered anew.")
     vae_scale: float = Field(
         1.0, gt=0, le=1, description="Factor on batches, crops and clips of the autoencoder, for trial runs."
     )
     inpainter: PartConfig = PartConfig(steps=13000, rate=1.5e-3, ema=0.999, warm_up=200, decay_from=0.4)
-    inpainter_batch: int = Field(256, ge=1, description="Samples per step of the inpainter.")
+    inpainter_batch: int = Field(256, ge=1, description="Samples per step of the inpainter, for each GPU.")
     inpainter_clips: int = Field(8000, ge=1, description="Clips in each encoded pool.")
     inpainter_masks: int = Field(3, ge=1, description="Masked versions of each encoded clip.")
     inpainter_scale: float = Field(

@@ -58,6 +58,7 @@ class DepthLearner:
 
     def __init__(self, model: DepthAnythingForDepthEstimation, frames: Frames, seed: int, batch: int) -> None:
         self.module = model
+        self.companion = None
         self._frames, self._seed, self._batch = frames, seed, batch
         self._device = next(model.parameters()).device
         self._cast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")

@@ -13,22 +13,23 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from recapture.models.training.masks import draw_masks
 from recapture.models.training.noise_levels import draw_sigma
+from recapture.models.training.parallel import ALONE, Workers
 from recapture.models.training.seeds import generator, uniform
 from recapture.models.wan.conditioning import pool_visible
 from recapture.models.wan.parallel_vae import encode_moments
 
 TRANSFORMER = {
     "patch_size": (1, 2, 2),
-    "num_attention_heads": 8,
+    "num_attention_heads": 10,
     "attention_head_dim": 32,
     "in_channels": 36,
     "out_channels": 16,
-    "text_dim": 96,
+    "text_dim": 128,
     "freq_dim": 128,
-    "ffn_dim": 768,
+    "ffn_dim": 1024,
     "num_layers": 7,
 }
-TEXT = {"d_model": 96, "d_kv": 24, "d_ff": 192, "num_layers": 2, "num_heads": 4}
+TEXT = {"d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 3, "num_heads": 4}
 CAPTION_DROP = 0.12
 SHIFT = 2.0  # timestep shift of the logit-normal half of the noise levels
 SHOWN_WEIGHT = 0.3  # of known latents in the loss; holes weigh 1
@@ -173,10 +174,12 @@ class InpainterLearner:
         seed: int,
         plan: PoolPlan,
         buckets: tuple[Bucket, ...] = BUCKETS,
+        workers: Workers = ALONE,
     ) -> None:
         self.module = inpainter
+        self.companion = None
         self._vae, self._source, self._statistics = vae, source, statistics
-        self._seed, self._plan, self._buckets = seed, plan, buckets
+        self._shared_seed, self._seed, self._plan, self._buckets = seed, workers.seed(seed), plan, buckets
         self._device = next(inpainter.parameters()).device
         self._cast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
         self._epoch = -1
@@ -189,7 +192,7 @@ class InpainterLearner:
         self._fill_pools(step // self._plan.steps)
         random = generator(self._seed + 1, step, self._device)
         shares = torch.tensor([bucket.share for bucket in self._buckets])
-        which = int(torch.multinomial(shares, 1, generator=generator(self._seed + 2, step, "cpu")))
+        which = int(torch.multinomial(shares, 1, generator=generator(self._shared_seed + 2, step, "cpu")))
         pool, batch = self._pools[which], self._plan.batch
         clip = torch.randint(len(pool.latents), (batch,), generator=random, device=self._device)
         mask = torch.randint(self._plan.masks, (batch,), generator=random, device=self._device)

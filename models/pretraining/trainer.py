@@ -1,7 +1,7 @@
 """One training loop for every part of the base: schedule, average of the weights, checkpoint and resume.
 
 All randomness of step n comes from (seed, n), so a run that was killed and resumed makes the same steps as
-one that was not.
+one that was not. Several workers, each with its own seed, average their gradients.
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ from torch import Tensor, nn
 
 from recapture.models.pretraining.optimizer import MuonAdamW
 from recapture.models.training.average import update_average
+from recapture.models.training.parallel import ALONE, Workers
 from recapture.models.training.schedule import Diverged, Log, Schedule
 
 
 class Learner(Protocol):
-    """What is trained: its modules, and the loss of one step."""
+    """What is trained: its modules, and the loss of one step.
+
+    `companion` is what the loss trains for itself, such as an adversary; its state is kept in checkpoints.
+    """
 
     @property
     def module(self) -> nn.Module: ...
+
+    @property
+    def companion(self) -> Companion | None: ...
 
     def is_matrix(self, name: str, parameter: Tensor) -> bool:
         """Return whether Muon steps this parameter (AdamW otherwise)."""
@@ -37,6 +44,14 @@ class Learner(Protocol):
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a step, a function of weights and step alone, and what else to log."""
         ...
+
+
+class Companion(Protocol):
+    """A state that changes with the steps beside the learner's weights."""
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 class OtherSettings(ValueError):
@@ -58,10 +73,13 @@ class Trainer:
         folder: Path,
         ema: float,
         made_with: Mapping[str, Any] | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self.name, self.learner, self.schedule, self._folder, self._ema = name, learner, schedule, folder, ema
-        self._made_with = {**asdict(schedule), "ema": ema, **(made_with or {})}
+        self._made_with = {**asdict(schedule), "ema": ema, "workers": workers.size, **(made_with or {})}
+        self._workers = workers
         self._parameters = dict(learner.module.named_parameters())
+        self._device = next(iter(self._parameters.values())).device
         self.averaged = {name: p.detach().clone() for name, p in self._parameters.items()}
         self._optimizer = MuonAdamW(self._parameters, learner.is_matrix)
         self.step = 0
@@ -82,15 +100,16 @@ class Trainer:
     ) -> bool:
         """Resume from the folder and train; return whether the schedule is finished.
 
-        until: time.monotonic() after which to save and stop; stop_at: a step to save and stop at. Raises
-        Diverged when the loss is not finite; the last checkpoint stays.
+        until: time.monotonic() after which to save and stop (several workers look at it once per
+        `log_every` steps); stop_at: a step to save and stop at. Raises Diverged when the loss is not finite;
+        the last checkpoint stays.
         """
         self.resume()
         saved = time.monotonic()
         sums: dict[str, Tensor] = {}
         begun, counted = time.monotonic(), 0
         last = min(self.schedule.steps, self.schedule.steps if stop_at is None else stop_at)
-        while self.step < last and time.monotonic() < until:
+        while self.step < last and not self._late(until, log_every):
             parts = self._one_step()
             for key, value in parts.items():
                 sums[key] = sums.get(key, 0) + value.detach().float()
@@ -102,13 +121,20 @@ class Trainer:
                 means["learning_rate"] = self.schedule.at(self.step - 1)
                 log(self.step, means)
                 sums, counted, begun = {}, 0, time.monotonic()
-            if time.monotonic() - saved >= save_seconds:
+            if self._workers.first and time.monotonic() - saved >= save_seconds:
                 self._check_finite(sums)
                 self.save()
                 saved = time.monotonic()
         self._check_finite(sums)
-        self.save()
+        if self._workers.first:
+            self.save()
+        self._workers.wait()
         return self.finished
+
+    def _late(self, until: float, log_every: int) -> bool:
+        if self._workers.size > 1 and self.step % log_every:
+            return False
+        return self._workers.agree(time.monotonic() >= until, self._device)
 
     def _check_finite(self, sums: Mapping[str, Tensor]) -> None:
         for key in ("loss", "gradient_norm"):
@@ -123,6 +149,7 @@ class Trainer:
         self._optimizer.zero_grad()
         loss, parts = self.learner.loss(self.step)
         loss.backward()
+        self._workers.average([p.grad for p in self._parameters.values() if p.grad is not None])
         norm = self._optimizer.step(self.schedule.at(self.step))
         self.step += 1
         update_average(self.averaged, self._parameters, self._ema, self.step)
@@ -140,6 +167,8 @@ class Trainer:
         tensors = {f"weights.{n}": p.detach().contiguous() for n, p in self._parameters.items()}
         tensors |= {f"average.{n}": p.contiguous() for n, p in self.averaged.items()}
         tensors |= {f"optimizer.{n}": p.contiguous() for n, p in self._optimizer.state().items()}
+        if self.learner.companion is not None:
+            tensors |= {f"companion.{n}": p.contiguous() for n, p in self.learner.companion.state().items()}
         path = self._folder / f"{self.name}.safetensors"
         partial = path.with_suffix(".partial")
         note = {"step": self.step, "made_with": self._made_with}
@@ -151,7 +180,7 @@ class Trainer:
         path = self._folder / f"{self.name}.safetensors"
         if not path.exists():
             return
-        with safe_open(path, "pt", device=str(next(iter(self._parameters.values())).device)) as file:
+        with safe_open(path, "pt", device=str(self._device)) as file:
             note = json.loads(file.metadata()["recapture"])
             if changed := changed_settings(note["made_with"], self._made_with):
                 raise OtherSettings(
@@ -164,6 +193,11 @@ class Trainer:
                     self.averaged[name].copy_(file.get_tensor(f"average.{name}"))
             names = self._optimizer.state()
             self._optimizer.load_state({name: file.get_tensor(f"optimizer.{name}") for name in names})
+            if self.learner.companion is not None:
+                names = self.learner.companion.state()
+                self.learner.companion.load_state(
+                    {name: file.get_tensor(f"companion.{name}") for name in names}
+                )
         self.step = note["step"]
 
 

@@ -21,6 +21,7 @@ from recapture.models.wan.parallel_vae import decode_latents, encode_moments, ma
 
 ARCHITECTURE = {
     "base_dim": 16,
+    "decoder_base_dim": 24,
     "z_dim": 16,
     "dim_mult": [1, 4, 4],
     "num_res_blocks": 1,
@@ -108,6 +109,7 @@ class VaeLearner:
         noise: float = NOISE,
     ) -> None:
         self.module = vae
+        self.companion = None
         self._clips, self._seed, self._stages, self._noise = clips, seed, stages, noise
         ends, share = [], 0.0
         for stage in stages:
@@ -196,10 +198,11 @@ def _punched(video: Tensor, random: torch.Generator) -> Tensor:
 
 
 def reconstruction_quality(result: Tensor, video: Tensor) -> dict[str, Tensor]:
-    """Return the PSNR (dB, range 2) [B] and chroma R2 [B] of clips [B, 3, T, H, W].
+    """Return the PSNR (dB, range 2), chroma R2 and sharpness ratio, each [B], of clips [B, 3, T, H, W].
 
     Chroma is RGB minus its mean over channels; R2 is the share of its variance over the clip, about the
-    clip's mean chroma, that the result explains.
+    clip's mean chroma, that the result explains. Sharpness is the variance of the Laplacian of luma; the
+    ratio is the result's to the clip's, below 1 where detail is lost.
     """
     error = (result - video).square().mean((1, 2, 3, 4))
     chroma, guess = (x - x.mean(1, keepdim=True) for x in (video, result))
@@ -207,4 +210,16 @@ def reconstruction_quality(result: Tensor, video: Tensor) -> dict[str, Tensor]:
     explained = 1 - (guess - chroma).square().sum((1, 2, 3, 4)) / about.square().sum((1, 2, 3, 4)).clamp_min(
         1e-9
     )
-    return {"psnr": 10 * torch.log10(4 / error.clamp_min(1e-10)), "chroma_r2": explained}
+    ratio = _sharpness(result) / _sharpness(video).clamp_min(1e-9)
+    return {
+        "psnr": 10 * torch.log10(4 / error.clamp_min(1e-10)),
+        "chroma_r2": explained,
+        "sharpness": ratio,
+    }
+
+
+def _sharpness(video: Tensor) -> Tensor:
+    luma = (video * video.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1, 1)).sum(1)  # [B, T, H, W]
+    inner = luma[..., 1:-1, 1:-1]
+    around = luma[..., :-2, 1:-1] + luma[..., 2:, 1:-1] + luma[..., 1:-1, :-2] + luma[..., 1:-1, 2:]
+    return (around - 4 * inner).flatten(1).var(1)

@@ -1,4 +1,4 @@
-"""Draw the holes of a general video inpainter: boxes, ellipses, brushes, borders, frames, objects.
+"""Draw the holes of a general video inpainter: boxes, ellipses, brushes, thin shapes, borders, frames.
 
 There are none of parallax: the base must not have seen the holes of a camera move, so that tuning on them
 has an honest gap to close.
@@ -16,14 +16,17 @@ from torch.nn.functional import max_pool2d
 from recapture.models.training.seeds import uniform
 
 SHARES: Mapping[str, float] = {
-    "boxes": 0.20,
-    "ellipses": 0.10,
-    "brushes": 0.18,
-    "objects": 0.22,
-    "border": 0.10,
-    "first_frame": 0.07,
-    "some_frames": 0.07,
-    "nothing": 0.06,
+    "boxes": 0.13,
+    "ellipses": 0.07,
+    "brushes": 0.12,
+    "thin": 0.11,
+    "objects": 0.25,
+    "border": 0.07,
+    "first_frame": 0.09,
+    "first_frames": 0.05,
+    "both_ends": 0.04,
+    "some_frames": 0.04,
+    "nothing": 0.03,
 }
 _Size = tuple[int, int, int]
 
@@ -86,6 +89,78 @@ def first_frame(batch: int, size: _Size, random: torch.Generator) -> Tensor:
     return visible
 
 
+def first_frames(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    """Show the first two frames to two thirds of the clip only: how things move can be seen."""
+    frames = size[0]
+    last = uniform(1, max(1.0, frames * 2 / 3), (batch, 1), random).ceil()
+    shown = torch.arange(frames, device=random.device) <= last
+    return shown[:, :, None, None].expand(batch, *size)
+
+
+def both_ends(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    """Show one to three frames at each end only."""
+    frames = size[0]
+    index = torch.arange(frames, device=random.device)
+    head, tail = (uniform(1, 3.999, (batch, 1), random).floor() for _ in range(2))
+    shown = (index < head) | (index >= frames - tail)
+    return shown[:, :, None, None].expand(batch, *size)
+
+
+def thin(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    """Hide strips, dots or crescents, a third of the clips each, a few pixels wide and drifting."""
+    kind = torch.randint(3, (batch, 1, 1, 1), generator=random, device=random.device)
+    parts = [draw(batch, size, random) for draw in (_strips, _dots, _crescents)]
+    return torch.where(kind == 0, parts[0], torch.where(kind == 1, parts[1], parts[2]))
+
+
+def _strips(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    y, x, t = _grid(size, random.device)
+    turn = uniform(0, torch.pi, (batch, 1, 1, 1), random)
+    period, share = uniform(0.07, 0.3, (batch, 1, 1, 1), random), uniform(0.1, 0.45, (batch, 1, 1, 1), random)
+    drift, phase = uniform(-0.5, 0.5, (batch, 1, 1, 1), random), uniform(0, 1, (batch, 1, 1, 1), random)
+    along = (x * turn.cos() + y * turn.sin() - drift * t) / period + phase
+    return along - along.floor() >= share
+
+
+def _dots(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    y, x, t = _grid(size, random.device)
+    period, radius = (
+        uniform(0.08, 0.25, (batch, 1, 1, 1), random),
+        uniform(0.15, 0.45, (batch, 1, 1, 1), random),
+    )
+    to_x, to_y, seed = (uniform(-0.4, 0.4, (batch, 1, 1, 1), random) for _ in range(3))
+    across, down = (x - to_x * t) / period + 50, (y - to_y * t) / period + 50
+    column, row = across.floor(), down.floor()
+
+    def chance(salt: float) -> Tensor:
+        value = torch.sin(column * 12.9898 + row * 78.233 + (seed + salt) * 37.719) * 43758.5453
+        return value - value.floor()
+
+    off_x, off_y = (chance(salt) * (1 - 2 * radius) + radius for salt in (1.0, 2.0))
+    inside = (across - column - off_x) ** 2 + (down - row - off_y) ** 2 < radius**2
+    return ~(inside & (chance(3.0) < 0.7))
+
+
+def _crescents(batch: int, size: _Size, random: torch.Generator) -> Tensor:
+    y, x, t = _grid(size, random.device)
+    hidden = torch.zeros((batch, *size), dtype=torch.bool, device=random.device)
+    for _ in range(4):
+        half_x, half_y = (uniform(0.08, 0.35, (batch, 1, 1, 1), random) for _ in range(2))
+        from_x, from_y = (uniform(0.1, 0.9, (batch, 1, 1, 1), random) for _ in range(2))
+        to_x, to_y = (uniform(-0.3, 0.3, (batch, 1, 1, 1), random) for _ in range(2))
+        turn, width = (
+            uniform(0, 2 * torch.pi, (batch, 1, 1, 1), random),
+            uniform(0.02, 0.1, (batch, 1, 1, 1), random),
+        )
+        across, down = x - from_x - to_x * t, y - from_y - to_y * t
+        body = (across / half_x) ** 2 + (down / half_y) ** 2 < 1
+        moved = ((across - width * turn.cos()) / half_x) ** 2 + (
+            (down - width * turn.sin()) / half_y
+        ) ** 2 < 1
+        hidden |= body & ~moved
+    return ~hidden
+
+
 def some_frames(batch: int, size: _Size, random: torch.Generator) -> Tensor:
     """Show each frame, whole, with a probability drawn per clip."""
     share = uniform(0.1, 0.9, (batch, 1), random)
@@ -121,8 +196,11 @@ FAMILIES = {
     "boxes": boxes,
     "ellipses": ellipses,
     "brushes": brushes,
+    "thin": thin,
     "border": border,
     "first_frame": first_frame,
+    "first_frames": first_frames,
+    "both_ends": both_ends,
     "some_frames": some_frames,
     "nothing": nothing,
 }

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from recapture.models.training.average import update_average
+from recapture.models.training.parallel import Reduce
 from recapture.models.training.schedule import Diverged, Log, Schedule
 from recapture.models.tuning.examples import Example, check_trainable
-from recapture.models.tuning.parallel import Reduce
 from recapture.models.tuning.state import TrainingState, pack_state, unpack_state
 from recapture.models.tuning.step import Settings, draw_step, gradients, held_out_loss
 from recapture.models.wan.fingerprint import fingerprint

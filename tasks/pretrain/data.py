@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -36,10 +37,40 @@ def make_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     )
 
 
+class SceneMixture:
+    """Streams of several varieties of scenes; each draw takes all its clips from one of them, by `shares`."""
+
+    def __init__(self, streams: Mapping[str, SceneStream], shares: Mapping[str, float]) -> None:
+        """Raises ValueError where shares and streams name other varieties, or no share is above 0."""
+        if set(streams) != set(shares) or not any(share > 0 for share in shares.values()):
+            raise ValueError(f"scenes: streams {sorted(streams)} and shares {dict(shares)} do not fit")
+        self._streams = list(streams.values())
+        self._shares = torch.tensor([float(shares[name]) for name in streams])
+        counts = torch.tensor([0] + [len(stream.seeds) for stream in self._streams])
+        self._starts = counts.cumsum(0).tolist()
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Return the captions of all streams, one stream after the other."""
+        return tuple(caption for stream in self._streams for caption in stream.captions)
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the scenes."""
+        return self._streams[0].device
+
+    def draw(self, seed: int, count: int, frames: int, height: int, width: int) -> SceneClips:
+        """Render clips as `SceneStream.draw` does; scene_index points into `captions`."""
+        chosen = torch.multinomial(self._shares, 1, generator=torch.Generator().manual_seed(seed ^ 0x5CE4E))
+        which = int(chosen)
+        drawn = self._streams[which].draw(seed, count, frames, height, width)
+        return replace(drawn, scene_index=drawn.scene_index + self._starts[which])
+
+
 class InpainterClips:
     """Clips of any bucket, with their captions as tokens."""
 
-    def __init__(self, stream: SceneStream, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, stream: SceneMixture, tokenizer: PreTrainedTokenizerFast) -> None:
         self._stream = stream
         table = tokenizer(
             list(stream.captions),
@@ -63,7 +94,7 @@ class VaeClips:
     scale: factor for the pool's sides, as in `shrink_stages`.
     """
 
-    def __init__(self, stream: SceneStream, seed: int, clips: int, epoch: int, scale: float = 1.0) -> None:
+    def __init__(self, stream: SceneMixture, seed: int, clips: int, epoch: int, scale: float = 1.0) -> None:
         self._stream, self._seed, self._clips, self._epoch = stream, seed, clips, epoch
         self._height, self._width = (max(36, round(side * scale)) for side in _POOL_SIZE)
         self._made, self._pool = -1, torch.empty(0)
@@ -101,7 +132,7 @@ class VaeClips:
 class DepthFrames:
     """Frames of wide and tall views resized to squares, as the estimator resizes them, with their depth."""
 
-    def __init__(self, stream: SceneStream, seed: int) -> None:
+    def __init__(self, stream: SceneMixture, seed: int) -> None:
         self._stream, self._seed = stream, seed
 
     def __call__(self, step: int, count: int) -> tuple[Tensor, Tensor]:

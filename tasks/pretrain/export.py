@@ -23,7 +23,7 @@ SHIFT = 2.0  # of the sampling grid; the same as for the noise levels in trainin
 
 def trained_base(run: Pretraining) -> Base:
     """Return the finished autoencoder, transformer and text encoder as a base in float32."""
-    vae, mean, deviation = run.finished_vae()
+    vae, mean, deviation = run.finished_vae("sharpen")
     vae.register_to_config(
         latents_mean=[round(float(value), 5) for value in mean],
         latents_std=[round(float(value), 5) for value in deviation],
@@ -86,7 +86,7 @@ def export_parts(run: Pretraining, scores: Mapping[str, Mapping[str, float]], fo
     """Write folder/base and folder/depth with their model cards."""
     base, depth = trained_base(run), run.finished_depth()
     sizes = {name: parameters(getattr(base, name)) for name in ("vae", "transformer", "text_encoder")}
-    export_base(base, folder / "base", _record(run, sizes, scores, ("vae", "refine", "inpainter")))
+    export_base(base, folder / "base", _record(run, sizes, scores, ("vae", "refine", "sharpen", "inpainter")))
     export_depth(depth, folder / "depth", _record(run, {"depth": parameters(depth)}, scores, ("depth",)))
 
 
@@ -97,7 +97,9 @@ def _record(
     parts: Sequence[str],
 ) -> Training:
     took = {part: seconds(run.folder, part) for part in parts}
-    judged = {part: scores[part] for part in parts if part != "vae"}  # refining replaced it
+    judged = {
+        part: scores[part] for part in parts if part not in ("vae", "refine")
+    }  # what followed replaced it
     return Training.of(run.config, sizes, judged, took, machines(run.folder, parts))
 
 

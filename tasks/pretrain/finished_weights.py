@@ -17,11 +17,12 @@ from recapture.conf.pretrain import PretrainConfig
 from recapture.datasets.store.storage import open_filesystem, put_file
 from recapture.models.pretraining.trainer import changed_settings
 
-BUILT_ON = {"refine": "vae", "inpainter": "refine"}
+BUILT_ON = {"refine": "vae", "sharpen": "refine", "inpainter": "refine"}
 _VAE_SETTINGS = ("side", "vae_clips", "vae_epoch", "vae_scale", "autoencoder")
 _SETTINGS = {  # settings that a part's weights depend on, in addition to its schedule
     "vae": _VAE_SETTINGS,
     "refine": _VAE_SETTINGS,
+    "sharpen": (*_VAE_SETTINGS, "adversary_rate"),
     "inpainter": (
         "inpainter_batch",
         "inpainter_clips",
@@ -50,7 +51,7 @@ class FinishedWeights:
         below = BUILT_ON.get(part)
         return {
             **config[part],
-            **{name: config[name] for name in ("seed", "scenes", *_SETTINGS[part])},
+            **{name: config[name] for name in ("seed", "scenes", "varieties", *_SETTINGS[part])},
             **({} if below is None else {below: self.digest(below)}),
         }
 

@@ -42,6 +42,15 @@ def gate_bounds(config: GatesConfig, part: str) -> dict[str, tuple[str, float]]:
             "wide/psnr": (">=", config.vae_psnr),
             "wide/chroma_r2": (">=", config.vae_chroma_r2),
         },
+        "sharpen": {
+            f"{variety}/{name}": (">=", bound)
+            for variety in ("classic", "wide")
+            for name, bound in (
+                ("psnr", config.vae_psnr),
+                ("chroma_r2", config.vae_chroma_r2),
+                ("sharpness", config.vae_sharpness),
+            )
+        },
         "inpainter": {
             "hole_gain": (">=", config.hole_gain),
             "colour_accuracy": (">=", config.colour_accuracy),

@@ -36,13 +36,14 @@ from recapture.tasks.pretrain.parts import Pretraining
 ASKED = ("red", "yellow", "green", "blue", "pink", "white", "black")
 GUIDANCE = 3.0
 STEPS = 20
+AUTOENCODERS = ("vae", "refine", "sharpen")
 VARIETIES: tuple[Variety, ...] = ("classic", "wide")
 
 
 def judge(run: Pretraining, part: str) -> dict[str, float]:
     """Return the scores of a finished part; those with a gate are listed in `gate_bounds`."""
     with torch.no_grad():
-        if part in ("vae", "refine"):
+        if part in AUTOENCODERS:
             return judge_vae(run, part)
         if part == "depth":
             return judge_depth(run)
@@ -59,7 +60,7 @@ def held_out_clips(run: Pretraining, variety: Variety) -> SceneClips:
 
 
 def judge_vae(run: Pretraining, part: str) -> dict[str, float]:
-    """Return PSNR and chroma R2, of the mean and the worst clip."""
+    """Return PSNR, chroma R2 and sharpness ratio, of the mean and the worst clip."""
     vae, _, _ = run.finished_vae(part)
     scores: dict[str, float] = {}
     for variety in VARIETIES:
@@ -205,7 +206,7 @@ def sample_grid(run: Pretraining, part: str, columns: int = 4) -> Image.Image:
     middle = clips.video.shape[1] // 2
     video = clips.video[:columns]
     rows = [video[:, middle]]
-    if part in ("vae", "refine"):
+    if part in AUTOENCODERS:
         vae, _, _ = run.finished_vae(part)
         moments, _ = encode_moments(vae, channels_first(clips)[:columns])
         rows.append(parallel_decode(vae, moments).clamp(-1, 1)[:, :, middle])

@@ -72,6 +72,10 @@ def base_card(training: Training) -> str:
     config = training.config
     counted = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in training.parameters.items())
     buckets = shrink_buckets(BUCKETS, config.inpainter_scale)
+    mixture = " and ".join(f'{share:.0%} "{name}"' for name, share in config.varieties.items())
+    sharpened = ""
+    if "sharpen" in training.seconds:
+        sharpened = f", its decoder {config.sharpen.steps} steps against an adversary"
     frames = sorted(bucket.frames for bucket in buckets)
     sides = sorted(side for bucket in buckets for side in (bucket.height, bucket.width))
     text = f"""# The embedded base of recapture
@@ -80,15 +84,15 @@ A tiny video inpainter in the classes and layout of Wan2.1-Fun-InP: `Autoencoder
 channels), `WanTransformer3DModel` (36 channels in, 16 out, patches 1 x 2 x 2), `UMT5EncoderModel`, float16.
 Parameters: {counted}. It makes the pipeline run for real without a download. It is no foundation model.
 
-**Data.** Procedural 4D scenes of this project, variety "wide", seeds from 1,000,000 ({config.scenes} scenes,
-ever new moments and cameras), {TEXTURES}. Captions come from the scenes' own grammar of
+**Data.** Procedural 4D scenes of this project, {mixture}, seeds from 1,000,000 ({config.scenes} scenes of
+each, ever new moments and cameras), {TEXTURES}. Captions come from the scenes' own grammar of
 {len(caption_words())} words.
 
 **Recipe.** `recapture pretrain`: autoencoder {config.vae.steps} steps, again on long clips
-{config.refine.steps} steps, transformer and text encoder {config.inpainter.steps} steps of
-{config.inpainter_batch} clips; Muon and AdamW, averaged weights. Holes: boxes, ellipses, brushes, borders,
-frames, whole objects, everything; never those of a camera move. Training time: {timed(training)}. All
-settings: `{RECORD}`.
+{config.refine.steps} steps{sharpened}, transformer and text encoder {config.inpainter.steps} steps of
+{config.inpainter_batch} clips for each GPU; Muon and AdamW, averaged weights. Holes are of every shape, whole
+objects and whole frames among them, and never those of a camera move (`models/training/masks.py`). Training
+time: {timed(training)}. All settings: `{RECORD}`.
 
 **Limits.** Good inside its world, soft outside it: on real clips fills are blurred and colours drift. Fine
 texture is beyond the autoencoder (see PSNR). Captions outside the grammar are mostly unknown words. Clips of

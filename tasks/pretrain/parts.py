@@ -1,6 +1,7 @@
 """Pre-training of the embedded base, part by part: autoencoder, inpainter with its text encoder, depth.
 
-Each part resumes from its last checkpoint and is judged on held-out scenes.
+Each part resumes from its last checkpoint and is judged on held-out scenes. Under `torchrun` every GPU
+renders and learns from clips of its own, and the gradients are averaged.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from recapture.conf.pretrain import PartConfig, PretrainConfig
 from recapture.datasets.scenes.stream import SceneStream
 from recapture.datasets.scenes.words import caption_words
 from recapture.datasets.store.storage import open_filesystem, put_file
+from recapture.models.pretraining.adversary import WIDTHS, Adversary
 from recapture.models.pretraining.depth import DepthLearner, build_depth_model
 from recapture.models.pretraining.inpainter import (
     BUCKETS,
@@ -32,6 +34,7 @@ from recapture.models.pretraining.inpainter import (
     latent_statistics,
     shrink_buckets,
 )
+from recapture.models.pretraining.sharpen import SHARPENING, SharpenLearner
 from recapture.models.pretraining.trainer import (
     Diverged,
     Learner,
@@ -50,9 +53,11 @@ from recapture.models.pretraining.vae import (
     build_vae,
     shrink_stages,
 )
+from recapture.models.training.parallel import Workers
 from recapture.tasks.pretrain.data import (
     DepthFrames,
     InpainterClips,
+    SceneMixture,
     VaeClips,
     channels_first,
     make_tokenizer,
@@ -67,6 +72,7 @@ class Pretraining:
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
+        self.workers = Workers.from_environment()
         wanted = config.device
         if wanted == "cuda" and not torch.cuda.is_available():
             raise UserError(
@@ -99,9 +105,10 @@ class Pretraining:
             )
         except (Diverged, OtherSettings) as error:
             raise UserError(f"pretrain: {error}") from error
-        if finished:
+        if finished and self.workers.first:
             trainer.use_average()
             self._keep(part, trainer)
+        self.workers.wait()
         return finished
 
     def finished(self, part: str) -> bool:
@@ -130,15 +137,21 @@ class Pretraining:
         make: dict[str, Callable[[], Learner]] = {
             "vae": self._vae,
             "refine": self._refine,
+            "sharpen": self._sharpen,
             "inpainter": self._inpainter,
             "depth": self._depth,
         }
-        return Trainer(part, make[part](), schedule, self.folder, settings.ema, self.weights.made_with(part))
+        learner, made_with = make[part](), self.weights.made_with(part)
+        return Trainer(part, learner, schedule, self.folder, settings.ema, made_with, self.workers)
 
     @cached_property
-    def stream(self) -> SceneStream:
+    def stream(self) -> SceneMixture:
         """Return the training scenes."""
-        return SceneStream(range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + self.config.scenes), self.device)
+        seeds = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + self.config.scenes)
+        shares = {str(name): share for name, share in self.config.varieties.items()}
+        return SceneMixture(
+            {name: SceneStream(seeds, self.device, name) for name in self.config.varieties}, shares
+        )
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -155,18 +168,35 @@ class Pretraining:
         steps, seed = self.config.refine.steps, self.config.seed + 1
         return self._vae_learner(vae.requires_grad_(True).train(), REFINING, steps, seed, REFINING_NOISE)
 
+    def _sharpen(self) -> SharpenLearner:
+        config = self.config
+        vae, _, _ = self.finished_vae("refine")
+        self._prepare(vae)
+        rate = config.adversary_rate
+        adversary = Adversary(config.seed, self.device, rate, self.workers, _widths(config.vae_scale))
+        stages = shrink_stages(SHARPENING, config.vae_scale)
+        seed = self.workers.seed(config.seed + 2)
+        return SharpenLearner(vae.train(), self._clips(seed), config.sharpen.steps, seed, adversary, stages)
+
     def _vae_learner(
         self, vae: Any, stages: tuple[Stage, ...], steps: int, seed: int, noise: float
     ) -> VaeLearner:
+        stages = shrink_stages(stages, self.config.vae_scale)
+        self._prepare(vae)
+        seed = self.workers.seed(seed)
+        return VaeLearner(vae, self._clips(seed), steps, seed, stages, noise)
+
+    def _clips(self, seed: int) -> VaeClips:
         config = self.config
-        stages = shrink_stages(stages, config.vae_scale)
+        return VaeClips(self.stream, seed, config.vae_clips, config.vae_epoch, config.vae_scale)
+
+    def _prepare(self, vae: Any) -> None:
+        """Lay the kernels of time convolutions out as the GPU's convolutions read them."""
         if self.device.type == "cuda":
             for module in vae.modules():
                 if isinstance(module, torch.nn.Conv3d):
                     weight = module.weight
                     weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
-        clips = VaeClips(self.stream, seed, config.vae_clips, config.vae_epoch, config.vae_scale)
-        return VaeLearner(vae, clips, steps, seed, stages, noise)
 
     def _inpainter(self) -> InpainterLearner:
         config = self.config
@@ -179,7 +209,8 @@ class Pretraining:
         if self.device.type == "cuda":
             inpainter.transformer.compile_repeated_blocks(dynamic=False)
         buckets = shrink_buckets(BUCKETS, config.inpainter_scale)
-        return InpainterLearner(inpainter, vae, source, (mean, deviation), config.seed, plan, buckets)
+        statistics = mean, deviation
+        return InpainterLearner(inpainter, vae, source, statistics, config.seed, plan, buckets, self.workers)
 
     def new_inpainter(self) -> Inpainter:
         """Return transformer and text encoder with their initial weights."""
@@ -205,7 +236,10 @@ class Pretraining:
             name: p.detach().to(torch.float16).contiguous().cpu()
             for name, p in trainer.learner.module.state_dict().items()
         }
-        if part in ("vae", "refine"):
+        if part == "sharpen":  # the encoder is that of refine, and so are its latents
+            below = self.weights.read("refine")
+            weights |= {name: value for name, value in below.items() if name.startswith("statistics.")}
+        elif part in ("vae", "refine"):
             vae = trainer.learner.module
             count, side = min(24, self.config.vae_clips), self.config.side
             videos = [
@@ -236,3 +270,8 @@ class Pretraining:
         model = self.new_depth_model()
         model.load_state_dict(self.weights.read("depth"))
         return model.requires_grad_(False).eval()
+
+
+def _widths(scale: float) -> tuple[int, ...]:
+    """Return the adversary's widths for crops times `scale`, in multiples of 8."""
+    return tuple(max(8, round(width * scale / 8) * 8) for width in WIDTHS)

@@ -21,7 +21,7 @@ from recapture.conf.errors import UserError
 from recapture.conf.heartbeat import beat, seconds_since_beat
 from recapture.conf.redact import without_credentials
 from recapture.conf.tune import TuneConfig
-from recapture.models.tuning.parallel import mean_over_workers
+from recapture.models.training.parallel import mean_over_workers
 from recapture.tasks.clip.base_files import local_model_paths
 from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.engine.stage import Item, Resources, WorkerLost

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from recapture.conf.schema import FillConfig
 from recapture.conf.tune import TrainingConfig, TuneConfig
+from recapture.models.training.parallel import Reduce
 from recapture.models.training.schedule import Diverged
 from recapture.models.tuning.objective import Objective
-from recapture.models.tuning.parallel import Reduce
 from recapture.models.tuning.step import Settings
 from recapture.models.tuning.trainer import LoraTrainer
 from recapture.models.wan.adapter_save import pack_adapter

@@ -14,8 +14,8 @@ from recapture.conf.tune import TuneConfig
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.store import ArtifactStore
 from recapture.datasets.store.writer import ArtifactWriter
+from recapture.models.training.parallel import Reduce
 from recapture.models.tuning.examples import check_trainable
-from recapture.models.tuning.parallel import Reduce
 from recapture.models.wan.adapter_file import FILE_NAME
 from recapture.models.wan.lora import add_lora, load_adapter, remove_lora
 from recapture.models.wan.text import encode_text
@@ -62,7 +62,7 @@ class TuneStage(PlannedStage[TrainingParams]):
     live: Live = Live()
     packed_share: float = 0.0  # share of the steps with packed frames from another camera
     name: ClassVar[str] = "tune"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     parents: ClassVar[tuple[str, ...]] = ("tune",)
 
     @property

@@ -12,6 +12,8 @@ from recapture.models.training.seeds import generator
 class Line:
     """Fits a noisy matrix; noise by step."""
 
+    companion = None
+
     def __init__(self, poison=None):
         torch.manual_seed(0)
         self.module = nn.Linear(6, 4)

@@ -17,6 +17,10 @@ def test_each_family_is_a_function_of_its_seed_and_covers_a_sensible_share(famil
     shown = first.float().mean()
     if family == "nothing":
         assert shown == 0
+    elif family in ("first_frames", "both_ends"):
+        whole = first.flatten(2)
+        assert (whole.all(2) | ~whole.any(2)).all() and first[:, 0].all() and not first.all(0).all()
+        assert first[:, -1].all() == (family == "both_ends")
     elif family == "first_frame":
         assert first[:, 0].all() and not first[:, 1:].any()
     else:
@@ -46,3 +50,13 @@ def test_families_come_in_their_shares():
     nothing = (~visible.flatten(1).any(1)).float().mean()
     assert float(nothing) == pytest.approx(0.25, abs=0.03)
     assert sum(SHARES.values()) == pytest.approx(1)
+
+
+def test_thin_holes_are_thin_and_most_of_the_picture_stays():
+    """Of three kinds: no hole reaches far from what is known, and each kind is drawn."""
+    visible = FAMILIES["thin"](48, (3, 64, 64), generator(0, 3, "cpu"))
+    known = visible.float().flatten(0, 1)[:, None]
+    near = torch.nn.functional.max_pool2d(known, 15, 1, 7)
+    assert near.mean() > 0.995  # within 7 pixels of a known one
+    share = 1 - visible.float().mean((1, 2, 3))
+    assert share.median() < 0.35 and share.max() < 0.6 and share.min() > 0.001

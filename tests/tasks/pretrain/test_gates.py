@@ -18,6 +18,11 @@ from recapture.tasks.pretrain.gates import (
 GOOD = {
     "vae": {},
     "refine": {"classic/psnr": 32, "classic/chroma_r2": 0.97, "wide/psnr": 40, "wide/chroma_r2": 1},
+    "sharpen": {
+        f"{variety}/{name}": bound
+        for variety in ("classic", "wide")
+        for name, bound in (("psnr", 32), ("chroma_r2", 0.97), ("sharpness", 0.9))
+    },
     "inpainter": {"hole_gain": 2, "colour_accuracy": 0.8},
     "depth": {"classic/abs_rel": 0.12, "wide/abs_rel": 0},
 }
