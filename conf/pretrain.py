@@ -10,7 +10,7 @@ from recapture.conf.schema import TrackingConfig
 from recapture.conf.section import Section
 
 # refine: the autoencoder trained further, on long clips; sharpen: its decoder against an adversary
-PARTS = ("vae", "refine", "sharpen", "inpainter", "depth")
+PARTS = ("vae", "refine", "sharpen", "inpainter", "depth", "features")
 
 
 Variety = Literal["classic", "wide"]
@@ -45,6 +45,12 @@ class GatesConfig(Section):
     depth_abs_rel: float = Field(
         0.12, gt=0, description="Absolute relative depth error after one scale per clip."
     )
+    features_ordered: float = Field(
+        0.95,
+        le=1,
+        description="Share of neighbouring doses of degradations that each metric of the network puts "
+        "in order.",
+    )
     enforce: bool = Field(
         True,
         description="Stop at a missed gate; false continues and reports it in summary, model cards and "
@@ -55,7 +61,7 @@ class GatesConfig(Section):
 class PretrainConfig(Section):
     """All settings of `recapture pretrain`."""
 
-    output: str = Field("weights", min_length=1, description="Folder for base/ and depth/.")
+    output: str = Field("weights", min_length=1, description="Folder for base/, depth/ and features/.")
     work: str = Field("state/pretrain", min_length=1, description="Folder of checkpoints and logs.")
     state: str = Field("state", min_length=1, description="Local folder of Prefect's and MLflow's databases.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
@@ -94,6 +100,14 @@ class PretrainConfig(Section):
     inpainter_epoch: int = Field(2500, ge=1, description="Steps after which the encoded pool is made anew.")
     depth: PartConfig = PartConfig(steps=4500, rate=1e-3, ema=0.998, warm_up=200, decay_from=0.3)
     depth_batch: int = Field(96, ge=1, description="Frames per step of the depth model.")
+    features: PartConfig = PartConfig(steps=3000, rate=2e-3, ema=0.998, warm_up=100, decay_from=0.3)
+    features_batch: int = Field(64, ge=4, description="Clips per step of the feature network.")
+    features_clips: int = Field(600, ge=1, description="Clips from which its batches are cut.")
+    features_epoch: int = Field(1000, ge=1, description="Steps after which these clips are rendered anew.")
+    features_side: int = Field(128, ge=32, le=256, description="Height and width of its pictures.")
+    feature_network: dict[str, int] = Field(
+        default_factory=dict, description="Changes to the feature network's architecture."
+    )
     transformer: dict[str, int] = Field(
         default_factory=dict, description="Changes to the transformer's architecture."
     )

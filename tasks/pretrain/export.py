@@ -12,10 +12,12 @@ import diffusers
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import nn
 
+from recapture.models.metrics.feature_net import FeatureNet, save_feature_net
 from recapture.models.pretraining.depth import DEVIATION, MEAN, SIDE
 from recapture.models.wan.load import Base
 from recapture.tasks.pretrain.curves import machines, seconds
-from recapture.tasks.pretrain.model_card import Training, base_card, depth_card
+from recapture.tasks.pretrain.feature_part import finished_features
+from recapture.tasks.pretrain.model_card import Training, base_card, depth_card, features_card
 from recapture.tasks.pretrain.parts import Pretraining
 
 SHIFT = 2.0  # of the sampling grid; the same as for the noise levels in training
@@ -82,12 +84,25 @@ def export_depth(model: Any, folder: Path, training: Training) -> None:
     _replace(partial, folder)
 
 
+def export_features(net: FeatureNet, folder: Path, training: Training) -> None:
+    """Write the feature network in float16 with its card; the folder is replaced."""
+    partial = _fresh(folder)
+    save_feature_net(net, partial)
+    training.write(partial)
+    (partial / "README.md").write_text(features_card(training), encoding="utf-8")
+    _replace(partial, folder)
+
+
 def export_parts(run: Pretraining, scores: Mapping[str, Mapping[str, float]], folder: Path) -> None:
-    """Write folder/base and folder/depth with their model cards."""
+    """Write folder/base, folder/depth and folder/features with their model cards."""
     base, depth = trained_base(run), run.finished_depth()
     sizes = {name: parameters(getattr(base, name)) for name in ("vae", "transformer", "text_encoder")}
     export_base(base, folder / "base", _record(run, sizes, scores, ("vae", "refine", "sharpen", "inpainter")))
     export_depth(depth, folder / "depth", _record(run, {"depth": parameters(depth)}, scores, ("depth",)))
+    net = finished_features(run.config, run.weights, run.device)
+    export_features(
+        net, folder / "features", _record(run, {"features": parameters(net)}, scores, ("features",))
+    )
 
 
 def _record(

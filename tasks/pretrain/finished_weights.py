@@ -32,6 +32,7 @@ _SETTINGS = {  # settings that a part's weights depend on, in addition to its sc
         "transformer",
     ),
     "depth": ("depth_batch", "depth_model"),
+    "features": ("features_batch", "features_clips", "features_epoch", "features_side", "feature_network"),
 }
 
 

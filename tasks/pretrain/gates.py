@@ -56,6 +56,10 @@ def gate_bounds(config: GatesConfig, part: str) -> dict[str, tuple[str, float]]:
             "colour_accuracy": (">=", config.colour_accuracy),
         },
         "depth": {f"{variety}/abs_rel": ("<=", config.depth_abs_rel) for variety in ("classic", "wide")},
+        "features": {
+            f"{metric}/ordered": (">=", config.features_ordered)
+            for metric in ("distance", "view", "frechet_image", "frechet_clip")
+        },
     }[part]
 
 

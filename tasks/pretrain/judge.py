@@ -31,6 +31,8 @@ from recapture.models.wan.vae import decode_latents
 from recapture.tasks.clip.frames_to_video import to_frames
 from recapture.tasks.pretrain.data import channels_first
 from recapture.tasks.pretrain.export import SHIFT, trained_base
+from recapture.tasks.pretrain.feature_part import finished_features
+from recapture.tasks.pretrain.judge_features import degradation_rows, judge_feature_net
 from recapture.tasks.pretrain.parts import Pretraining
 
 ASKED = ("red", "yellow", "green", "blue", "pink", "white", "black")
@@ -47,16 +49,19 @@ def judge(run: Pretraining, part: str) -> dict[str, float]:
             return judge_vae(run, part)
         if part == "depth":
             return judge_depth(run)
+        if part == "features":
+            first, second = (held_out_clips(run, "wide", seed).video for seed in (1, 2))
+            return judge_feature_net(finished_features(run.config, run.weights, run.device), first, second)
         base = trained_base(run)
         clips = held_out_clips(run, "wide")
         stream = SceneStream(range(run.config.held_out), run.device, variety="wide")
         return judge_holes(base, clips) | judge_colours(base, stream, run.config.held_out, run.config.side)
 
 
-def held_out_clips(run: Pretraining, variety: Variety) -> SceneClips:
+def held_out_clips(run: Pretraining, variety: Variety, seed: int = 1) -> SceneClips:
     """Return as many clips as there are held-out scenes of a variety, each of a random one of them."""
     count, side = run.config.held_out, run.config.side
-    return SceneStream(range(count), run.device, variety=variety).draw(1, count, 17, side, side)
+    return SceneStream(range(count), run.device, variety=variety).draw(seed, count, 17, side, side)
 
 
 def judge_vae(run: Pretraining, part: str) -> dict[str, float]:
@@ -199,7 +204,7 @@ def sample_grid(run: Pretraining, part: str, columns: int = 4) -> Image.Image:
     """Return a picture of a finished part's results on held-out clips, one column per clip.
 
     Autoencoder: clip and reconstruction. Depth: clip, truth and prediction, brighter is nearer. Inpainter:
-    clip with its hole, and fill.
+    clip with its hole, and fill. Feature network: clip, and degradations that it is judged on.
     """
     clips = held_out_clips(run, "wide")
     columns = min(columns, len(clips.video))
@@ -215,6 +220,8 @@ def sample_grid(run: Pretraining, part: str, columns: int = 4) -> Image.Image:
         predicted = predict_depth(run.finished_depth(), squashed)[:, None]
         predicted = interpolate(predicted, rows[0].shape[-2:], mode="nearest-exact")
         rows += [_nearness(clips.depth[:columns, middle, None]), _nearness(predicted)]
+    elif part == "features":
+        rows += degradation_rows(video, middle)
     else:
         base = trained_base(run)
         size = video.shape[1], *video.shape[-2:]

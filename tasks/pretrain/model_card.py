@@ -119,6 +119,29 @@ averaged weights. Training time: {timed(training)}. All settings: `{RECORD}`.
     return _card(text, training)
 
 
+def features_card(training: Training) -> str:
+    """Return the model card of the feature network."""
+    config = training.config
+    millions = sum(training.parameters.values()) / 1e6
+    text = f"""# The embedded feature network of recapture
+
+A small convolutional network ({millions:.2f} M parameters, float16) in whose features pictures and clips are
+compared: `feature_distance`, `view_agreement`, `frechet_image`, `frechet_clip`. It is neither Inception nor
+I3D nor AlexNet: its numbers compare results of this project, and nothing published.
+
+**Data.** Procedural 4D scenes of this project ({config.scenes} scenes, seeds from 1,000,000), {TEXTURES}; a
+quarter of every batch is photographs that a camera moves over.
+
+**Recipe.** `recapture pretrain`: {config.features.steps} steps of {config.features_batch} clips of 8 frames,
+all tasks at once: how much a picture is degraded beside the original, and without it; what is wrong with the
+motion of a clip; words of the caption; depth; which two views show the same. Muon and AdamW, averaged
+weights. Training time: {timed(training)}. All settings: `{RECORD}`.
+
+**Limits.** It has seen no faces and little of the real world. How bad a degradation of full dose looks,
+beside others, was set by eye, not by a study."""
+    return _card(text, training)
+
+
 def _card(text: str, training: Training) -> str:
     config, scored = training.config, training.scores.items()
     gates = [gate for part, scores in scored for gate in part_gates(config.gates, part, scores)]

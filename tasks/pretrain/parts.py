@@ -62,6 +62,7 @@ from recapture.tasks.pretrain.data import (
     channels_first,
     make_tokenizer,
 )
+from recapture.tasks.pretrain.feature_part import feature_learner
 from recapture.tasks.pretrain.finished_weights import FinishedWeights
 
 FIRST_TRAINING_SEED = 1_000_000
@@ -140,6 +141,7 @@ class Pretraining:
             "sharpen": self._sharpen,
             "inpainter": self._inpainter,
             "depth": self._depth,
+            "features": lambda: feature_learner(self.config, self.stream, self.workers),
         }
         learner, made_with = make[part](), self.weights.made_with(part)
         return Trainer(part, learner, schedule, self.folder, settings.ema, made_with, self.workers)

@@ -34,7 +34,8 @@ class Pretrained:
         size = (
             sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if self.exported else 0
         )
-        end = f"{folder / 'base'} and {folder / 'depth'}: {size / 1e6:.1f} MB" if size else "nothing exported"
+        names = f"{folder / 'base'}, {folder / 'depth'} and {folder / 'features'}"
+        end = f"{names}: {size / 1e6:.1f} MB" if size else "nothing exported"
         return [end, *(f"gate missed: {gate}" for gate in self.missed)]
 
     def markdown(self) -> str:

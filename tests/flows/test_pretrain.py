@@ -28,6 +28,7 @@ from recapture.tasks.pretrain.parts import Pretraining
 pytestmark = pytest.mark.integration
 SMOKE = str(Path(__file__).parents[1] / "support/pretrain_smoke.yaml")
 STEPS = {"vae": [2, 4, 6], "refine": [2, 4], "sharpen": [2, 4], "inpainter": [2, 4], "depth": [2, 4]}
+STEPS["features"] = [2, 4]
 
 
 def settings(folder, *words):

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
+from sklearn.datasets import load_sample_images
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 17
 # z, half width, half height of the surfaces, nearest first

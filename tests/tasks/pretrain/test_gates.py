@@ -25,6 +25,9 @@ GOOD = {
     },
     "inpainter": {"hole_gain": 2, "colour_accuracy": 0.8},
     "depth": {"classic/abs_rel": 0.12, "wide/abs_rel": 0},
+    "features": {
+        f"{metric}/ordered": 0.95 for metric in ("distance", "view", "frechet_image", "frechet_clip")
+    },
 }
 
 

@@ -100,6 +100,6 @@ def test_the_summary_names_missed_gates_and_what_was_exported(tmp_path):
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "model").write_bytes(bytes(2_500_000))
     result.exported = True
-    assert result.lines()[0] == f"{tmp_path}/base and {tmp_path}/depth: 2.5 MB"
+    assert result.lines()[0] == f"{tmp_path}/base, {tmp_path}/depth and {tmp_path}/features: 2.5 MB"
     page = result.markdown()
     assert "| wide/psnr | >= 32 | 31 | not met |" in page and score_table(REACHED["inpainter"]) in page
