@@ -261,6 +261,16 @@ class RecaptureConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _subjects_are_said(self) -> Self:
+        for one in self.trajectories:
+            if one.subject is not None and one.subject.way is None and not self.mask.given:
+                raise ValueError(
+                    f"trajectory {one.label!r} is about a subject, and nothing says which; set its "
+                    "subject.uri, objects, box or point, or give the job a mask"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _clusters_need_ray(self) -> Self:
         tune = self.tune
         if tune.placement == "cluster" and tune.workers > 1 and self.execution.executor == "inline":

@@ -6,49 +6,26 @@ import math
 import re
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from recapture.conf.presets import (
+    AMOUNTS,
+    AUTO,
+    DEFAULTS,
+    LARGEST,
+    TURNS,
+    AnglePreset,
+    BoundConfig,
+    DistancePreset,
+    StillPreset,
+    amount_problem,
+)
 from recapture.conf.section import Name, Section
+from recapture.conf.subject import SubjectConfig
+from recapture.conf.time_control import TimeConfig
 
-StillPreset = Literal["static"]
-AnglePreset = Literal[
-    "pan_left",
-    "pan_right",
-    "tilt_up",
-    "tilt_down",
-    "orbit_left",
-    "orbit_right",
-    "orbit_up",
-    "orbit_down",
-    "arc_left",
-    "arc_right",
-    "arc_up",
-    "arc_down",
-]
-DistancePreset = Literal[
-    "left",
-    "right",
-    "up",
-    "down",
-    "zoom_in",
-    "zoom_out",
-    "dolly_in",
-    "dolly_out",
-    "dolly_zoom_in",
-    "dolly_zoom_out",
-    "crane_up",
-    "crane_down",
-    "spiral",
-]
-AMOUNTS: dict[str, str | None] = {  # preset -> the setting that holds its amount
-    **dict.fromkeys(get_args(StillPreset)),
-    **dict.fromkeys(get_args(AnglePreset), "angle_degrees"),
-    **dict.fromkeys(get_args(DistancePreset), "distance"),
-}
-DEFAULTS = {"angle_degrees": 20.0, "distance": 0.2}
-APPROACHES = {"dolly_in": 1, "dolly_zoom_in": 1, "dolly_out": -1, "dolly_zoom_out": -1}
 ANGLE_DIALECTS = ("theta_phi_r", "phi_theta_r", "viewcrafter")
 OF_SEVERAL = ("multicamvideo", "dycheck", "clip")  # dialects of files that hold several cameras
 POSE_PARTS = ("theta", "phi", "r", "x", "y", "z", "pan", "tilt", "roll", "focal")
@@ -74,6 +51,12 @@ class TrajectoryConfig(Section):
         None,
         description="Amount of presets that travel or zoom, as a fraction of the pivot's depth; null: 0.2.",
     )
+    amount: Literal["given", "auto"] = Field(
+        "given",
+        description="auto: the largest amount of a preset that stays within `bound`, found for each clip; "
+        "angle_degrees or distance is then the most that it may be (null: 90, 0.9).",
+    )
+    bound: BoundConfig = BoundConfig()
     keyframes: tuple[dict[str, float], ...] | None = Field(
         None,
         min_length=1,
@@ -135,6 +118,14 @@ class TrajectoryConfig(Section):
     freeze_frame: int | None = Field(
         None, ge=0, description="bullet_time: the source frame to hold; null: the middle one."
     )
+    subject: SubjectConfig | None = Field(
+        None,
+        description="The body that the path turns about and keeps in the picture, in place of the pivot; {}: "
+        "what the job's mask covers.",
+    )
+    time: TimeConfig | None = Field(
+        None, description="Which moments of the clip the new video shows; null: the clip as it is."
+    )
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Self:
@@ -188,28 +179,50 @@ class TrajectoryConfig(Section):
 
     @model_validator(mode="after")
     def _amount_fits(self) -> Self:
-        given = [name for name in ("angle_degrees", "distance") if getattr(self, name) is not None]
-        if given and self.preset is None:
-            raise ValueError(f"{given[0]} is the amount of a preset, and none is given; set preset")
-        wanted = AMOUNTS[self.preset] if self.preset is not None else None
-        for name in given:
-            if name != wanted:
-                raise ValueError(
-                    f"preset {self.preset!r} takes {wanted or 'no amount'}, not {name}; "
-                    + (f"write {wanted} instead" if wanted else f"leave out {name}")
-                )
-        if self.preset is None or self.distance is None:
-            return self
-        if self.distance * APPROACHES.get(self.preset, 0) >= 1:
+        amounts = {"angle_degrees": self.angle_degrees, "distance": self.distance}
+        problem = amount_problem(self.preset, {name: one for name, one in amounts.items() if one is not None})
+        if problem is not None:
+            raise ValueError(problem)
+        if self.amount == AUTO and (self.preset is None or AMOUNTS[self.preset] is None):
+            raise ValueError("amount auto is for a preset with an amount; set such a preset, or leave it out")
+        if self.amount == AUTO and self.most == 0:
+            raise ValueError("amount auto may be at most 0, which is no move; raise the preset's amount")
+        if self.bound != BoundConfig() and self.amount != AUTO:
+            raise ValueError("bound is for amount auto; set that, or leave bound out")
+        if self.time is not None and self.mode == "bullet_time":
+            raise ValueError("mode bullet_time freezes time, and time is set too; leave one of them out")
+        if self.subject is not None and self.subject.framing != "free" and self.preset in TURNS:
             raise ValueError(
-                f"preset {self.preset!r} with distance {self.distance:g} would pass the pivot; stay below 1"
+                f"preset {self.preset!r} turns the camera away, and the subject is to be framed; set "
+                "subject.framing free, or choose another preset"
             )
-        if self.preset in ("zoom_in", "zoom_out") and self.distance <= -1:
-            raise ValueError(f"preset {self.preset!r} takes a distance above -1, not {self.distance:g}")
         return self
+
+    @property
+    def most(self) -> float:
+        """Return the most that an amount of auto may be."""
+        assert self.preset is not None
+        name = AMOUNTS[self.preset] or "distance"
+        given = getattr(self, name)
+        return float(LARGEST[name] if given is None else given)
+
+    def settled(self, amount: float) -> Self:
+        """Return the trajectory with the amount that was found."""
+        assert self.preset is not None
+        settled = {str(AMOUNTS[self.preset]): amount, "amount": "given", "bound": BoundConfig()}
+        return self.model_copy(update=settled)
 
     def keyed(self) -> dict[str, Any]:
         """Return the settings that can change the path; a file enters by its content, elsewhere."""
+        more: dict[str, Any] = {}
+        if self.amount == AUTO:
+            more = {"amount": AUTO, "most": self.most, "bound": self.bound.keyed()}
+        for name in ("subject", "time"):
+            if (part := getattr(self, name)) is not None:
+                more[name] = part.keyed()
+        return self._of_the_way() | more
+
+    def _of_the_way(self) -> dict[str, Any]:
         timed = {"mode": self.mode, "easing": self.easing}
         if self.mode == "direct":
             del timed["easing"]  # no frame is on the way
@@ -244,6 +257,10 @@ class TrajectoryConfig(Section):
         parts: list[str] = [self.preset or "keyframes"]
         if amount is not None:
             parts.append(f"{amount:g}")
+        if self.amount == AUTO:
+            parts.append(AUTO)
+        if self.time is not None:
+            parts.append(self.time.mode)
         if self.mode != "gradual":
             parts.append(self.mode)
         return "_".join(parts)

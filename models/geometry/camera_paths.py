@@ -33,11 +33,19 @@ def resampled(
 
     Centres and intrinsics are interpolated linearly, rotations along the shortest arc.
     """
+    return sampled(world_to_camera, intrinsics, np.linspace(0, len(world_to_camera) - 1, frames))
+
+
+def sampled(
+    world_to_camera: Tensor,  # [T, 4, 4]
+    intrinsics: Tensor | None,  # [T, 3, 3]
+    at: np.ndarray,  # [N] moments in frames, 0 to T-1
+) -> tuple[Tensor, Tensor | None]:
+    """Return the path's cameras [N,4,4] and [N,3,3] at these moments, interpolated as by `resampled`."""
     count = len(world_to_camera)
     if count == 1:
-        lens = None if intrinsics is None else intrinsics.expand(frames, 3, 3).clone()
-        return world_to_camera.expand(frames, 4, 4).clone(), lens
-    at = np.linspace(0, count - 1, frames)
+        lens = None if intrinsics is None else intrinsics.expand(len(at), 3, 3).clone()
+        return world_to_camera.expand(len(at), 4, 4).clone(), lens
     below = torch.from_numpy(np.minimum(at.astype(int), count - 2))
     share = torch.from_numpy(at).to(world_to_camera) - below
 

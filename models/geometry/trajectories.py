@@ -24,6 +24,7 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from recapture.models.geometry.cameras import check_cameras, rigid, rotation_degrees
+from recapture.models.geometry.subject import offset_about
 
 Mode = Literal["gradual", "direct", "bullet_time"]
 Easing = Literal["linear", "smooth"]
@@ -110,7 +111,7 @@ def preset_path(
     preset: str,
     source_intrinsics: Tensor,  # [T, 3, 3]
     source_world_to_camera: Tensor,  # [T, 4, 4]
-    pivot_depth: float,
+    pivot_depth: float | Tensor,
     *,
     angle_degrees: float | None = None,
     distance: float | None = None,
@@ -122,7 +123,8 @@ def preset_path(
 
     gradual: from the source's view to the full amount over the video; direct: every frame at the full amount;
     bullet_time: the path of gradual about one frozen source frame (the middle one by default). It has one
-    argument per setting of a trajectory, hence their number. Raises
+    argument per setting of a trajectory, hence their number. pivot_depth: or a pivot per frame [T,3], in the
+    source camera's coordinates. Raises
     ValueError for an unknown preset, an amount of the wrong kind, or one that would cross the pivot.
     """
     if preset not in PRESETS:
@@ -150,7 +152,7 @@ def keyframe_path(
     keyframes: Sequence[Mapping[str, float]],
     source_intrinsics: Tensor,  # [T, 3, 3]
     source_world_to_camera: Tensor,  # [T, 4, 4]
-    pivot_depth: float,
+    pivot_depth: float | Tensor,
     *,
     mode: Mode = "gradual",
     interpolation: Literal["linear", "spline"] = "spline",
@@ -212,14 +214,19 @@ def explicit_path(
     return CameraPath(intrinsics.double(), world_to_camera, torch.arange(frames))
 
 
-def pose_offset(pose: Mapping[str, np.ndarray], pivot_depth: float, frames: int) -> Tensor:
-    """Return the motions [T,4,4] float64 from source to new camera coordinates of poses (part -> [T])."""
+def pose_offset(pose: Mapping[str, np.ndarray], pivot_depth: float | Tensor, frames: int) -> Tensor:
+    """Return the motions [T,4,4] float64 from source to new camera coordinates of poses (part -> [T]).
+
+    pivot_depth: of the pivot on the optical axis, or pivots [T,3] in the source camera's coordinates.
+    """
     part = {
         name: torch.from_numpy(
             np.broadcast_to(np.asarray(pose.get(name, 0.0), dtype=np.float64), frames).copy()
         )
         for name in PARTS
     }
+    if isinstance(pivot_depth, Tensor):
+        return offset_about(part, pivot_depth)
     theta, phi = torch.deg2rad(part["theta"]), torch.deg2rad(part["phi"])
     away = torch.stack(
         [phi.sin() * theta.cos(), -theta.sin(), -phi.cos() * theta.cos()], dim=-1
@@ -241,12 +248,12 @@ def _path(
     pose: Mapping[str, np.ndarray],
     source_intrinsics: Tensor,
     source_world_to_camera: Tensor,
-    pivot_depth: float,
+    pivot_depth: float | Tensor,
     mode: Mode,
     freeze_frame: int | None,
 ) -> CameraPath:
     frames = len(source_world_to_camera)
-    if not (math.isfinite(pivot_depth) and pivot_depth > 0):
+    if not isinstance(pivot_depth, Tensor) and not (math.isfinite(pivot_depth) and pivot_depth > 0):
         raise ValueError(f"the pivot's depth is {pivot_depth}; the first frame's depth must be positive")
     focal = np.broadcast_to(np.asarray(pose.get("focal", 1.0), dtype=np.float64), frames)
     approach = np.max(np.asarray(pose.get("r", 0.0)) + np.asarray(pose.get("z", 0.0)))
@@ -265,7 +272,8 @@ def _path(
     intrinsics = source_intrinsics[source_frame].double().clone()
     intrinsics[:, 0, 0] *= torch.from_numpy(focal.copy())
     intrinsics[:, 1, 1] *= torch.from_numpy(focal.copy())
-    offset = pose_offset(pose, pivot_depth, frames)
+    pivot = pivot_depth[source_frame] if isinstance(pivot_depth, Tensor) else pivot_depth
+    offset = pose_offset(pose, pivot, frames)
     return CameraPath(intrinsics, offset @ source_world_to_camera[source_frame].double(), source_frame)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -14,8 +14,11 @@ from recapture.datasets.cameras.angles import ANGLE_FORMATS, read_angles
 from recapture.datasets.cameras.cameras import intrinsics_for
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
-from recapture.models.geometry.camera_paths import resampled, restarted, scaled, smoothed
+from recapture.models.geometry.camera_paths import resampled, restarted, sampled, scaled, smoothed
+from recapture.models.geometry.moments import frames_shown
+from recapture.models.geometry.subject import in_camera
 from recapture.models.geometry.trajectories import CameraPath, explicit_path, keyframe_path, preset_path
+from recapture.tasks.clip.body_points import BodyPoints, shown_moments
 from recapture.tasks.clip.trajectory_file import TrajectoryFile, cameras_of
 
 
@@ -58,6 +61,12 @@ class Source:
         """Return how many frames are processed."""
         return len(self.world_to_camera)
 
+    def at(self, moments: np.ndarray) -> Source:
+        """Return the source's cameras at these moments, as a clip of so many frames."""
+        path, lens = sampled(self.world_to_camera.double(), self.intrinsics.double(), moments)
+        assert lens is not None
+        return replace(self, intrinsics=lens, world_to_camera=path, clip_frames=len(moments), first_frame=0)
+
 
 def trajectory_identity(trajectory: TrajectoryConfig, found: TrajectoryFile | None) -> dict[str, object]:
     """Return what the path depends on besides the clip: the settings, and the content of the file."""
@@ -76,46 +85,70 @@ def needs_camera_units(trajectory: TrajectoryConfig, found: TrajectoryFile | Non
 
     It does not where the source's motion cancels out: presets, key frames, offsets from each frame's camera.
     """
+    if trajectory.subject is not None and trajectory.subject.lead_seconds:
+        return True
     if found is None or found.cameras is None:
         return trajectory.stabilise_seconds is not None
     return found.relative_to(trajectory) != "source"
 
 
 def camera_path(
-    trajectory: TrajectoryConfig, found: TrajectoryFile | None, source: Source, pivot_depth: float, name: str
+    trajectory: TrajectoryConfig,
+    found: TrajectoryFile | None,
+    source: Source,
+    pivot_depth: float,
+    name: str,
+    subject: Tensor | None = None,  # [T, 3] in the world, NaN where unseen
 ) -> CameraPath:
     """Return the path of a configured trajectory for a clip; errors name the item.
 
-    found: what its file holds, if it has one.
+    found: what its file holds, if it has one. subject: where the body is that it is relative to, if it is.
     """
     try:
-        if found is not None:
-            return _from_file(trajectory, found, source, pivot_depth)
-        if trajectory.stabilise_seconds is not None:
-            return _stabilised(source, trajectory.stabilise_seconds)
-        if trajectory.keyframes is not None:
-            return keyframe_path(
-                [dict(key) for key in trajectory.keyframes],
-                *source.cameras,
-                pivot_depth,
-                mode=trajectory.mode,
-                interpolation=trajectory.interpolation,
-                easing=trajectory.easing,
-                freeze_frame=trajectory.freeze_frame,
-            )
-        assert trajectory.preset is not None
-        return preset_path(
-            trajectory.preset,
+        moments = shown_moments(trajectory.time, source.frames, float(source.fps))
+        timed = source if moments is None else source.at(moments)
+        points = None
+        if trajectory.subject is not None and subject is not None:
+            points = BodyPoints.of(trajectory.subject, subject, float(source.fps), moments)
+        pivot = pivot_depth if points is None else in_camera(points.now, timed.world_to_camera)
+        path = _path(trajectory, found, timed, pivot)
+        if points is not None:
+            path = points.framed(path, *timed.cameras)
+        if moments is not None:
+            path = replace(path, source_frame=torch.from_numpy(frames_shown(moments))[path.source_frame])
+        return path
+    except ValueError as error:
+        raise ValueError(f"{name}: the trajectory cannot be used: {error}") from error
+
+
+def _path(
+    trajectory: TrajectoryConfig, found: TrajectoryFile | None, source: Source, pivot: float | Tensor
+) -> CameraPath:
+    if found is not None:
+        return _from_file(trajectory, found, source, pivot)
+    if trajectory.stabilise_seconds is not None:
+        return _stabilised(source, trajectory.stabilise_seconds)
+    if trajectory.keyframes is not None:
+        return keyframe_path(
+            [dict(key) for key in trajectory.keyframes],
             *source.cameras,
-            pivot_depth,
-            angle_degrees=trajectory.angle_degrees,
-            distance=trajectory.distance,
+            pivot,
             mode=trajectory.mode,
+            interpolation=trajectory.interpolation,
             easing=trajectory.easing,
             freeze_frame=trajectory.freeze_frame,
         )
-    except ValueError as error:
-        raise ValueError(f"{name}: the trajectory cannot be used: {error}") from error
+    assert trajectory.preset is not None
+    return preset_path(
+        trajectory.preset,
+        *source.cameras,
+        pivot,
+        angle_degrees=trajectory.angle_degrees,
+        distance=trajectory.distance,
+        mode=trajectory.mode,
+        easing=trajectory.easing,
+        freeze_frame=trajectory.freeze_frame,
+    )
 
 
 def _stabilised(source: Source, seconds: float) -> CameraPath:
@@ -126,12 +159,12 @@ def _stabilised(source: Source, seconds: float) -> CameraPath:
 
 
 def _from_file(
-    trajectory: TrajectoryConfig, found: TrajectoryFile, source: Source, pivot_depth: float
+    trajectory: TrajectoryConfig, found: TrajectoryFile, source: Source, pivot: float | Tensor
 ) -> CameraPath:
     file = trajectory.file
     assert file is not None
     if found.dialect in ANGLE_FORMATS:
-        return _angles_path(trajectory, file, source, pivot_depth)
+        return _angles_path(trajectory, file, source, pivot)
     cameras, relative_to = cameras_of(trajectory, found), found.relative_to(trajectory)
     if relative_to == "world" and not source.cameras_known:
         raise ValueError(
@@ -177,7 +210,9 @@ def _at_length(
     )
 
 
-def _angles_path(trajectory: TrajectoryConfig, file: str, source: Source, pivot_depth: float) -> CameraPath:
+def _angles_path(
+    trajectory: TrajectoryConfig, file: str, source: Source, pivot: float | Tensor
+) -> CameraPath:
     parts = read_angles(file, trajectory.file_format).at_frames(source.frames)
     keys = [
         {"at": at / max(source.frames - 1, 1)} | {name: float(values[at]) for name, values in parts.items()}
@@ -186,7 +221,7 @@ def _angles_path(trajectory: TrajectoryConfig, file: str, source: Source, pivot_
     return keyframe_path(
         keys,
         *source.cameras,
-        pivot_depth,
+        pivot,
         mode=trajectory.mode,
         interpolation="linear",
         easing=trajectory.easing,

@@ -33,13 +33,21 @@ class ClipParams:
     @property
     def files(self) -> tuple[str, ...]:
         """Return what the item reads besides artifacts."""
-        camera_file = None if self.trajectory is None else self.trajectory.file
-        return self.clip.files if camera_file is None else (*self.clip.files, camera_file)
+        if self.trajectory is None:
+            return self.clip.files
+        subject = self.trajectory.subject
+        named = (self.trajectory.file, None if subject is None else subject.uri)
+        return (*self.clip.files, *(one for one in named if one is not None))
 
     @property
     def weight(self) -> float:
         """Return the number of pixels: of items that wait for a worker, those with more come first."""
         return float(self.clip.frames) * self.clip.width * self.clip.height
+
+    @property
+    def timed(self) -> bool:
+        """Return whether the new video may have another number of frames than the clip."""
+        return self.trajectory is not None and self.trajectory.time is not None
 
     @property
     def label(self) -> str:

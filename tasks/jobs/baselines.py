@@ -36,7 +36,8 @@ class BaselinesStage(MeasuringStage):
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render")
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        chunk = self.config.chunk if self.classical and params.clip.frames > self.config.chunk else None
+        cut = params.clip.frames > self.config.chunk or params.timed
+        chunk = self.config.chunk if self.classical and cut else None
         return once(
             ("baselines settings", self.config, self.classical, chunk),
             lambda: self.config.keyed() | {"classical": self.classical, "chunk": chunk},

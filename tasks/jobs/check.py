@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from recapture.conf.errors import UserError
@@ -11,7 +12,9 @@ from recapture.conf.schema import IngestConfig, RecaptureConfig
 from recapture.datasets.clips.clip import Clip, ClipError
 from recapture.datasets.clips.edit_masks import find_first_frame, find_mask
 from recapture.tasks.clip.base_files import base_sources
+from recapture.tasks.clip.body_points import shown_moments
 from recapture.tasks.clip.clip_stage import ClipParams
+from recapture.tasks.clip.subject import find_subject
 from recapture.tasks.clip.trajectory_file import find_trajectory_files
 from recapture.tasks.engine.model_revision import model_path
 from recapture.tasks.jobs.ingest import frame_range, has_cameras
@@ -46,8 +49,15 @@ def _misfit(one: ClipParams, config: IngestConfig) -> str:
         return "the clip has no cameras, so there is no motion to stabilise; provide cameras"
     if one.file and trajectory.relative_to == "world" and not has_cameras(clip):
         return "relative_to is world, and the clip has no cameras; provide them, or use source or first"
-    held = one.file.cameras if one.file else None
-    if held is not None and held not in (frames, clip.frames) and not trajectory.fit_length:
+    try:
+        if trajectory.subject is not None and trajectory.subject.uri is not None:
+            find_subject(trajectory.subject.uri, clip)
+        moments = shown_moments(trajectory.time, frames, float(Fraction(clip.fps)))
+    except ValueError as error:
+        return str(error)
+    fits = (frames, clip.frames) if moments is None else (len(moments),)
+    frames, held = fits[0], one.file.cameras if one.file else None
+    if held is not None and held not in fits and not trajectory.fit_length:
         return (
             f"the file {trajectory.file!r} has {held} cameras for {frames} frames; give one per frame, or "
             "set fit_length to stretch it"

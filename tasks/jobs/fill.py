@@ -70,7 +70,7 @@ class FillStage(ClipStage):
     _planned: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # adapter -> revision
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        whole = params.clip.frames <= self.config.window
+        whole = params.clip.frames <= self.config.window and not params.timed
         frames = self.config.window if whole else self.config.window + 1
         return once(("fill settings", self.config, whole), lambda: self.config.keyed_for(frames))
 

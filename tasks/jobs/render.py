@@ -18,11 +18,12 @@ from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.edited import replaced_in
 from recapture.models.geometry.rasterize import SurfaceSettings, render
 from recapture.models.geometry.trajectories import CameraPath
-from recapture.tasks.clip.camera_path import Source, camera_path, needs_camera_units, trajectory_identity
+from recapture.tasks.clip.camera_path import Source, trajectory_identity
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
-from recapture.tasks.clip.depth_units import refuse_unmatched
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
+from recapture.tasks.clip.item_path import item_path
 from recapture.tasks.clip.scene_reader import read_frames
+from recapture.tasks.clip.subject import subject_hash
 from recapture.tasks.clip.working_size import content_known
 from recapture.tasks.engine.stage import InputChanged, Item
 
@@ -49,10 +50,14 @@ class RenderStage(ClipStage):
     per_trajectory: ClassVar[bool] = True
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        return trajectory_identity(params.path, params.file)
+        identity = trajectory_identity(params.path, params.file)
+        mask = subject_hash(params.path.subject, params.clip)
+        return identity if mask is None else {**identity, "subject": mask}
 
     def check_inputs(self, params: ClipParams) -> None:
         file, found = params.path.file, params.file
+        if params.path.subject is not None and params.path.subject.objects:
+            check_clip(params.clip)  # the subject is read from its own maps
         if file is None or found is None:
             return
         if found.clip is not None:
@@ -65,10 +70,8 @@ class RenderStage(ClipStage):
     ) -> dict[str, float]:
         ingest, depth = inputs["ingest"], inputs["depth"]
         source = Source.of(item.params.clip, ingest)
-        found, pivot_depth = item.params.file, depth.meta["pivot_depth"]
-        if needs_camera_units(item.params.path, found):
-            refuse_unmatched(depth, item.name)
-        path = camera_path(item.params.path, found, source, pivot_depth, item.name)
+        planned = item_path(item.params, inputs, surface_settings(self.config))
+        path = planned.path
         content = content_known(ingest)
         hole_share, edited = list[np.ndarray](), False
         with output.frames(mantissa=MANTISSA) as writer:
@@ -89,7 +92,9 @@ class RenderStage(ClipStage):
         output.meta.update(pivot_depth=depth.meta["pivot_depth"], frames=len(holes))
         if edited:
             output.meta.update(edited=True)
-        return {"hole_share": float(holes.mean()), "hole_share_max": float(holes.max())}
+        if planned.metrics:
+            output.meta.update(path=planned.metrics)
+        return {"hole_share": float(holes.mean()), "hole_share_max": float(holes.max()), **planned.metrics}
 
     def _film(
         self, inputs: Mapping[str, Artifact], source: Source, path: CameraPath, part: slice

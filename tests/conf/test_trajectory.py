@@ -4,7 +4,8 @@ import pytest
 
 from recapture.conf.errors import ConfigError
 from recapture.conf.load import load_config
-from recapture.conf.trajectory import AMOUNTS, POSE_PARTS, TrajectoryConfig
+from recapture.conf.presets import AMOUNTS
+from recapture.conf.trajectory import POSE_PARTS, TrajectoryConfig
 from recapture.models.geometry.trajectories import PARTS, PRESETS
 
 

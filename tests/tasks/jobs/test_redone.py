@@ -37,6 +37,14 @@ SHORT = {  # in rows
     "WEIGHTS": str(WEIGHTS),
     "OF1": f"file: '{SCENES.format(1)}', file_format: clip",
     "OF2": f"file: '{SCENES.format(2)}', file_format: clip",
+    "HOLES": "bound: {hole_share: 0.3}",
+    "STRETCH": "bound: {stretch: 3}",
+    "OB": "objects: [1]",
+    "MOST": "angle_degrees: 90",
+    "LEAD": "lead_seconds: 1",
+    "SHAKEN": "smooth_seconds: 0",
+    "SEEN": "max_unseen_share: 0.4",
+    "TIMES": "[[0, 0], [0.1, 0.1]]",
     "KEYS": "[{at: 0}, {at: 1, phi: 3}]",
     "LATER": "{low: 15, high: 25}, {low: 25, high: 40}",
 }
@@ -150,6 +158,38 @@ TABLE = [
     *rows("recapture", "--trajectories", "[{name: a, preset: dolly_in}]")("""
         trajectories[].distance [{name: a, preset: dolly_in, distance: 0.2}] -> nothing
         trajectories[].distance [{name: a, preset: dolly_in, distance: 0.3}] -> render
+    """),
+    *rows("recapture", "--trajectories", "[{name: a, preset: orbit_left, amount: auto}]")("""
+        trajectories[].amount [{name: a, preset: orbit_left}] -> render
+        trajectories[].angle_degrees [{name: a, preset: orbit_left, amount: auto, MOST}] -> nothing
+        trajectories[].bound.hole_share [{name: a, preset: orbit_left, amount: auto, HOLES}] -> render
+        trajectories[].bound.stretch [{name: a, preset: orbit_left, amount: auto, STRETCH}] -> render
+    """),
+    *rows("recapture", "--trajectories", "[{name: a, preset: left, subject: {objects: [1]}}]")("""
+        trajectories[].subject.objects [{name: a, preset: left, subject: {objects: [2]}}] -> render
+        trajectories[].subject.uri [{name: a, preset: left, subject: {uri: FOLDER/mask.png}}] -> render
+        trajectories[].subject.box [{name: a, preset: left, subject: {box: [0, 0, 1, 1]}}] -> render
+        trajectories[].subject.point [{name: a, preset: left, subject: {point: [0, 0]}}] -> render
+        trajectories[].subject.framing [{name: a, preset: left, subject: {OB, framing: first}}] -> render
+        trajectories[].subject.lead_seconds [{name: a, preset: left, subject: {OB, LEAD}}] -> render
+        trajectories[].subject.smooth_seconds [{name: a, preset: left, subject: {OB, SHAKEN}}] -> render
+        trajectories[].subject.max_unseen_share [{name: a, preset: left, subject: {OB, SEEN}}] -> nothing
+    """),
+    *rows("recapture", "--trajectories", "[{name: a, preset: left, subject: {point: [0, 0]}}]")("""
+        trajectories[].subject.frame [{name: a, preset: left, subject: {point: [0, 0], frame: 1}}] -> render
+    """),
+    *rows("recapture", "--trajectories", "[{name: a, preset: left, subject: {uri: FOLDER/mask.png}}]")("""
+        trajectories[].subject.uri [{name: a, preset: left, subject: {uri: FOLDER/same.png}}] -> nothing
+    """),
+    *rows("recapture", "--trajectories", "[{name: a, preset: left, time: {mode: reverse}}]")("""
+        trajectories[].time.mode [{name: a, preset: left, time: {mode: bounce}}] -> render
+        trajectories[].time.speed [{name: a, preset: left, time: {mode: reverse, speed: 1}}] -> nothing
+        trajectories[].time.speed [{name: a, preset: left, time: {mode: reverse, speed: 2}}] -> render
+    """),
+    *rows("recapture", "--trajectories", "[{name: a, preset: left, time: {mode: freeze}}]")("""
+        trajectories[].time.frame [{name: a, preset: left, time: {mode: freeze, frame: 1}}] -> render
+        trajectories[].time.seconds [{name: a, preset: left, time: {mode: freeze, seconds: 1}}] -> render
+        trajectories[].time.keys [{name: a, preset: left, time: {mode: ramp, keys: TIMES}}] -> render
     """),
     *rows("recapture", "--trajectories", "[{name: a, preset: static}]")("""
         trajectories[].mode [{name: a, preset: static, mode: direct}] -> nothing
