@@ -38,11 +38,13 @@ def make_scene(
     """
     _check(objects, room or Room())
     room, camera, lighting = room or Room(), camera or SourceCamera(), lighting or Lighting()
-    columns = _scene_columns([room], [camera], [light], [lighting])
-    arrays = {name: value[0] for name, value in columns.items()} | _object_columns(objects)
-    arrays |= _texture_columns([*room.textures, *(item.texture for item in objects)])
-    tensors = {name: _tensor(value) for name, value in arrays.items()}
-    return Scene(tuple(item.kind for item in objects), (caption,), _patterns(arrays["pattern"]), **tensors)
+    columns = scene_columns([room], [camera], [light], [lighting])
+    arrays = {name: value[0] for name, value in columns.items()} | object_columns(objects)
+    arrays |= texture_columns([*room.textures, *(item.texture for item in objects)])
+    tensors = {name: to_tensor(value) for name, value in arrays.items()}
+    return Scene(
+        tuple(item.kind for item in objects), (caption,), pattern_names(arrays["pattern"]), **tensors
+    )
 
 
 def pack_into_slots(
@@ -70,10 +72,10 @@ def pack_into_slots(
             places.append(index * len(slots) + slot)
             labels.append(label)
     count, flat = len(rooms), [item for items in objects for item in items]
-    arrays = _scene_columns(rooms, cameras, lights, lightings)
-    columns = _object_columns(flat) | {"label": np.asarray(labels, dtype=np.int64)}
-    faces = _texture_columns([texture for room in rooms for texture in room.textures])
-    skins = _texture_columns([item.texture for item in flat])
+    arrays = scene_columns(rooms, cameras, lights, lightings)
+    columns = object_columns(flat) | {"label": np.asarray(labels, dtype=np.int64)}
+    faces = texture_columns([texture for room in rooms for texture in room.textures])
+    skins = texture_columns([item.texture for item in flat])
     for name, value in (columns | skins).items():
         blank = np.ones if value.dtype == np.float64 else np.zeros
         slotted = blank((count * len(slots), *value.shape[1:]), dtype=value.dtype)
@@ -82,12 +84,12 @@ def pack_into_slots(
     for name, value in faces.items():
         own = value.reshape(count, ROOM_FACES, *value.shape[1:])
         arrays[name] = np.concatenate([own, arrays[name]], axis=1)
-    tensors = {name: _tensor(value) for name, value in arrays.items()}
-    used = _patterns(np.concatenate([faces["pattern"], skins["pattern"]]))
+    tensors = {name: to_tensor(value) for name, value in arrays.items()}
+    used = pattern_names(np.concatenate([faces["pattern"], skins["pattern"]]))
     return Scene(tuple(slots), tuple(captions), used, **tensors)
 
 
-def _patterns(indices: np.ndarray) -> frozenset[str]:
+def pattern_names(indices: np.ndarray) -> frozenset[str]:
     return frozenset(PATTERNS[index] for index in np.unique(indices))
 
 
@@ -127,7 +129,7 @@ def _blank_like(value: Tensor, count: int) -> Tensor:
     return value.new_ones((count, *value.shape[1:])) if value.dtype != torch.int64 else value.new_zeros(count)
 
 
-def _tensor(array: np.ndarray) -> Tensor:
+def to_tensor(array: np.ndarray) -> Tensor:
     real = np.issubdtype(array.dtype, np.floating)
     return torch.from_numpy(array.astype(np.float32) if real else array)
 
@@ -150,7 +152,7 @@ def _rows(values: Sequence[Any], width: int) -> np.ndarray:
     return np.asarray(values, dtype=np.float64).reshape(len(values), width)
 
 
-def _object_columns(objects: Sequence[SceneObject]) -> dict[str, np.ndarray]:
+def object_columns(objects: Sequence[SceneObject]) -> dict[str, np.ndarray]:
     axis = _rows([item.axis for item in objects], 3)
     return {
         "active": np.ones(len(objects), dtype=bool),
@@ -166,7 +168,7 @@ def _object_columns(objects: Sequence[SceneObject]) -> dict[str, np.ndarray]:
     }
 
 
-def _texture_columns(textures: Sequence[Texture]) -> dict[str, np.ndarray]:
+def texture_columns(textures: Sequence[Texture]) -> dict[str, np.ndarray]:
     laying = _rows([(t.cells, t.turn_degrees, t.grain, *t.phase) for t in textures], 6)
     laying[:, 1] = np.radians(laying[:, 1])
     return {
@@ -176,7 +178,7 @@ def _texture_columns(textures: Sequence[Texture]) -> dict[str, np.ndarray]:
     }
 
 
-def _scene_columns(
+def scene_columns(
     rooms: Sequence[Room],
     cameras: Sequence[SourceCamera],
     lights: Sequence[Vector],

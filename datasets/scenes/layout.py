@@ -12,8 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Kind = Literal["sphere", "box", "cylinder"]
-KINDS: tuple[Kind, ...] = ("sphere", "box", "cylinder")
+Kind = Literal["sphere", "box", "cylinder", "ellipsoid", "capsule"]
+KINDS: tuple[Kind, ...] = ("sphere", "box", "cylinder")  # of classic and wide scenes
+ALL_KINDS: tuple[Kind, ...] = (*KINDS, "ellipsoid", "capsule")
 PATTERNS = (
     "marbled",
     "checkered",
@@ -126,6 +127,12 @@ class Scene:
     lighting: Tensor  # [..., 5] ambient, direct, colour as red, green, blue
     camera: Tensor  # [..., 4, 3] position, target, and the sway of each
     lens: Tensor  # [..., 2] field of view in degrees, sway period in frames
+    # Only of the variety "world"; columns are those of world_layout.py.
+    limb: Tensor | None = None  # [..., N, 17] how a slot hangs on its actor
+    gloss: Tensor | None = None  # [..., 6 + N, 2] strength and exponent of the highlight
+    air: Tensor | None = None  # [..., 14] sky, haze and shadows
+    path: Tensor | None = None  # [..., 10] how the camera moves
+    film: Tensor | None = None  # [..., 8] exposure, focus and noise of the picture
 
     @property
     def batched(self) -> bool:
@@ -144,6 +151,11 @@ class Scene:
             return self
         lifted: dict[str, Any] = {name: value[None] for name, value in self.tensors().items()}
         return replace(self, **lifted)
+
+    def single(self) -> Scene:
+        """Return a batch of one scene without its batch dimension."""
+        alone: dict[str, Any] = {name: value[0] for name, value in self.tensors().items()}
+        return replace(self, **alone)
 
     def take(self, index: Tensor, captions: Sequence[str]) -> Scene:
         """Return the scenes index [B] of this batch; captions: theirs, as the index may be on a device."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recapture.datasets.scenes.layout import Scene
+from recapture.datasets.scenes.poses import object_poses
 
 NEAR = 1e-3
 
@@ -34,6 +35,8 @@ class Frames:
     laying: Tensor  # [F, 6 + N, 6]
     light: Tensor  # [F, 3]
     lighting: Tensor  # [F, 5]
+    gloss: Tensor | None = None  # [F, 6 + N, 2], and air [F, 14], only of the variety "world"
+    air: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,35 +74,9 @@ def freeze(scene: Scene, times: Tensor) -> Frames:
         laying=repeat(scene.laying),
         light=repeat(scene.light),
         lighting=repeat(scene.lighting),
+        gloss=None if scene.gloss is None else repeat(scene.gloss),
+        air=None if scene.air is None else repeat(scene.air),
     )
-
-
-def object_poses(scene: Scene, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the poses of the objects of a batch of scenes.
-
-    times: [B, T] in frames. Returns centres [B, T, N, 3] and object-to-world rotations [B, T, N, 3, 3].
-    """
-    time = times[:, :, None]  # [B, T, 1]
-    low, high = scene.low[:, None], scene.high[:, None]
-    span = (high - low).clamp_min(1e-6)
-    travelled = scene.position[:, None] + scene.velocity[:, None] * time[..., None] - low
-    folded = torch.remainder(travelled, 2 * span)
-    centre = low + torch.where(folded > span, 2 * span - folded, folded)
-    height, rate, phase = scene.hop[:, None].unbind(-1)
-    rise = height * torch.sin(torch.pi * (rate * time + phase)).abs()
-    centre = torch.stack([centre[..., 0], centre[..., 1] - rise, centre[..., 2]], dim=-1)
-    angle = scene.spin[:, None, :, 0] + scene.spin[:, None, :, 1] * time
-    return centre, _axis_rotation(scene.axis[:, None].expand_as(centre), angle)
-
-
-def _axis_rotation(axis: Tensor, angle: Tensor) -> Tensor:
-    """Return rotations [..., 3, 3] for unit axes [..., 3] and radians [...] (Rodrigues' formula)."""
-    x, y, z = axis.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
-    sine, cosine = angle.sin()[..., None, None], angle.cos()[..., None, None]
-    return eye + sine * cross + (1 - cosine) * (cross @ cross)
 
 
 def per_ray(value: Tensor, view: Tensor) -> Tensor:

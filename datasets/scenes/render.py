@@ -13,16 +13,13 @@ import torch
 from torch import Tensor
 
 from recapture.datasets.scenes.layout import Scene
-from recapture.datasets.scenes.rays import (
-    Frames,
-    Rays,
-    cast,
-    components,
-    freeze,
-    per_ray,
-)
+from recapture.datasets.scenes.lenses import Lenses, look_at, pixel_centres
+from recapture.datasets.scenes.rays import Frames, Rays, cast, freeze
 from recapture.datasets.scenes.surfaces import Surface, surface_at
 from recapture.datasets.scenes.textures import shade
+from recapture.datasets.scenes.world_camera import path_cameras
+from recapture.datasets.scenes.world_film import develop
+from recapture.datasets.scenes.world_render import depth_of, view_world
 
 
 @dataclass(frozen=True)
@@ -58,26 +55,42 @@ def render_scene(
     """
     batch, intrinsics, world_to_camera, times = _as_batch(scene, intrinsics, world_to_camera, times)
     frames = freeze(batch, times.to(batch.room_low))
-    lenses = _Lenses.of(intrinsics.flatten(0, 1).to(batch.room_low), world_to_camera.flatten(0, 1))
-    centres = _pixel_centres(height, width, lenses.origin)
+    lenses = Lenses.of(intrinsics.flatten(0, 1).to(batch.room_low), world_to_camera.flatten(0, 1))
+    centres = pixel_centres(height, width, lenses.origin)
+    if frames.air is None:
+        colour, depth, body = _view(frames, lenses, centres, (height, width), antialias)
+    else:
+        colour, depth, body = view_world(frames, lenses, centres, (height, width), antialias)
+    missed = torch.isinf(depth)
+    colour = colour.masked_fill(missed[..., None], 0.5)
+    label = frames.label.gather(1, body).masked_fill(missed, -1)
+    leading = times.shape if scene.batched else times.shape[1:]
+    video = colour.unflatten(1, (height, width)).permute(0, 3, 1, 2).unflatten(0, times.shape)
+    if batch.film is not None:
+        views = depth.view(*times.shape, height, width)
+        video = develop(batch, video, views, times.to(depth), intrinsics[..., 0, 0].to(depth))
+    return SceneFrames(
+        video=(video * 2 - 1).reshape(*leading, 3, height, width),
+        depth=depth.reshape(*leading, height, width),
+        object_id=label.reshape(*leading, height, width),
+    )
+
+
+def _view(
+    frames: Frames, lenses: Lenses, centres: Tensor, size: tuple[int, int], antialias: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return colour [F, P, 3] in [0, 1], z-depth [F, P] and body [F, P] of classic and wide scenes."""
     rays = lenses.whole_views(centres)
     depth, body = cast(frames, rays)
     surface = surface_at(frames, rays, depth, body)
     colour = shade(frames, rays, surface)
-    missed = torch.isinf(depth)
     if antialias > 1:
-        _smooth_edges(colour, frames, lenses, surface, missed, centres, (height, width), antialias)
-    colour = colour.masked_fill(missed[..., None], 0.5)
-    label = frames.label.flatten(0, 1)[rays.view * frames.label.shape[1] + body].masked_fill(missed, -1)
-    leading = times.shape if scene.batched else times.shape[1:]
-    return SceneFrames(
-        video=(colour * 2 - 1)
-        .unflatten(1, (height, width))
-        .permute(0, 3, 1, 2)
-        .reshape(*leading, 3, height, width),
-        depth=depth.reshape(*leading, height, width),
-        object_id=label.reshape(*leading, height, width),
-    )
+        _smooth_edges(colour, frames, lenses, surface, torch.isinf(depth), centres, size, antialias)
+    return colour, depth, body
+
+
+def _depth(frames: Frames, rays: Rays) -> Tensor:
+    return cast(frames, rays)[0] if frames.air is None else depth_of(frames, rays)
 
 
 def co_visible(
@@ -104,9 +117,9 @@ def co_visible(
     )
     _, source_k, source_w2c, _ = _as_batch(exact, source_intrinsics, source_world_to_camera, source_times)
     frames = freeze(batch, times.to(batch.room_low))
-    lenses = _Lenses.of(intrinsics.flatten(0, 1).to(batch.room_low), world_to_camera.flatten(0, 1))
-    rays = lenses.whole_views(_pixel_centres(height, width, lenses.origin))
-    depth, _ = cast(frames, rays)
+    lenses = Lenses.of(intrinsics.flatten(0, 1).to(batch.room_low), world_to_camera.flatten(0, 1))
+    rays = lenses.whole_views(pixel_centres(height, width, lenses.origin))
+    depth = _depth(frames, rays)
     hit = torch.isfinite(depth)
     reach = torch.where(hit, depth, 1.0)
     point = torch.stack([o + reach * d for o, d in zip(rays.origin, rays.direction)], dim=-1)  # [F, P, 3]
@@ -120,9 +133,9 @@ def co_visible(
     ]
     source_height, source_width = source_size or (height, width)
     inside = (pixel >= 0).all(-1) & (pixel[..., 0] < source_width) & (pixel[..., 1] < source_height)
-    source = _Lenses.of(source_k.flatten(0, 1).to(point), pose)
+    source = Lenses.of(source_k.flatten(0, 1).to(point), pose)
     back = source.whole_views(pixel)
-    blocker, _ = cast(frames, back)
+    blocker = _depth(frames, back)
     visible = hit & in_front & inside & (blocker >= z * (1 - 1e-7) - 1e-7)
     leading = times.shape if scene.batched else times.shape[1:]
     return visible.reshape(*leading, height, width)
@@ -137,28 +150,20 @@ def source_cameras(scene: Scene, frames: int, height: int, width: int) -> tuple[
     batch = scene.as_batch()
     camera, lens = batch.camera.double(), batch.lens.double()
     time = torch.arange(frames, dtype=torch.float64, device=camera.device)
-    swing = torch.sin(2 * torch.pi * time / lens[:, 1:2])[..., None]  # [B, T, 1]
-    position = camera[:, None, 0] + swing * camera[:, None, 2]
-    target = camera[:, None, 1] + swing * camera[:, None, 3]
-    pose = look_at(position, target)
-    focal = max(height, width) / 2 / torch.tan(torch.deg2rad(lens[:, 0]) / 2)
-    intrinsics = torch.eye(3, dtype=torch.float64, device=camera.device).repeat(len(focal), frames, 1, 1)
-    intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal[:, None]
+    if batch.path is None:
+        swing = torch.sin(2 * torch.pi * time / lens[:, 1:2])[..., None]  # [B, T, 1]
+        pose = look_at(
+            camera[:, None, 0] + swing * camera[:, None, 2], camera[:, None, 1] + swing * camera[:, None, 3]
+        )
+        zoom = torch.ones_like(time)
+    else:
+        pose, zoom = path_cameras(batch, time.expand(len(camera), -1))
+    focal = max(height, width) / 2 / torch.tan(torch.deg2rad(lens[:, :1]) / 2) * zoom
+    intrinsics = torch.eye(3, dtype=torch.float64, device=camera.device).repeat(len(camera), frames, 1, 1)
+    intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal
     intrinsics[..., 0, 2], intrinsics[..., 1, 2] = width / 2, height / 2
     intrinsics, pose = intrinsics.to(batch.room_low), pose.to(batch.room_low)
     return (intrinsics, pose) if scene.batched else (intrinsics[0], pose[0])
-
-
-def look_at(position: Tensor, target: Tensor) -> Tensor:
-    """Return world_to_camera [..., 4, 4] at position, facing target ([..., 3]), without roll (y is down)."""
-    forward = torch.nn.functional.normalize(target - position, dim=-1)
-    down = torch.tensor([0.0, 1.0, 0.0], dtype=forward.dtype, device=forward.device).expand_as(forward)
-    right = torch.nn.functional.normalize(torch.linalg.cross(down, forward), dim=-1)
-    rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], dim=-2)
-    pose = torch.eye(4, dtype=forward.dtype, device=forward.device).repeat(*position.shape[:-1], 1, 1)
-    pose[..., :3, :3] = rotation
-    pose[..., :3, 3] = -(rotation @ position[..., None])[..., 0]
-    return pose
 
 
 def _as_batch(
@@ -179,56 +184,10 @@ def _as_batch(
     return batch, intrinsics, world_to_camera, times
 
 
-@dataclass(frozen=True)
-class _Lenses:
-    """F cameras as rays need them: the origin, and the matrix from pixel coordinates to directions."""
-
-    origin: Tensor  # [F, 3]
-    to_direction: Tensor  # [F, 3, 3]; direction = to_direction @ (x, y, 1)
-
-    @staticmethod
-    def of(intrinsics: Tensor, world_to_camera: Tensor) -> _Lenses:
-        pose = world_to_camera.to(torch.float64)
-        back = torch.linalg.inv(pose[:, :3, :3])
-        to_direction = back @ torch.linalg.inv(intrinsics.to(torch.float64))
-        return _Lenses((-back @ pose[:, :3, 3:])[..., 0].to(intrinsics), to_direction.to(intrinsics))
-
-    def _rays(self, view: Tensor, x: Tensor, y: Tensor) -> Rays:
-        matrix = per_ray(self.to_direction, view)
-
-        def along(row: int) -> Tensor:
-            return matrix[..., row, 0] * x + matrix[..., row, 1] * y + matrix[..., row, 2]
-
-        return Rays(
-            view=view,
-            origin=components(per_ray(self.origin, view)),
-            direction=(along(0), along(1), along(2)),
-            per_column=components(matrix[..., 0]),
-            per_row=components(matrix[..., 1]),
-        )
-
-    def whole_views(self, pixel: Tensor) -> Rays:
-        """Return rays [F, P] of every camera through pixels [P, 2], or through its own pixels [F, P, 2]."""
-        view = torch.arange(len(self.origin), device=pixel.device)[:, None]
-        return self._rays(view, pixel[..., 0], pixel[..., 1])
-
-    def scattered(self, view: Tensor, pixel: Tensor) -> Rays:
-        """Return rays [M] of the cameras view [M] through pixels [M, 2]."""
-        return self._rays(view, pixel[..., 0], pixel[..., 1])
-
-
-def _pixel_centres(height: int, width: int, like: Tensor) -> Tensor:
-    """Return coordinates x, y [height * width, 2] in row order."""
-    y = torch.arange(height, dtype=like.dtype, device=like.device) + 0.5
-    x = torch.arange(width, dtype=like.dtype, device=like.device) + 0.5
-    grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack([grid_x, grid_y], dim=-1).reshape(-1, 2)
-
-
 def _smooth_edges(
     colour: Tensor,  # [F, P, 3], changed in place
     frames: Frames,
-    lenses: _Lenses,
+    lenses: Lenses,
     surface: Surface,
     missed: Tensor,
     centres: Tensor,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -25,8 +25,10 @@ from recapture.datasets.scenes.layout import (
 )
 from recapture.datasets.scenes.wide_scenes import stack_wide, wide_scene
 from recapture.datasets.scenes.words import CAMERA_MOTIONS, COLOURS, WALL_COLOURS, action, caption_of, phrase
+from recapture.datasets.scenes.world_layout import stack_world
+from recapture.datasets.scenes.world_scenes import world_scene
 
-Variety = Literal["classic", "wide"]
+Variety = Literal["classic", "wide", "world"]
 
 
 def sample_scene(
@@ -42,9 +44,13 @@ def sample_scene(
     variety: "classic" has 3 to 6 bodies of two colours, and its room leaves space to orbit its centre:
     45 degrees to the sides, 25 up, 20 down. "wide" has 2 to 7 bodies, among them thin poles and slabs, plain
     colours and photographs on any surface, and more varied light, lenses, room sizes and camera motion.
+    "world" has places outdoors and furnished rooms, with people, animals and cars that move, thin structures,
+    shadows, highlights, haze, and cameras that drive, pan, zoom and shake.
     The same seed and options give the same scene. Raises: ValueError for an unknown variety.
     """
-    if _checked(variety) == "wide":
+    if _checked(variety) == "world":
+        return world_scene(seed, camera_motion, fov_degrees).scene()
+    if variety == "wide":
         return wide_scene(seed, camera_motion, fov_degrees).scene()
     rng = np.random.default_rng([seed, 20240607])
     names = [str(name) for name in rng.permutation(list(COLOURS))]
@@ -76,14 +82,16 @@ def sample_scenes(
 
     Wide scenes share one set of object slots, whatever the seeds. Raises: ValueError for an unknown variety.
     """
-    if _checked(variety) == "wide":
+    if _checked(variety) == "world":
+        return stack_world([world_scene(seed, camera_motion) for seed in seeds])
+    if variety == "wide":
         return stack_wide([wide_scene(seed, camera_motion) for seed in seeds])
     return stack_scenes([sample_scene(seed, camera_motion) for seed in seeds])
 
 
 def _checked(variety: str) -> str:
-    if variety not in ("classic", "wide"):
-        raise ValueError(f"scene variety is {variety!r}; use 'classic' or 'wide'")
+    if variety not in get_args(Variety):
+        raise ValueError(f"scene variety is {variety!r}; use {', '.join(map(repr, get_args(Variety)))}")
     return variety
 
 

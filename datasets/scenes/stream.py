@@ -15,6 +15,7 @@ from recapture.datasets.scenes.layout import Scene
 from recapture.datasets.scenes.render import look_at, render_scene
 from recapture.datasets.scenes.sampling import Variety, sample_scenes
 from recapture.datasets.scenes.wide_scenes import CAMERA_LIMIT
+from recapture.datasets.scenes.world_camera import path_cameras
 
 _LATEST_START = 60.0  # frames
 _CLEARANCE = 0.4  # scene units between a camera and the room
@@ -88,13 +89,17 @@ class SceneStream:
         step = 1 + (chance[:, 0] < 0.25).double()
         elapsed = step[:, None] * torch.arange(frames, dtype=torch.float64, device=device)  # [B, T]
         times = chance[:, 1:2] * _LATEST_START + elapsed
-        pose = _cameras(scenes, times, elapsed, chance[:, 2:15])
-        zoom = 0.9 + 0.25 * chance[:, 15]
-        focal = zoom * max(height, width) / 2 / torch.tan(torch.deg2rad(scenes.lens[:, 0].double()) / 2)
+        zoom = (0.9 + 0.25 * chance[:, 15])[:, None]
+        if scenes.path is None:
+            pose = _cameras(scenes, times, elapsed, chance[:, 2:15])
+        else:
+            pose, own_zoom = path_cameras(scenes, elapsed, chance[:, 2:15])
+            zoom = zoom * own_zoom
+        focal = zoom * max(height, width) / 2 / torch.tan(torch.deg2rad(scenes.lens[:, :1].double()) / 2)
         top = (chance[:, 16] * (height - shown[0] + 1)).floor()
         left = (chance[:, 17] * (width - shown[1] + 1)).floor()
         intrinsics = torch.zeros((count, frames, 3, 3), dtype=torch.float64, device=device)
-        intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal[:, None]
+        intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal
         intrinsics[..., 0, 2] = (width / 2 - left)[:, None]
         intrinsics[..., 1, 2] = (height / 2 - top)[:, None]
         intrinsics[..., 2, 2] = 1

@@ -45,10 +45,10 @@ def surface_at(frames: Frames, rays: Rays, depth: Tensor, body: Tensor) -> Surfa
     size = per_hit(frames.size, rays.view, body)
     local = into_body(rotation, difference((x, y, z), per_hit(frames.centre, rays.view, body)))
     is_box, is_sphere = _kind_of(frames.kinds, body)
-    face, normal = _face_and_normal(size, local, body, is_box, is_sphere)
+    face, normal = face_and_normal(size, local, body, is_box, is_sphere)
     texture = torch.where(body == 0, face, body + (ROOM_FACES - 1))
     cells = per_hit(frames.laying[..., 0], rays.view, texture)
-    uv, scale, tangents = _pattern_axes(size, local, face, cells, is_box, is_sphere)
+    uv, scale, tangents = pattern_axes(size, local, face, cells, is_box, is_sphere)
 
     direction = into_body(rotation, rays.direction)
     facing = dot(normal, direction)
@@ -85,7 +85,7 @@ def _kind_of(kinds: tuple[str, ...], body: Tensor) -> tuple[Tensor, Tensor]:
     return code == KINDS.index("box"), code == KINDS.index("sphere")
 
 
-def _face_and_normal(
+def face_and_normal(
     size: Tensor, local: Components, body: Tensor, is_box: Tensor, is_sphere: Tensor
 ) -> tuple[Tensor, Components]:
     """Return face 2 * axis + (1 on the positive side), and the outward unit normal (inward for the room)."""
@@ -114,7 +114,7 @@ def _face_and_normal(
     return face, (normal[0], normal[1], normal[2])
 
 
-def _pattern_axes(
+def pattern_axes(
     size: Tensor, local: Components, face: Tensor, cells: Tensor, is_box: Tensor, is_sphere: Tensor
 ) -> tuple[tuple[Tensor, Tensor], Tensor, tuple[Components, Components]]:
     """Return pattern coordinates (u, v) in cells, cells per unit along u, and the unit tangents of u and v.

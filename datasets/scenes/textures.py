@@ -21,8 +21,8 @@ from recapture.datasets.scenes.surfaces import Surface
 
 FLOOR_FACE = 3
 _VOLUME_SIDE = 64
-_OCTAVES = (4, 8, 16, 32)  # cells per period of the noise volume
-_COARSE_PERIOD, _FINE_PERIOD = 7.3, 1.9  # scene units
+OCTAVES = (4, 8, 16, 32)  # cells per period of the noise volume
+COARSE_PERIOD, FINE_PERIOD = 7.3, 1.9  # scene units
 
 
 @lru_cache(maxsize=8)
@@ -30,7 +30,7 @@ def noise_volume(device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return periodic value noise [octaves, S + 1, S + 1, S + 1] in about [-1, 1]; last repeats first."""
     generator = torch.Generator().manual_seed(20240607)
     octaves = []
-    for cells in _OCTAVES:
+    for cells in OCTAVES:
         lattice = torch.rand((1, 1, cells, cells, cells), generator=generator) * 2 - 1
         lattice = functional.pad(lattice, (1, 2, 1, 2, 1, 2), mode="circular")
         # Corner-aligned samples of the middle cells + 1 lattice points: one period and its first repeat.
@@ -46,7 +46,7 @@ def noise(point: Components, period: float) -> Tensor:
     volume = noise_volume(x.device, x.dtype)
     grid = torch.stack([x, y, z], dim=-1).reshape(1, 1, 1, -1, 3)
     sampled = functional.grid_sample(volume[None], grid, align_corners=True, padding_mode="border")
-    return sampled.reshape(len(_OCTAVES), *x.shape)
+    return sampled.reshape(len(OCTAVES), *x.shape)
 
 
 def square_wave(x: Tensor, width: Tensor) -> Tensor:
@@ -159,11 +159,11 @@ def shade(frames: Frames, rays: Rays, surface: Surface) -> Tensor:
         surface.local[1] + 3 * phase[1],
         surface.local[2] + 3 * phase[2],
     )
-    coarse, fine = noise(inside, _COARSE_PERIOD), noise(inside, _FINE_PERIOD)
+    coarse, fine = noise(inside, COARSE_PERIOD), noise(inside, FINE_PERIOD)
     fades = [
         torch.exp(-((1.6 * count / period * surface.footprint) ** 2))
-        for period in (_COARSE_PERIOD, _FINE_PERIOD)
-        for count in _OCTAVES
+        for period in (COARSE_PERIOD, FINE_PERIOD)
+        for count in OCTAVES
     ]
     clouds = coarse[1] + 0.7 * coarse[2] * fades[2] + 0.35 * fine[1] * fades[5]
     speckle = 0.5 * coarse[3] * fades[3] + 0.8 * fine[1] * fades[5] + fine[2] * fades[6] + fine[3] * fades[7]

@@ -173,7 +173,7 @@ def _object(
     if tumbling or kind == "sphere":
         axis = (rng.gauss(0, 1), rng.gauss(0, 1), rng.gauss(0, 1))
     pattern = rng.choices(list(_OBJECT_PATTERNS), list(_OBJECT_PATTERNS.values()))[0]
-    texture = _texture(rng, pattern, _colour(rng, name), _colour(rng, other), on_object=True)
+    texture = _texture(rng, pattern, named_colour(rng, name), named_colour(rng, other), on_object=True)
     if kind == "box" and pattern == "striped":
         texture = replace(texture, turn_degrees=rng.choice((0.0, 45.0, 90.0, -45.0)))
     margin, around = rng.uniform(0.4, 0.9), lift if tumbling else math.hypot(size[0], size[2])
@@ -207,7 +207,7 @@ def _texture(rng: random.Random, pattern: str, first: Vector, second: Vector, on
         cells *= 1.7 if pattern == "bricked" else 1.0
     if pattern == "photographed":
         cells, grain = rng.uniform(0.5, 1.5) if on_object else rng.uniform(0.18, 0.55), rng.uniform(0, 0.25)
-        first = _blend((1.15, 1.15, 1.15), first, rng.random() ** 2 * 0.6)
+        first = blend((1.15, 1.15, 1.15), first, rng.random() ** 2 * 0.6)
     return Texture(
         pattern=pattern,
         colours=(first, second),
@@ -227,11 +227,11 @@ def _room(rng: random.Random) -> Room:
         patterns, names = [patterns[5]] * 6, [names[5]] * 6
     textures: list[Texture] = []
     for pattern, name in zip(patterns, names):
-        base = _blend(_colour(rng, name), (0.92, 0.90, 0.86), rng.uniform(0.1, 0.9))
-        second = _blend(
-            base, _colour(rng, names[0] if matched else rng.choice(WALL_COLOURS)), rng.uniform(0.4, 0.9)
+        base = blend(named_colour(rng, name), (0.92, 0.90, 0.86), rng.uniform(0.1, 0.9))
+        second = blend(
+            base, named_colour(rng, names[0] if matched else rng.choice(WALL_COLOURS)), rng.uniform(0.4, 0.9)
         )
-        dark = _blend(second, (0.15, 0.13, 0.15), rng.uniform(0.2, 0.55))
+        dark = blend(second, (0.15, 0.13, 0.15), rng.uniform(0.2, 0.55))
         texture = _texture(rng, pattern, base, dark, on_object=False)
         if matched and textures:
             first = textures[0]
@@ -267,7 +267,7 @@ def _direction(rng: random.Random, stretch: Vector) -> Vector:
     return x / length * stretch[0], y / length * stretch[1], z / length * stretch[2]
 
 
-def _colour(rng: random.Random, name: str) -> Vector:
+def named_colour(rng: random.Random, name: str) -> Vector:
     hue, saturation, value = COLOURS[name]
     return colorsys.hsv_to_rgb(
         (hue + rng.uniform(-7, 7)) % 360 / 360,
@@ -276,6 +276,6 @@ def _colour(rng: random.Random, name: str) -> Vector:
     )
 
 
-def _blend(colour: Vector, towards: Vector, share: float) -> Vector:
+def blend(colour: Vector, towards: Vector, share: float) -> Vector:
     red, green, blue = (a + (b - a) * share for a, b in zip(colour, towards))
     return red, green, blue

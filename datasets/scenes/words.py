@@ -53,6 +53,53 @@ ACTIONS = (
     "coming closer",
     "turning",
 )
+WORLD_NOUNS = (
+    "figure",
+    "animal",
+    "table",
+    "chair",
+    "shelf",
+    "sofa",
+    "lamp",
+    "lamppost",
+    "tree",
+    "plant",
+    "fence",
+    "line",
+    "car",
+    "bush",
+    "rock",
+    "house",
+)
+WORLD_ACTIONS = (
+    "walking to the right",
+    "walking to the left",
+    "walking away",
+    "walking closer",
+    "walking in a circle",
+    "waving",
+    "standing",
+    "driving to the right",
+    "driving to the left",
+    "swaying in the wind",
+)
+GROUNDS = ("grass", "gravel", "paving", "sand", "earth", "tiles")
+SKIES = ("clear", "cloudy", "grey", "evening")
+WORLD_CAMERA_MOTIONS = (
+    "the camera stands still",
+    "the camera is hand-held",
+    "the camera pans to the right",
+    "the camera pans to the left",
+    "the camera tilts up",
+    "the camera tilts down",
+    "the camera drifts to the right",
+    "the camera drifts to the left",
+    "the camera moves forward",
+    "the camera moves back",
+    "the camera rises",
+    "the camera zooms in",
+    "the camera zooms out",
+)
 CAMERA_MOTIONS = ("the camera sways gently", "the camera moves")
 
 
@@ -83,6 +130,12 @@ def caption_of(phrases: Sequence[str], back: str, floor: str, camera: str = "") 
     return f"{listed}, in a room with a {back} back wall and a {floor} floor{moves}"
 
 
+def outdoor_caption(phrases: Sequence[str], ground: str, sky: str, camera: str) -> str:
+    """Return the caption of a scene outdoors: bodies, ground, sky and camera motion."""
+    listed = phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
+    return f"{listed}, on {ground} under a {sky} sky; {camera}"
+
+
 def caption_words() -> list[str]:
     """Return every word that the caption of a sampled scene of any variety can contain, sorted.
 
@@ -90,6 +143,8 @@ def caption_words() -> list[str]:
     """
     frame = caption_of([phrase("orange", "box", "and"), "a"], "a", "a", "a")
     parts = [frame, *COLOURS, *PATTERNS, *_FLOORS.values(), *NOUNS, *ACTIONS, *CAMERA_MOTIONS, ",", ";"]
+    parts += [outdoor_caption(["a"], "a", "a", "a"), *WORLD_NOUNS, *WORLD_ACTIONS, *WORLD_CAMERA_MOTIONS]
+    parts += [*GROUNDS, *SKIES]
     return sorted({word for part in parts for word in split_words(part)})
 
 

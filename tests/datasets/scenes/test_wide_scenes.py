@@ -12,6 +12,7 @@ from recapture.datasets.scenes.photographs import photograph_colour, photographs
 from recapture.datasets.scenes.render import render_scene, source_cameras
 from recapture.datasets.scenes.sampling import sample_scene, sample_scenes
 from recapture.datasets.scenes.words import caption_words, split_words
+from recapture.datasets.scenes.world_scenes import world_scene
 
 FRONT, NOW = torch.eye(4)[None], torch.zeros(1)
 
@@ -32,6 +33,7 @@ def test_captions_of_every_variety_only_use_the_listed_words() -> None:
     for seed in range(300):
         used |= set(split_words(sample_scene(seed, variety="wide").captions[0]))
         used |= set(split_words(sample_scene(seed).captions[0]))
+        used |= set(split_words(world_scene(seed).caption))
     assert used <= set(words)
     assert set(words) - used <= {"plain"}  # nothing is listed in vain
 
