@@ -22,6 +22,7 @@ JUDGED_SIDE = 256  # shorter sides of pictures are reduced to this; smaller pict
 SHORTEST_SIDE = 32
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _KIND = "recapture.FeatureNet"
+_CHANGE = 4.0  # of a position between frames, which is small beside what stands there
 
 
 class Seen(NamedTuple):
@@ -47,11 +48,11 @@ class FeatureNet(nn.Module):
         self.narrow = nn.Conv2d(widths[2], clip_width, 1)
         self.over_time = nn.ModuleList(
             [
-                nn.Conv3d(clip_width, clip_width * 3 // 2, 3, (1, 2, 2), 1),
+                nn.Conv3d(clip_width * 2, clip_width * 3 // 2, 3, (1, 2, 2), 1),
                 nn.Conv3d(clip_width * 3 // 2, clip_width * 2, 3, (1, 2, 2), 1),
             ]
         )
-        self.to_clip = nn.Linear(clip_width * 4 + features, features)
+        self.to_clip = nn.Linear(clip_width * 6 + features, features)
 
     def forward(self, pictures: Tensor) -> Seen:
         """Look at pictures [N, 3, H, W] in [-1, 1], sides of at least SHORTEST_SIDE."""
@@ -73,11 +74,12 @@ class FeatureNet(nn.Module):
         scale: Seen.scales[2] of their frames, [B, T, C, h, w]; frame: Seen.frame of them, [B, T, d].
         """
         batch, length = scale.shape[:2]
-        x = self.narrow(scale.flatten(0, 1)).unflatten(0, (batch, length)).transpose(1, 2)
-        for layer in self.over_time:
-            x = layer(_active(x))
-        flat = relu(x).flatten(2).float()
-        pooled = torch.cat([flat.mean(2), flat.std(2), frame.float().mean(1)], 1)
+        still = self.narrow(scale.flatten(0, 1)).unflatten(0, (batch, length)).transpose(1, 2)
+        change = torch.diff(still, dim=2, prepend=still[:, :, :1])
+        x = self.over_time[0](torch.cat([still, _CHANGE * change], 1))
+        x = relu(self.over_time[1](_active(x))).float()
+        level = x.mean((3, 4))
+        pooled = torch.cat([level.mean(2), _spread(level), _spread(x.flatten(2)), frame.float().mean(1)], 1)
         return layer_norm(self.to_clip(pooled).float(), (self.to_clip.out_features,))
 
     def distance(self, one: Seen, other: Seen) -> Tensor:
@@ -144,4 +146,9 @@ def _active(x: Tensor) -> Tensor:
 def _pooled(x: Tensor) -> Tensor:
     """Return mean and deviation of channels over positions, [N, 2 C]."""
     flat = x.flatten(2).float()
-    return torch.cat([flat.mean(2), (flat.var(2, unbiased=False) + 1e-4).sqrt()], 1)
+    return torch.cat([flat.mean(2), _spread(flat)], 1)
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Return the deviation along the last axis, with a gradient where it is 0."""
+    return (x.var(-1, unbiased=False) + 1e-4).sqrt()
