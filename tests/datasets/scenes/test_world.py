@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from recapture.datasets.scenes.layout import Scene
-from recapture.datasets.scenes.mixed_stream import MixedStream
 from recapture.datasets.scenes.poses import object_poses
 from recapture.datasets.scenes.rays import components, freeze
 from recapture.datasets.scenes.render import co_visible, render_scene, source_cameras
@@ -255,14 +254,3 @@ def test_co_visible_sees_the_whole_source_view_from_itself() -> None:
     intrinsics, pose = source_cameras(scene, 2, 16, 20)
     times = torch.arange(2.0)
     assert co_visible(scene, intrinsics, pose, intrinsics, pose, times, 16, 20).float().mean() > 0.999
-
-
-def test_a_mixed_stream_alternates_between_its_varieties() -> None:
-    mixed = MixedStream(range(4))
-    wide, world = (SceneStream(range(4), variety=variety) for variety in ("wide", "world"))
-    clips = mixed.draw(3, 5, 2, 12, 16)
-    for own, stream in ((clips.video[1::2], wide), (clips.video[0::2], world)):
-        torch.testing.assert_close(own, stream.draw(3, len(own), 2, 12, 16).video, rtol=0, atol=0)
-    assert clips.captions == [mixed.captions[index] for index in clips.scene_index.tolist()]
-    assert mixed.captions == wide.captions + world.captions
-    assert len(mixed.draw(0, 1, 1, 8, 8).captions) == 1
