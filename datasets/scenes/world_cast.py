@@ -62,7 +62,7 @@ def _place(
     farthest = 16.0 if stage.outdoors else high[2] - drawn.radius - 0.1
     nearest = stage.nearest + 0.6 * drawn.radius
     if farthest <= nearest:
-        return None
+        return None if taken else (0.0, farthest)
     for _ in range(_TRIES):
         z = nearest + (farthest - nearest) * rng.random() ** (1.9 if stage.outdoors else 1.0)
         across = 0.8 * math.tan(math.radians(stage.fov_degrees) / 2) * z

@@ -98,7 +98,7 @@ def _path(rng: random.Random, moves: bool | None, outdoors: bool) -> tuple[Camer
         velocity, limit, words = (0.0, 0.0, -speed), 1.5, "the camera moves back"
     else:
         fast = speed * (rng.uniform(1, 3) if outdoors else 1.0)
-        velocity, limit = (0.0, 0.0, fast), 4.0 if outdoors else 1.4
+        velocity, limit = (0.0, 0.0, fast), 4.0 if outdoors else 1.1
         words = "the camera moves forward"
     return CameraPath(velocity, limit, shake=shake, shake_phase=phase), words
 
@@ -107,7 +107,7 @@ def _room_size(rng: random.Random, outdoors: bool, floor: float) -> tuple[Vector
     if outdoors:
         far = rng.uniform(70, 130)
         return (-far, -0.7 * far, -far), (far, floor, far)
-    side, back = rng.uniform(2.4, 4.2), rng.uniform(5.4, 8.5)
+    side, back = rng.uniform(2.4, 4.2), rng.uniform(6.2, 9.0)
     return (-side, floor - rng.uniform(2.5, 3.4), -rng.uniform(1.6, 3.0)), (side, floor, back)
 
 

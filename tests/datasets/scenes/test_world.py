@@ -15,7 +15,7 @@ from recapture.datasets.scenes.rays import components, freeze
 from recapture.datasets.scenes.render import co_visible, render_scene, source_cameras
 from recapture.datasets.scenes.sampling import sample_scene, sample_scenes
 from recapture.datasets.scenes.stream import SceneStream
-from recapture.datasets.scenes.words import COLOURS, NOUNS, WORLD_NOUNS
+from recapture.datasets.scenes.words import COLOURS, NOUNS, WORLD_NOUNS, split_words
 from recapture.datasets.scenes.world_scenes import world_scene
 from recapture.datasets.scenes.world_shadows import outlines, shadow_at
 
@@ -254,3 +254,10 @@ def test_co_visible_sees_the_whole_source_view_from_itself() -> None:
     intrinsics, pose = source_cameras(scene, 2, 16, 20)
     times = torch.arange(2.0)
     assert co_visible(scene, intrinsics, pose, intrinsics, pose, times, 16, 20).float().mean() > 0.999
+
+
+def test_every_seed_has_a_scene_with_something_to_name() -> None:
+    for seed in (398, *range(1_000_000, 1_000_300)):
+        drawn = world_scene(seed)
+        assert sum(bool(actor.words) for actor in drawn.actors) >= 1
+        assert len(split_words(drawn.caption)) < 90  # tokens of a caption in pre-training: 96
