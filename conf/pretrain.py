@@ -13,7 +13,7 @@ from recapture.conf.section import Section
 PARTS = ("vae", "refine", "sharpen", "inpainter", "depth", "features")
 
 
-Variety = Literal["classic", "wide"]
+Variety = Literal["classic", "wide", "world"]
 
 
 class PartConfig(Section):

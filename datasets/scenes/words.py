@@ -87,7 +87,7 @@ GROUNDS = ("grass", "gravel", "paving", "sand", "earth", "tiles")
 SKIES = ("clear", "cloudy", "grey", "evening")
 WORLD_CAMERA_MOTIONS = (
     "the camera stands still",
-    "the camera is hand-held",
+    "the camera shakes",
     "the camera pans to the right",
     "the camera pans to the left",
     "the camera tilts up",

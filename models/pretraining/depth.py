@@ -14,6 +14,7 @@ from recapture.models.training.seeds import generator, uniform
 
 SIDE = 128
 MAX_DEPTH = 24  # scene units
+FARTHEST = 0.98 * MAX_DEPTH  # what is said of all that is farther: sky, hills
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Frames = Callable[
     [int, int], tuple[Tensor, Tensor]
@@ -79,7 +80,8 @@ class DepthLearner:
         picture = _recolour(picture, random)
         with self._cast:
             guess = self.module(((picture + 1) / 2 - self._mean) / self._deviation).predicted_depth
-        usable = torch.isfinite(depth) & (depth > 0) & (depth < MAX_DEPTH)
+        usable = torch.isfinite(depth) & (depth > 0)
+        depth = depth.clamp_max(FARTHEST)
         difference = torch.where(
             usable,
             guess.float().clamp_min(1e-3).log() - depth.where(usable, torch.ones_like(depth)).log(),
@@ -118,10 +120,10 @@ def depth_quality(model: DepthAnythingForDepthEstimation, video: Tensor, depth: 
     """Return AbsRel after one scale per clip (median ratio), and flicker, against depth [T, S, S].
 
     Flicker is the mean over pixels of |log of the ratio prediction/truth| changing between frames: 0 for a
-    prediction that is wrong in the same way in every frame.
+    prediction that is wrong in the same way in every frame. What is farther than FARTHEST does not count.
     """
     guess = predict_depth(model, video)
-    usable = torch.isfinite(depth) & (depth > 0)
+    usable = torch.isfinite(depth) & (depth > 0) & (depth < FARTHEST)
     ratio = (depth / guess)[usable].median()
     error = ((guess * ratio - depth).abs() / depth)[usable].mean()
     logs = torch.where(usable, (guess / depth).log(), torch.zeros_like(depth))
