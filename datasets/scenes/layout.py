@@ -129,7 +129,7 @@ class Scene:
     lens: Tensor  # [..., 2] field of view in degrees, sway period in frames
     # Only of the variety "world"; columns are those of world_layout.py.
     limb: Tensor | None = None  # [..., N, 17] how a slot hangs on its actor
-    gloss: Tensor | None = None  # [..., 6 + N, 2] strength and exponent of the highlight
+    gloss: Tensor | None = None  # [..., 6 + N, 3] strength and exponent of the highlight, own light
     air: Tensor | None = None  # [..., 14] sky, haze and shadows
     path: Tensor | None = None  # [..., 10] how the camera moves
     film: Tensor | None = None  # [..., 8] exposure, focus and noise of the picture

@@ -35,7 +35,7 @@ class Frames:
     laying: Tensor  # [F, 6 + N, 6]
     light: Tensor  # [F, 3]
     lighting: Tensor  # [F, 5]
-    gloss: Tensor | None = None  # [F, 6 + N, 2], and air [F, 14], only of the variety "world"
+    gloss: Tensor | None = None  # [F, 6 + N, 3], and air [F, 14], only of the variety "world"
     air: Tensor | None = None
 
 

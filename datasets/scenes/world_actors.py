@@ -166,7 +166,7 @@ def lamp(rng: random.Random, metal: Texture, shade: Texture, height: float) -> t
     return (
         Part("cylinder", (0.18, 0.02, 1), (0, -0.02, 0), metal, gloss=(0.5, 50)),
         Part("cylinder", (0.022, height / 2, 1), (0, -height / 2, 0), metal, gloss=(0.5, 50)),
-        Part("cylinder", (wide, wide * 0.8, 1), (0, -height, 0), shade),
+        Part("cylinder", (wide, wide * 0.8, 1), (0, -height, 0), shade, glow=rng.choice((0.0, 0.35))),
     )
 
 

@@ -57,7 +57,8 @@ class Part:
     drop: float = 0.0
     bend: Vector = (0.0, 0.0, 0.0)
     turn: Vector = (0.0, 0.0, 0.0)
-    gloss: tuple[float, float] = (0.08, 16.0)
+    gloss: tuple[float, float] = (0.08, 16.0)  # strength and exponent of the highlight
+    glow: float = 0.0  # light of its own
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,11 @@ def stack_world(drawn: Sequence[WorldScene], slots: Sequence[Kind] = SLOTS) -> S
                 parts.append(part)
     columns = object_columns(roots) | {"label": np.asarray(labels, dtype=np.int64), "limb": _limbs(parts)}
     columns |= texture_columns([part.texture for part in parts])
-    columns["gloss"] = np.asarray([part.gloss for part in parts], dtype=np.float64).reshape(-1, 2)
+    columns["gloss"] = np.asarray([(*part.gloss, part.glow) for part in parts], dtype=np.float64).reshape(
+        -1, 3
+    )
     faces = texture_columns([texture for one in drawn for texture in one.room.textures])
-    faces["gloss"] = np.tile([[0.0, 16.0]], (len(drawn) * ROOM_FACES, 1))
+    faces["gloss"] = np.tile([[0.0, 16.0, 0.0]], (len(drawn) * ROOM_FACES, 1))
     arrays = _per_scene(drawn)
     for name, value in columns.items():
         blank = np.ones if value.dtype == np.float64 else np.zeros

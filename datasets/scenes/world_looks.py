@@ -9,7 +9,8 @@ from recapture.datasets.scenes.photographs import COUNTS
 from recapture.datasets.scenes.wide_scenes import blend, named_colour
 from recapture.datasets.scenes.words import WALL_COLOURS
 
-_BRICK, _GRASS, _GRAVEL = 5, 6, 7  # places in the gallery
+_BRICK, _GRASS, _GRAVEL = 5, 6, 7  # places in the gallery; grey pictures
+_BRICK_TINTS: tuple[Vector, ...] = ((1.25, 0.72, 0.55), (1.2, 1.05, 0.85), (1.0, 1.0, 1.0))
 _WOODS: tuple[Vector, ...] = ((0.45, 0.29, 0.17), (0.62, 0.43, 0.26), (0.78, 0.62, 0.42), (0.3, 0.2, 0.14))
 
 
@@ -60,7 +61,9 @@ def ground_texture(rng: random.Random, outdoors: bool) -> tuple[Texture, str]:
     word = rng.choices(("grass", "gravel", "paving", "sand", "earth", "tiles"), (34, 20, 16, 10, 12, 8))[0]
     if word in ("grass", "gravel", "paving") and rng.random() < 0.65:
         choice = {"grass": _GRASS, "gravel": _GRAVEL, "paving": _BRICK}[word]
-        texture = photograph(rng, choice, rng.uniform(0.25, 0.7))
+        tints = {"grass": (0.72, 1.12, 0.42), "gravel": (1.1, 1.04, 0.95), "paving": (1.15, 0.95, 0.85)}
+        tint = blend(tints[word], (1.05, 1.05, 1.05), rng.uniform(0, 0.6))
+        texture = photograph(rng, choice, rng.uniform(0.25, 0.7), tint)
         return Texture(texture.pattern, texture.colours, texture.cells, 0.0, 0.5, texture.phase), word
     base: dict[str, Vector] = {
         "grass": (0.36, 0.5, 0.2),
@@ -82,14 +85,14 @@ def wall_texture(rng: random.Random) -> Texture:
     pale = blend(named_colour(rng, rng.choice(WALL_COLOURS)), (0.93, 0.91, 0.88), rng.uniform(0.45, 0.95))
     second = blend(pale, (0.4, 0.35, 0.35), rng.uniform(0.08, 0.35))
     kind = rng.choices(
-        ("plain", "striped", "dotted", "bricked", "marbled", "brick", "any"), (9, 4, 2, 2, 3, 2, 3)
+        ("plain", "striped", "dotted", "bricked", "marbled", "brick", "any"), (10, 4, 2, 2, 1, 2, 2)
     )[0]
     if kind == "brick":
-        return photograph(rng, _BRICK, rng.uniform(0.35, 0.7))
+        return photograph(rng, _BRICK, rng.uniform(0.35, 0.7), rng.choice(_BRICK_TINTS))
     if kind == "any":
         return photograph(rng, None, rng.uniform(0.25, 0.6))
     cells = rng.uniform(1.5, 4.0) * (2.0 if kind in ("bricked", "dotted") else 1.0)
-    return textured(rng, kind, pale, second, cells, rng.uniform(0.1, 0.4))
+    return textured(rng, kind, pale, second, cells, rng.uniform(0.03, 0.22))
 
 
 def wood(rng: random.Random) -> Texture:
@@ -106,4 +109,4 @@ def leaves(rng: random.Random, colour: Vector) -> Texture:
 
 def brick(rng: random.Random) -> Texture:
     """Return a wall of bricks."""
-    return photograph(rng, _BRICK, rng.uniform(0.3, 0.6))
+    return photograph(rng, _BRICK, rng.uniform(0.3, 0.6), rng.choice(_BRICK_TINTS))

@@ -10,7 +10,7 @@ from recapture.datasets.scenes import world_actors as make
 from recapture.datasets.scenes.layout import Texture, Vector
 from recapture.datasets.scenes.wide_scenes import named_colour
 from recapture.datasets.scenes.world_layout import CameraPath, Part
-from recapture.datasets.scenes.world_looks import leaves, photograph, plain, wood
+from recapture.datasets.scenes.world_looks import leaves, photograph, plain, textured, wood
 
 OUTDOORS = {
     "figure": 30,
@@ -89,9 +89,15 @@ def _figure(rng: random.Random, stage: Stage, names: list[str]) -> Drawn:
     speed = height * rng.uniform(0.014, 0.032) if walks else 0.0
     walk = make.gait(speed, 0.45 * height, rng) if walks else make.Gait(phase=rng.random())
     waves = not walks and rng.random() < 0.6
-    parts = make.figure(rng, height, _paint(rng, shirt), _paint(rng, trousers), walk, waves)
-    radius = 0.4 if stage.outdoors or not walks else rng.uniform(0.8, 1.2)
+    cloth = _paint(rng, shirt)
     looks = _named(shirt, trousers)
+    if shirt != trousers and rng.random() < 0.3:
+        pattern = rng.choice(("striped", "dotted", "checkered"))
+        colours = named_colour(rng, shirt), named_colour(rng, trousers)
+        cloth = textured(rng, pattern, *colours, rng.uniform(6, 12), 0.2)
+        looks += f" {pattern}"
+    parts = make.figure(rng, height, cloth, _paint(rng, trousers), walk, waves)
+    radius = 0.4 if stage.outdoors or not walks else rng.uniform(0.8, 1.2)
     return Drawn(parts, radius, looks, "figure", speed, "waving" if waves else "standing")
 
 

@@ -121,7 +121,7 @@ def _room(rng: random.Random, stage: Stage) -> tuple[Room, str]:
         return Room(*stage.room, (blank, blank, blank, floor, blank, blank)), word
     wall = wall_texture(rng)
     other = wall_texture(rng) if rng.random() < 0.3 else wall
-    white = Texture("plain", ((0.93, 0.92, 0.9),) * 2, grain=0.15)
+    white = Texture("plain", ((0.97, 0.96, 0.94),) * 2, grain=0.05)
     return Room(*stage.room, (wall, wall, white, floor, wall, other)), word
 
 
@@ -175,7 +175,7 @@ def _film(rng: random.Random) -> Film:
         exposure=rng.uniform(0.03, 0.12) if drifts else 0.0,
         exposure_period=rng.uniform(30, 120),
         exposure_phase=rng.random(),
-        aperture=10 ** rng.uniform(-3.3, -2.3) if blurred else 0.0,
+        aperture=10 ** rng.uniform(-3.4, -2.6) if blurred else 0.0,
         focus=rng.uniform(3.0, 7.0),
         focus_speed=rng.uniform(-0.01, 0.01) if rng.random() < 0.3 else 0.0,
         noise=rng.uniform(0.002, 0.01) if rng.random() < 0.5 else 0.0,

@@ -17,7 +17,7 @@ from recapture.datasets.scenes.world_rays import cast_world
 from recapture.datasets.scenes.world_shadows import Outlines, shadow_at
 from recapture.datasets.scenes.world_surfaces import WorldSurface, world_surface
 
-_SKY_LIGHT = 0.22  # how much more light a surface gets that faces up
+_SKY_LIGHT, _LAMP_LIGHT = 0.22, 0.1  # how much more light a surface gets that faces up, outdoors and indoors
 
 
 def see(
@@ -62,10 +62,12 @@ def shade_world(frames: Frames, rays: Rays, seen: WorldSurface, blocked: Tensor)
     colour = _albedo(frames, rays, surface.texture, surface.uv, surface.uv_footprint, laying, clouds)
     lighting = per_ray(frames.lighting, rays.view)
     sun = lighting[..., 1] * (1 - blocked)
-    light = lighting[..., 0] * (1 + _SKY_LIGHT * surface.up) + sun * surface.lit.clamp_min(0)
-    light = light * torch.where(air[..., 0] > 0.5, 1.0, _corner_shade(frames, rays, seen))
+    outdoors = air[..., 0] > 0.5
+    strength, exponent, own = per_hit(frames.gloss, rays.view, surface.texture).unbind(-1)
+    from_above = torch.where(outdoors, _SKY_LIGHT, _LAMP_LIGHT)
+    light = lighting[..., 0] * (1 + from_above * surface.up) + sun * surface.lit.clamp_min(0)
+    light = light * torch.where(outdoors, 1.0, _corner_shade(frames, rays, seen)) + own
     tone = (1 + 0.45 * laying[2] * speckle).clamp(0.25, 1.7) * light
-    strength, exponent = per_hit(frames.gloss, rays.view, surface.texture).unbind(-1)
     highlight = strength * sun * (surface.lit > 0) * seen.shine.clamp(0, 1) ** exponent
     colour = (colour * tone[..., None] + highlight[..., None]) * lighting[..., 2:]
     horizon = air[..., 11:14]
