@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from recapture.conf.deliver import DeliverConfig
 from recapture.conf.execution import ExecutionConfig, TrackingConfig
 from recapture.conf.fill import FillConfig
 from recapture.conf.mask import MaskConfig
@@ -208,16 +209,6 @@ class MeasureConfig(Section):
     def keyed(self) -> dict[str, Any]:
         """Return what changes the metrics of any result; models enter by their hashes, elsewhere."""
         return {"seam_pixels": self.seam_pixels}
-
-
-class DeliverConfig(Section):
-    """The finished files of each video."""
-
-    crf: int = Field(
-        16, ge=0, le=51, description="Constant rate factor of x264; smaller is better and larger in bytes."
-    )
-    side_by_side: bool = Field(True, description="Also write source, render and result side by side.")
-    contact_sheet_frames: int = Field(4, ge=1, le=16, description="Frames on a contact sheet.")
 
 
 class RecaptureConfig(Section):

@@ -17,14 +17,15 @@ from recapture.datasets.store.manifest import datasets, manifest_table, stages
 from recapture.datasets.store.storage import open_filesystem
 
 Place = str | os.PathLike[str]
-RECORD, VIDEO, CURVE = "recapture.json", "recapture.mp4", "tuning/curve.json"
+RECORD, CURVE = "recapture.json", "tuning/curve.json"
+VIDEOS = ("recapture.mp4", "recapture.mov")  # by deliver.codec
 
 
 def results(dataset: str, *, outputs: Place | None = None) -> pd.DataFrame:
     """Return one row per finished video: clip, trajectory, video, key, and its measurements.
 
-    video: path or URL of recapture.mp4, None for a preview. Measurements are columns `method/metric`, NaN
-    where they are undefined. outputs: path or fsspec URL, by default the configured one.
+    video: path or URL of recapture.mp4 or .mov, None for a preview. Measurements are columns
+    `method/metric`, NaN where they are undefined. outputs: path or fsspec URL, by default the configured one.
     Raises UserError if there is no finished video of the dataset.
     """
     place = _place("outputs", outputs)
@@ -41,8 +42,9 @@ def results(dataset: str, *, outputs: Place | None = None) -> pd.DataFrame:
     rows = []
     for file in records:
         folder = file.removesuffix(f"/{RECORD}")
-        record, video = json.loads(filesystem.cat_file(file)), f"{folder}/{VIDEO}"
-        url = filesystem.unstrip_protocol(video).removeprefix("file://") if video in files else None
+        record = json.loads(filesystem.cat_file(file))
+        video = next((path for name in VIDEOS if (path := f"{folder}/{name}") in files), None)
+        url = None if video is None else filesystem.unstrip_protocol(video).removeprefix("file://")
         about = {"clip": record["clip"], "trajectory": folder.rpartition("/")[2], "video": url}
         rows.append({**about, "key": record["key"], **record["metrics"]})
     return _defined(rows, ["clip", "trajectory", "video", "key"])

@@ -15,21 +15,20 @@ from typing import Any
 import av
 import fsspec
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from fsspec.implementations.local import LocalFileSystem
 
 from recapture.conf.heartbeat import beating
 from recapture.datasets.media.containers import REPLACE_FILE, VideoError, opened
 from recapture.datasets.media.cropping import stated_crop
 from recapture.datasets.media.decoded_frames import Display, decoded
+from recapture.datasets.media.encoding import Encoding, ToYuv
 from recapture.datasets.media.packet_times import first_picture, packet_times, video_stream
 from recapture.datasets.media.sound import NoSound, Sound, SoundLost
+from recapture.datasets.media.sound_copy import CopiedSound, can_be_copied
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts")
 _MP4 = {"movflags": "+faststart"}
-# Macroblock trees are off because x264's AVX-512 code for them gives different bytes in one run out of ten.
-# One thread: a stage has one CPU, and the number of threads changes the bytes.
-_X264 = {"x264-params": "mbtree=0:threads=1"}
+AnySound = Sound | CopiedSound
 
 
 @dataclass(frozen=True)
@@ -114,29 +113,32 @@ def video_writer(
     audio_start: float = 0.0,
     audio_duration: float | None = None,
     crf: int = 18,
-    preset: str = "fast",
+    encoding: Encoding | None = None,
 ) -> Iterator[VideoWriter]:
-    """Write frames (uint8 RGB [H, W, 3]) as H.264 4:2:0 MP4 in BT.709, with the sound of another video.
+    """Write frames (uint8 RGB [H, W, 3]) in BT.709, with the sound of another video.
 
-    An odd side grows by one repeated row or column, which 4:2:0 needs. The sound is the first track of
+    encoding: the format; None: H.264 4:2:0 with 8 bits in MP4, at this crf. With alpha, frames are RGBA. An
+    odd side grows by one repeated row or column where the format needs it. The sound is the first track of
     `audio_from` from `audio_start` seconds after its first picture on, for `audio_duration` seconds (None:
-    the video's length), re-encoded to AAC. Damaged sound never prevents a video: the writer's `sound` says
-    what was lost. The file appears complete, at the end of the context, or not at all.
-    Raises: VideoError for no frames, frames of differing sizes or types, or an audio_from without sound.
+    the video's length): its packets as they are where that is possible (see `sound_copy.py`), else
+    re-encoded to AAC. Damaged sound never prevents a video: the writer's `sound` says what was lost. The file
+    appears complete, at the end of the context, or not at all.
+    Raises: VideoError for no frames, frames of differing sizes or types, an audio_from without sound, or an
+    encoder that is missing.
     """
+    encoding = Encoding(crf=crf) if encoding is None else encoding
     try:
         with (
             _whole_file(uri) as path,
-            av.open(path, "w", format="mp4", options=_MP4) as out,
+            av.open(path, "w", format=encoding.container, options=_MP4) as out,
             ExitStack() as opened_sound,
         ):
 
-            def start_sound() -> tuple[Sound | None, str]:
-                return opened_sound.enter_context(_sound(out, audio_from, audio_start))
+            def start_sound() -> tuple[AnySound | None, str]:
+                given = (out, encoding.container, audio_from, audio_start)
+                return opened_sound.enter_context(_sound(*given))
 
-            video = VideoWriter(
-                uri, out, fps, {"crf": str(crf), "preset": preset}, start_sound, audio_duration
-            )
+            video = VideoWriter(uri, out, fps, encoding, start_sound, audio_duration)
             yield video
             video.finish()
     except av.error.FFmpegError as error:
@@ -151,43 +153,51 @@ class VideoWriter:
         uri: str,
         out: Any,
         fps: Fraction,
-        options: dict[str, str],
-        start_sound: Callable[[], tuple[Sound | None, str]],
+        encoding: Encoding,
+        start_sound: Callable[[], tuple[AnySound | None, str]],
         audio_duration: float | None,
     ) -> None:
-        self._uri, self._out, self._fps, self._options = uri, out, fps, options
+        self._uri, self._out, self._fps, self._encoding = uri, out, fps, encoding
         self._start_sound, self._audio_duration = start_sound, audio_duration
         self._picture: Any = None  # the stream, once there is a first frame
-        self._sound: Sound | None = None
+        self._sound: AnySound | None = None
         self._lost = ""
         self._count = 0
-        self._to_yuv = VideoReformatter()  # kept: a frame's own one is set up anew for each frame
+        self._to_yuv = ToYuv(encoding)
 
     @property
     def sound(self) -> CarriedSound:
         """Return what became of the sound so far."""
-        return CarriedSound(self._sound.damaged if self._sound is not None else 0, self._lost)
+        damaged = self._sound.damaged if self._sound is not None else 0
+        return CarriedSound(damaged, isinstance(self._sound, CopiedSound), self._lost)
 
     def add(self, frame: np.ndarray) -> None:
         """Write the next frame."""
+        self._check(frame)
         if self._picture is None:
-            self._picture = _add_video(self._out, frame, self._fps, self._options, self._uri)
+            self._size = frame.shape
+            self._picture = self._encoding.add_stream(self._out, frame.shape, self._fps)
             self._sound, self._lost = self._start_sound()
         picture, index = self._picture, self._count
-        rgb = _whole_pairs(frame, picture, index, self._uri)
-        converted = self._to_yuv.reformat(
-            av.VideoFrame.from_ndarray(rgb, format="rgb24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,  # a stage has one CPU, and many are slower at these sizes
-        )
+        converted = self._to_yuv(frame)
         converted.pts, converted.time_base = index, 1 / self._fps
         self._out.mux(picture.encode(converted))
         self._count += 1
         if self._sound is not None:
             elapsed, wanted = float(self._count / self._fps), self._audio_duration
             self._sound.play_until(elapsed if wanted is None else min(elapsed, wanted))
+
+    def _check(self, frame: np.ndarray) -> None:
+        """Raise VideoError unless the frame is of the format's channels and like the first one."""
+        uri, channels = self._uri, self._encoding.channels
+        if frame.ndim != 3 or frame.shape[2] != channels:
+            raise VideoError(f"video {uri!r}: frames must be [H, W, {channels}], got {list(frame.shape)}")
+        size = frame.shape if self._picture is None else self._size
+        if frame.shape != size or frame.dtype != np.uint8:
+            raise VideoError(
+                f"video {uri!r}: frame {self._count} is {frame.dtype} {list(frame.shape)}, "
+                f"the first one was uint8 of {size[0]}x{size[1]} pixels"
+            )
 
     def finish(self) -> None:
         """Write what the encoder holds back. Raises VideoError if there was no frame."""
@@ -203,16 +213,20 @@ class CarriedSound:
     """What became of the sound that write_video was to carry over."""
 
     damaged_packets: int = 0  # silent instead
+    copied: bool = False  # its packets are the source's
     lost: str = ""  # why there is no sound at all; empty if there is, or none was wanted
 
 
 @contextmanager
-def _sound(out: Any, uri: str | None, start: float) -> Iterator[tuple[Sound | None, str]]:
+def _sound(out: Any, container: str, uri: str | None, start: float) -> Iterator[tuple[AnySound | None, str]]:
     """Open the sound of a video; give None and the reason if nothing of it can be decoded."""
-    sound, lost = None, ""
+    sound: AnySound | None = None
+    lost = ""
     try:
         if uri is not None:
-            sound = Sound(out, uri, first_picture(uri) + start)
+            first = first_picture(uri)
+            copied = start == 0 and can_be_copied(uri, first, container)
+            sound = CopiedSound(out, uri, first) if copied else Sound(out, uri, first + start)
     except SoundLost as error:
         lost = str(error)
     except (NoSound, av.error.FFmpegError, OSError) as error:
@@ -241,31 +255,3 @@ def _whole_file(uri: str) -> Iterator[str]:
         part.unlink(missing_ok=True)
         if not local:
             folder.rmdir()
-
-
-def _add_video(out: Any, frame: np.ndarray, fps: Fraction, options: dict[str, str], uri: str) -> Any:
-    if frame.ndim != 3 or frame.shape[2] != 3:
-        raise VideoError(f"video {uri!r}: frames must be [H, W, 3], got {list(frame.shape)}")
-    stream = out.add_stream("libx264", rate=fps, options=options | _X264)
-    stream.height, stream.width = (side + side % 2 for side in frame.shape[:2])
-    stream.pix_fmt = "yuv420p"
-    context = stream.codec_context
-    context.time_base = 1 / fps
-    context.color_range = ColorRange.MPEG
-    context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709 in every H.273 table
-    return stream
-
-
-def _whole_pairs(frame: np.ndarray, stream: Any, index: int, uri: str) -> np.ndarray:
-    """Return a frame with even sides; raises VideoError unless it is like the first one."""
-    height, width = (side + side % 2 for side in frame.shape[:2])
-    if (height, width) != (stream.height, stream.width) or frame.dtype != np.uint8:
-        raise VideoError(
-            f"video {uri!r}: frame {index} is {frame.dtype} {list(frame.shape)}, "
-            f"the first one was uint8 of {stream.height}x{stream.width} pixels"
-        )
-    if frame.shape[:2] != (height, width):
-        frame = np.pad(
-            frame, [(0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0)], mode="edge"
-        )
-    return np.ascontiguousarray(frame)

@@ -30,7 +30,7 @@ def print_summary(summary: JobSummary, config: RecaptureConfig) -> None:
     if len(summary.failures) > SHOWN_FAILURES:
         console.print(f"… and {len(summary.failures) - SHOWN_FAILURES} more; see `recapture status`")
     colour = "green" if summary.acceptable else "red"
-    video = "preview.mp4" if summary.last_stage == "preview" else "recapture.mp4"
+    video = "preview.mp4" if summary.last_stage == "preview" else config.deliver.file
     console.print(
         f"[{colour}]{summary.delivered} of {summary.wanted} videos[/{colour}] "
         f"in {summary.seconds:.0f} s: "

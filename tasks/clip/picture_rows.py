@@ -31,7 +31,9 @@ class Rows:
     def pictures(self, *kinds: str) -> Iterator[dict[str, np.ndarray]]:
         """Yield kind -> uint8 [h,w,3] of each frame, for the kinds source, render and result.
 
-        Of the kind visible, bool [h,w]: `Sheet` makes pictures of those that it shows.
+        Of the kind visible, bool [h,w]: `Sheet` makes pictures of those that it shows. Of the kind known,
+        bool [h,w]: where the result is the render. Of the kind depth, float32 [h,w]: the render's, inf in
+        holes.
         """
         for start in range(0, self.frames, CHUNK):
             frames = np.arange(start, min(start + CHUNK, self.frames))
@@ -52,13 +54,18 @@ class Rows:
         if "source" in kinds:
             low, high = int(shown.min()), int(shown.max()) + 1
             rows["source"] = self.inputs["ingest"].frames().read(low, high, ["rgb"])["rgb"][shown - low]
-        if {"render", "visible", "result"} & set(kinds):
-            render = self.inputs["render"].frames().read(first, last, SHOWN)
+        if {"render", "visible", "result", "known", "depth"} & set(kinds):
+            asked = (*SHOWN, "depth") if "depth" in kinds else SHOWN
+            render = self.inputs["render"].frames().read(first, last, asked)
             rows["render"] = render["rgb"]
             if "visible" in kinds:
                 rows["visible"] = render["visible"]
+            if "depth" in kinds:
+                rows["depth"] = render["depth"]
             if "result" in kinds:
                 rows["result"] = joined(self.inputs["fill"].frames().read(first, last), render)["rgb"]
+            if "known" in kinds:
+                rows["known"] = render["visible"] & (rows["result"] == render["rgb"]).all(-1)
         return {kind: rows[kind][:, : self.height, : self.width] for kind in kinds}
 
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from recapture.conf.deliver import DeliverConfig
 from recapture.conf.heartbeat import beating
-from recapture.conf.schema import DeliverConfig
+from recapture.datasets.media.encoding import Encoding
 from recapture.datasets.media.video import VideoWriter, video_writer
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
@@ -19,9 +20,10 @@ from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
 from recapture.tasks.clip.picture_rows import Rows, Sheet, beside
 from recapture.tasks.clip.sheets import path_plot
 from recapture.tasks.engine.stage import Item
+from recapture.tasks.jobs.enlarge import FRAMES
+from recapture.tasks.jobs.result_files import SoundSource, result_files
 
-VIDEO, SIDE_BY_SIDE, SHEET, PATH, CAMERAS = (
-    "recapture.mp4",
+SIDE_BY_SIDE, SHEET, PATH, CAMERAS = (
     "side_by_side.mp4",
     "contact_sheet.png",
     "path.png",
@@ -34,11 +36,14 @@ QUICK = "superfast"
 
 @dataclass
 class DeliverStage(ClipStage):
-    """Write recapture.mp4, side_by_side.mp4, contact_sheet.png, path.png and cameras.npz, without padding."""
+    """Write the video, side_by_side.mp4, contact_sheet.png, path.png and cameras.npz, without padding.
+
+    The video is recapture.mp4 or .mov, as the settings say; frame.NNNNN and depth.NNNNN are pictures.
+    """
 
     config: DeliverConfig
     name: ClassVar[str] = "deliver"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "render", "fill")
     per_trajectory: ClassVar[bool] = True
 
@@ -60,35 +65,38 @@ class DeliverStage(ClipStage):
 
         sound = clip.audio and bool((np.diff(path["source_frame"]) == 1).all())
         sheet = Sheet(rows, self.config.contact_sheet_frames, SHEET_ROWS)
-        with ExitStack() as files:
-            video = files.enter_context(
-                video_writer(
-                    files.enter_context(output.local_file(VIDEO)),
-                    fps,
-                    crf=self.config.crf,
-                    audio_from=clip.uri if sound else None,
-                    audio_start=float(ingest.meta["first_frame"] / fps),
-                    audio_duration=float(rows.frames / fps),
-                )
-            )
-            compared = files.enter_context(self._side_by_side(output, fps))
-            for t, pictures in enumerate(beating(rows.pictures(*SHEET_ROWS))):
-                video.add(pictures["result"])
+        carried_from = SoundSource(
+            clip.uri if sound else None,
+            float(ingest.meta["first_frame"] / fps),
+            float(rows.frames / fps),
+        )
+        with ExitStack() as opened:
+            files = opened.enter_context(result_files(self.config, output, fps, carried_from))
+            compared = opened.enter_context(self._side_by_side(output, fps))
+            for t, (pictures, finished) in enumerate(beating(self._frames(rows, inputs, files.kinds))):
+                files.add(finished)
                 if compared is not None:
                     compared.add(beside([pictures[kind] for kind in COMPARED]))
                 sheet.take(t, pictures)
         output.write_bytes(SHEET, sheet.png())
         output.write_bytes(PATH, camera_plot(item.name, ingest, render))
         output.write_npz(CAMERAS, **path)
-        carried = video.sound
+        carried = files.sound
         kept = sound and not carried.lost
         output.meta.update(label=item.params.label, frames=rows.frames, fps=str(fps), sound=kept)
-        output.meta.update(sound_lost=carried.lost)
+        output.meta.update(sound_lost=carried.lost, sound_copied=carried.copied)
         return {
             "frames": float(rows.frames),
             "sound_lost": float(bool(carried.lost)),
             "sound_damaged_packets": float(carried.damaged_packets),
         }
+
+    def _frames(
+        self, rows: Rows, inputs: Mapping[str, Artifact], kinds: tuple[str, ...]
+    ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        """Yield of each frame the pictures of SHEET_ROWS, and those of `kinds` that are delivered."""
+        more = [kind for kind in kinds if kind not in SHEET_ROWS]
+        yield from ((pictures, pictures) for pictures in rows.pictures(*SHEET_ROWS, *more))
 
     @contextmanager
     def _side_by_side(self, output: ArtifactWriter, fps: Fraction) -> Iterator[VideoWriter | None]:
@@ -102,9 +110,27 @@ class DeliverStage(ClipStage):
         crf = max(0, self.config.crf - 2)
         with (
             output.local_file(SIDE_BY_SIDE) as target,
-            video_writer(target, fps, crf=crf, preset=QUICK) as video,
+            video_writer(target, fps, encoding=Encoding(crf=crf, preset=QUICK)) as video,
         ):
             yield video
+
+
+@dataclass
+class DeliverEnlargedStage(DeliverStage):
+    """Deliver the result at the clip's own size; sheets and comparisons stay at the working size."""
+
+    parents: ClassVar[tuple[str, ...]] = (*DeliverStage.parents, "enlarge")
+
+    def _frames(
+        self, rows: Rows, inputs: Mapping[str, Artifact], kinds: tuple[str, ...]
+    ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        enlarged = inputs["enlarge"].frames()
+        for t, pictures in enumerate(rows.pictures(*SHEET_ROWS)):
+            if t % FRAMES == 0:
+                names = ["rgb" if kind == "result" else kind for kind in kinds]
+                chunk = enlarged.read(t, min(t + FRAMES, rows.frames), names)
+                chunk["result"] = chunk["rgb"]
+            yield pictures, {kind: chunk[kind][t % FRAMES] for kind in kinds}
 
 
 def camera_plot(title: str, ingest: Artifact, render: Artifact) -> bytes:

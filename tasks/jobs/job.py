@@ -26,8 +26,9 @@ from recapture.tasks.jobs.baselines import CLASSICAL, BaselinesStage
 from recapture.tasks.jobs.calibrate import CalibrateStage, calibration_of, calibration_plans, first_videos
 from recapture.tasks.jobs.check import check_files_of_masks, misfits
 from recapture.tasks.jobs.chosen_clips import chosen_clips
-from recapture.tasks.jobs.deliver import DeliverStage
+from recapture.tasks.jobs.deliver import DeliverEnlargedStage, DeliverStage
 from recapture.tasks.jobs.depth import DepthStage
+from recapture.tasks.jobs.enlarge import EnlargeStage
 from recapture.tasks.jobs.fill import FillStage
 from recapture.tasks.jobs.ingest import IngestStage
 from recapture.tasks.jobs.mask import MaskStage
@@ -37,12 +38,13 @@ from recapture.tasks.jobs.preview import PreviewStage
 from recapture.tasks.jobs.publish import publish
 from recapture.tasks.jobs.publish_early import EarlyPublisher
 from recapture.tasks.jobs.render import RenderStage
+from recapture.tasks.jobs.result_files import check_formats
 from recapture.tasks.jobs.still_camera import StillCameraStage
 from recapture.tasks.jobs.summary import JobSummary
 
 # Of a GPU: depth and render are of one kind, so that one warm pool serves both beside the fill. What is
 # measured is measured on CPUs, which a fill leaves idle (benchmarks/simulated_workers.md).
-SHARES = {"fill": 0.8, "depth": 0.2, "render": 0.2}
+SHARES = {"fill": 0.8, "depth": 0.2, "render": 0.2, "enlarge": 0.2}
 MASKED = {"ingest": "mask", "depth": "mask"}  # stages behind a mask read its artifact in place of these
 
 
@@ -238,6 +240,7 @@ def _gpu_here(config: RecaptureConfig) -> bool:
 
 
 def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
+    check_formats(config.deliver)
     remarks_on(config.fill, adapter_files(config.fill).shared)  # raises UserError before the first stage runs
     given = (config.fill, config.seed, config.render, config.ingest.short_side)
     calibrate = "calibrate" if "calibrate" in config.execution.resources else "fill"
@@ -246,8 +249,17 @@ def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
         *([CalibrateStage(*given, resources=resources)] if config.fill.speed.max_loss else []),
         FillStage(*given, resources=stage_resources(config, "fill")),
         *_measure_stages(config),
-        DeliverStage(config.deliver, resources=stage_resources(config, "deliver")),
+        *_deliver_stages(config),
     ]
+
+
+def _deliver_stages(config: RecaptureConfig) -> list[ClipStage]:
+    """Return the stages that make the files of a result, at the working size or at the clip's own."""
+    resources = stage_resources(config, "deliver")
+    if config.deliver.size == "working":
+        return [DeliverStage(config.deliver, resources=resources)]
+    enlarge = EnlargeStage(config.fill, config.render, resources=stage_resources(config, "enlarge"))
+    return [enlarge, DeliverEnlargedStage(config.deliver, resources=resources)]
 
 
 def _measure_stages(config: RecaptureConfig) -> list[ClipStage]:
@@ -267,6 +279,11 @@ def _masked(config: RecaptureConfig, stages: list[ClipStage]) -> list[ClipStage]
     """Insert the mask stage, if a mask is given, after ingest and depth; later stages read it instead."""
     if not config.mask.given:
         return stages
+    if config.deliver.size == "source":
+        raise UserError(
+            "deliver.size source: what a mask replaces is known at the working size alone; set deliver.size "
+            "working, and ingest.short_side to the size that you need"
+        )
     source, later = stages[:2], stages[2:]
     mask = MaskStage(config.mask, resources=stage_resources(config, "mask"))
     return [*source, mask, *(replace(stage, reads=MASKED) for stage in later)]

@@ -8,8 +8,8 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
+from recapture.conf.deliver import DeliverConfig
 from recapture.conf.heartbeat import beating
-from recapture.conf.schema import DeliverConfig
 from recapture.datasets.media.video import video_writer
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
@@ -38,7 +38,7 @@ class PreviewStage(ClipStage):
 
     @cached_property
     def _used(self) -> Mapping[str, Any]:
-        return self.config.model_dump(mode="json", exclude={"side_by_side"})
+        return self.config.model_dump(mode="json", include={"crf", "contact_sheet_frames"})
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         return {"clip": params.clip_id, "label": params.label}

@@ -336,6 +336,16 @@ TABLE = [
         deliver.crf 20 -> deliver
         deliver.side_by_side false -> deliver
         deliver.contact_sheet_frames 2 -> deliver
+        deliver.codec h265 -> deliver
+        deliver.bits 8 -> nothing
+        deliver.bits 10 -> deliver
+        deliver.chroma 444 -> deliver
+        deliver.frames png -> deliver
+        deliver.depth true -> deliver
+        deliver.size source -> other items
+    """),
+    *rows("recapture", "--deliver.frames", "exr")("""
+        deliver.alpha true -> deliver
     """),
     *rows("recapture", "--fill.window", "5", "--fill.overlap", "0", *VIDEO)("""
         fill.window 9 -> fill
