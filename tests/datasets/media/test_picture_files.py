@@ -1,5 +1,7 @@
 """Frames as picture files come back as they were written."""
 
+from typing import Any
+
 import av
 import cv2
 import numpy as np
@@ -14,8 +16,8 @@ RNG = np.random.default_rng(0)
 
 def read_exr(content: bytes) -> tuple[np.ndarray, str]:
     """The samples [H, W, C] in the order R, G, B, A, and FFmpeg's name of their format."""
-    decoder = av.CodecContext.create("exr", "r")
-    (frame,) = [*decoder.decode(av.Packet(content)), *decoder.decode(None)]
+    decoder: Any = av.CodecContext.create("exr", "r")
+    frame = (decoder.decode(av.Packet(content)) + decoder.decode(None))[0]
     kind = np.float16 if "f16" in frame.format.name else np.float32
     planes = [np.frombuffer(one, kind).reshape(one.height, -1)[:, : one.width] for one in frame.planes]
     order = [0] if len(planes) == 1 else [2, 0, 1, 3][: len(planes)]

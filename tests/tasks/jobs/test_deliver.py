@@ -43,7 +43,7 @@ def large(tmp_path_factory):
 
 def exr(artifact, name):
     decoder = av.CodecContext.create("exr", "r")
-    (frame,) = [*decoder.decode(av.Packet(artifact.read_bytes(name))), *decoder.decode(None)]
+    frame = (decoder.decode(av.Packet(artifact.read_bytes(name))) + decoder.decode(None))[0]
     kind = np.float16 if "f16" in frame.format.name else np.float32
     planes = [np.frombuffer(one, kind).reshape(one.height, -1)[:, : one.width] for one in frame.planes]
     return planes[0] if len(planes) == 1 else np.stack([planes[place] for place in (2, 0, 1, 3)], -1)

@@ -342,7 +342,7 @@ TABLE = [
         deliver.chroma 444 -> deliver
         deliver.frames png -> deliver
         deliver.depth true -> deliver
-        deliver.size source -> other items
+        deliver.size source -> deliver
     """),
     *rows("recapture", "--deliver.frames", "exr")("""
         deliver.alpha true -> deliver
