@@ -35,6 +35,7 @@ lint: $(READY) ## Style, types, and which folder may import which
 bench: $(READY) ## Print the tables of benchmarks/ that a CPU makes in 10 minutes, and write them into the pages
 	$(BIN)/python benchmarks/render_quality.py --write
 	$(BIN)/python benchmarks/render_speed.py --write
+	$(BIN)/python benchmarks/scenes_speed.py --write
 	$(BIN)/python benchmarks/pool_overhead.py --write
 	$(BIN)/python benchmarks/simulate_workers.py --write
 	$(BIN)/python benchmarks/scale.py --clips 10000 100000 --write

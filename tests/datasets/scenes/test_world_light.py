@@ -64,7 +64,7 @@ def test_haze_mixes_in_the_colour_of_the_horizon_by_distance() -> None:
 def test_a_highlight_is_that_of_blinn_and_phong() -> None:
     light = torch.nn.functional.normalize(torch.tensor([0.4, -0.7, -0.6]), dim=0)
     toward = tuple(light.tolist())
-    shiny, dull = (view(world([ball(gloss)], light=toward)) for gloss in ((0.3, 20.0), (0.0, 20.0)))  # type: ignore[arg-type]
+    shiny, dull = (view(world([ball(gloss)], light=toward)) for gloss in ((0.3, 20.0), (0.0, 20.0)))
     point = directions() * dull.depth[0]
     normal = (point - torch.tensor([0.0, 0.0, 4.0])[:, None, None]) / 0.8
     half = torch.nn.functional.normalize(light[:, None, None] - point / point.norm(dim=0), dim=0)

@@ -80,10 +80,10 @@ def test_walkers_face_the_way_they_go(still: list[Scene]) -> None:
 
 
 def test_the_camera_moves_as_its_words_say_in_every_clip() -> None:
-    drawn = [world_scene(seed) for seed in range(120)]
+    drawn = [world_scene(seed) for seed in range(200)]
     scenes = stack_world(drawn)
-    elapsed = torch.tensor([[0.0, 4.0, 16.0]], dtype=torch.float64).expand(120, -1)
-    chance = torch.rand((120, 13), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    elapsed = torch.tensor([[0.0, 4.0, 16.0]], dtype=torch.float64).expand(200, -1)
+    chance = torch.rand((200, 13), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     pose, zoom = path_cameras(scenes, elapsed, chance)
     centre = -(pose[..., :3, :3].mT @ pose[..., :3, 3:])[..., 0]
     travelled = centre[:, 2] - centre[:, 0]
