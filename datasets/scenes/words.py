@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from recapture.datasets.scenes.layout import KINDS, PATTERNS, Vector
 
@@ -136,15 +136,16 @@ def outdoor_caption(phrases: Sequence[str], ground: str, sky: str, camera: str) 
     return f"{listed}, on {ground} under a {sky} sky; {camera}"
 
 
-def caption_words() -> list[str]:
-    """Return every word that the caption of a sampled scene of any variety can contain, sorted.
+def caption_words(varieties: Collection[str] = ("classic", "wide", "world")) -> list[str]:
+    """Return every word that the caption of a sampled scene of these varieties can contain, sorted.
 
     Words are separated by spaces; "," and ";" are words of their own.
     """
     frame = caption_of([phrase("orange", "box", "and"), "a"], "a", "a", "a")
     parts = [frame, *COLOURS, *PATTERNS, *_FLOORS.values(), *NOUNS, *ACTIONS, *CAMERA_MOTIONS, ",", ";"]
-    parts += [outdoor_caption(["a"], "a", "a", "a"), *WORLD_NOUNS, *WORLD_ACTIONS, *WORLD_CAMERA_MOTIONS]
-    parts += [*GROUNDS, *SKIES]
+    if "world" in varieties:
+        parts += [outdoor_caption(["a"], "a", "a", "a"), *WORLD_NOUNS, *WORLD_ACTIONS, *WORLD_CAMERA_MOTIONS]
+        parts += [*GROUNDS, *SKIES]
     return sorted({word for part in parts for word in split_words(part)})
 
 

@@ -15,7 +15,7 @@ from recapture.datasets.scenes.layout import PATTERNS, Scene
 from recapture.datasets.scenes.render import render_scene
 from recapture.datasets.scenes.sampling import Variety
 from recapture.datasets.scenes.stream import SceneClips, SceneStream
-from recapture.datasets.scenes.words import COLOURS
+from recapture.datasets.scenes.words import COLOURS, NOUNS, WORLD_NOUNS
 from recapture.models.pretraining.depth import SIDE, depth_quality, predict_depth
 from recapture.models.pretraining.vae import reconstruction_quality
 from recapture.models.training.masks import boxes, brushes, ellipses, objects
@@ -178,7 +178,8 @@ def judge_colours(base: Base, stream: SceneStream, count: int, side: int) -> dic
 
 def recoloured_caption(caption: str, colour: str) -> str:
     """Return the caption with its first body in this plain colour."""
-    return re.sub(r"^an? .+? (sphere|box|cylinder|pole|slab) ", rf"a {colour} \1 ", caption, count=1)
+    nouns = "|".join((*NOUNS, *WORLD_NOUNS))
+    return re.sub(rf"^an? .+? ({nouns}) ", rf"a {colour} \1 ", caption, count=1)
 
 
 def _repainted(scene: Scene, clip: SceneClips, colour: str) -> Tensor:

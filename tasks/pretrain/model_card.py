@@ -21,6 +21,7 @@ license: apache-2.0
 """
 TEXTURES = """with photographs that ship in scikit-image (CC0, public domain) and scikit-learn
 (china.jpg, flower.jpg: CC BY 2.0) as some of the textures"""
+WORLD_TEXTURES = ", matplotlib (public domain) and scikit-learn"  # worlds show one of matplotlib, too
 RECORD = "training.json"  # next to the card
 _PLACES = {"output", "work", "state", "device", "tracking"}  # specific to a machine, not part of the recipe
 
@@ -85,8 +86,8 @@ channels), `WanTransformer3DModel` (36 channels in, 16 out, patches 1 x 2 x 2), 
 Parameters: {counted}. It makes the pipeline run for real without a download. It is no foundation model.
 
 **Data.** Procedural 4D scenes of this project, {mixture}, seeds from 1,000,000 ({config.scenes} scenes of
-each, ever new moments and cameras), {TEXTURES}. Captions come from the scenes' own grammar of
-{len(caption_words())} words.
+each, ever new moments and cameras), {_textures(config)}. Captions come from the scenes' own grammar of
+{len(caption_words(config.varieties))} words.
 
 **Recipe.** `recapture pretrain`: autoencoder {config.vae.steps} steps, again on long clips
 {config.refine.steps} steps{sharpened}, transformer and text encoder {config.inpainter.steps} steps of
@@ -100,6 +101,10 @@ texture is beyond the autoencoder (see PSNR). Captions outside the grammar are m
     return _card(text, training)
 
 
+def _textures(config: PretrainConfig) -> str:
+    return TEXTURES.replace(" and scikit-learn", WORLD_TEXTURES) if "world" in config.varieties else TEXTURES
+
+
 def depth_card(training: Training) -> str:
     """Return the model card of the depth model."""
     config = training.config
@@ -110,7 +115,7 @@ A tiny `DepthAnythingForDepthEstimation` ({millions:.2f} M parameters, float16) 
 units, frame by frame, on frames squashed to {SIDE} x {SIDE}.
 
 **Data.** Rendered depth of the procedural 4D scenes of this project ({config.scenes} scenes, seeds from
-1,000,000), {TEXTURES}.
+1,000,000), {_textures(config)}.
 
 **Recipe.** `recapture pretrain`: {config.depth.steps} steps of {config.depth_batch} frames; Muon and AdamW,
 averaged weights. Training time: {timed(training)}. All settings: `{RECORD}`.
@@ -123,13 +128,14 @@ def features_card(training: Training) -> str:
     """Return the model card of the feature network."""
     config = training.config
     millions = sum(training.parameters.values()) / 1e6
+    shown = _textures(config)
     text = f"""# The embedded feature network of recapture
 
 A small convolutional network ({millions:.2f} M parameters, float16) in whose features pictures and clips are
 compared: `feature_distance`, `view_agreement`, `frechet_image`, `frechet_clip`. It is neither Inception nor
 I3D nor AlexNet: its numbers compare results of this project, and nothing published.
 
-**Data.** Procedural 4D scenes of this project ({config.scenes} scenes, seeds from 1,000,000), {TEXTURES}; a
+**Data.** Procedural 4D scenes of this project ({config.scenes} scenes, seeds from 1,000,000), {shown}; a
 quarter of every batch is photographs that a camera moves over.
 
 **Recipe.** `recapture pretrain`: {config.features.steps} steps of {config.features_batch} clips of 8 frames,

@@ -40,6 +40,8 @@ def opposite(base, video, visible, caption, seed, guidance, steps=1):
         ),
         ("an orange pole turning, a red box hopping, in", "a green pole turning, a red box hopping"),
         ("a photographed slab moving away, in", "a green slab moving away"),
+        ("a red and sky blue striped figure walking closer, in", "a green figure walking closer"),
+        ("a pink lamppost standing and a red lamp standing, on", "a green lamppost standing and a red lamp"),
     ],
 )
 def test_the_first_body_alone_gets_the_colour(caption, expected):
