@@ -100,6 +100,8 @@ class PretrainConfig(Section):
     inpainter_epoch: int = Field(2500, ge=1, description="Steps after which the encoded pool is made anew.")
     depth: PartConfig = PartConfig(steps=4500, rate=1e-3, ema=0.998, warm_up=200, decay_from=0.3)
     depth_batch: int = Field(96, ge=1, description="Frames per step of the depth model.")
+    depth_frames: int = Field(24000, ge=4, description="Frames in the pool that its batches are drawn from.")
+    depth_epoch: int = Field(600, ge=1, description="Steps after which these frames are rendered anew.")
     features: PartConfig = PartConfig(steps=3000, rate=2e-3, ema=0.998, warm_up=100, decay_from=0.3)
     features_batch: int = Field(64, ge=4, description="Clips per step of the feature network.")
     features_clips: int = Field(600, ge=1, description="Clips from which its batches are cut.")

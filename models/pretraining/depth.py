@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
+from recapture.models.pretraining.captured import Batch
 from recapture.models.training.seeds import generator, uniform
 
 SIDE = 128
@@ -72,12 +73,20 @@ class DepthLearner:
         )
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.forward(self.draw(step))
+
+    def draw(self, step: int) -> Batch:
+        """Return pictures [B, 3, S, S] in [-1, 1] and depth [B, S, S] of a step."""
         random = generator(self._seed, step, self._device)
         picture, depth = self._frames(step, self._batch)
         flip = uniform(0, 1, (len(picture), 1, 1), random) < 0.5
         depth = torch.where(flip, depth.flip(-1), depth)
         picture = torch.where(flip[:, None], picture.flip(-1), picture)
-        picture = _recolour(picture, random)
+        return {"picture": _recolour(picture, random), "depth": depth}
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of what `draw` returned."""
+        picture, depth = batch["picture"], batch["depth"]
         with self._cast:
             guess = self.module(((picture + 1) / 2 - self._mean) / self._deviation).predicted_depth
         usable = torch.isfinite(depth) & (depth > 0)

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
+from recapture.models.pretraining.captured import Batch
 from recapture.models.training.masks import draw_masks
 from recapture.models.training.noise_levels import draw_sigma
 from recapture.models.training.parallel import ALONE, Workers
@@ -189,6 +190,10 @@ class InpainterLearner:
         return parameter.ndim == 2 and "block" in name and "relative_attention_bias" not in name
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.forward(self.draw(step))
+
+    def draw(self, step: int) -> Batch:
+        """Return clean latents, their noise, noise levels, channels and tokens of a step."""
         self._fill_pools(step // self._plan.steps)
         random = generator(self._seed + 1, step, self._device)
         shares = torch.tensor([bucket.share for bucket in self._buckets])
@@ -201,9 +206,14 @@ class InpainterLearner:
         tokens = torch.where(dropped, empty_caption(pool.tokens[clip]), pool.tokens[clip])
         sigma = draw_sigma(batch, random, "mixed", SHIFT)
         noise = torch.randn(clean.shape, generator=random, device=self._device)
+        return {"clean": clean, "noise": noise, "sigma": sigma, "channels": channels, "tokens": tokens}
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of what `draw` returned."""
+        clean, noise, sigma, channels = (batch[name] for name in ("clean", "noise", "sigma", "channels"))
         level = sigma.view(-1, 1, 1, 1, 1)
         with self._cast:
-            velocity = self.module((1 - level) * clean + level * noise, channels, sigma, tokens)
+            velocity = self.module((1 - level) * clean + level * noise, channels, sigma, batch["tokens"])
         error = (velocity.float() - (noise - clean)).square().mean(1)
         hole = channels[:, :4].amin(1) < 1
         weight = torch.where(hole, 1.0, SHOWN_WEIGHT)

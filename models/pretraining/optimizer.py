@@ -41,6 +41,8 @@ class MuonAdamW:
             self._state[f"first.{name}"] = torch.zeros_like(self._parameters[name])
             self._state[f"second.{name}"] = torch.zeros_like(self._parameters[name])
         self._steps = 0
+        like = next(iter(self._parameters.values()))
+        self._rates = {name: like.new_zeros(()) for name in ("matrix", "first", "second", "kept")}
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -50,22 +52,36 @@ class MuonAdamW:
     @torch.no_grad()
     def step(self, rate: float) -> Tensor:
         """Update every parameter that has a gradient; return the gradients' norm before clipping."""
+        self.prepare(rate)
+        return self.update()
+
+    def prepare(self, rate: float) -> None:
+        """Count a step, and put what differs between steps where `update` reads it."""
         self._steps += 1
+        one, two = self._betas
+        self._rates["matrix"].fill_(rate)
+        self._rates["first"].fill_(rate / (1 - one**self._steps))
+        self._rates["second"].fill_((1 - two**self._steps) ** 0.5)
+        self._rates["kept"].fill_(1 - rate * self._decay)
+
+    @torch.no_grad()
+    def update(self) -> Tensor:
+        """Update as `step` does, after `prepare`; on a GPU it launches kernels only, and can be recorded."""
         gradients = {n: p.grad for n, p in self._parameters.items() if p.grad is not None}
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients.values()))))
         torch._foreach_mul_(list(gradients.values()), (self._clip / norm.clamp_min(self._clip)))
-        self._step_matrices([n for n in self._matrices if n in gradients], gradients, rate)
-        self._step_others([n for n in self._others if n in gradients], gradients, rate)
+        self._step_matrices([n for n in self._matrices if n in gradients], gradients)
+        self._step_others([n for n in self._others if n in gradients], gradients)
         return norm
 
-    def _step_matrices(self, names: list[str], gradients: Mapping[str, Tensor], rate: float) -> None:
+    def _step_matrices(self, names: list[str], gradients: Mapping[str, Tensor]) -> None:
         if not names:
             return
         buffers = [self._state[f"momentum.{name}"] for name in names]
         given = [gradients[name] for name in names]
         torch._foreach_mul_(buffers, self._momentum)
         torch._foreach_add_(buffers, given)
-        updates = torch._foreach_add(given, buffers, alpha=self._momentum)
+        updates = list(torch._foreach_add(given, buffers, alpha=self._momentum))
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, update in enumerate(updates):
             groups[tuple(update.shape)].append(index)
@@ -74,9 +90,11 @@ class MuonAdamW:
             size = 0.2 * max(stack.shape[-2:]) ** 0.5
             steps = from_matrices(orthogonalise(stack) * size, shape)
             for index, step in zip(members, steps):
-                self._parameters[names[index]].sub_(step.to(updates[index]), alpha=rate)
+                updates[index] = step.to(updates[index])
+        torch._foreach_mul_(updates, self._rates["matrix"])
+        torch._foreach_sub_([self._parameters[name] for name in names], updates)
 
-    def _step_others(self, names: list[str], gradients: Mapping[str, Tensor], rate: float) -> None:
+    def _step_others(self, names: list[str], gradients: Mapping[str, Tensor]) -> None:
         if not names:
             return
         one, two = self._betas
@@ -88,10 +106,12 @@ class MuonAdamW:
         torch._foreach_mul_(second, two)
         torch._foreach_addcmul_(second, given, given, 1 - two)
         below = torch._foreach_sqrt(second)
-        torch._foreach_div_(below, (1 - two**self._steps) ** 0.5)
+        torch._foreach_div_(below, self._rates["second"])
         torch._foreach_add_(below, 1e-8)
-        torch._foreach_mul_(parameters, 1 - rate * self._decay)
-        torch._foreach_addcdiv_(parameters, first, below, -rate / (1 - one**self._steps))
+        torch._foreach_mul_(parameters, self._rates["kept"])
+        moves = torch._foreach_div(first, below)
+        torch._foreach_mul_(moves, self._rates["first"])
+        torch._foreach_sub_(parameters, moves)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state to resume from, by name; `steps` counts the updates made."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from recapture.models.pretraining.captured import Batch, CapturedPass, CapturedUpdate
 from recapture.models.pretraining.optimizer import MuonAdamW
 from recapture.models.training.average import update_average
 from recapture.models.training.parallel import ALONE, Workers
@@ -44,6 +45,18 @@ class Learner(Protocol):
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a step, a function of weights and step alone, and what else to log."""
         ...
+
+
+@runtime_checkable
+class TwoPartLearner(Protocol):
+    """A learner whose loss is `forward(draw(step))`, the second part without randomness or a look at values.
+
+    On a GPU such steps are recorded and replayed.
+    """
+
+    def draw(self, step: int) -> Batch: ...
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
 class Companion(Protocol):
@@ -82,6 +95,11 @@ class Trainer:
         self._device = next(iter(self._parameters.values())).device
         self.averaged = {name: p.detach().clone() for name, p in self._parameters.items()}
         self._optimizer = MuonAdamW(self._parameters, learner.is_matrix)
+        self._update: Callable[[], Tensor] = self._optimizer.update
+        self._captured: CapturedPass | None = None
+        if self._device.type == "cuda" and isinstance(learner, TwoPartLearner):
+            self._captured = CapturedPass(learner.forward, list(self._parameters.values()))
+            self._update = CapturedUpdate(self._optimizer.update)
         self.step = 0
 
     @property
@@ -146,14 +164,21 @@ class Trainer:
                 )
 
     def _one_step(self) -> dict[str, Tensor]:
-        self._optimizer.zero_grad()
-        loss, parts = self.learner.loss(self.step)
-        loss.backward()
+        loss, parts = self._loss_and_gradients()
         self._workers.average([p.grad for p in self._parameters.values() if p.grad is not None])
-        norm = self._optimizer.step(self.schedule.at(self.step))
+        self._optimizer.prepare(self.schedule.at(self.step))
+        norm = self._update()
         self.step += 1
         update_average(self.averaged, self._parameters, self._ema, self.step)
         return {"loss": loss, "gradient_norm": norm, **parts}
+
+    def _loss_and_gradients(self) -> tuple[Tensor, dict[str, Tensor]]:
+        if self._captured is not None and isinstance(self.learner, TwoPartLearner):
+            return self._captured(self.learner.draw(self.step))
+        self._optimizer.zero_grad()
+        loss, parts = self.learner.loss(self.step)
+        loss.backward()
+        return loss, parts
 
     def use_average(self) -> None:
         """Put the averaged weights into the module."""

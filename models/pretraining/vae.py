@@ -15,6 +15,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from recapture.models.pretraining.captured import Batch
 from recapture.models.training.masks import boxes, brushes
 from recapture.models.training.seeds import generator, uniform
 from recapture.models.wan.parallel_vae import decode_latents, encode_moments, make_parallel
@@ -128,22 +129,39 @@ class VaeLearner:
         return next((s for s, end in zip(self._stages, self._ends) if step < end), self._stages[-1])
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.forward(self.draw(step))
+
+    def draw(self, step: int) -> Batch:
+        """Return the clips [B, 3, T, S, S] of a step, and the noise of their latents [B, z, t, s, s]."""
         stage = self.stage_at(step)
         random = generator(self._seed, step, self._device)
         video = augment(self._clips(step, stage), random)
         video = _punched(video, random)
+        shape = latent_shape(self.module, video)
+        noise = torch.randn(shape, generator=random, device=self._device)
+        amount = uniform(-self._noise, self._noise, (len(video), 1, 1, 1, 1), random).clamp_min(0)
+        return {"video": video, "noise": noise, "amount": amount}
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of what `draw` returned."""
+        video = batch["video"]
         with self._cast:
             mean, log_variance = encode_moments(self.module, video)
             mean, log_variance = mean.float(), log_variance.float().clamp(-30, 20)
             spread = mean.detach().std((0, 2, 3, 4), keepdim=True)
-            noise = torch.randn(mean.shape, generator=random, device=self._device)
-            amount = uniform(-self._noise, self._noise, (len(mean), 1, 1, 1, 1), random).clamp_min(0)
-            latents = mean + noise * (torch.exp(0.5 * log_variance) + amount * spread)
+            latents = mean + batch["noise"] * (torch.exp(0.5 * log_variance) + batch["amount"] * spread)
             result = decode_latents(self.module, latents)
         parts = reconstruction_parts(result.float(), video)
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         total = parts["l1"] + parts["mse"] + 0.5 * parts["coarse"] + _KL * divergence
         return total, {**parts, "divergence": divergence}
+
+
+def latent_shape(vae: AutoencoderKLWan, video: Tensor) -> tuple[int, ...]:
+    """Return the shape [B, z, t, h, w] of the latents of videos [B, 3, T, H, W]."""
+    batch, _, frames, height, width = video.shape
+    time, space = vae.config.scale_factor_temporal, vae.config.scale_factor_spatial
+    return batch, vae.config.z_dim, (frames - 1) // time + 1, height // space, width // space
 
 
 def reconstruction_parts(result: Tensor, video: Tensor) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
+from torch.nn.functional import interpolate
 from transformers import PreTrainedTokenizerFast
 
 from recapture.datasets.scenes.stream import SceneClips, SceneStream
@@ -130,21 +131,40 @@ class VaeClips:
 
 
 class DepthFrames:
-    """Frames of wide and tall views resized to squares, as the estimator resizes them, with their depth."""
+    """Frames of square, wide and tall views resized to squares, as the estimator resizes them, with depth.
 
-    def __init__(self, stream: SceneMixture, seed: int) -> None:
-        self._stream, self._seed = stream, seed
+    They are cut from pools of `frames` frames in all, one pool per shape of view, that are rendered again
+    every `epoch` steps.
+    """
+
+    def __init__(self, stream: SceneMixture, seed: int, frames: int, epoch: int) -> None:
+        self._stream, self._seed, self._epoch = stream, seed, epoch
+        self._views = [(SIDE, SIDE), (SIDE, SIDE * 4 // 3), (SIDE, SIDE * 16 // 9), (SIDE * 16 // 9, SIDE)]
+        self._count = max(1, frames // len(self._views))
+        self._made, self._pools = -1, list[tuple[Tensor, Tensor]]()
 
     def __call__(self, step: int, count: int) -> tuple[Tensor, Tensor]:
-        wide, tall = [(SIDE, SIDE), (SIDE, SIDE * 4 // 3), (SIDE, SIDE * 16 // 9), (SIDE * 4 // 3, SIDE)][
-            step % 4
-        ]
-        drawn = self._stream.draw(self._seed * 1_000_003 + step, count, 1, wide, tall)
-        video, depth = drawn.video[:, 0], drawn.depth[:, 0]
-        if (wide, tall) != (SIDE, SIDE):
-            video = torch.nn.functional.interpolate(video, (SIDE, SIDE), mode="bilinear", antialias=True)
-            depth = torch.nn.functional.interpolate(depth[:, None], (SIDE, SIDE), mode="nearest-exact")[:, 0]
-        return video, depth
+        if step // self._epoch != self._made:
+            self._made = step // self._epoch
+            self._pools = [self._render(view) for view in range(len(self._views))]
+        pictures, depths = self._pools[step % len(self._pools)]
+        random = generator(self._seed + 23, step, pictures.device)
+        chosen = torch.randint(len(pictures), (count,), generator=random, device=pictures.device)
+        return pictures[chosen].float() / 127.5 - 1, depths[chosen]
+
+    def _render(self, view: int) -> tuple[Tensor, Tensor]:
+        """Return pictures [N, 3, S, S] uint8 and depth [N, S, S] of one shape of view."""
+        size, parts = self._views[view], []
+        for start in range(0, self._count, RENDER_AT_ONCE * 4):
+            seed = ((self._seed * 1_000_003 + self._made) * 4 + view) * 100_003 + start
+            count = min(RENDER_AT_ONCE * 4, self._count - start)
+            drawn = self._stream.draw(seed, count, 1, *size)
+            video, depth = drawn.video[:, 0], drawn.depth[:, 0]
+            if size != (SIDE, SIDE):
+                video = interpolate(video, (SIDE, SIDE), mode="bilinear", antialias=True)
+                depth = interpolate(depth[:, None], (SIDE, SIDE), mode="nearest-exact")[:, 0]
+            parts.append((((video + 1) * 127.5).round().clamp(0, 255).byte(), depth))
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
 def channels_first(drawn: SceneClips) -> Tensor:

@@ -31,7 +31,7 @@ _SETTINGS = {  # settings that a part's weights depend on, in addition to its sc
         "inpainter_epoch",
         "transformer",
     ),
-    "depth": ("depth_batch", "depth_model"),
+    "depth": ("depth_batch", "depth_frames", "depth_epoch", "depth_model"),
     "features": ("features_batch", "features_clips", "features_epoch", "features_side", "feature_network"),
 }
 

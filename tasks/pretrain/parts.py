@@ -224,7 +224,12 @@ class Pretraining:
         return Inpainter(transformer, encoder)
 
     def _depth(self) -> DepthLearner:
-        frames = DepthFrames(self.stream, self.config.seed)
+        frames = DepthFrames(
+            self.stream,
+            self.workers.seed(self.config.seed),
+            self.config.depth_frames,
+            self.config.depth_epoch,
+        )
         model = self.new_depth_model()
         return DepthLearner(model, frames, self.config.seed, self.config.depth_batch)
 

@@ -66,8 +66,8 @@ def test_the_pool_is_rendered_anew_every_epoch_with_seeds_of_its_own():
 
 
 def test_depth_frames_are_squashed_to_squares_without_mixing_depths():
-    frames = DepthFrames(Numbered(), seed=1)
-    shapes = {0: (128, 128), 1: (128, 170), 2: (128, 227), 3: (170, 128)}
+    frames = DepthFrames(Numbered(), seed=1, frames=12, epoch=2)
+    shapes = {0: (128, 128), 1: (128, 170), 2: (128, 227), 3: (227, 128)}
     for step, (height, width) in shapes.items():
         video, depth = frames(step, 2)
         assert video.shape == (2, 3, 128, 128) and depth.shape == (2, 128, 128)
