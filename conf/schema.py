@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from recapture.conf.cameras import CamerasConfig
 from recapture.conf.deliver import DeliverConfig
 from recapture.conf.execution import ExecutionConfig, TrackingConfig
 from recapture.conf.fill import FillConfig
@@ -222,6 +223,7 @@ class RecaptureConfig(Section):
     state: str = Field("state", min_length=1, description="Local folder of Prefect's and MLflow's databases.")
     ingest: IngestConfig = IngestConfig()
     depth: DepthConfig = DepthConfig()
+    cameras: CamerasConfig = CamerasConfig()
     trajectories: tuple[TrajectoryConfig, ...] = Field(
         (
             TrajectoryConfig(preset="orbit_right", angle_degrees=20),

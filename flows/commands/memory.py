@@ -10,7 +10,7 @@ from recapture.datasets.clips.clip import Clip
 from recapture.flows.commands.doctor_servers import Finding
 from recapture.models.wan.memory import free_on_host, gigabytes
 from recapture.tasks.clip.base_memory import Forecast, base_footprint, forecast_memory, largest_size
-from recapture.tasks.jobs.job import stage_resources
+from recapture.tasks.jobs.stage_resources import stage_resources
 
 WAY_OUT = "`recapture models check` looks at a model's files"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -19,6 +20,7 @@ from recapture.models.geometry.moments import frames_shown
 from recapture.models.geometry.subject import in_camera
 from recapture.models.geometry.trajectories import CameraPath, explicit_path, keyframe_path, preset_path
 from recapture.tasks.clip.body_points import BodyPoints, shown_moments
+from recapture.tasks.clip.source_cameras import cameras_known, read_cameras
 from recapture.tasks.clip.trajectory_file import TrajectoryFile, cameras_of
 
 
@@ -36,14 +38,15 @@ class Source:
     fps: Fraction
 
     @classmethod
-    def of(cls, clip: Clip, ingest: Artifact) -> Source:
-        """Return the source of an ingested clip."""
-        cameras = {name: torch.from_numpy(array) for name, array in ingest.read_npz("cameras.npz").items()}
+    def of(cls, clip: Clip, inputs: Mapping[str, Artifact]) -> Source:
+        """Return the source of an ingested clip, with its given or estimated cameras."""
+        ingest = inputs["ingest"]
+        cameras = {name: torch.from_numpy(array) for name, array in read_cameras(inputs).items()}
         height, width = ingest.meta["content"]
         return cls(
             cameras["intrinsics"],
             cameras["world_to_camera"],
-            ingest.meta["cameras_known"],
+            cameras_known(inputs),
             (width, height),
             (clip.width, clip.height),
             clip.frames,

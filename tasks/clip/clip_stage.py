@@ -20,6 +20,7 @@ class ClipParams:
     clip: Clip
     trajectory: TrajectoryConfig | None = None
     file: TrajectoryFile | None = None  # what the plan found in the trajectory's file
+    estimated: bool = False  # whether the cameras stage has an item for the clip
     name: str = field(init=False)  # CLIP, or CLIP@TRAJECTORY; stored, because plans read it often
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ class ClipParams:
         return self.trajectory
 
     def sources(self, parent: str) -> Sequence[str]:
-        return (self.name, self.clip.id)
+        return () if parent == "cameras" and not self.estimated else (self.name, self.clip.id)
 
 
 def check_clip(clip: Clip) -> None:

@@ -18,8 +18,9 @@ from recapture.models.geometry.trajectories import CameraPath
 from recapture.tasks.clip.camera_path import Source, camera_path, needs_camera_units
 from recapture.tasks.clip.clip_stage import ClipParams
 from recapture.tasks.clip.depth_units import refuse_unmatched
-from recapture.tasks.clip.scene_reader import read_frames
+from recapture.tasks.clip.scene_reader import read_depth
 from recapture.tasks.clip.sheets import spread
+from recapture.tasks.clip.source_cameras import pivot_depth
 from recapture.tasks.clip.subject import subject_points
 from recapture.tasks.clip.working_size import content_known
 
@@ -45,11 +46,11 @@ class ItemPath:
 
 
 def item_path(params: ClipParams, inputs: Mapping[str, Artifact], surface: SurfaceSettings) -> ItemPath:
-    """Return the path of an item. inputs: ingest and depth, or the mask in place of both.
+    """Return the path of an item. inputs: ingest, depth and estimated cameras, or the mask in their place.
 
     Raises ValueError, naming the item, for a path that this clip cannot have.
     """
-    trajectory, source = params.path, Source.of(params.clip, inputs["ingest"])
+    trajectory, source = params.path, Source.of(params.clip, inputs)
     if needs_camera_units(trajectory, params.file):
         refuse_unmatched(inputs["depth"], params.name)
     points = None
@@ -61,9 +62,7 @@ def item_path(params: ClipParams, inputs: Mapping[str, Artifact], surface: Surfa
     unseen = None if points is None else float((~torch.isfinite(points).all(1)).double().mean())
 
     def path_of(chosen: TrajectoryConfig) -> CameraPath:
-        return camera_path(
-            chosen, params.file, source, inputs["depth"].meta["pivot_depth"], params.name, points
-        )
+        return camera_path(chosen, params.file, source, pivot_depth(inputs), params.name, points)
 
     if trajectory.amount != AUTO:
         return ItemPath(path_of(trajectory), unseen=unseen)
@@ -87,7 +86,7 @@ class _Search:
     def __init__(self, inputs: Mapping[str, Artifact], source: Source, source_frame: Tensor) -> None:
         self._tried = spread(len(source_frame), TRIED_FRAMES)
         shown = source_frame[self._tried].numpy()
-        depth = read_frames(inputs["depth"], shown, ["depth", "known"])
+        depth = read_depth(inputs, shown)
         height, width = inputs["ingest"].meta["content"]
         known = depth["known"] & content_known(inputs["ingest"])
         self._scene = CoarseScene.of(

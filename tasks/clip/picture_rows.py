@@ -43,7 +43,7 @@ class Rows:
 
     def truth(self, frames: np.ndarray) -> np.ndarray | None:
         """Return what the new cameras really see at single frames, uint8 [t,h,w,3]; None if it is unknown."""
-        found = [read_truth(self.clip, self.inputs["ingest"], self.path, np.array([t])) for t in frames]
+        found = [read_truth(self.clip, self.inputs, self.path, np.array([t])) for t in frames]
         known = [truth["video"] for truth in found if truth is not None]
         return np.concatenate(known)[:, : self.height, : self.width] if known else None
 

@@ -17,6 +17,7 @@ from recapture.tasks.clip.depth_units import related_poses
 from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.clip.read_ahead import on_host, to_device
 from recapture.tasks.clip.rolling_frames import RollingFrames
+from recapture.tasks.clip.source_cameras import consistent, from_pictures, read_cameras
 from recapture.tasks.clip.working_size import content_known
 
 
@@ -44,9 +45,8 @@ class SceneReader:
     ) -> None:
         self._inputs, self._device = inputs, device
         self._rolling = {name: RollingFrames(inputs[name]) for name in ("ingest", "depth")} if rolling else {}
-        self._source = {
-            name: torch.from_numpy(array) for name, array in inputs["ingest"].read_npz("cameras.npz").items()
-        }
+        self._cameras = read_cameras(inputs)
+        self._source = {name: torch.from_numpy(array) for name, array in self._cameras.items()}
         self._source["pose_group"] = related_poses(self._source["pose_group"], inputs["depth"])
         self._path = path_of(inputs["render"])
         self._content = torch.from_numpy(content_known(inputs["ingest"]))
@@ -77,13 +77,16 @@ class SceneReader:
             start,
             on_host(read_frames(self._inputs["render"], frames), self._device),
             on_host(self._source_frames("ingest", start, stop), self._device),
-            on_host(self._source_frames("depth", start, stop), self._device),
+            on_host(self._depth(start, stop), self._device),
         )
 
     def _source_frames(self, name: str, start: int, stop: int) -> dict[str, np.ndarray]:
         if name in self._rolling:
             return self._rolling[name].read(start, stop)
         return read_frames(self._inputs[name], np.arange(start, stop))
+
+    def _depth(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        return consistent(self._source_frames("depth", start, stop), self._cameras, np.arange(start, stop))
 
     def view(self, scene: Scene) -> RenderedView:
         """Return the rendered view."""
@@ -113,9 +116,15 @@ class SceneReader:
 
 
 def read_truth(
-    clip: Clip, ingest: Artifact, path: Mapping[str, np.ndarray], frames: np.ndarray
+    clip: Clip, inputs: Mapping[str, Artifact], path: Mapping[str, np.ndarray], frames: np.ndarray
 ) -> dict[str, np.ndarray] | None:
-    """Return what the new cameras really see at the frames [t], cut to the content; None if it is unknown."""
+    """Return what the new cameras really see at the frames [t], cut to the content; None if it is unknown.
+
+    It is unknown to estimated cameras: their world is their own.
+    """
+    if from_pictures(inputs):
+        return None
+    ingest = inputs["ingest"]
     height, width = ingest.meta["content"]
     return open_clip(clip).truth(
         path["intrinsics"][frames],
@@ -150,6 +159,11 @@ def placed_view(
         path["intrinsics"][picked].to(device),
         path["world_to_camera"][picked].to(device),
     )
+
+
+def read_depth(inputs: Mapping[str, Artifact], frames: np.ndarray) -> dict[str, np.ndarray]:
+    """Return depth and known [t,H,W] at the frames [t], in the units of the cameras."""
+    return consistent(read_frames(inputs["depth"], frames), read_cameras(inputs), frames)
 
 
 def read_frames(

@@ -16,7 +16,8 @@ from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.models.geometry.follow import follow_box
 from recapture.models.geometry.subject import in_world, subject_place
-from recapture.tasks.clip.scene_reader import read_frames
+from recapture.tasks.clip.scene_reader import read_depth
+from recapture.tasks.clip.source_cameras import read_cameras
 from recapture.tasks.clip.working_size import content_known
 
 CHUNK = 16
@@ -46,13 +47,13 @@ def subject_points(subject: SubjectConfig, clip: Clip, inputs: Mapping[str, Arti
     inputs: ingest and depth, or the mask in place of both. Raises ValueError, which names the way out, if
     the clip has no subject, or more frames than `max_unseen_share` are without it.
     """
-    ingest, depth = inputs["ingest"], inputs["depth"]
-    cameras = {name: torch.from_numpy(array) for name, array in ingest.read_npz("cameras.npz").items()}
+    ingest = inputs["ingest"]
+    cameras = {name: torch.from_numpy(array) for name, array in read_cameras(inputs).items()}
     content, places = content_known(ingest), list[Tensor]()
     masks = _masks(subject, clip, ingest)
     for start in range(0, ingest.meta["frames"], CHUNK):
         frames = np.arange(start, min(start + CHUNK, ingest.meta["frames"]))
-        read = read_frames(depth, frames, ["depth", "known"])
+        read = read_depth(inputs, frames)
         for t, surface, known in zip(frames, read["depth"], read["known"]):
             mask = np.zeros(content.shape, dtype=bool)
             shown = next(masks)

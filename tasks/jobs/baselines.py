@@ -33,7 +33,7 @@ class BaselinesStage(MeasuringStage):
 
     classical: bool = True
     name: ClassVar[str] = "baselines"
-    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render")
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "cameras", "render")
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         cut = params.clip.frames > self.config.chunk or params.timed

@@ -14,10 +14,11 @@ from recapture.datasets.clips.edit_masks import find_first_frame, find_mask
 from recapture.tasks.clip.base_files import base_sources
 from recapture.tasks.clip.body_points import shown_moments
 from recapture.tasks.clip.clip_stage import ClipParams
+from recapture.tasks.clip.source_cameras import has_cameras
 from recapture.tasks.clip.subject import find_subject
 from recapture.tasks.clip.trajectory_file import find_trajectory_files
 from recapture.tasks.engine.model_revision import model_path
-from recapture.tasks.jobs.ingest import frame_range, has_cameras
+from recapture.tasks.jobs.ingest import frame_range
 
 SHOWN = 5
 
@@ -45,9 +46,10 @@ def _misfit(one: ClipParams, config: IngestConfig) -> str:
         return str(error)
     if trajectory.freeze_frame is not None and trajectory.freeze_frame >= frames:
         return f"freeze_frame is {trajectory.freeze_frame}; the clip has frames 0 to {frames - 1}"
-    if trajectory.stabilise_seconds is not None and not has_cameras(clip):
+    without = not has_cameras(clip) and not one.estimated
+    if trajectory.stabilise_seconds is not None and without:
         return "the clip has no cameras, so there is no motion to stabilise; provide cameras"
-    if one.file and trajectory.relative_to == "world" and not has_cameras(clip):
+    if one.file and trajectory.relative_to == "world" and without:
         return "relative_to is world, and the clip has no cameras; provide them, or use source or first"
     try:
         if trajectory.subject is not None and trajectory.subject.uri is not None:

@@ -19,6 +19,7 @@ from recapture.datasets.store.writer import ArtifactWriter
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
 from recapture.tasks.clip.picture_rows import Rows, Sheet, beside
 from recapture.tasks.clip.sheets import path_plot
+from recapture.tasks.clip.source_cameras import read_cameras
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.enlarge import FRAMES
 from recapture.tasks.jobs.result_files import SoundSource, result_files
@@ -44,7 +45,7 @@ class DeliverStage(ClipStage):
     config: DeliverConfig
     name: ClassVar[str] = "deliver"
     version: ClassVar[str] = "3"
-    parents: ClassVar[tuple[str, ...]] = ("ingest", "render", "fill")
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "cameras", "render", "fill")
     per_trajectory: ClassVar[bool] = True
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
@@ -79,7 +80,7 @@ class DeliverStage(ClipStage):
                     compared.add(beside([pictures[kind] for kind in COMPARED]))
                 sheet.take(t, pictures)
         output.write_bytes(SHEET, sheet.png())
-        output.write_bytes(PATH, camera_plot(item.name, ingest, render))
+        output.write_bytes(PATH, camera_plot(item.name, inputs))
         output.write_npz(CAMERAS, **path)
         carried = files.sound
         kept = sound and not carried.lost
@@ -133,9 +134,10 @@ class DeliverEnlargedStage(DeliverStage):
             yield pictures, {kind: chunk[kind][t % FRAMES] for kind in kinds}
 
 
-def camera_plot(title: str, ingest: Artifact, render: Artifact) -> bytes:
+def camera_plot(title: str, inputs: Mapping[str, Artifact]) -> bytes:
     """Plot the source's and the new camera path with the hole share per frame; return a PNG."""
+    render = inputs["render"]
     path = render.read_npz("cameras.npz")
-    source = ingest.read_npz("cameras.npz")["world_to_camera"][path["source_frame"]]
+    source = read_cameras(inputs)["world_to_camera"][path["source_frame"]]
     holes = render.read_npz("per_frame.npz")["hole_share"]
     return path_plot(source, path["world_to_camera"], holes, render.meta["pivot_depth"], title)

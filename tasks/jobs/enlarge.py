@@ -24,7 +24,8 @@ from recapture.tasks.clip.clip_frames import ClipFrames
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
 from recapture.tasks.clip.filled_frames import read_filled
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
-from recapture.tasks.clip.scene_reader import path_of, read_frames
+from recapture.tasks.clip.scene_reader import path_of, read_depth, read_frames
+from recapture.tasks.clip.source_cameras import read_cameras
 from recapture.tasks.engine.stage import NO_SETTINGS, Item
 from recapture.tasks.jobs.render import MANTISSA, surface_settings
 
@@ -44,7 +45,7 @@ class EnlargeStage(ClipStage):
     config: FillConfig
     render: RenderConfig
     name: ClassVar[str] = "enlarge"
-    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render", "fill")
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "cameras", "render", "fill")
     per_trajectory: ClassVar[bool] = True
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
@@ -101,7 +102,7 @@ class _FullSize:
         self._inputs, self.size, ingest = inputs, size, inputs["ingest"]
         self._content = ingest.meta["content"]
         scale = size[1] / self._content[1], size[0] / self._content[0]
-        cameras = {name: torch.from_numpy(array) for name, array in ingest.read_npz("cameras.npz").items()}
+        cameras = {name: torch.from_numpy(array) for name, array in read_cameras(inputs).items()}
         self._pose = cameras["world_to_camera"]
         self._lens = scale_intrinsics(cameras["intrinsics"], *scale)
         self._path = {**path, "intrinsics": scale_intrinsics(path["intrinsics"], *scale)}
@@ -110,7 +111,7 @@ class _FullSize:
         """Return rgb, depth and known of the source at the working size, cut to its content."""
         shown = self._path["source_frame"][picked].numpy()
         arrays = read_frames(self._inputs["ingest"], shown, ["rgb"])
-        arrays |= read_frames(self._inputs["depth"], shown, ["depth", "known"])
+        arrays |= read_depth(self._inputs, shown)
         return {name: array[:, : self._content[0], : self._content[1]] for name, array in arrays.items()}
 
     def view(

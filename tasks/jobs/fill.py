@@ -65,7 +65,7 @@ class FillStage(ClipStage):
     short_side: int | None = None  # of clips, as ingest scales them: what the base must have room for
     name: ClassVar[str] = "fill"
     version: ClassVar[str] = "4"
-    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render")
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "cameras", "render")
     per_trajectory: ClassVar[bool] = True
     _planned: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # adapter -> revision
 

@@ -19,6 +19,7 @@ from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import check_cameras, default_intrinsics, scale_intrinsics
 from recapture.models.geometry.stillness import StillStretches
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
+from recapture.tasks.clip.source_cameras import has_cameras
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size
 from recapture.tasks.engine.stage import NO_SETTINGS, Item
 
@@ -39,11 +40,6 @@ def frame_range(clip: Clip, config: IngestConfig) -> range:
             f"at {clip.fps} fps; choose an earlier start"
         )
     return range(start, stop)
-
-
-def has_cameras(clip: Clip) -> bool:
-    """Return whether a clip brings its cameras."""
-    return clip.cameras_uri is not None or clip.kind == "scene"
 
 
 @dataclass

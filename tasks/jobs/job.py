@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import UserDict
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
-
-import torch
 
 from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
@@ -18,12 +15,14 @@ from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.clip.adapter_files import adapter_files
 from recapture.tasks.clip.adapters import remarks_on
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
+from recapture.tasks.clip.source_cameras import estimated
 from recapture.tasks.clip.trajectory_file import find_trajectory_files
 from recapture.tasks.engine.planner import Planner, StagePlan, Track, supposed
-from recapture.tasks.engine.stage import Item, Resources
+from recapture.tasks.engine.stage import Item
 from recapture.tasks.engine.summary import Failure
 from recapture.tasks.jobs.baselines import CLASSICAL, BaselinesStage
 from recapture.tasks.jobs.calibrate import CalibrateStage, calibration_of, calibration_plans, first_videos
+from recapture.tasks.jobs.cameras import CamerasStage
 from recapture.tasks.jobs.check import check_files_of_masks, misfits
 from recapture.tasks.jobs.chosen_clips import chosen_clips
 from recapture.tasks.jobs.deliver import DeliverEnlargedStage, DeliverStage
@@ -39,13 +38,12 @@ from recapture.tasks.jobs.publish import publish
 from recapture.tasks.jobs.publish_early import EarlyPublisher
 from recapture.tasks.jobs.render import RenderStage
 from recapture.tasks.jobs.result_files import check_formats
+from recapture.tasks.jobs.stage_resources import stage_resources
 from recapture.tasks.jobs.still_camera import StillCameraStage
 from recapture.tasks.jobs.summary import JobSummary
 
-# Of a GPU: depth and render are of one kind, so that one warm pool serves both beside the fill. What is
-# measured is measured on CPUs, which a fill leaves idle (benchmarks/simulated_workers.md).
-SHARES = {"fill": 0.8, "depth": 0.2, "render": 0.2, "enlarge": 0.2}
-MASKED = {"ingest": "mask", "depth": "mask"}  # stages behind a mask read its artifact in place of these
+# Stages behind a mask read its artifact in place of these.
+MASKED = {"ingest": "mask", "depth": "mask", "cameras": "mask"}
 
 
 class ClipJob:
@@ -58,7 +56,9 @@ class ClipJob:
         clips: Sequence[Clip],
         rejected: Sequence[Rejected] = (),
     ) -> None:
-        self.config, self.stages, self.clips, self.rejected = config, stages, clips, rejected
+        self.config, self.clips, self.rejected = config, clips, rejected
+        needed = any(estimated(config.cameras, clip) for clip in clips)
+        self.stages = [stage for stage in stages if needed or not isinstance(stage, CamerasStage)]
         self.title = f"{config.dataset.name}: {len(clips)} clips"
         self._last: list[StagePlan] = []  # the plans of the last stage
         self._ready: dict[int, list[Item]] = {}  # shard of clips -> the items of the last stage that exist
@@ -160,10 +160,13 @@ class ClipJob:
     def params(self, stage: ClipStage) -> list[ClipParams]:
         """Return the parameters of a stage's items, clip by clip."""
         along = self.config.trajectories if stage.per_trajectory else (None,)
+        found = any(isinstance(one, CamerasStage) for one in self.stages)
+        has = {clip.id for clip in self.clips if found and estimated(self.config.cameras, clip)}
         params = [
-            ClipParams(clip, one, self._files.get(one.label) if one else None)
+            ClipParams(clip, one, self._files.get(one.label) if one else None, clip.id in has)
             for clip in self.clips
             for one in along
+            if clip.id in has or not isinstance(stage, CamerasStage)
         ]
         if isinstance(stage, CalibrateStage):
             return first_videos(params, stage.config.speed.calibration)
@@ -194,7 +197,7 @@ class ClipJob:
 def recapture_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages of a recapture job in order; if a mask is given, it is warped along."""
     render = RenderStage(config.render, resources=stage_resources(config, "render"))
-    return _masked(config, [*source_stages(config), render, *_fill_stages(config)])
+    return _masked(config, [*_source_stages(config), render, *_fill_stages(config)])
 
 
 def inpaint_stages(config: RecaptureConfig) -> list[ClipStage]:
@@ -202,14 +205,14 @@ def inpaint_stages(config: RecaptureConfig) -> list[ClipStage]:
     if not config.mask.given:
         raise UserError("nothing is to be redrawn; set mask.uri, mask.objects or mask.outpaint")
     render = StillCameraStage(render=config.render, resources=stage_resources(config, "render"))
-    return _masked(config, [*source_stages(config), render, *_fill_stages(config)])
+    return _masked(config, [*_source_stages(config), render, *_fill_stages(config)])
 
 
 def preview_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages of a preview in order: no model fills the holes."""
     render = RenderStage(config.render, resources=stage_resources(config, "render"))
     preview = PreviewStage(config.deliver, resources=stage_resources(config, "preview"))
-    return _masked(config, [*source_stages(config), render, preview])
+    return _masked(config, [*_source_stages(config), render, preview])
 
 
 def source_stages(config: RecaptureConfig) -> list[ClipStage]:
@@ -220,23 +223,13 @@ def source_stages(config: RecaptureConfig) -> list[ClipStage]:
     ]
 
 
-def stage_resources(config: RecaptureConfig, stage: str) -> Resources:
-    """Return the resources of one worker of a stage.
-
-    Where the settings name none for any stage and this machine has a GPU, fill and one helper share each.
-    """
-    wanted = config.execution.resources.get(stage)
-    if wanted is not None:
-        return Resources(wanted.cpus, wanted.gpus)
-    if config.execution.resources or stage not in SHARES or not _gpu_here(config):
-        return Resources()
-    return Resources() if stage == "fill" and config.fill.method == CLASSICAL else Resources(1, SHARES[stage])
-
-
-def _gpu_here(config: RecaptureConfig) -> bool:
-    """Return whether the job works on this machine, and it has a GPU."""
-    elsewhere = config.execution.ray_address is not None or "RAY_ADDRESS" in os.environ
-    return torch.cuda.device_count() > 0 and not (config.execution.executor == "ray" and elsewhere)
+def _source_stages(config: RecaptureConfig) -> list[ClipStage]:
+    """Return frames, depth and cameras; jobs leave out cameras that nobody needs to estimate."""
+    resources = stage_resources(config, "cameras")
+    return [
+        *source_stages(config),
+        CamerasStage(config.cameras, config.ingest.fov_degrees, resources=resources),
+    ]
 
 
 def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
@@ -276,7 +269,7 @@ def _measure_stages(config: RecaptureConfig) -> list[ClipStage]:
 
 
 def _masked(config: RecaptureConfig, stages: list[ClipStage]) -> list[ClipStage]:
-    """Insert the mask stage, if a mask is given, after ingest and depth; later stages read it instead."""
+    """Insert the mask stage, if a mask is given, after those of the source; later stages read it instead."""
     if not config.mask.given:
         return stages
     if config.deliver.size == "source":
@@ -284,6 +277,6 @@ def _masked(config: RecaptureConfig, stages: list[ClipStage]) -> list[ClipStage]
             "deliver.size source: what a mask replaces is known at the working size alone; set deliver.size "
             "working, and ingest.short_side to the size that you need"
         )
-    source, later = stages[:2], stages[2:]
+    source, later = stages[:3], stages[3:]
     mask = MaskStage(config.mask, resources=stage_resources(config, "mask"))
     return [*source, mask, *(replace(stage, reads=MASKED) for stage in later)]

@@ -30,7 +30,8 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.geometry.cameras import shift_intrinsics
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
-from recapture.tasks.clip.scene_reader import read_frames
+from recapture.tasks.clip.scene_reader import read_depth, read_frames
+from recapture.tasks.clip.source_cameras import cameras_known, from_pictures, pivot_depth, read_cameras
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size
 from recapture.tasks.engine.stage import Item
 
@@ -87,7 +88,7 @@ class MaskStage(ClipStage):
     config: MaskConfig
     name: ClassVar[str] = "mask"
     version: ClassVar[str] = "3"
-    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "cameras")
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         finders = {"uri": find_mask, "first_frame": find_first_frame}
@@ -118,7 +119,7 @@ class MaskStage(ClipStage):
         with output.frames() as writer:
             for start in range(0, ingest.meta["frames"], CHUNK):
                 frames = np.arange(start, min(start + CHUNK, ingest.meta["frames"]))
-                source = read_frames(ingest, frames) | read_frames(depth, frames)
+                source = read_frames(ingest, frames) | read_depth(inputs, frames)
                 core = np.stack([_next(edits, clip) for _ in frames])
                 edit = _grown(core, disc)
                 if start == 0 and self._first_frame_is_known:
@@ -140,11 +141,15 @@ class MaskStage(ClipStage):
                     depth=canvas.place(source["depth"], 0.0, 0.0),
                     known=canvas.place(source["known"], False, False) & ~_grown(placed, RING),
                 )
-        cameras = ingest.read_npz("cameras.npz")
+        cameras = read_cameras(inputs)
+        cameras.pop("depth_gain", None)  # the depth above has it
         shifted = shift_intrinsics(torch.from_numpy(cameras["intrinsics"]), canvas.left, canvas.top)
         output.write_npz("cameras.npz", **(cameras | {"intrinsics": shifted.numpy()}))
         size = canvas.size
         output.meta.update(ingest.meta | depth.meta)
+        output.meta.update(pivot_depth=pivot_depth(inputs), cameras_known=cameras_known(inputs))
+        if from_pictures(inputs):
+            output.meta.update(estimated=True)
         output.meta.update(content=[size.content_height, size.content_width], size=[size.height, size.width])
         share = np.concatenate(shares)
         return {"edit_share": float(share.mean()), "edit_share_max": float(share.max())}

@@ -30,7 +30,7 @@ class MeasureStage(MeasuringStage):
 
     name: ClassVar[str] = "measure"
     version: ClassVar[str] = "3"
-    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "render", "fill")
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "cameras", "render", "fill")
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         return once(("measure settings", self.config), self.config.keyed)

@@ -112,7 +112,7 @@ class ClipMeasurement:
         return found
 
     def _truth(self, frames: np.ndarray) -> tuple[Tensor | None, Tensor | None]:
-        truth = read_truth(self._clip, self._inputs["ingest"], self._path, frames)
+        truth = read_truth(self._clip, self._inputs, self._path, frames)
         if truth is None:
             return None, None
         return to_video(truth["video"], self._device), torch.as_tensor(truth["depth"]).float().to(

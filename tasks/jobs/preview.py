@@ -30,7 +30,7 @@ class PreviewStage(ClipStage):
     config: DeliverConfig
     name: ClassVar[str] = "preview"
     version: ClassVar[str] = "3"
-    parents: ClassVar[tuple[str, ...]] = ("ingest", "render")
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "cameras", "render")
     per_trajectory: ClassVar[bool] = True
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
@@ -60,7 +60,7 @@ class PreviewStage(ClipStage):
                 video.add(beside([shown[kind] for kind in SHOWN]))
                 sheet.take(t, pictures)
         output.write_bytes(SHEET, sheet.png())
-        output.write_bytes(PATH, camera_plot(item.name, ingest, render))
+        output.write_bytes(PATH, camera_plot(item.name, inputs))
         output.write_npz(CAMERAS, **path)
         holes = render.read_npz("per_frame.npz")["hole_share"]
         output.write_json("hole_share.json", [round(float(share), 5) for share in holes])

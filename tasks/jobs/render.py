@@ -22,7 +22,8 @@ from recapture.tasks.clip.camera_path import Source, trajectory_identity
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
 from recapture.tasks.clip.item_path import item_path
-from recapture.tasks.clip.scene_reader import read_frames
+from recapture.tasks.clip.scene_reader import read_depth, read_frames
+from recapture.tasks.clip.source_cameras import pivot_depth
 from recapture.tasks.clip.subject import subject_hash
 from recapture.tasks.clip.working_size import content_known
 from recapture.tasks.engine.stage import InputChanged, Item
@@ -46,7 +47,7 @@ class RenderStage(ClipStage):
     config: RenderConfig
     name: ClassVar[str] = "render"
     version: ClassVar[str] = "3"
-    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "cameras")
     per_trajectory: ClassVar[bool] = True
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
@@ -68,8 +69,8 @@ class RenderStage(ClipStage):
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
-        ingest, depth = inputs["ingest"], inputs["depth"]
-        source = Source.of(item.params.clip, ingest)
+        ingest = inputs["ingest"]
+        source = Source.of(item.params.clip, inputs)
         planned = item_path(item.params, inputs, surface_settings(self.config))
         path = planned.path
         content = content_known(ingest)
@@ -89,7 +90,7 @@ class RenderStage(ClipStage):
             size=np.array(source.content),
         )
         output.write_npz("per_frame.npz", hole_share=holes)
-        output.meta.update(pivot_depth=depth.meta["pivot_depth"], frames=len(holes))
+        output.meta.update(pivot_depth=pivot_depth(inputs), frames=len(holes))
         if edited:
             output.meta.update(edited=True)
         if planned.metrics:
@@ -102,7 +103,7 @@ class RenderStage(ClipStage):
         """Return the arrays of one part of the path: what the new camera sees of the frames it shows."""
         ingest = inputs["ingest"]
         content, shown = content_known(ingest), path.source_frame[part]
-        frames = read_frames(ingest, shown.numpy()) | read_frames(inputs["depth"], shown.numpy())
+        frames = read_frames(ingest, shown.numpy()) | read_depth(inputs, shown.numpy())
         with turn():
             return self._seen(frames, content, source, path, part)
 

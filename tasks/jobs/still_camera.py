@@ -37,7 +37,7 @@ class StillCameraStage(ClipStage):
     render: RenderConfig = RenderConfig()
     name: ClassVar[str] = "render"
     version: ClassVar[str] = "still-2"
-    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
+    parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "cameras")
     per_trajectory: ClassVar[bool] = True
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:

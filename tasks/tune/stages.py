@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from recapture.conf.schema import FillConfig, RecaptureConfig
 from recapture.models.fill.packed import Packing
 from recapture.tasks.engine.model_revision import model_revision
-from recapture.tasks.jobs.job import stage_resources
+from recapture.tasks.jobs.stage_resources import stage_resources
 from recapture.tasks.tune.explore_stage import ExploreStage
 from recapture.tasks.tune.many_nodes import spread
 from recapture.tasks.tune.pairs_stage import PairsStage

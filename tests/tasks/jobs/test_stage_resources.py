@@ -11,7 +11,7 @@ from bench.simulated_pools import simulate_job
 from recapture.conf.load import load_config
 from recapture.tasks.engine.ray_shares import shares
 from recapture.tasks.engine.stage import Resources
-from recapture.tasks.jobs.job import SHARES, stage_resources
+from recapture.tasks.jobs.stage_resources import SHARES, stage_resources
 
 STAGES = ("ingest", "depth", "render", "fill", "baselines", "measure", "deliver")
 
