@@ -25,6 +25,7 @@ RENEW_BELOW = 0.6  # of the cells that had points in the last key frame: with fe
 LONGEST = 60  # frames that a point is followed
 CUT_ALIVE = 0.12  # of the points: when fewer can be followed to the next frame, there may be a cut
 CUT_UNLIKE = 0.25  # distance of the pictures' histograms that is a cut, if points are lost too
+SHADE = 0.02  # of the width: standard deviation of the blur that is subtracted
 EDGE = 1.15  # ratio of depths in the 3x3 pixels around a point at which its depth is not used
 _STOP = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 20, 0.02)
 
@@ -119,15 +120,20 @@ class Follower:
         )
 
     def _scaled(self, grey: np.ndarray) -> np.ndarray:
+        """Return the picture at the size in which points are followed, without its slow shades.
+
+        So neither exposure that drifts nor a flash moves or loses points.
+        """
         height, width = grey.shape
         self._size = (width, height)
         longer = max(height, width)
         factor = min(1.0, LONG_SIDE / longer) if longer >= LEAST_SIDE else LEAST_SIDE / longer
         self._factor = factor
-        if factor == 1.0:
-            return grey
-        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-        return cv2.resize(grey, (round(width * factor), round(height * factor)), interpolation=how)
+        if factor != 1.0:
+            how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+            grey = cv2.resize(grey, (round(width * factor), round(height * factor)), interpolation=how)
+        shade = cv2.GaussianBlur(grey, (0, 0), SHADE * grey.shape[1])
+        return np.asarray(cv2.addWeighted(grey, 1.0, shade, -1.0, 128.0))
 
     def _follow(self, grey: np.ndarray, window: tuple[int, int]) -> None:
         alive = self._alive
@@ -258,8 +264,9 @@ def _cell(xy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _histogram(rgb: np.ndarray) -> np.ndarray:
-    """Return the histogram of colours [512], sum 1, of every fourth row and column."""
-    small = rgb[::4, ::4].astype(np.int64) >> 5
+    """Return the histogram of colours [512], sum 1, of about ten thousand pixels."""
+    step = max(1, round((rgb.shape[0] * rgb.shape[1] / 10_000) ** 0.5))
+    small = rgb[::step, ::step].astype(np.int64) >> 5
     return np.bincount((small[..., 0] * 64 + small[..., 1] * 8 + small[..., 2]).ravel(), minlength=512) / (
         small.shape[0] * small.shape[1]
     )

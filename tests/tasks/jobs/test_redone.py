@@ -109,6 +109,9 @@ TABLE = [
         depth.median_depth 2 -> nothing
         depth.edge_share 0.02 -> nothing
         depth.max_unknown_share 0.7 -> depth
+        cameras.source given -> nothing
+        cameras.least_confidence 0.5 -> nothing
+        cameras.cuts refuse -> nothing
         render.break_ratio 0.1 -> render
         render.shell 1 -> render
         render.max_stretch 4 -> render
@@ -131,6 +134,10 @@ TABLE = [
         depth.match_cameras false -> depth
         depth.median_depth 2 -> depth
         depth.edge_share 0.02 -> depth
+        cameras.source estimate -> nothing
+        cameras.source still -> cameras
+        cameras.least_confidence 0.5 -> cameras
+        cameras.cuts refuse -> cameras
         seed 1 -> fill
     """),
     *rows("recapture", *VIDEO, "--depth.model", "FOLDER/pipeline")("""

@@ -45,7 +45,7 @@ def made(folder, store, *words):
         ]
     )
     job, artifacts, metrics = plans.planned(config), {}, {}
-    for name in ("ingest", "depth", "render", "fill"):
+    for name in ("ingest", "depth", "cameras", "render", "fill"):
         job.stage(name).setup()
         for item in job.items(name):
             outcome = work(job.stage(name), item, ArtifactStore(config.store), 1)
@@ -60,9 +60,19 @@ def rgb(artifact):
     return artifact.frames().read(0, FRAMES)["rgb"]
 
 
-def test_a_panning_clip_without_cameras_takes_nothing_from_other_frames_and_says_so(folder, tmp_path):
-    artifacts, metrics = made(folder, tmp_path / "a")
-    alone, _ = made(folder, tmp_path / "a", "--fill.propagate", "false")
+NEVER_SURE = ("--cameras.least_confidence", "1")
+
+
+def test_a_panning_clip_of_unsure_cameras_takes_nothing_from_other_frames_and_says_so(folder, tmp_path):
+    artifacts, metrics = made(folder, tmp_path / "a", *NEVER_SURE)
+    alone, _ = made(folder, tmp_path / "a", *NEVER_SURE, "--fill.propagate", "false")
+    assert ("cameras", "given") not in artifacts
+    assert not artifacts["cameras", "pan"].meta["cameras_known"]
+    assert "confidence" in artifacts["cameras", "pan"].meta["reasons"][0]
+    own = artifacts["cameras", "pan"].read_npz("cameras.npz")
+    assert (own["world_to_camera"] == np.eye(4)).all()
+    assert own["pose_group"].tolist() == list(range(FRAMES))
+    assert metrics["cameras", "pan"]["camera_known"] == 0
     for name, (_, verdict, share) in MOTIONS.items():
         assert artifacts["ingest", name].meta["cameras"] == verdict
         assert metrics["ingest", name]["camera_still"] == share
@@ -76,3 +86,29 @@ def test_a_panning_clip_without_cameras_takes_nothing_from_other_frames_and_says
     assert not groups["tripod"].any() and not groups["given"].any()
     assert (rgb(artifacts["fill", "pan"]) == rgb(alone["fill", "pan"])).all()
     assert (rgb(artifacts["fill", "given"]) != rgb(alone["fill", "given"])).any()
+
+
+def test_a_panning_clip_without_cameras_is_filled_from_other_frames_by_estimated_ones(folder, tmp_path):
+    artifacts, metrics = made(folder, tmp_path / "a")
+    alone, _ = made(folder, tmp_path / "a", "--fill.propagate", "false")
+    found, truth = (
+        artifacts[stage, name].read_npz("cameras.npz")
+        for stage, name in (("cameras", "pan"), ("ingest", "given"))
+    )
+    assert not found["pose_group"].any()
+    assert metrics["cameras", "pan"]["camera_known"] == 1
+    relative = truth["world_to_camera"] @ np.linalg.inv(truth["world_to_camera"][0])
+    turned = found["world_to_camera"][:, :3, :3] @ relative[:, :3, :3].swapaxes(1, 2)
+    angle = np.degrees(np.arccos(np.clip((np.trace(turned, axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    print(angle, found["confidence"], artifacts["cameras", "pan"].meta)
+    assert angle.max() < 0.3
+    assert (rgb(artifacts["fill", "pan"]) != rgb(alone["fill", "pan"])).any()
+
+
+def test_a_tripod_stands_exactly_still_and_is_filled_as_before(folder, tmp_path):
+    artifacts, metrics = made(folder, tmp_path / "a")
+    found = artifacts["cameras", "tripod"].read_npz("cameras.npz")
+    assert (found["world_to_camera"] == np.eye(4)).all()
+    assert (found["intrinsics"] == artifacts["ingest", "tripod"].read_npz("cameras.npz")["intrinsics"]).all()
+    assert metrics["cameras", "tripod"]["camera_still"] == 1
+    assert artifacts["cameras", "tripod"].meta["motion"] == ["still"]
