@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import UserDict
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from recapture.tasks.engine.stage import Outcome
@@ -43,6 +43,9 @@ class JobSummary(Summary):
     camera_still: MutableMapping[str, float] = field(
         default_factory=UserDict
     )  # clip without cameras -> share
+    estimated: MutableMapping[str, Mapping[str, float]] = field(
+        default_factory=UserDict
+    )  # clip -> metrics of its estimated cameras
     last_stage: str = ""
     ready: set[str] = field(default_factory=set)
     calibration: Calibration | None = None  # with fill.speed.max_loss
@@ -66,6 +69,8 @@ class JobSummary(Summary):
                 self.ready.add(outcome.item)
             if stage == "ingest" and "camera_still" in outcome.metrics:
                 self.camera_still[outcome.item] = outcome.metrics["camera_still"]
+            if stage == "cameras" and "camera_known" in outcome.metrics:
+                self.estimated[outcome.item] = outcome.metrics
             if stage == "measure" and outcome.metrics:
                 self.metrics[outcome.item] = dict(outcome.metrics)
             if stage == "fill":
@@ -122,6 +127,8 @@ class JobSummary(Summary):
 
     def _camera_lines(self) -> list[str]:
         """Say how many clips came without cameras, and what that means for their fills."""
+        if self.estimated:
+            return ["", estimated_line(self.estimated.values())]
         if not self.camera_still:
             return []
         still = sum(share == 1 for share in self.camera_still.values())
@@ -133,6 +140,23 @@ class JobSummary(Summary):
             f"in parts, {moving} to move. Where the camera moves, holes are not filled from other frames; "
             "give cameras to have that.",
         ]
+
+
+def estimated_line(found: Collection[Mapping[str, float]]) -> str:
+    """Return in a sentence what became of the cameras of clips that were estimated."""
+    still = sum(one["camera_still"] for one in found)
+    known = sum(one["camera_known"] for one in found) - still
+    cut = sum(not one["camera_known"] and one["camera_shots"] > 1 for one in found)
+    line = (
+        f"The cameras of {len(found)} clips were estimated: {still:.0f} stand still, {known:.0f} move and are "
+        f"known, {cut} are cut into shots, {len(found) - still - known - cut:.0f} are not known."
+    )
+    if len(found) > still + known:
+        line += (
+            " Where they are not known, holes are not filled from other frames; the meta of the stage cameras "
+            "says why, and cameras beside the clip are the way out."
+        )
+    return line
 
 
 def caption_warnings(outcome: Outcome) -> list[str]:

@@ -146,6 +146,18 @@ def test_the_report_says_which_clips_without_cameras_move_and_that_nothing_is_ta
     assert line.startswith("4 clips have no cameras: 1 are measured to stand still, 1 in parts, 2 to move.")
 
 
+def test_the_report_says_what_became_of_cameras_that_were_estimated():
+    job = summary()
+    for item, known, still, shots in (("a", 1, 1, 1), ("b", 1, 0, 1), ("c", 0, 0, 1), ("d", 0, 0, 3)):
+        metrics = {"camera_known": float(known), "camera_still": float(still), "camera_shots": float(shots)}
+        job.add("cameras", [outcome(item, "ok", metrics=metrics)])
+    (line,) = [line for line in job.markdown().splitlines() if "were estimated" in line]
+    assert line.startswith(
+        "The cameras of 4 clips were estimated: 1 stand still, 1 move and are known, 1 are cut into shots, "
+        "1 are not known. Where they are not known, holes are not filled from other frames"
+    )
+
+
 def test_a_caption_that_is_too_long_is_a_warning_of_the_job_once_per_clip():
     job = summary()
     for item in ("a@left", "a@right"):
