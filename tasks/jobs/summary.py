@@ -148,13 +148,13 @@ def estimated_line(found: Collection[Mapping[str, float]]) -> str:
     known = sum(one["camera_known"] for one in found) - still
     cut = sum(not one["camera_known"] and one["camera_shots"] > 1 for one in found)
     line = (
-        f"The cameras of {len(found)} clips were estimated: {still:.0f} stand still, {known:.0f} move and are "
-        f"known, {cut} are cut into shots, {len(found) - still - known - cut:.0f} are not known."
+        f"The cameras of {len(found)} clips were estimated: {still:.0f} stand still, {known:.0f} move and "
+        f"are known, {cut} are cut into shots, {len(found) - still - known - cut:.0f} are not known."
     )
     if len(found) > still + known:
         line += (
-            " Where they are not known, holes are not filled from other frames; the meta of the stage cameras "
-            "says why, and cameras beside the clip are the way out."
+            " Where they are not known, holes are not filled from other frames; the meta of the stage "
+            "cameras says why, and cameras beside the clip are the way out."
         )
     return line
 

@@ -100,8 +100,7 @@ def test_a_panning_clip_without_cameras_is_filled_from_other_frames_by_estimated
     relative = truth["world_to_camera"] @ np.linalg.inv(truth["world_to_camera"][0])
     turned = found["world_to_camera"][:, :3, :3] @ relative[:, :3, :3].swapaxes(1, 2)
     angle = np.degrees(np.arccos(np.clip((np.trace(turned, axis1=1, axis2=2) - 1) / 2, -1, 1)))
-    print(angle, found["confidence"], artifacts["cameras", "pan"].meta)
-    assert angle.max() < 0.3
+    assert angle.max() < 0.07 * (FRAMES - 1)  # of a degree per frame, in pictures of 80 pixels
     assert (rgb(artifacts["fill", "pan"]) != rgb(alone["fill", "pan"])).any()
 
 
