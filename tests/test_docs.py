@@ -139,7 +139,7 @@ def test_every_setting_that_is_named_exists(page):
     ]
     sections = {".".join(one.split(".")[:count]) for one in known for count in range(1, 5)}
     unknown = {one for one in set(named) - sections if not any(one.startswith(f"{name}.") for name in known)}
-    unknown -= {"section.key", "cameras.npz"}  # the latter is a file
+    unknown -= {"section.key", "cameras.npz", "cameras.bin"}  # the latter are files
     assert sorted(unknown) == []  # a setting may hold a table, such as execution.resources
 
 
