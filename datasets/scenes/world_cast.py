@@ -11,9 +11,10 @@ from recapture.datasets.scenes.wide_scenes import named_colour
 from recapture.datasets.scenes.words import action, phrase
 from recapture.datasets.scenes.world_layout import Actor, Part
 from recapture.datasets.scenes.world_looks import photograph, textured
-from recapture.datasets.scenes.world_props import DRAWERS, Drawn, Stage
+from recapture.datasets.scenes.world_props import DRAWERS, NEAREST, Drawn, Stage
 
 MIDDLE = 35.0  # frames; when travelling actors are where they were placed
+_LATER = (-30.0, -15.0, 15.0, 30.0, 50.0)  # frames around MIDDLE at which their line shall be free
 _TRIES = 12
 
 
@@ -44,7 +45,9 @@ def draw_actor(
         heading = _heading(rng, kind, x, z)
         words = phrase(drawn.looks, drawn.noun, drawn.doing)
         return replace(actor, position=(x, stage.floor, z), heading_degrees=heading, words=words)
-    return _travelling(rng, drawn, actor, (x, z), stage)
+    if not stage.outdoors:
+        return _circling(rng, drawn, actor, (x, z))
+    return _travelling(rng, drawn, actor, (x, z), stage, taken)
 
 
 def _heading(rng: random.Random, kind: str, x: float, z: float) -> float:
@@ -60,7 +63,7 @@ def _place(
     """Return x and z of a free place that the camera sees."""
     high = stage.room[1]
     farthest = 16.0 if stage.outdoors else high[2] - drawn.radius - 0.1
-    nearest = stage.nearest + 0.6 * drawn.radius
+    nearest = (NEAREST if stage.outdoors else stage.nearest) + 0.6 * drawn.radius
     if farthest <= nearest:
         return None if taken else (0.0, farthest)
     for _ in range(_TRIES):
@@ -68,36 +71,49 @@ def _place(
         across = 0.8 * math.tan(math.radians(stage.fov_degrees) / 2) * z
         across = across if stage.outdoors else min(across, high[0] - drawn.radius - 0.1)
         x = rng.uniform(-1, 1) * max(across, 0.0)
-        if all(math.hypot(x - a, z - b) > 0.85 * (r + drawn.radius) for a, b, r in taken):
+        in_the_way = z < stage.nearest and (drawn.speed > 0 or abs(x) < 1.3 + drawn.radius)
+        if not in_the_way and _is_free((x, z), drawn.radius, taken):
             return x, z
-    return None if taken else (0.0, nearest)
+    return None if taken else (0.0, stage.nearest + drawn.radius)
+
+
+def _circling(rng: random.Random, drawn: Drawn, actor: Actor, place: tuple[float, float]) -> Actor:
+    """Return a walker in a room, on a circle around a place."""
+    circle, way = drawn.radius - 0.35, rng.choice((-1, 1))
+    return replace(
+        actor,
+        parts=tuple(_beside(part, -way * circle) for part in actor.parts),
+        position=(place[0], actor.position[1], place[1]),
+        heading_degrees=rng.uniform(0, 360),
+        spin_degrees=way * math.degrees(drawn.speed / circle),
+        words=phrase(drawn.looks, drawn.noun, "walking in a circle"),
+    )
 
 
 def _travelling(
-    rng: random.Random, drawn: Drawn, actor: Actor, place: tuple[float, float], stage: Stage
+    rng: random.Random,
+    drawn: Drawn,
+    actor: Actor,
+    place: tuple[float, float],
+    stage: Stage,
+    taken: list[tuple[float, float, float]],
 ) -> Actor:
-    """Return a walker or a car on a straight line (outdoors) or a circle (indoors)."""
+    """Return a walker or a car on a straight line, past what is there already if possible."""
     x, z = place
     verb = "driving" if drawn.noun == "car" else "walking"
-    if not stage.outdoors:
-        circle, way = drawn.radius - 0.35, rng.choice((-1, 1))
-        parts = tuple(_beside(part, -way * circle) for part in actor.parts)
-        return replace(
-            actor,
-            parts=parts,
-            position=(x, stage.floor, z),
-            heading_degrees=rng.uniform(0, 360),
-            spin_degrees=way * math.degrees(drawn.speed / circle),
-            words=phrase(drawn.looks, drawn.noun, "walking in a circle"),
-        )
     ways = ["to the right", "to the left"]
-    if verb == "walking" and stage.path.velocity[2] <= 0 and z > 6.5:
+    if verb == "walking" and stage.path.velocity[2] <= 0 and z > 7.5:
         ways += ["away", "closer"]
-    towards = rng.choice(ways)
-    heading = {"to the right": 90.0, "to the left": -90.0, "away": 0.0, "closer": 180.0}[towards]
-    heading += rng.uniform(-16, 16)
-    turn = math.radians(heading)
-    velocity = (math.sin(turn) * drawn.speed, 0.0, math.cos(turn) * drawn.speed)
+    rng.shuffle(ways)
+    for towards in ways:
+        heading = {"to the right": 90.0, "to the left": -90.0, "away": 0.0, "closer": 180.0}[towards]
+        heading += rng.uniform(-16, 16)
+        turn = math.radians(heading)
+        velocity = (math.sin(turn) * drawn.speed, 0.0, math.cos(turn) * drawn.speed)
+        line = [(x + velocity[0] * later, z + velocity[2] * later) for later in _LATER]
+        if all(_is_free(at, 0.6 * drawn.radius, taken[:-1]) for at in line):
+            break
+    taken += [(*at, 0.6 * drawn.radius) for at in line]
     start = (x - MIDDLE * velocity[0], stage.floor, z - MIDDLE * velocity[2])
     return replace(
         actor,
@@ -106,6 +122,10 @@ def _travelling(
         heading_degrees=heading,
         words=phrase(drawn.looks, drawn.noun, f"{verb} {towards}"),
     )
+
+
+def _is_free(at: tuple[float, float], radius: float, taken: list[tuple[float, float, float]]) -> bool:
+    return all(math.hypot(at[0] - x, at[1] - z) > 0.85 * (radius + other) for x, z, other in taken)
 
 
 def _beside(part: Part, x: float) -> Part:

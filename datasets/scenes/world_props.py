@@ -39,6 +39,8 @@ INDOORS = {
     "body": 18,
 }
 
+NEAREST = 3.2  # z of actors before a camera that does not move forward
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -53,7 +55,7 @@ class Stage:
     @property
     def nearest(self) -> float:
         """Return the smallest z of actors: the camera does not run into them."""
-        return 3.2 + (self.path.limit if self.path.velocity[2] > 0 else 0.0)
+        return NEAREST + (self.path.limit if self.path.velocity[2] > 0 else 0.0)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,22 @@ from recapture.datasets.scenes.world_props import Stage
 
 def scenery(rng: random.Random, stage: Stage, taken: list[tuple[float, float, float]]) -> list[Actor]:
     """Return actors without words; they are not placed where others (x, z, radius) are."""
-    return _outdoors(rng, stage) if stage.outdoors else _indoors(rng, stage)
+    if not stage.outdoors:
+        return _indoors(rng, stage)
+    found = _ground(rng, stage) + _background(rng, stage)
+    return [actor for actor in found if _is_clear(actor, taken)]
 
 
-def _outdoors(rng: random.Random, stage: Stage) -> list[Actor]:
-    found = []
-    floor = stage.floor
+def _is_clear(actor: Actor, taken: list[tuple[float, float, float]]) -> bool:
+    x, _, z = actor.position
+    wide = max(part.size[0] for part in actor.parts)
+    flat = max(part.size[1] for part in actor.parts) < 0.05  # a road
+    return flat or all(math.hypot(x - a, z - b) > wide + radius for a, b, radius in taken)
+
+
+def _ground(rng: random.Random, stage: Stage) -> list[Actor]:
+    """Return a road and hills."""
+    found, floor = [], stage.floor
     if rng.random() < 0.3:
         found.append(_road(rng, floor))
     for _ in range(rng.choice((0, 0, 1, 2))):
@@ -29,6 +39,12 @@ def _outdoors(rng: random.Random, stage: Stage) -> list[Actor]:
         green = blend((0.28, 0.4, 0.2), (0.4, 0.38, 0.4), rng.random())
         hill = Part("ellipsoid", (wide, rng.uniform(4, 11), 15), (0, 0, 0), plain(rng, green, 0.6))
         found.append(Actor((hill,), (rng.uniform(-45, 45), floor + 0.5, rng.uniform(45, 62))))
+    return found
+
+
+def _background(rng: random.Random, stage: Stage) -> list[Actor]:
+    """Return houses and trees far away."""
+    found, floor = [], stage.floor
     for _ in range(rng.choice((0, 1, 1, 2))):
         paint = blend(named_colour(rng, rng.choice(WALL_COLOURS)), (0.9, 0.88, 0.84), rng.uniform(0.4, 0.9))
         wall = brick(rng) if rng.random() < 0.4 else plain(rng, paint)
