@@ -10,7 +10,19 @@ from pydantic import Field, field_validator, model_validator
 from recapture.conf.section import Section
 
 STAGES = (
-    *("ingest", "depth", "mask", "render", "calibrate", "fill", "baselines", "measure", "deliver", "preview"),
+    *(
+        "ingest",
+        "depth",
+        "mask",
+        "render",
+        "calibrate",
+        "seeds",
+        "fill",
+        "baselines",
+        "measure",
+        "deliver",
+        "preview",
+    ),
     *("pairs", "tune", "explore"),
 )
 

@@ -253,6 +253,34 @@ class RecaptureConfig(Section):
             seen[label.casefold()] = label
         return self
 
+    seeds: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="Fills of each item, from this many seeds in turn: the best is delivered, the others and "
+        "a map of where they differ are kept.",
+    )
+    seeds_chosen_by: Literal["consensus", "agreement", "seam", "calm", "ranks", "first"] = Field(
+        "consensus",
+        description="What the best of several seeds is: in holes nearest to the mean of all; most like the "
+        "render beside holes; smallest step at their edges; calmest; best by mean rank; the first seed.",
+    )
+
+    @model_validator(mode="after")
+    def _seeds_have_a_base(self) -> Self:
+        if self.seeds > 1 and self.fill.method == "classical":
+            raise ValueError(
+                f"seeds {self.seeds} needs a base, and fill.method classical has none; set seeds 1"
+            )
+        if self.seeds > 1 and self.fill.packing.frames:
+            raise ValueError(
+                f"seeds {self.seeds} and fill.packing.frames {self.fill.packing.frames} do not go together: "
+                "fills are packed before the best is known; set one of them to its default"
+            )
+        if self.seeds == 1 and self.seeds_chosen_by != "consensus":
+            raise ValueError("seeds_chosen_by is for several seeds; set seeds, or leave it out")
+        return self
+
     @model_validator(mode="after")
     def _subjects_are_said(self) -> Self:
         for one in self.trajectories:

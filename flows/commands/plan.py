@@ -15,10 +15,12 @@ from rich.table import Table
 from recapture.conf.redact import without_credentials
 from recapture.conf.schema import ExecutionConfig, RecaptureConfig
 from recapture.datasets.store.manifest import read_manifest
+from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.commands.memory import check_memory
 from recapture.flows.jobs import surveyed
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.survey import Surveyed
+from recapture.tasks.jobs.amounts import amounts
 from recapture.tasks.jobs.job import ClipJob
 from recapture.tasks.tune.tuning import Tuning
 
@@ -79,6 +81,7 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
     forecasts = forecast(job, plans)
     fills = any(stage.stage == "fill" and stage.new for stage in forecasts)
     memory = list(check_memory(job.config, job.clips)) if fills else []
+    found = list(amounts(plans, ArtifactStore(config.store)))
     if as_json:
         record = {
             "dataset": config.dataset.name,
@@ -86,6 +89,7 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
             "trajectories": [trajectory.label for trajectory in trajectories],
             "unreadable": [{"clip": clip.id, "error": clip.error} for clip in job.rejected],
             "stages": [asdict(stage) for stage in forecasts],
+            "amounts": [asdict(one) for one in found],
             "memory": [asdict(finding) for finding in memory],
         }
         print(json.dumps(record, indent=1))
@@ -107,6 +111,11 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
         console.print(f"… and {len(job.rejected) - SHOWN_REJECTED} more")
     if any(row.quarantined or row.dropped for row in forecasts):
         console.print("quarantined items are skipped; see `recapture quarantine ls`")
+    for one in found:
+        known = (
+            f"{one.amount:.3g}, holes up to {one.hole_share or 0:.0%}" if one.amount is not None else one.why
+        )
+        console.print(f"amount of {escape(one.item)}: {escape(known)}", soft_wrap=True)
     for finding in memory:
         way_out = f"; {finding.way_out}" if finding.way_out else ""
         console.print(f"memory: {escape(finding.message + way_out)}", soft_wrap=True)

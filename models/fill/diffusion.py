@@ -125,6 +125,26 @@ class DiffusionFiller:
         kept = view.visible if kept is None else kept
         return Filled(self.compositing(unpasted, view.video, kept), unpasted, chosen)
 
+    def fill_seeds(
+        self, view: RenderedView, *, caption: str, seeds: Sequence[int], kept: Tensor | None = None
+    ) -> list[Filled]:
+        """Fill a view of one window once per seed, as a batch: `fill_both` of each, but for rounding.
+
+        make_solver must draw a noise of its own for each sample. Memory is for the caller to care for.
+        """
+        text = encode_text(self.base, caption, self.negative_prompt if self.guidance_scale > 1 else None)
+        frames = len(view.video)
+        (span,) = windows(frames, frames + (1 - frames) % 4, 0)
+        if self.base.memory is not None:
+            self.base.memory.fit(ClipSize(len(span.indices()), *view.video.shape[2:]))
+        shown = (view.video[span.indices()], view.visible[span.indices()])
+        kept = view.visible if kept is None else kept
+        filled = []
+        for one in self._sampled(*shown, text, seeds, None, []):
+            unpasted = torch.cat(list(join_windows([span], [one], 0)))
+            filled.append(Filled(self.compositing(unpasted, view.video, kept), unpasted))
+        return filled
+
     def _fit_window(self, video: Tensor, *given: Any) -> Tensor:
         """Fill a window where the base has room; if memory runs out, once more with less on the GPU."""
         placing = self.base.memory
@@ -147,23 +167,37 @@ class DiffusionFiller:
         finished: Tensor | None,  # [K, 3, H, W] frames to pack
         times: Sequence[int],  # [K] the window's frames of the same moments
     ) -> Tensor:
+        return self._sampled(video, visible, text, (seed,), finished, times)[0]
+
+    def _sampled(
+        self,
+        video: Tensor,
+        visible: Tensor,
+        text: Text,
+        seeds: Sequence[int],
+        finished: Tensor | None,
+        times: Sequence[int],
+    ) -> list[Tensor]:
+        """Return a video [T, 3, H, W] per seed."""
         base, (height, width) = self.base, video.shape[2:]
         known = padded(base, visible).to(base.device)
         shown = grey_holes(padded(base, video).to(base.device), known)
         conditioning = condition(base, shown, known)
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(1, *conditioning.latent_shape, generator=generator)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise = torch.cat([torch.randn(1, *conditioning.latent_shape, generator=one) for one in generators])
         if finished is not None and self.packing is not None:
             positions = self.packing.positions
             beside = padded(base, finished)
-            conditioning = pack(base, conditioning, beside, times, positions=positions, generator=generator)
+            conditioning = pack(
+                base, conditioning, beside, times, positions=positions, generator=generators[0]
+            )
         latents = sample(
             base,
             conditioning,
             text,
             scheduler=make_scheduler(self.scheduler, self.shift),
             steps=self.steps,
-            generator=generator,
+            generator=generators[0],
             latents=self.noise_scale * noise,
             guidance_scale=self.guidance_scale,
             guidance_scale_2=self.guidance_scale_2,
@@ -171,5 +205,5 @@ class DiffusionFiller:
             saving=self.saving,
             on_step=self.on_step,
         )
-        filled = decode_latents(base.vae, latents)[0, ..., :height, :width]
-        return filled.to(video.device, video.dtype)
+        filled = (decode_latents(base.vae, one[None])[0, ..., :height, :width] for one in latents)
+        return [one.to(video.device, video.dtype) for one in filled]

@@ -5,12 +5,15 @@ the same shape, exactly 0 where nothing is known. All are elementwise but `conju
 over a sample, and `adaptive_replacement`, which sorts a frame. None calls the VAE.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from recapture.models.inverse.measurement import LatentMeasurement
 from recapture.models.wan.sampling import Step
 
+Noise = torch.Generator | Sequence[torch.Generator]  # of all samples, or of each its own
 KNOWN = 0.5  # a latent is known, to solvers that take a binary mask, above this weight
 
 
@@ -128,7 +131,7 @@ def langevin(
     measurement: LatentMeasurement,
     step: Step,
     *,
-    generator: torch.Generator,
+    generator: Noise,
     noise_level: float = 0.1,
     iterations: int = 20,
     rate: float = 0.3,
@@ -159,8 +162,10 @@ def prior_variance(sigma: float) -> float:
     return sigma**2 / (sigma**2 + (1 - sigma) ** 2)
 
 
-def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw standard normal noise of the latents' shape, on the generator's device."""
+def noise_like(latents: Tensor, generator: Noise) -> Tensor:
+    """Draw standard normal noise of the latents' shape, on the generator's device; one per sample, or one."""
+    if not isinstance(generator, torch.Generator):
+        return torch.cat([noise_like(latents[n : n + 1], one) for n, one in enumerate(generator)])
     return torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
 
 

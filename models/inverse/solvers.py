@@ -1,7 +1,7 @@
 """Training-free solvers for latent inpainting, by name; each is a data consistency and a transition."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ from recapture.models.wan.sampling import Solver, Step
 
 TransitionName = Literal["velocity", "ddim", "flowdps", "direct", "blended"]
 Consistency = Callable[[Tensor, Step], Tensor]  # clean estimate -> its move, [B, z, T', h, w]
-Transition = Callable[[Tensor, Tensor, Tensor, Step, torch.Generator], Tensor]
+Transition = Callable[[Tensor, Tensor, Tensor, Step, consistency.Noise], Tensor]
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class TransitionSolver(VelocitySolver):
     """
 
     transition: Transition = transitions.ddim
-    generator: torch.Generator = field(default_factory=torch.Generator)
+    generator: consistency.Noise = field(default_factory=torch.Generator)
     repeats: int = 1
 
     def visits(self, step: Step) -> int:
@@ -117,7 +117,7 @@ def make_solver(
     stop: float = 1.0,
     mask_floor: float = 0.0,
     repeats: int | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     **options: float,
 ) -> Solver:
     """Make a solver of `SOLVERS` for one window. It has one keyword per setting, hence their number.
@@ -126,7 +126,8 @@ def make_solver(
     transition, eta, start, repeats: override the recipe's; eta (0...1) is the share of fresh noise of
     'ddim'; repeats: how often each step is taken. All transitions but 'velocity' need the Euler scheduler.
     start, stop: the shares of the steps between which the solver acts. mask_floor: weights below it count as
-    0. seed: of the solver's own noise. options: those of the recipe, such as gamma.
+    0. seed: of the solver's own noise, or one per sample of a batch. options: those of the recipe, such as
+    gamma.
 
     With nothing known the solver never acts: sampling is plain. Raises ValueError for a setting that the
     solver does not have.
@@ -145,7 +146,11 @@ def make_solver(
         repeats=recipe.repeats if repeats is None else repeats,
     )
     _check_recipe(name, chosen, stop, mask_floor, options)
-    generator = torch.Generator().manual_seed(seed)
+    generator: consistency.Noise = (
+        torch.Generator().manual_seed(seed)
+        if isinstance(seed, int)
+        else [torch.Generator().manual_seed(one) for one in seed]
+    )
     measurement = measurement.floored(mask_floor)
     known: LatentMeasurement | KnownPixels = measurement
     if chosen.pixels:
@@ -195,7 +200,7 @@ def _transition(recipe: Recipe, measurement: LatentMeasurement) -> Transition:
 def _consistency(
     recipe: Recipe,
     known: LatentMeasurement | KnownPixels,
-    generator: torch.Generator,
+    generator: consistency.Noise,
     options: Mapping[str, float],
 ) -> Consistency:
     rule = recipe.consistency
@@ -213,6 +218,7 @@ def inverse_solver(
     fill: Fill = "pull_push",
     channel_mean: bool,
     seed: int = 0,
+    noise_seeds: Sequence[int] | None = None,
     probes: int = 4,
     tau: float = 0.5,
     **settings: Any,
@@ -220,7 +226,8 @@ def inverse_solver(
     """Return what measures each window for a `DiffusionFiller` and makes its solver.
 
     settings: those of `make_solver`; the other arguments are those of `build_measurement`. source: of the
-    shape of a window, so only for clips of one window. Logs a warning when nothing of a window is known, so
+    shape of a window, so only for clips of one window. noise_seeds: of the solver's own noise, one per sample
+    of a batch; None: seed. Logs a warning when nothing of a window is known, so
     that it is generated plainly.
     """
 
@@ -240,6 +247,8 @@ def inverse_solver(
         if not measurement.mask.any():
             log.warning("inverse: nothing of this window of %d frames is known; plain generation", len(video))
         pixels = KnownPixels(base.vae, video, visible)
-        return make_solver(solver, measurement, pixels=pixels, seed=seed, **settings)
+        return make_solver(
+            solver, measurement, pixels=pixels, seed=seed if noise_seeds is None else noise_seeds, **settings
+        )
 
     return make

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from recapture.models.inverse.consistency import known, noise_like
+from recapture.models.inverse.consistency import Noise, known, noise_like
 from recapture.models.inverse.measurement import LatentMeasurement
 from recapture.models.wan.sampling import Step
 
@@ -25,7 +25,7 @@ def ddim(
     velocity: Tensor,
     delta: Tensor,
     step: Step,
-    generator: torch.Generator,
+    generator: Noise,
     *,
     eta: float = 0.0,
 ) -> Tensor:
@@ -43,15 +43,13 @@ def ddim(
 
 
 def flow_posterior_sampling(
-    latents: Tensor, velocity: Tensor, delta: Tensor, step: Step, generator: torch.Generator
+    latents: Tensor, velocity: Tensor, delta: Tensor, step: Step, generator: Noise
 ) -> Tensor:
     """Step by `ddim` with noise sqrt(sigma') e + sqrt(1 - sigma') xi: FlowDPS (arXiv 2503.08136)."""
     return ddim(latents, velocity, delta, step, generator, eta=math.sqrt(1 - step.next_sigma))
 
 
-def direct(
-    latents: Tensor, velocity: Tensor, delta: Tensor, step: Step, generator: torch.Generator
-) -> Tensor:
+def direct(latents: Tensor, velocity: Tensor, delta: Tensor, step: Step, generator: Noise) -> Tensor:
     """Take Euler's step and add all of delta, as gradient guidance does (FlowChef, PSLD)."""
     return euler(latents, velocity, step) + delta
 
@@ -61,7 +59,7 @@ def blended(
     velocity: Tensor,
     delta: Tensor,
     step: Step,
-    generator: torch.Generator,
+    generator: Noise,
     *,
     measurement: LatentMeasurement,
 ) -> Tensor:
@@ -75,7 +73,7 @@ def blended(
     return torch.where(known(measurement), noised, euler(latents, velocity, step) + delta)
 
 
-def jump_back(latents: Tensor, step: Step, generator: torch.Generator) -> Tensor:
+def jump_back(latents: Tensor, step: Step, generator: Noise) -> Tensor:
     """Return to sigma from latents at sigma' < sigma: a x + b xi with a = (1-sigma) / (1-sigma').
 
     b^2 = sigma^2 - a^2 sigma'^2, so that noise of deviation sigma' becomes noise of sigma. RePaint's

@@ -10,7 +10,7 @@ from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.tasks.clip.filled_frames import SHOWN, joined
 from recapture.tasks.clip.scene_reader import read_truth
-from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread, visibility_picture
+from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread, spread_picture, visibility_picture
 
 CHUNK = 32
 GAP = 4
@@ -29,7 +29,7 @@ class Rows:
         return len(self.path["source_frame"])
 
     def pictures(self, *kinds: str) -> Iterator[dict[str, np.ndarray]]:
-        """Yield kind -> uint8 [h,w,3] of each frame, for the kinds source, render and result.
+        """Yield kind -> uint8 [h,w,3] of each frame, for the kinds source, render, result and spread.
 
         Of the kind visible, bool [h,w]: `Sheet` makes pictures of those that it shows. Of the kind known,
         bool [h,w]: where the result is the render. Of the kind depth, float32 [h,w]: the render's, inf in
@@ -63,7 +63,10 @@ class Rows:
             if "depth" in kinds:
                 rows["depth"] = render["depth"]
             if "result" in kinds:
-                rows["result"] = joined(self.inputs["fill"].frames().read(first, last), render)["rgb"]
+                filled = self.inputs["fill"].frames().read(first, last)
+                rows["result"] = joined(filled, render)["rgb"]
+                if "spread" in kinds:
+                    rows["spread"] = spread_picture(filled["spread"])
             if "known" in kinds:
                 rows["known"] = render["visible"] & (rows["result"] == render["rgb"]).all(-1)
         return {kind: rows[kind][:, : self.height, : self.width] for kind in kinds}

@@ -52,6 +52,16 @@ def visibility_picture(visible: np.ndarray) -> np.ndarray:
     return np.where(visible[..., None], np.uint8(255), np.array([96, 16, 16], dtype=np.uint8))
 
 
+def spread_picture(spread: np.ndarray) -> np.ndarray:
+    """Convert a map of spread, uint8 [...,H,W], to colours [...,H,W,3]: black for none, over red to white.
+
+    It is brightened four times: a deviation of an eighth of the range is white.
+    """
+    shown = np.minimum(4 * spread.astype(np.int32), 255)
+    levels = [np.clip(3 * shown - 255 * step, 0, 255) for step in range(3)]
+    return np.stack(levels, axis=-1).astype(np.uint8)
+
+
 def path_plot(
     source_world_to_camera: np.ndarray,
     target_world_to_camera: np.ndarray,

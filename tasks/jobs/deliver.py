@@ -33,6 +33,7 @@ SIDE_BY_SIDE, SHEET, PATH, CAMERAS = (
 SHEET_ROWS = ("source", "render", "visible", "result")
 COMPARED = ("source", "render", "result")
 QUICK = "superfast"
+SPREAD = "spread.mp4"
 
 
 @dataclass
@@ -65,7 +66,7 @@ class DeliverStage(ClipStage):
         rows = Rows(clip, inputs, path)
 
         sound = clip.audio and bool((np.diff(path["source_frame"]) == 1).all())
-        sheet = Sheet(rows, self.config.contact_sheet_frames, SHEET_ROWS)
+        sheet = Sheet(rows, self.config.contact_sheet_frames, shown_rows(inputs))
         carried_from = SoundSource(
             clip.uri if sound else None,
             float(ingest.meta["first_frame"] / fps),
@@ -74,10 +75,13 @@ class DeliverStage(ClipStage):
         with ExitStack() as opened:
             files = opened.enter_context(result_files(self.config, output, fps, carried_from))
             compared = opened.enter_context(self._side_by_side(output, fps))
+            apart = opened.enter_context(self._spread(output, fps, inputs))
             for t, (pictures, finished) in enumerate(beating(self._frames(rows, inputs, files.kinds))):
                 files.add(finished)
                 if compared is not None:
                     compared.add(beside([pictures[kind] for kind in COMPARED]))
+                if apart is not None:
+                    apart.add(pictures["spread"])
                 sheet.take(t, pictures)
         output.write_bytes(SHEET, sheet.png())
         output.write_bytes(PATH, camera_plot(item.name, inputs))
@@ -95,9 +99,24 @@ class DeliverStage(ClipStage):
     def _frames(
         self, rows: Rows, inputs: Mapping[str, Artifact], kinds: tuple[str, ...]
     ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-        """Yield of each frame the pictures of SHEET_ROWS, and those of `kinds` that are delivered."""
-        more = [kind for kind in kinds if kind not in SHEET_ROWS]
-        yield from ((pictures, pictures) for pictures in rows.pictures(*SHEET_ROWS, *more))
+        """Yield of each frame the pictures of the sheet, and those of `kinds` that are delivered."""
+        sheet = shown_rows(inputs)
+        more = [kind for kind in kinds if kind not in sheet]
+        yield from ((pictures, pictures) for pictures in rows.pictures(*sheet, *more))
+
+    @contextmanager
+    def _spread(
+        self, output: ArtifactWriter, fps: Fraction, inputs: Mapping[str, Artifact]
+    ) -> Iterator[VideoWriter | None]:
+        """Give the video of where several seeds differ, if there were several."""
+        if "spread" not in shown_rows(inputs):
+            yield None
+            return
+        with (
+            output.local_file(SPREAD) as target,
+            video_writer(target, fps, encoding=Encoding(crf=self.config.crf)) as video,
+        ):
+            yield video
 
     @contextmanager
     def _side_by_side(self, output: ArtifactWriter, fps: Fraction) -> Iterator[VideoWriter | None]:
@@ -126,12 +145,17 @@ class DeliverEnlargedStage(DeliverStage):
         self, rows: Rows, inputs: Mapping[str, Artifact], kinds: tuple[str, ...]
     ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
         enlarged = inputs["enlarge"].frames()
-        for t, pictures in enumerate(rows.pictures(*SHEET_ROWS)):
+        for t, pictures in enumerate(rows.pictures(*shown_rows(inputs))):
             if t % FRAMES == 0:
                 names = ["rgb" if kind == "result" else kind for kind in kinds]
                 chunk = enlarged.read(t, min(t + FRAMES, rows.frames), names)
                 chunk["result"] = chunk["rgb"]
             yield pictures, {kind: chunk[kind][t % FRAMES] for kind in kinds}
+
+
+def shown_rows(inputs: Mapping[str, Artifact]) -> tuple[str, ...]:
+    """Return the rows of the contact sheet: of several seeds also where they differ."""
+    return (*SHEET_ROWS, "spread") if "seeds" in inputs["fill"].meta else SHEET_ROWS
 
 
 def camera_plot(title: str, inputs: Mapping[str, Artifact]) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from recapture.conf.schema import FillConfig, RenderConfig
@@ -33,7 +34,7 @@ from recapture.tasks.clip.adapters import Adapters, adapter_identity, remarks_on
 from recapture.tasks.clip.base_files import base_revision
 from recapture.tasks.clip.base_memory import load_base_placed, usual_size
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
-from recapture.tasks.clip.filled_frames import RGB, seamed
+from recapture.tasks.clip.filled_frames import seamed
 from recapture.tasks.clip.frames_to_video import stage_device
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
@@ -141,9 +142,9 @@ class FillStage(ClipStage):
                     packed.append(filled.moments)
                     frames = joined.add(filled)
                     if number + 1 < len(windows):
-                        writer.append(**seamed(frames, inputs["render"], written))
-                        written += len(frames[RGB])
-            writer.append(**seamed(frames, inputs["render"], written))  # the last ones after the turn
+                        writer.append(**self._stored(frames, inputs["render"], written))
+                        written += len(next(iter(frames.values())))
+            writer.append(**self._stored(frames, inputs["render"], written))  # the last ones after the turn
         output.meta.update(frames=windows.frames, windows=len(windows), method=self.config.method)
         if isinstance(self._filler, DiffusionFiller) and self._filler.base.memory is not None:
             output.meta.update(memory=self._filler.base.memory.record)
@@ -154,6 +155,12 @@ class FillStage(ClipStage):
             return metrics
         output.meta.update(packed=packed)
         return {**metrics, "packed_frames": float(sum(map(len, packed)))}
+
+    def _stored(
+        self, frames: Mapping[str, np.ndarray], render: Artifact, start: int
+    ) -> dict[str, np.ndarray]:
+        """Return frames as they are stored; start: the number of the first of them."""
+        return seamed(frames, render, start)
 
     def most_parts(self, item: Item[ClipParams]) -> int:
         """Return the number of windows of the clip, if its frames are kept as they are."""

@@ -38,6 +38,7 @@ from recapture.tasks.jobs.publish import publish
 from recapture.tasks.jobs.publish_early import EarlyPublisher
 from recapture.tasks.jobs.render import RenderStage
 from recapture.tasks.jobs.result_files import check_formats
+from recapture.tasks.jobs.seeds import seeded
 from recapture.tasks.jobs.stage_resources import stage_resources
 from recapture.tasks.jobs.still_camera import StillCameraStage
 from recapture.tasks.jobs.summary import JobSummary
@@ -240,7 +241,7 @@ def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
     resources = stage_resources(config, calibrate)
     return [
         *([CalibrateStage(*given, resources=resources)] if config.fill.speed.max_loss else []),
-        FillStage(*given, resources=stage_resources(config, "fill")),
+        *seeded(FillStage(*given, resources=stage_resources(config, "fill")), config),
         *_measure_stages(config),
         *_deliver_stages(config),
     ]

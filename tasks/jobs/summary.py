@@ -73,7 +73,7 @@ class JobSummary(Summary):
                 self.estimated[outcome.item] = outcome.metrics
             if stage == "measure" and outcome.metrics:
                 self.metrics[outcome.item] = dict(outcome.metrics)
-            if stage == "fill":
+            if stage in ("fill", "seeds"):
                 found = caption_warnings(outcome)  # the same for all trajectories of a clip
                 self.warnings += [warning for warning in found if warning not in self.warnings]
             if stage == "deliver":

@@ -334,6 +334,7 @@ TABLE = [
         fill.packing.spacing 2 -> nothing
         fill.packing.positions time_aligned -> nothing
         mask.prompt a ball -> fill
+        seeds 2 -> seeds
         measure.baselines false -> measure
         measure.chunk 9 -> nothing
         measure.seam_pixels 4 -> baselines
@@ -366,6 +367,11 @@ TABLE = [
         fill.guidance_scale_2 2 -> fill
         fill.negative_prompt blurry -> fill
         fill.speed.guidance_interval [0, 0.6] -> fill
+    """),
+    *rows("recapture", "--seeds", "2")("""
+        seeds 3 -> seeds
+        seeds_chosen_by seam -> fill
+        seed 1 -> seeds
     """),
     *rows("recapture", "--fill.speed.max_loss", "0.3")("""
         fill.speed.max_loss 0.2 -> nothing
