@@ -28,8 +28,8 @@ from bench.tables import Cell, Column, Run, Table, add_write, publish, this_run,
 from recapture.conf.fill import FillConfig
 from recapture.models.fill.compositing import kept_pixels
 from recapture.models.fill.propagate import propagate_static
-from recapture.models.fill.spread import MEASURES, SeedScores
 from recapture.models.inverse.solvers import inverse_solver
+from recapture.models.metrics.seed_scores import MEASURES, SeedScores
 from recapture.models.wan.load import Base, load_base
 
 ANGLES = (20.0, 45.0)

@@ -19,8 +19,8 @@ from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.fill.diffusion import DiffusionFiller, Filled
 from recapture.models.fill.edited import fill_edited
 from recapture.models.fill.several import batch_size, in_batches
-from recapture.models.fill.spread import SeedScores
 from recapture.models.inverse.solvers import inverse_solver
+from recapture.models.metrics.seed_scores import SeedScores
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.filled_frames import RGB, SEAM, SHOWN, UNPASTED, joined, seamed
 from recapture.tasks.clip.frames_to_video import stage_device, to_video

@@ -334,7 +334,7 @@ TABLE = [
         fill.packing.spacing 2 -> nothing
         fill.packing.positions time_aligned -> nothing
         mask.prompt a ball -> fill
-        seeds 2 -> seeds
+        seeds 2 -> fill
         measure.baselines false -> measure
         measure.chunk 9 -> nothing
         measure.seam_pixels 4 -> baselines

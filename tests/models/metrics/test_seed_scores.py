@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recapture.models.fill.spread import MEASURES, SeedScores, spread_map
+from recapture.models.metrics.seed_scores import MEASURES, SeedScores, spread_map
 
 
 def fills(count=3, frames=4):
