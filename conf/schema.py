@@ -15,6 +15,7 @@ from recapture.conf.deliver import DeliverConfig
 from recapture.conf.execution import ExecutionConfig, TrackingConfig
 from recapture.conf.fill import FillConfig
 from recapture.conf.mask import MaskConfig
+from recapture.conf.measure import MeasureConfig
 from recapture.conf.section import EMBEDDED, SAMPLE, Name, Section
 from recapture.conf.trajectory import TrajectoryConfig
 from recapture.conf.tune import TuneConfig
@@ -185,31 +186,6 @@ class RenderConfig(Section):
     def keyed(self) -> dict[str, Any]:
         """Return the settings that can change a rendering."""
         return self.model_dump(mode="json", exclude={"chunk"})
-
-
-class LearnedMetricsConfig(Section):
-    """Metrics that need weights: each is computed if its model directory is set."""
-
-    lpips: str | None = Field(None, min_length=1, description="Directory of an LPIPS model.")
-    clip: str | None = Field(None, min_length=1, description="Directory of a CLIP model.")
-    dino: str | None = Field(None, min_length=1, description="Directory of a DINO model.")
-
-
-class MeasureConfig(Section):
-    """Measuring the results."""
-
-    baselines: bool = Field(True, description="Also measure the unmodified source and the classical fill.")
-    chunk: int = Field(
-        48, ge=2, description="Frames that the classical baseline fills at once; limits memory."
-    )
-    seam_pixels: int = Field(
-        16, ge=1, description="Width in pixels of the ring around holes that the seam metrics use."
-    )
-    learned: LearnedMetricsConfig = LearnedMetricsConfig()
-
-    def keyed(self) -> dict[str, Any]:
-        """Return what changes the metrics of any result; models enter by their hashes, elsewhere."""
-        return {"seam_pixels": self.seam_pixels}
 
 
 class RecaptureConfig(Section):

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recapture.conf.schema import MeasureConfig, RenderConfig
+from recapture.conf.measure import MeasureConfig
+from recapture.conf.schema import RenderConfig
 from recapture.conf.turn import turn
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
