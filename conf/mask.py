@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from recapture.conf.section import Section
+from recapture.conf.select import SelectConfig
 
 
 class OutpaintConfig(Section):
@@ -39,8 +40,12 @@ class MaskConfig(Section):
     objects: tuple[int, ...] | Literal["all"] | None = Field(
         None, description="Ids of the clip's own object maps to redraw; all: every id except 0 (background)."
     )
+    select: SelectConfig = SelectConfig()
     dilate: int = Field(
-        2, ge=0, le=256, description="Pixels by which masks and objects are dilated, at the working size."
+        2,
+        ge=0,
+        le=256,
+        description="Pixels by which masks, objects and selections are dilated, at the working size.",
     )
     replace: bool | None = Field(
         None,
@@ -69,7 +74,8 @@ class MaskConfig(Section):
     @property
     def given(self) -> bool:
         """Return whether anything is redrawn."""
-        return self.uri is not None or bool(self.objects) or self.outpaint.any
+        drawn = self.uri is not None or bool(self.objects) or self.select.wanted
+        return drawn or self.outpaint.any
 
     @property
     def replaces(self) -> bool:
@@ -81,12 +87,13 @@ class MaskConfig(Section):
     def keyed(self) -> dict[str, Any]:
         """Return the settings that can change the pixels of a mask.
 
-        Files enter by their hashes, prompts as captions, and `replaces` where it holds, all elsewhere.
+        Files enter by their hashes, selections by the keys of their artifacts, prompts as captions, and
+        `replaces` where it holds, all elsewhere.
         """
-        unused = {"uri", "first_frame", "prompt", "prompts", "replace"}
+        unused = {"select", "uri", "first_frame", "prompt", "prompts", "replace"}
         if self.uri is None:
             unused |= {"threshold", "invert"}
-        if self.uri is None and not self.objects:
+        if self.uri is None and not self.objects and not self.select.wanted:
             unused |= {"dilate"}
         if self.first_frame is not None:
             unused |= {"keep_first_frame"}
@@ -98,6 +105,6 @@ class MaskConfig(Section):
             if getattr(self, setting) and not self.given:
                 raise ValueError(
                     f"mask.{setting} is set, but nothing is redrawn; "
-                    "set mask.uri, mask.objects or mask.outpaint"
+                    "set mask.uri, mask.objects, mask.select or mask.outpaint"
                 )
         return self

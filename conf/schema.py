@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from recapture.conf.cameras import CamerasConfig
+from recapture.conf.caption import CaptionConfig
 from recapture.conf.deliver import DeliverConfig
 from recapture.conf.execution import ExecutionConfig, TrackingConfig
 from recapture.conf.fill import FillConfig
@@ -208,6 +209,7 @@ class RecaptureConfig(Section):
         min_length=1,
         description="The new camera paths.",
     )
+    caption: CaptionConfig = CaptionConfig()
     mask: MaskConfig = MaskConfig()
     render: RenderConfig = RenderConfig()
     fill: FillConfig = FillConfig()

@@ -163,6 +163,9 @@ def _models(config: RecaptureConfig) -> Iterator[Finding]:
         yield _base(config)
         if config.fill.chosen_adapters:
             yield from _adapters(config)
+    models |= {"caption.model": config.caption.model if config.caption.of_model else None}
+    select = config.mask.select
+    models |= {"mask.select.model": select.model if select.wanted and select.of_model else None}
     models |= {f"measure.learned.{name}": path for name, path in config.measure.learned}
     for setting, named in models.items():
         if named is None:

@@ -80,3 +80,7 @@ class ClipStage(ConfiguredStage[ClipParams]):
     """A stage that makes one artifact per clip or, if `per_trajectory`, per clip and trajectory."""
 
     per_trajectory: ClassVar[bool] = False
+
+    def takes(self, params: ClipParams) -> bool:
+        """Return whether it has an item for such a clip; where not, stages that read it `also` go without."""
+        return True

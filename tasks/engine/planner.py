@@ -103,6 +103,7 @@ class Planner:
                     for parent in parents
                     if (names := one.sources(parent))
                 }
+                inputs |= self._besides(stage, one)
                 if before:
                     inputs |= self._followed(stage.name, parents, before[one.name])
                 if (own := stage.settings(one, inputs)) is not settings or key_of is None:
@@ -116,6 +117,13 @@ class Planner:
             if (key := self._keys.get((parent, name))) is not None:
                 return key
         raise KeyError(f"stage {parent!r} has no item called {' or '.join(names)}; plan it first")
+
+    def _besides(self, stage: PlannedStage[P], one: P) -> dict[str, str]:
+        """Return the inputs from stages that are read where they have an item."""
+        found = (
+            (parent, self._keys.get((parent, name))) for parent in stage.also for name in one.sources(parent)
+        )
+        return {parent: key for parent, key in found if key is not None}
 
     def _followed(self, stage: str, parents: Sequence[str], before: Sequence[str]) -> dict[str, str]:
         """Return the inputs from the items that an item follows, and from their own parents."""

@@ -23,7 +23,9 @@ class Order:
 
     def add(self, stage: Stage) -> None:
         """Take note of what a stage reads."""
-        self._parents[stage.name] = frozenset(stage.reads.get(name, name) for name in stage.parents)
+        self._parents[stage.name] = frozenset(
+            stage.reads.get(name, name) for name in (*stage.parents, *getattr(stage, "also", ()))
+        )
         self._ancestors = {name: frozenset(self._before(name)) for name in self._parents}
 
     def of(self, pool: Pool, pools: Collection[Pool]) -> list[Hosted]:

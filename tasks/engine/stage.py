@@ -163,6 +163,7 @@ class PlannedStage(ABC, Generic[P]):
     parents: ClassVar[tuple[str, ...]] = ()
     resources: Resources = Resources()
     reads: Mapping[str, str] = field(default_factory=dict)  # parent -> the stage that stands in for it
+    also: tuple[str, ...] = ()  # stages that are read besides, for items for which they were planned
 
     @property
     def slots(self) -> int:

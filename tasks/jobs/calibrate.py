@@ -28,6 +28,7 @@ from recapture.models.fill.diffusion import DiffusionFiller
 from recapture.models.fill.view import RenderedView, hide
 from recapture.models.metrics.image import psnr
 from recapture.models.wan.passes import counted_passes
+from recapture.tasks.clip.captions import caption_of
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.working_size import content_known
 from recapture.tasks.engine.model_revision import once
@@ -73,18 +74,18 @@ class CalibrateStage(FillStage):
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
-        clip, filler = item.params.clip, self._filler
+        clip, caption, filler = item.params.clip, caption_of(item.params.clip, inputs), self._filler
         assert isinstance(filler, DiffusionFiller)
         windows = self._windows(inputs)
         read = windows.read(len(windows) - 1)
         known = torch.from_numpy(content_known(inputs["ingest"]))
         with turn():
-            self._prepare(clip, output)
+            self._prepare(clip, caption, output)
             view = windows.given(read).view
             hidden = moved_holes(view.visible) & known.to(view.visible.device)
             metrics = {"hidden_share": float(hidden.float().mean())}
             if enough_hidden(hidden):
-                metrics |= self._measure(filler, view, hidden, clip.caption)
+                metrics |= self._measure(filler, view, hidden, caption)
         output.write_json("calibration.json", {name: metrics[name] for name in _fixed(metrics)})
         output.meta.update(frames=[read.span.start, read.span.stop], ways=[one.name for one in self.tried])
         return metrics

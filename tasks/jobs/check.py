@@ -79,8 +79,11 @@ def check_named_files(config: RecaptureConfig, job: str) -> None:
     named: dict[str, str | None] = {}
     if config.depth.source != "given":
         named["depth.model"] = config.depth.model
+    if config.mask.select.wanted and config.mask.select.of_model:
+        named["mask.select.model"] = config.mask.select.model
     if job != "preview":
         learned = config.measure.learned.model_dump()
+        named["caption.model"] = config.caption.model if config.caption.of_model else None
         named |= {f"measure.learned.{name}": path for name, path in learned.items()}
     for setting, path in named.items():
         if path is not None and not Path(model_path(setting, path)).exists():

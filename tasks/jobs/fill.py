@@ -33,6 +33,7 @@ from recapture.tasks.clip.adapter_files import AdapterFiles, adapter_files, revi
 from recapture.tasks.clip.adapters import Adapters, adapter_identity, remarks_on
 from recapture.tasks.clip.base_files import base_revision
 from recapture.tasks.clip.base_memory import load_base_placed, usual_size
+from recapture.tasks.clip.captions import caption_of
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.filled_frames import seamed
 from recapture.tasks.clip.frames_to_video import stage_device
@@ -118,7 +119,7 @@ class FillStage(ClipStage):
     def run(
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
-        clip = item.params.clip
+        clip, caption = item.params.clip, caption_of(item.params.clip, inputs)
         windows = self._windows(inputs)
         parts = output.parts if len(windows) > 1 and self.config.method != "classical" else None
         joined, packed = windows.join(), list[list[int]]()  # per window: frames that are packed beside it
@@ -130,14 +131,14 @@ class FillStage(ClipStage):
         ):
             every = chain([next(ahead)], ahead)  # the first is read before the turn
             with turn():
-                left_out = self._prepare(clip, output)
+                left_out = self._prepare(clip, caption, output)
                 for number, window in enumerate(every):
                     if isinstance(window, ReadWindow):  # another worker may have filled it since
                         window = windows.kept(number, parts) or window
                     if isinstance(window, KeptWindow):
                         filled = windows.restored(number, window)
                     else:
-                        filled = self._fill(windows, window, clip.caption)
+                        filled = self._fill(windows, window, caption)
                         kept.keep(number, filled)
                     packed.append(filled.moments)
                     frames = joined.add(filled)
@@ -179,27 +180,27 @@ class FillStage(ClipStage):
         self, item: Item[ClipParams], inputs: Mapping[str, Artifact], name: str, output: ArtifactWriter
     ) -> None:
         """Fill one window, and keep it as a part from which `run` goes on."""
-        clip = item.params.clip
+        clip, caption = item.params.clip, caption_of(item.params.clip, inputs)
         windows = self._windows(inputs)
         number = [part_name(one) for one in range(len(windows))].index(name)
         read = windows.read(number)
         with turn():
-            self._prepare(clip, output)
-            kept = windows.keep(number, self._fill(windows, read, clip.caption))
+            self._prepare(clip, caption, output)
+            kept = windows.keep(number, self._fill(windows, read, caption))
         write_kept(kept, output)
 
     def _windows(self, inputs: Mapping[str, Artifact]) -> ClipWindows:
         device = stage_device(self.resources.gpus)
         return ClipWindows(inputs, device, self.config, surface_settings(self.render))
 
-    def _prepare(self, clip: Clip, output: ArtifactWriter) -> dict[str, float]:
+    def _prepare(self, clip: Clip, caption: str, output: ArtifactWriter) -> dict[str, float]:
         """Load the clip's adapters; return metrics of what the base does not take of its caption."""
         if not isinstance(self._filler, DiffusionFiller):
             return {}
         self._adapters.use(self._files.of(clip.id), self._planned)
         if self._adapters.report:
             output.meta["adapters"] = self._adapters.report
-        count = surplus_tokens(self._filler.base, clip.caption)
+        count = surplus_tokens(self._filler.base, caption)
         return {"caption_tokens_left_out": float(count)} if count else {}
 
     def _fill(self, windows: ClipWindows, window: ReadWindow, caption: str) -> FilledWindow:

@@ -14,6 +14,7 @@ from recapture.datasets.clips.clip import Clip, Rejected
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.clip.adapter_files import adapter_files
 from recapture.tasks.clip.adapters import remarks_on
+from recapture.tasks.clip.captions import CAPTION
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.source_cameras import estimated
 from recapture.tasks.clip.trajectory_file import find_trajectory_files
@@ -26,11 +27,8 @@ from recapture.tasks.jobs.cameras import CamerasStage
 from recapture.tasks.jobs.check import check_files_of_masks, misfits
 from recapture.tasks.jobs.chosen_clips import chosen_clips
 from recapture.tasks.jobs.deliver import DeliverEnlargedStage, DeliverStage
-from recapture.tasks.jobs.depth import DepthStage
 from recapture.tasks.jobs.enlarge import EnlargeStage
 from recapture.tasks.jobs.fill import FillStage
-from recapture.tasks.jobs.ingest import IngestStage
-from recapture.tasks.jobs.mask import MaskStage
 from recapture.tasks.jobs.measure import MeasureBesideBaselinesStage, MeasureStage
 from recapture.tasks.jobs.mlflow_record import JobRecord
 from recapture.tasks.jobs.preview import PreviewStage
@@ -39,12 +37,10 @@ from recapture.tasks.jobs.publish_early import EarlyPublisher
 from recapture.tasks.jobs.render import RenderStage
 from recapture.tasks.jobs.result_files import check_formats
 from recapture.tasks.jobs.seeds import seeded
+from recapture.tasks.jobs.source_stages import captioned, filmed_stages, masked
 from recapture.tasks.jobs.stage_resources import stage_resources
 from recapture.tasks.jobs.still_camera import StillCameraStage
 from recapture.tasks.jobs.summary import JobSummary
-
-# Stages behind a mask read its artifact in place of these.
-MASKED = {"ingest": "mask", "depth": "mask", "cameras": "mask"}
 
 
 class ClipJob:
@@ -104,7 +100,8 @@ class ClipJob:
     @property
     def expected(self) -> dict[str, int]:
         """Return stage -> how many items it has."""
-        return {stage.name: len(self.params(stage)) for stage in self.stages}
+        counts = {stage.name: len(self.params(stage)) for stage in self.stages}
+        return {name: count for name, count in counts.items() if count}
 
     def plans(self) -> Iterator[StagePlan]:
         """Yield the plans of each stage for all clips, to be carried out as StagePlan says."""
@@ -134,7 +131,8 @@ class ClipJob:
                 replace(one, config=self._fill) if isinstance(one, FillStage) else one for one in stages
             ]
         for stage in stages:
-            for plan in planner.waves(stage, self.params(stage)):
+            params = self.params(stage)
+            for plan in planner.waves(stage, params) if params else ():
                 if stage is stages[0]:
                     plan.notes += self._notes
                 if stage is stages[-1]:
@@ -169,6 +167,7 @@ class ClipJob:
             for one in along
             if clip.id in has or not isinstance(stage, CamerasStage)
         ]
+        params = [one for one in params if stage.takes(one)]
         if isinstance(stage, CalibrateStage):
             return first_videos(params, stage.config.speed.calibration)
         return params
@@ -198,39 +197,22 @@ class ClipJob:
 def recapture_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages of a recapture job in order; if a mask is given, it is warped along."""
     render = RenderStage(config.render, resources=stage_resources(config, "render"))
-    return _masked(config, [*_source_stages(config), render, *_fill_stages(config)])
+    return masked(config, [*captioned(config, filmed_stages(config)), render, *_fill_stages(config)])
 
 
 def inpaint_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages of an inpainting job in order: the cameras stay, the mask makes the holes."""
     if not config.mask.given:
-        raise UserError("nothing is to be redrawn; set mask.uri, mask.objects or mask.outpaint")
+        raise UserError("nothing is to be redrawn; set mask.uri, mask.objects, mask.select or mask.outpaint")
     render = StillCameraStage(render=config.render, resources=stage_resources(config, "render"))
-    return _masked(config, [*_source_stages(config), render, *_fill_stages(config)])
+    return masked(config, [*captioned(config, filmed_stages(config)), render, *_fill_stages(config)])
 
 
 def preview_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages of a preview in order: no model fills the holes."""
     render = RenderStage(config.render, resources=stage_resources(config, "render"))
     preview = PreviewStage(config.deliver, resources=stage_resources(config, "preview"))
-    return _masked(config, [*_source_stages(config), render, preview])
-
-
-def source_stages(config: RecaptureConfig) -> list[ClipStage]:
-    """Return the stages that every job begins with: frames and depth."""
-    return [
-        IngestStage(config.ingest, resources=stage_resources(config, "ingest")),
-        DepthStage(config.depth, seed=config.seed, resources=stage_resources(config, "depth")),
-    ]
-
-
-def _source_stages(config: RecaptureConfig) -> list[ClipStage]:
-    """Return frames, depth and cameras; jobs leave out cameras that nobody needs to estimate."""
-    resources = stage_resources(config, "cameras")
-    return [
-        *source_stages(config),
-        CamerasStage(config.cameras, config.ingest.fov_degrees, resources=resources),
-    ]
+    return masked(config, [*filmed_stages(config), render, preview])
 
 
 def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
@@ -238,10 +220,10 @@ def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
     remarks_on(config.fill, adapter_files(config.fill).shared)  # raises UserError before the first stage runs
     given = (config.fill, config.seed, config.render, config.ingest.short_side)
     calibrate = "calibrate" if "calibrate" in config.execution.resources else "fill"
-    resources = stage_resources(config, calibrate)
+    resources, also = stage_resources(config, calibrate), (CAPTION,)
     return [
-        *([CalibrateStage(*given, resources=resources)] if config.fill.speed.max_loss else []),
-        *seeded(FillStage(*given, resources=stage_resources(config, "fill")), config),
+        *([CalibrateStage(*given, resources=resources, also=also)] if config.fill.speed.max_loss else []),
+        *seeded(FillStage(*given, resources=stage_resources(config, "fill"), also=also), config),
         *_measure_stages(config),
         *_deliver_stages(config),
     ]
@@ -259,25 +241,12 @@ def _deliver_stages(config: RecaptureConfig) -> list[ClipStage]:
 def _measure_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages that measure: the result alone, or beside baselines, which know nothing of it."""
     resources = stage_resources(config, "measure")
+    also = () if config.measure.learned.clip is None else (CAPTION,)  # CLIP compares videos with it
     if not config.measure.baselines:
-        return [MeasureStage(config.measure, config.render, resources=resources)]
+        return [MeasureStage(config.measure, config.render, resources=resources, also=also)]
     classical = config.fill.method != CLASSICAL  # else the result itself is this baseline
     of_baselines = stage_resources(config, "baselines")
     return [
-        BaselinesStage(config.measure, config.render, classical, resources=of_baselines),
-        MeasureBesideBaselinesStage(config.measure, config.render, resources=resources),
+        BaselinesStage(config.measure, config.render, classical, resources=of_baselines, also=also),
+        MeasureBesideBaselinesStage(config.measure, config.render, resources=resources, also=also),
     ]
-
-
-def _masked(config: RecaptureConfig, stages: list[ClipStage]) -> list[ClipStage]:
-    """Insert the mask stage, if a mask is given, after those of the source; later stages read it instead."""
-    if not config.mask.given:
-        return stages
-    if config.deliver.size == "source":
-        raise UserError(
-            "deliver.size source: what a mask replaces is known at the working size alone; set deliver.size "
-            "working, and ingest.short_side to the size that you need"
-        )
-    source, later = stages[:3], stages[3:]
-    mask = MaskStage(config.mask, resources=stage_resources(config, "mask"))
-    return [*source, mask, *(replace(stage, reads=MASKED) for stage in later)]

@@ -34,6 +34,7 @@ from recapture.tasks.clip.scene_reader import read_depth, read_frames
 from recapture.tasks.clip.source_cameras import cameras_known, from_pictures, pivot_depth, read_cameras
 from recapture.tasks.clip.working_size import WorkingSize, to_working_size, working_size
 from recapture.tasks.engine.stage import Item
+from recapture.tasks.jobs.select import SELECT, selected_frames
 
 CHUNK = 16
 GREY = 128
@@ -112,7 +113,7 @@ class MaskStage(ClipStage):
         clip = item.params.clip
         ingest, depth = inputs["ingest"], inputs["depth"]
         canvas = Canvas.of(ingest.meta["content"], self.config.outpaint)
-        edits = self._edits(clip, ingest)
+        edits = self._edits(clip, inputs)
         side = 2 * self.config.dilate + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
         shares = []
@@ -158,8 +159,9 @@ class MaskStage(ClipStage):
     def _first_frame_is_known(self) -> bool:
         return self.config.keep_first_frame or self.config.first_frame is not None
 
-    def _edits(self, clip: Clip, ingest: Artifact) -> Iterator[np.ndarray]:
-        """Yield [height,width] bool of each ingested frame: mask and objects together."""
+    def _edits(self, clip: Clip, inputs: Mapping[str, Artifact]) -> Iterator[np.ndarray]:
+        """Yield [height,width] bool of each ingested frame: mask, objects and selection together."""
+        ingest = inputs["ingest"]
         height, width = ingest.meta["content"]
         first, count = ingest.meta["first_frame"], ingest.meta["frames"]
         wanted = range(first, first + count)
@@ -172,6 +174,8 @@ class MaskStage(ClipStage):
             )
         if self.config.objects:
             sources.append(_objects(self.config.objects, clip, wanted, height, width))
+        if SELECT in inputs:
+            sources.append(_selected(inputs[SELECT], count))
         if not sources:
             yield from (np.zeros((height, width), dtype=bool) for _ in wanted)
         for parts in zip(*sources):
@@ -188,6 +192,11 @@ class MaskStage(ClipStage):
         return to_working_size(picture, WorkingSize(*ingest.meta["content"], *ingest.meta["size"]))
 
 
+def _selected(artifact: Artifact, count: int) -> Iterator[np.ndarray]:
+    for start in range(0, count, CHUNK):
+        yield from selected_frames(artifact, start, min(start + CHUNK, count))
+
+
 def _objects(
     ids: tuple[int, ...] | Literal["all"], clip: Clip, wanted: range, height: int, width: int
 ) -> Iterator[np.ndarray]:
@@ -196,7 +205,8 @@ def _objects(
         objects = source.objects(start, min(start + CHUNK, wanted.stop))
         if objects is None:
             raise ValueError(
-                f"clip {clip.id!r}: mask.objects is {ids}, but it has no object maps; set mask.uri"
+                f"clip {clip.id!r}: mask.objects is {ids}, but it has no object maps; set mask.uri "
+                "or mask.select"
             )
         for one in objects:
             yield shrink(one > 0 if ids == "all" else np.isin(one, ids), height, width)

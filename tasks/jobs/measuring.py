@@ -19,6 +19,7 @@ from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import SurfaceSettings
 from recapture.models.metrics.learned import LearnedMetrics, LearnedScores
 from recapture.models.metrics.suite import Suite
+from recapture.tasks.clip.captions import caption_of
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
 from recapture.tasks.clip.scene_reader import Scene, SceneReader, read_truth
@@ -68,7 +69,7 @@ class ClipMeasurement:
             pivot_depth=inputs["render"].meta["pivot_depth"],
             seam_pixels=seam_pixels,
         )
-        self._learned = LearnedScores(learned, learned.available(), clip.caption)
+        self._learned = LearnedScores(learned, learned.available(), caption_of(clip, inputs))
 
     @property
     def frames(self) -> int:

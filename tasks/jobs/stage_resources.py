@@ -1,4 +1,4 @@
-"""What one worker of a stage gets of the machine."""
+"""The CPUs and GPUs of one worker of a stage, where the settings name none."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from recapture.tasks.jobs.baselines import CLASSICAL
 # Of a GPU: depth and render are of one kind, so that one warm pool serves both beside the fill. What is
 # measured is measured on CPUs, which a fill leaves idle (benchmarks/simulated_workers.md).
 SHARES = {"fill": 0.8, "depth": 0.2, "render": 0.2, "enlarge": 0.2}
+HELPER = 0.2  # of a GPU: a stage of the same kind, if a model does its work
 
 
 def stage_resources(config: RecaptureConfig, stage: str) -> Resources:
@@ -23,9 +24,18 @@ def stage_resources(config: RecaptureConfig, stage: str) -> Resources:
     wanted = config.execution.resources.get(stage)
     if wanted is not None:
         return Resources(wanted.cpus, wanted.gpus)
-    if config.execution.resources or stage not in SHARES or not _gpu_here(config):
+    share = _share(config, stage)
+    if config.execution.resources or not share or not _gpu_here(config):
         return Resources()
-    return Resources() if stage == "fill" and config.fill.method == CLASSICAL else Resources(1, SHARES[stage])
+    return Resources(1, share)
+
+
+def _share(config: RecaptureConfig, stage: str) -> float:
+    """Return the share of a GPU that a stage takes by itself."""
+    if stage == "fill" and config.fill.method == CLASSICAL:
+        return 0.0
+    by_model = {"caption": config.caption.of_model, "select": config.mask.select.of_model}
+    return SHARES.get(stage, HELPER if by_model.get(stage) else 0.0)
 
 
 def _gpu_here(config: RecaptureConfig) -> bool:

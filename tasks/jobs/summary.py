@@ -73,7 +73,7 @@ class JobSummary(Summary):
                 self.estimated[outcome.item] = outcome.metrics
             if stage == "measure" and outcome.metrics:
                 self.metrics[outcome.item] = dict(outcome.metrics)
-            if stage in ("fill", "seeds"):
+            if stage in ("caption", "fill", "seeds"):
                 found = caption_warnings(outcome)  # the same for all trajectories of a clip
                 self.warnings += [warning for warning in found if warning not in self.warnings]
             if stage == "deliver":
@@ -166,6 +166,10 @@ def caption_warnings(outcome: Outcome) -> list[str]:
             f"{outcome.clip_id}: the last {tokens:.0f} tokens of the caption are more than the base's text "
             "encoder takes and have no effect; shorten the caption"
         ]
+    if outcome.metrics.get("caption_words") == 0:
+        return [f"{outcome.clip_id}: the captioner said nothing, so it has no caption"]
+    if count := outcome.metrics.get("caption_characters_cut"):
+        return [f"{outcome.clip_id}: the last {count:.0f} characters of what the captioner said were cut"]
     return []
 
 

@@ -19,6 +19,7 @@ from recapture.datasets.store.writer import ArtifactWriter
 from recapture.models.metrics.image import psnr
 from recapture.models.tuning.cycle import RoundTrip
 from recapture.models.tuning.pairs import Move, check_source, source_pairs
+from recapture.tasks.clip.captions import caption_of
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames, to_video
 from recapture.tasks.clip.sheets import spread
 from recapture.tasks.clip.working_size import content_known
@@ -66,7 +67,7 @@ class ExploreStage(PlannedStage[ExploreParams]):
     def run(
         self, item: Item[ExploreParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
-        clip = item.params.clip
+        clip, caption = item.params.clip, caption_of(item.params.clip, inputs)
         self._recapturer.use(inputs.get("tune"))
         frames = min(self.window, inputs["ingest"].meta["frames"])
         source = read_window(inputs, 0, frames, self._device)
@@ -75,9 +76,9 @@ class ExploreStage(PlannedStage[ExploreParams]):
         pivot_depth = inputs["depth"].meta["pivot_depth"]
         seed = draw_seed(self.seed, "explore")
 
-        trip = self._recapturer.round_trip(source, pivot_depth, move, caption=clip.caption, seed=seed)
+        trip = self._recapturer.round_trip(source, pivot_depth, move, caption=caption, seed=seed)
         pair = next(source_pairs(source, pivot_depth, [move], surface_settings(self.recapture.render)))
-        restored = self._recapturer.inpaint(pair.degraded, pair.visible, caption=clip.caption, seed=seed)
+        restored = self._recapturer.inpaint(pair.degraded, pair.visible, caption=caption, seed=seed)
         truth = self._truth(clip, inputs["ingest"], trip)
 
         height, width = inputs["ingest"].meta["content"]

@@ -21,6 +21,7 @@ from recapture.models.tuning.masks import draw_composite
 from recapture.models.tuning.other_view import frames_beside, other_view
 from recapture.models.tuning.pairs import Move, Pair, check_source, draw_moves, source_pairs
 from recapture.models.wan.text import encode_text
+from recapture.tasks.clip.captions import caption_of
 from recapture.tasks.clip.frames_to_video import stage_device, to_frames
 from recapture.tasks.clip.sheets import contact_sheet, png_bytes, spread
 from recapture.tasks.engine.stage import Item, PlannedStage
@@ -72,7 +73,7 @@ class PairsStage(PlannedStage[PairsParams]):
         self, item: Item[PairsParams], inputs: Mapping[str, Artifact], output: ArtifactWriter
     ) -> dict[str, float]:
         work = _Work(self, item, inputs)
-        text = encode_text(self._recapturer.base, item.params.clip.caption, None).prompt
+        text = encode_text(self._recapturer.base, caption_of(item.params.clip, inputs), None).prompt
         pairs: list[EncodedPair] = []
         pictures: dict[str, Tensor] = {}
         for pair, source, masks, held_out in work.source_pairs():
@@ -148,7 +149,7 @@ class _Work:
             source = self._window(start)
             seed = int(torch.randint(2**31, (), generator=random))
             trip = recapturer.round_trip(
-                source, self._pivot_depth, move, caption=self._clip.caption, seed=seed
+                source, self._pivot_depth, move, caption=caption_of(self._clip, self._inputs), seed=seed
             )
             made: list[tuple[Pair, Tensor]] = []
             if trip.quality >= self._stage.threshold:

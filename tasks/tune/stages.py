@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from recapture.conf.schema import FillConfig, RecaptureConfig
 from recapture.models.fill.packed import Packing
+from recapture.tasks.clip.captions import CAPTION
 from recapture.tasks.engine.model_revision import model_revision
 from recapture.tasks.jobs.stage_resources import stage_resources
 from recapture.tasks.tune.explore_stage import ExploreStage
@@ -42,6 +43,7 @@ class TuneStages:
             self.config.seed,
             self._packing(),
             resources=stage_resources(self.config, "pairs"),
+            also=(CAPTION,),
         )
 
     def tune(self, live: Live | None) -> TuneStage:
@@ -66,6 +68,7 @@ class TuneStages:
             tune.pairs.window,
             self.config.seed,
             resources=stage_resources(self.config, "explore"),
+            also=(CAPTION,),
         )
 
     def _fill(self, steps: int) -> FillConfig:

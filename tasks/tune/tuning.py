@@ -16,7 +16,8 @@ from recapture.tasks.engine.planner import Planner, StagePlan, Track
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.engine.summary import Failure
 from recapture.tasks.jobs.chosen_clips import chosen_clips
-from recapture.tasks.jobs.job import ClipJob, source_stages
+from recapture.tasks.jobs.job import ClipJob
+from recapture.tasks.jobs.source_stages import captioned, source_stages
 from recapture.tasks.tune.checkpoint import Checkpoint
 from recapture.tasks.tune.deliver import deliver_adapters, deliver_report
 from recapture.tasks.tune.mlflow_record import TuneRecord
@@ -46,6 +47,7 @@ class Tuning:
             failures=[Failure(clip.id, clip.stage, clip.error) for clip in rejected],
         )
         self._stages, self._planner = TuneStages(config), Planner()
+        self._sources = captioned(config, source_stages(config))
         self._stages.check()
         self._record: TuneRecord | None = None
         self._store = ArtifactStore(config.store)
@@ -64,7 +66,7 @@ class Tuning:
         trainings = {"dataset": rounds, "clip": rounds * clips, "both": rounds + clips}[tune.scope]
         explored = clips * (2 * len(tune.explore.angles) + rounds - 1)
         return {
-            **dict.fromkeys(("ingest", "depth"), clips),
+            **ClipJob(self.config, self._sources, self.clips).expected,
             "pairs": rounds * clips,
             "explore": explored,
             "tune": trainings,
@@ -104,13 +106,15 @@ class Tuning:
         """Return None: everything is delivered at the end."""
 
     def lift(self) -> Plans:
-        """Plan the clips' frames and depth."""
-        source = ClipJob(self.config, source_stages(self.config), self.clips)
+        """Plan the clips' frames and depth, and captions of those that have none."""
+        source = ClipJob(self.config, self._sources, self.clips)
         usable = {clip.id for clip in self.clips}
         for stage in source.stages:
-            plan = self._planner.plan(stage, source.params(stage))
+            if not (params := source.params(stage)):
+                continue
+            plan = self._planner.plan(stage, params)
             yield plan
-            usable &= {item.clip_id for item in plan.usable}
+            usable -= {item.clip_id for item in plan.items} - {item.clip_id for item in plan.usable}
         self.clips = tuple(clip for clip in self.clips if clip.id in usable)
 
     def make_pairs(self, one: Round) -> Plans:

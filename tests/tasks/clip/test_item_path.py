@@ -10,8 +10,9 @@ from recapture.datasets.readers.scan import open_clip, scan
 from recapture.datasets.store.store import ArtifactStore
 from recapture.models.geometry.rasterize import render
 from recapture.tasks.clip.item_path import item_path
-from recapture.tasks.jobs.job import ClipJob, preview_stages, source_stages
+from recapture.tasks.jobs.job import ClipJob, preview_stages
 from recapture.tasks.jobs.render import RenderStage, surface_settings
+from recapture.tasks.jobs.source_stages import source_stages
 
 SCENE = "scenes://?count=1&seed=5&frames=9&height=96&width=128"
 BODY = "subject: {objects: [2], smooth_seconds: 0}"

@@ -149,6 +149,34 @@ TABLE = [
         depth.video.precision float16 -> depth
         seed 1 -> depth
     """),
+    *rows("recapture")("""
+        caption.model embedded -> nothing
+        caption.model FOLDER/captioner -> nothing
+        caption.frames 2 -> nothing
+    """),
+    *rows("recapture", *VIDEO)("""
+        caption.model embedded -> fill
+        caption.empty error -> nothing
+    """),
+    *rows("recapture", *VIDEO, "--fill.method", "classical")("""
+        caption.model embedded -> nothing
+    """),
+    *rows("recapture", *VIDEO, "--caption.model", "embedded")("""
+        caption.model FOLDER/captioner -> caption
+        caption.frames 2 -> nothing
+        caption.prompt what? -> nothing
+        caption.template {caption}, filmed -> caption
+        caption.max_tokens 9 -> nothing
+        caption.precision bfloat16 -> nothing
+        caption.empty error -> caption
+    """),
+    *rows("recapture", *VIDEO, "--caption.model", "FOLDER/captioner")("""
+        caption.model FOLDER/captioner2 -> nothing
+        caption.frames 2 -> caption
+        caption.prompt what? -> caption
+        caption.max_tokens 9 -> caption
+        caption.precision bfloat16 -> caption
+    """),
     *rows("recapture", "--trajectories", ONE)("""
         trajectories[].name [{name: b, preset: orbit_left}] -> other items
         trajectories[].preset [{name: a, preset: orbit_right}] -> render
@@ -237,6 +265,21 @@ TABLE = [
         mask.keep_first_frame true -> mask
         mask.first_frame FOLDER/mask.png -> mask
         mask.prompt a ball -> mask
+    """),
+    *rows("recapture", "--mask.select.box", "[4, 4, 12, 12]")("""
+        mask.select.box [4, 4, 12, 13] -> select
+        mask.select.points [[8, 8]] -> select
+        mask.select.background [[1, 1]] -> select
+        mask.select.frame 1 -> select
+        mask.select.prompts FOLDER/select.yaml -> select
+        mask.select.model FOLDER/sam -> select
+        mask.select.precision bfloat16 -> nothing
+        mask.select.missing keep -> select
+        mask.dilate 3 -> mask
+    """),
+    *rows("recapture", "--mask.select.box", "[4, 4, 12, 12]", "--mask.select.model", "FOLDER/sam")("""
+        mask.select.words a ball -> select
+        mask.select.precision bfloat16 -> select
     """),
     *rows("recapture", "--mask.uri", "FOLDER/mask.png")("""
         mask.uri FOLDER/same.png -> nothing
@@ -596,6 +639,13 @@ def folder(tmp_path_factory):
         (root / name).mkdir()
         (root / name / "config.json").write_text(json.dumps({"model_type": "dpt"}))
     (root / "pipeline/model_index.json").write_text("{}")
+    (root / "select.yaml").write_text("scene-000000: {points: [[9, 9]]}")
+    kinds = {"captioner": "smolvlm", "captioner2": "smolvlm", "sam": "sam3_video"}
+    for name, kind in kinds.items():
+        (root / name).mkdir()
+        (root / name / "config.json").write_text(json.dumps({"model_type": kind}))
+        for file in ("model.safetensors", "tokenizer.json"):
+            (root / name / file).write_bytes(b"")
     write_tiny_base(root / "base")
     (root / "clips").mkdir()
     frames = np.random.default_rng(0).integers(0, 255, (6, 32, 48, 3), dtype=np.uint8)

@@ -22,7 +22,7 @@ from recapture.tasks.clip.frames_to_video import to_video
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.model_revision import WEIGHTS
 from recapture.tasks.engine.retry import RetryPolicy
-from recapture.tasks.jobs.job import source_stages
+from recapture.tasks.jobs.source_stages import source_stages
 from recapture.tasks.tune.encoded_pairs import FILE, open_pairs
 from recapture.tasks.tune.explore_stage import PICTURES
 from recapture.tasks.tune.source import draw_seed, draws, read_objects, read_window

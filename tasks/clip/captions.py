@@ -1,0 +1,33 @@
+"""The caption of a clip: its own, or the one that was written for it; and what is kept of an answer."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+
+from recapture.datasets.clips.clip import Clip
+from recapture.datasets.readers.file_clip import MAX_CAPTION
+from recapture.datasets.store.artifact import Artifact
+
+CAPTION = "caption"  # the stage
+_CONTROL = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode categories that show nothing, or reorder text
+
+
+def caption_of(clip: Clip, inputs: Mapping[str, Artifact]) -> str:
+    """Return the caption that was written for a clip, if one was; else its own."""
+    return str(inputs[CAPTION].meta["caption"]) if CAPTION in inputs else clip.caption
+
+
+def clean(text: str, limit: int = MAX_CAPTION) -> tuple[str, int]:
+    """Return an answer as one printable line, and how many characters were cut to keep it within the limit.
+
+    Control, formatting and unassigned characters become spaces, as does what could not be decoded; a caption
+    is never part of a path, and what shows it escapes it.
+    """
+    normal = unicodedata.normalize("NFC", text)
+    shown = (" " if unicodedata.category(one) in _CONTROL or one == "\ufffd" else one for one in normal)
+    line = " ".join("".join(shown).split())
+    if len(line) <= limit:
+        return line, 0
+    kept = line[:limit].rsplit(" ", 1)[0] if " " in line[:limit] else line[:limit]
+    return kept, len(line) - len(kept)
