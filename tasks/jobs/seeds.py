@@ -172,6 +172,6 @@ def seeded(fill: FillStage, config: RecaptureConfig) -> list[ClipStage]:
         return [fill]
     given = (fill.config, fill.seed, fill.render, fill.short_side)
     return [
-        SeedsStage(*given, count=config.seeds, resources=fill.resources),
+        SeedsStage(*given, count=config.seeds, resources=fill.resources, also=fill.also),
         ChooseStage(ChoiceConfig(by=config.seeds_chosen_by), count=config.seeds),
     ]
