@@ -64,6 +64,7 @@ def _place(
     high = stage.room[1]
     farthest = 16.0 if stage.outdoors else high[2] - drawn.radius - 0.1
     nearest = (NEAREST if stage.outdoors else stage.nearest) + 0.6 * drawn.radius
+    nearest += 5.0 if drawn.noun == "house" else 0.0
     if farthest <= nearest:
         return None if taken else (0.0, farthest)
     for _ in range(_TRIES):

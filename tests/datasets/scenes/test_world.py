@@ -249,11 +249,33 @@ def test_clips_of_every_aspect_are_finite_and_bodies_move(size: tuple[int, int])
     assert clips.video.std(dim=(1, 2, 3, 4)).min() > 0.05
 
 
-def test_co_visible_sees_the_whole_source_view_from_itself() -> None:
-    scene = sample_scene(0, variety="world")
-    intrinsics, pose = source_cameras(scene, 2, 16, 20)
-    times = torch.arange(2.0)
-    assert co_visible(scene, intrinsics, pose, intrinsics, pose, times, 16, 20).float().mean() > 0.999
+@pytest.mark.parametrize("seed", [0, 5])
+def test_co_visibility_agrees_with_rays_of_the_twin(seed: int) -> None:
+    scene, size = sample_scene(seed, variety="world"), 18
+    intrinsics, pose = source_cameras(scene, 1, size, size)
+    beside = torch.eye(4)[None].clone()
+    beside[0, 0, 3] = -0.8  # the target camera stands to the right of the source camera
+    target, time = beside @ pose, torch.tensor([20.0])
+    found = co_visible(scene, intrinsics, target, intrinsics, pose, time, size, size)[0].numpy().ravel()
+    lens = intrinsics[0].double().numpy()
+    depth, _ = twin_view(scene, intrinsics[0], target[0], 20.0, size)
+    y, x = np.mgrid[:size, :size] + 0.5
+    seen = depth * (np.linalg.inv(lens) @ np.stack([x.ravel(), y.ravel(), np.ones(size * size)]))
+    point = (
+        pose[0].double().numpy() @ np.linalg.inv(target[0].double().numpy()) @ np.r_[seen, [depth * 0 + 1]]
+    )
+    place = lens @ point[:3]
+    inside = (point[2] > 0) & ((place[:2] / place[2] > 0) & (place[:2] / place[2] < size)).all(0)
+    rotation, shift = pose[0, :3, :3].double().numpy(), pose[0, :3, 3].double().numpy()
+    direction = (rotation.T @ (point[:3] / point[2])).T
+    blocked = np.zeros(len(depth), dtype=bool)
+    for slot, kind in enumerate(scene.kinds):
+        back = np.linalg.inv(joints(scene, slot, 20.0)[0])
+        origin = (back @ [*(-rotation.T @ shift), 1])[:3]
+        half = scene.size[slot].double().numpy()
+        blocked |= marched(kind, half, origin, direction @ back[:3, :3].T) < point[2] * (1 - 1e-5)
+    assert (found == (inside & ~blocked)).mean() > 0.99
+    assert 0.3 < found.mean() < 0.99 and (inside & blocked).any()
 
 
 def test_every_seed_has_a_scene_with_something_to_name() -> None:
