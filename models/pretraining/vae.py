@@ -34,7 +34,6 @@ ARCHITECTURE = {
     "scale_factor_spatial": 8,
     "scale_factor_temporal": 4,
 }
-OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
 _KL = 1e-5
 
 
@@ -168,17 +167,21 @@ def reconstruction_parts(result: Tensor, video: Tensor) -> dict[str, Tensor]:
     """Return L1 in opponent colours (chroma twice), MSE, and that L1 after 8 x 8 averaging."""
     difference = opponent(result) - opponent(video)
     coarse = avg_pool2d(difference.transpose(1, 2).flatten(0, 1), 8)
-    weight = torch.tensor([1.0, 2.0, 2.0], device=video.device) / 3
     return {
-        "l1": (difference.abs().mean((0, 2, 3, 4)) * weight).sum(),
+        "l1": _chroma_twice(difference.abs().mean((0, 2, 3, 4))),
         "mse": (result - video).square().mean(),
-        "coarse": (coarse.abs().mean((0, 2, 3)) * weight).sum(),
+        "coarse": _chroma_twice(coarse.abs().mean((0, 2, 3))),
     }
+
+
+def _chroma_twice(parts: Tensor) -> Tensor:
+    return (parts[0] + 2 * parts[1] + 2 * parts[2]) / 3
 
 
 def opponent(video: Tensor) -> Tensor:
     """Return mean, red-green and blue-yellow of [B, 3, T, H, W]."""
-    return torch.einsum("oc,bcthw->bothw", video.new_tensor(OPPONENT), video)
+    red, green, blue = video.unbind(1)
+    return torch.stack([(red + green + blue) / 3, red - green, blue - (red + green) / 2], dim=1)
 
 
 def augment(video: Tensor, random: torch.Generator) -> Tensor:
