@@ -15,6 +15,11 @@ class LearnedMetricsConfig(Section):
     lpips: str | None = Field(None, min_length=1, description="Directory of an LPIPS model.")
     clip: str | None = Field(None, min_length=1, description="Directory of a CLIP model.")
     dino: str | None = Field(None, min_length=1, description="Directory of a DINO model.")
+    features: str | None = Field(
+        None,
+        min_length=1,
+        description="Directory of a network that `recapture pretrain` trained to judge pictures and clips.",
+    )
 
 
 class MeasureConfig(Section):

@@ -7,15 +7,18 @@ print the copied source beside it.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
 from recapture.conf.heartbeat import beating
+from recapture.models.metrics.feature_net import FeatureNet, load_feature_net
+from recapture.models.metrics.feature_scores import FeatureScores
 from recapture.models.metrics.perceptual import Lpips
 from recapture.models.metrics.suite import Metric
 
@@ -29,15 +32,27 @@ LEARNED_METRICS: dict[str, Metric] = {
     "clip_consistency": Metric(
         "", None, "VBench background consistency with CLIP features; rewards stillness"
     ),
+    "feature_distance": Metric(
+        "", False, "as LPIPS, in weights/features: distance to the truth, mean over frames"
+    ),
+    "view_agreement": Metric(
+        "", None, "as CLIP-V, in weights/features: mean cosine with the source frame; rewards copying"
+    ),
     "dino_consistency": Metric("", None, "VBench subject consistency with DINO features; rewards stillness"),
 }
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_NEEDS = {"lpips": "lpips", "dino_consistency": "dino"}
+_NEEDS = {
+    "lpips": "lpips",
+    "dino_consistency": "dino",
+    "feature_distance": "features",
+    "view_agreement": "features",
+}
 _WHAT = {
     "clip": "a CLIP model directory",
     "dino": "a DINO or DINOv2 model directory",
     "lpips": "a directory of LPIPS weights",
+    "features": "a directory as weights/features",
 }
 
 
@@ -50,9 +65,10 @@ class LearnedMetrics:
         clip: str | None = None,
         dino: str | None = None,
         lpips: str | None = None,
+        features: str | None = None,
         device: str = "cpu",
     ) -> None:
-        self._folders = {"clip": clip, "dino": dino, "lpips": lpips}
+        self._folders = {"clip": clip, "dino": dino, "lpips": lpips, "features": features}
         self._device = device
         self._loaded: dict[str, Any] = {}
 
@@ -96,6 +112,14 @@ class LearnedMetrics:
         if "lpips" not in self._loaded:
             self._loaded["lpips"] = Lpips(self._folder("lpips"), self._device)
         network: Lpips = self._loaded["lpips"]
+        return network
+
+    def features(self) -> FeatureNet:
+        """Return the project's own network."""
+        if "features" not in self._loaded:
+            folder = Path(self._folder("feature_distance"))
+            self._loaded["features"] = load_feature_net(folder, self._device)
+        network: FeatureNet = self._loaded["features"]
         return network
 
     def _model(self, metric: str) -> tuple[Any, Tensor, Tensor]:
@@ -143,6 +167,8 @@ class LearnedScores:
         metrics.check(self._names)
         self._clip = any(name.startswith("clip") for name in self._names)
         self._found: dict[str, dict[str, list[Tensor]]] = {}
+        own = any(_NEEDS.get(name) == "features" for name in self._names)
+        self._own = FeatureScores(metrics.features()) if own else None
 
     def add(
         self,
@@ -150,9 +176,13 @@ class LearnedScores:
         source: Tensor,  # [t, 3, h, w] the source frame shown at each of them
         *,
         truth: Tensor | None = None,  # [t, 3, H, W]
+        beside: Collection[str] = (),
     ) -> None:
-        """Look at the next frames of every result."""
+        """Look at the next frames of every result; the project's network, of all but those named `beside`."""
         metrics = self._metrics
+        if self._own is not None:
+            own = {name: result for name, result in results.items() if name not in beside}
+            self._own.add(own, source, truth)
         shown = metrics.clip_images(source) if "clip_v" in self._names else None
         for name, result in results.items():
             kept = self._found.setdefault(name, {})
@@ -168,7 +198,15 @@ class LearnedScores:
 
     def scores(self) -> dict[str, dict[str, float]]:
         """Return each result's metrics."""
-        return {name: self._scores_of(kept) for name, kept in self._found.items()}
+        found = {name: self._scores_of(kept) for name, kept in self._found.items()}
+        for name, scores in ({} if self._own is None else self._own.scores()).items():
+            asked = {metric: value for metric, value in scores.items() if metric in self._names}
+            found[name] = found.get(name, {}) | asked
+        return found
+
+    def sets(self) -> dict[str, np.ndarray]:
+        """Return the sets of features that Fréchet distances compare; nothing without the network."""
+        return {} if self._own is None else self._own.sets()
 
     def _scores_of(self, kept: Mapping[str, list[Tensor]]) -> dict[str, float]:
         joined = {what: torch.cat(parts) for what, parts in kept.items()}

@@ -14,7 +14,7 @@ from recapture.conf.section import EMBEDDED
 from recapture.datasets.store.model_hashes import directory_hash, remembered_hash
 
 WEIGHTS = Path(recapture.__file__).parent / "weights"
-_EMBEDDED = {"fill.base": "base", "depth.model": "depth"}
+_EMBEDDED = {"fill.base": "base", "depth.model": "depth", "measure.learned.features": "features"}
 _seen: ContextVar[dict[Hashable, Any] | None] = ContextVar("seen", default=None)
 Found = TypeVar("Found")
 

@@ -19,6 +19,7 @@ from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.measuring import MeasuringStage
 from recapture.tasks.jobs.render import surface_settings
+from recapture.tasks.jobs.set_distances import FEATURES
 
 COPY_SOURCE, CLASSICAL = "copy_source", "classical"
 
@@ -33,6 +34,7 @@ class BaselinesStage(MeasuringStage):
 
     classical: bool = True
     name: ClassVar[str] = "baselines"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "cameras", "render")
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
@@ -60,5 +62,7 @@ class BaselinesStage(MeasuringStage):
                 results = {} if filled is None else {CLASSICAL: filled[part.picked - start]}
                 measurement.add(part, results, copy_source=COPY_SOURCE)
         metrics = measurement.metrics()
+        if sets := measurement.sets():
+            output.write_npz(FEATURES, **sets)
         output.write_json("metrics.json", metrics)
         return metrics

@@ -37,6 +37,7 @@ from recapture.tasks.jobs.publish_early import EarlyPublisher
 from recapture.tasks.jobs.render import RenderStage
 from recapture.tasks.jobs.result_files import check_formats
 from recapture.tasks.jobs.seeds import seeded
+from recapture.tasks.jobs.set_distances import set_distances
 from recapture.tasks.jobs.source_stages import captioned, filmed_stages, masked
 from recapture.tasks.jobs.stage_resources import stage_resources
 from recapture.tasks.jobs.still_camera import StillCameraStage
@@ -187,6 +188,8 @@ class ClipJob:
         stage = self.stages[-1].name
         ready = [item for number in sorted(self._ready) for item in self._ready[number]]
         publish(stage, ready, self.summary.metrics, store, self._outputs)
+        if self.config.measure.learned.features is not None:
+            self.summary.distances = set_distances(store, self.summary.measured)
         self._record.job(self.summary, stage, ready, store)
 
     @property

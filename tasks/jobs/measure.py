@@ -17,7 +17,8 @@ from recapture.tasks.clip.read_ahead import read_ahead
 from recapture.tasks.clip.scene_reader import Scene, read_frames
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
-from recapture.tasks.jobs.measuring import MeasuringStage
+from recapture.tasks.jobs.measuring import UNPASTED, MeasuringStage
+from recapture.tasks.jobs.set_distances import FEATURES
 
 
 @dataclass
@@ -29,7 +30,7 @@ class MeasureStage(MeasuringStage):
     """
 
     name: ClassVar[str] = "measure"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth", "cameras", "render", "fill")
 
     def settings(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
@@ -49,11 +50,14 @@ class MeasureStage(MeasuringStage):
         for scene, filled in read_ahead(read, list(measurement.parts())):
             results = {method: to_video(filled["rgb"], device)}
             if "unpasted" in filled:
-                results[f"{method}_unpasted"] = to_video(filled["unpasted"], device)
+                results[f"{method}{UNPASTED}"] = to_video(filled["unpasted"], device)
             measurement.add(scene, results)
         metrics = measurement.metrics()
         if "baselines" in inputs:
             metrics |= inputs["baselines"].read_json("metrics.json")
+        if sets := measurement.sets():
+            beside = inputs["baselines"].read_npz(FEATURES) if "baselines" in inputs else {}
+            output.write_npz(FEATURES, **{**beside, **sets})
         output.write_json("metrics.json", metrics)
         return metrics
 

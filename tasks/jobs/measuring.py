@@ -23,9 +23,10 @@ from recapture.tasks.clip.captions import caption_of
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage
 from recapture.tasks.clip.frames_to_video import stage_device, to_video
 from recapture.tasks.clip.scene_reader import Scene, SceneReader, read_truth
-from recapture.tasks.engine.model_revision import model_revision
+from recapture.tasks.engine.model_revision import model_path, model_revision
 from recapture.tasks.jobs.render import surface_settings
 
+UNPASTED = "_unpasted"  # ends the name of a result before known pixels were pasted back over it
 PART = 16  # frames measured at once: bounds memory, and no value depends on it
 
 
@@ -101,7 +102,8 @@ class ClipMeasurement:
             cut[copy_source] = shown
         truth, truth_depth = self._truth(scene.picked.numpy())
         with turn():
-            self._learned.add(cut, shown, truth=truth)
+            beside = [name for name in cut if name.endswith(UNPASTED)]
+            self._learned.add(cut, shown, truth=truth, beside=beside)
         given = {"truth": truth, "truth_depth": truth_depth}
         self._suite.add(cut, source, view, first=scene.first - self._lowest, copied=copy_source, **given)
 
@@ -112,6 +114,10 @@ class ClipMeasurement:
             for name, of_result in scores.items():
                 found |= {f"{name}/{metric}": value for metric, value in of_result.items()}
         return found
+
+    def sets(self) -> dict[str, np.ndarray]:
+        """Return the features of results and reference that a job's Fréchet distances compare."""
+        return self._learned.sets()
 
     def _truth(self, frames: np.ndarray) -> tuple[Tensor | None, Tensor | None]:
         truth = read_truth(self._clip, self._inputs, self._path, frames)
@@ -156,7 +162,11 @@ class MeasuringStage(ClipStage):
 
     def setup(self) -> None:
         device = str(stage_device(self.resources.gpus))
-        self._learned = LearnedMetrics(**self.config.learned.model_dump(), device=device)
+        folders = {
+            name: None if folder is None else model_path(f"measure.learned.{name}", folder)
+            for name, folder in self.config.learned.model_dump().items()
+        }
+        self._learned = LearnedMetrics(**folders, device=device)
 
     def _measurement(self, clip: Clip, inputs: Mapping[str, Artifact]) -> ClipMeasurement:
         return ClipMeasurement(

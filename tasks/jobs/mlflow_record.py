@@ -51,6 +51,8 @@ class JobRecord(MlflowRecord):
             }
         )
         self.run.table([{"method": method, **row} for method, row in means.items()], "measurements.json")
+        if summary.distances is not None:
+            self.run.metrics(summary.distances.metrics)
         if summary.calibration is not None:
             self.run.table(summary.calibration.rows(), "calibration.json")
             self.run.metrics(summary.calibration.metrics)

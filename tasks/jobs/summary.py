@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from recapture.tasks.engine.stage import Outcome
 from recapture.tasks.engine.summary import Summary
 from recapture.tasks.jobs.calibration import Calibration
+from recapture.tasks.jobs.set_distances import SetDistances
 
 TABLE = (
     "psnr",
@@ -26,6 +27,8 @@ TABLE = (
     "warp_error",
     "flow_px",
     "sharpness_ratio",
+    "feature_distance",
+    "view_agreement",
     "hole_share",
 )
 
@@ -49,6 +52,8 @@ class JobSummary(Summary):
     last_stage: str = ""
     ready: set[str] = field(default_factory=set)
     calibration: Calibration | None = None  # with fill.speed.max_loss
+    measured: MutableMapping[str, str] = field(default_factory=UserDict)  # item -> key of its measurement
+    distances: SetDistances | None = None  # over all results, with measure.learned.features
 
     def calibrated(self, found: Calibration | None, outcomes: Sequence[Outcome]) -> None:
         """Take what a calibration found; warn if it found nothing, so that fills are exact."""
@@ -73,6 +78,7 @@ class JobSummary(Summary):
                 self.estimated[outcome.item] = outcome.metrics
             if stage == "measure" and outcome.metrics:
                 self.metrics[outcome.item] = dict(outcome.metrics)
+                self.measured[outcome.item] = outcome.key
             if stage in ("caption", "fill", "seeds"):
                 found = caption_warnings(outcome)  # the same for all trajectories of a clip
                 self.warnings += [warning for warning in found if warning not in self.warnings]
@@ -123,6 +129,7 @@ class JobSummary(Summary):
             for column in columns:
                 values = [format_value(row.get(column)) for row in table.values()]
                 lines.append(f"| {column} | " + " | ".join(values) + " |")
+        lines += self.distances.lines() if self.distances is not None else []
         return "\n".join([*lines, *self.missing_lines()])
 
     def _camera_lines(self) -> list[str]:

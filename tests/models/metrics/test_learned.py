@@ -81,6 +81,7 @@ def clips():
 
 def test_each_metric_refuses_without_its_directory_and_says_what_to_set(clips):
     settings = {"lpips": "lpips", "dino_consistency": "dino"}
+    settings |= {"feature_distance": "features", "view_agreement": "features"}
     for name in LEARNED_METRICS:
         with pytest.raises(
             ValueError, match=rf"metric {name} needs .*measure\.learned\.{settings.get(name, 'clip')}="

@@ -384,6 +384,7 @@ TABLE = [
         measure.learned.lpips FOLDER/other -> baselines
         measure.learned.clip FOLDER/other -> baselines
         measure.learned.dino FOLDER/other -> baselines
+        measure.learned.features FOLDER/other -> baselines
         deliver.crf 20 -> deliver
         deliver.side_by_side false -> deliver
         deliver.contact_sheet_frames 2 -> deliver
