@@ -15,7 +15,7 @@ from recapture.conf.speed import SpeedConfig
 MODEL_FILES = ("base", "base_2", "base_parts", "vae", "text_encoder", "tokenizer", "image_encoder")
 FEATHER = 4
 _ADAPTERS = ("adapter", "adapter_scale", "adapters")
-_KEYED_ELSEWHERE = {*MODEL_FILES, *_ADAPTERS, "packing", "speed", "memory"}
+_KEYED_ELSEWHERE = {*MODEL_FILES, *_ADAPTERS, "packing", "reference", "speed", "memory"}
 _UNUSED = {"inverse", "inpaint_radius", "feather", *_KEYED_ELSEWHERE}  # by some methods
 
 
@@ -141,6 +141,12 @@ class FillConfig(Section):
         description="Fill holes of a static scene from other frames before the model generates the rest.",
     )
     packing: PackingConfig = PackingConfig()
+    reference: str | None = Field(
+        None,
+        min_length=1,
+        description="Picture of what is in the clips, of any size, that a VACE base is shown besides: a "
+        "local path; source: each window's first source frame.",
+    )
     inpaint_radius: float = Field(
         3.0, gt=0, le=50, description="classical: radius of OpenCV's Telea inpainting."
     )
@@ -222,6 +228,15 @@ class FillConfig(Section):
         if self.packing.frames and self.method == "classical":
             raise ValueError(
                 "fill.packing needs a base, and fill.method classical has none; unset one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_reference_stands_alone(self) -> Self:
+        if self.reference is not None and self.packing.frames:
+            raise ValueError(
+                "fill.reference cannot be shown beside the frames of fill.packing.frames "
+                f"{self.packing.frames}; set one of them"
             )
         return self
 

@@ -93,10 +93,12 @@ class DiffusionFiller:
         seed: int,
         packed: Sequence[FinishedView] = (),
         kept: Tensor | None = None,  # [T, H, W] bool
+        reference: Tensor | None = None,  # [3, h, w]
     ) -> Filled:
         """Fill the view, with and without its known pixels put back, on the view's device.
 
         kept: the known pixels that are put back (see `kept_pixels`); None: all. Others only guide the base.
+        reference: a picture of what is in the clip, of any size, which a VACE base is shown besides.
         packed: earlier trajectories of the clip, of its size, that this one is to agree with; of each window,
         chosen frames of the same moments are shown to the base (see `packing.pack`).
         """
@@ -114,6 +116,7 @@ class DiffusionFiller:
             self._fit_window(
                 view.video[span.indices()],
                 view.visible[span.indices()],
+                reference,
                 text,
                 seed,
                 packed_frames(packed, beside),
@@ -126,7 +129,13 @@ class DiffusionFiller:
         return Filled(self.compositing(unpasted, view.video, kept), unpasted, chosen)
 
     def fill_seeds(
-        self, view: RenderedView, *, caption: str, seeds: Sequence[int], kept: Tensor | None = None
+        self,
+        view: RenderedView,
+        *,
+        caption: str,
+        seeds: Sequence[int],
+        kept: Tensor | None = None,
+        reference: Tensor | None = None,
     ) -> list[Filled]:
         """Fill a view of one window once per seed, as a batch: `fill_both` of each, but for rounding.
 
@@ -140,7 +149,7 @@ class DiffusionFiller:
         shown = (view.video[span.indices()], view.visible[span.indices()])
         kept = view.visible if kept is None else kept
         filled = []
-        for one in self._sampled(*shown, text, seeds, None, []):
+        for one in self._sampled(*shown, reference, text, seeds, None, []):
             unpasted = torch.cat(list(join_windows([span], [one], 0)))
             filled.append(Filled(self.compositing(unpasted, view.video, kept), unpasted))
         return filled
@@ -162,17 +171,19 @@ class DiffusionFiller:
         self,
         video: Tensor,
         visible: Tensor,
+        reference: Tensor | None,
         text: Text,
         seed: int,
         finished: Tensor | None,  # [K, 3, H, W] frames to pack
         times: Sequence[int],  # [K] the window's frames of the same moments
     ) -> Tensor:
-        return self._sampled(video, visible, text, (seed,), finished, times)[0]
+        return self._sampled(video, visible, reference, text, (seed,), finished, times)[0]
 
     def _sampled(
         self,
         video: Tensor,
         visible: Tensor,
+        reference: Tensor | None,
         text: Text,
         seeds: Sequence[int],
         finished: Tensor | None,
@@ -182,7 +193,7 @@ class DiffusionFiller:
         base, (height, width) = self.base, video.shape[2:]
         known = padded(base, visible).to(base.device)
         shown = grey_holes(padded(base, video).to(base.device), known)
-        conditioning = condition(base, shown, known)
+        conditioning = condition(base, shown, known, reference)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.cat([torch.randn(1, *conditioning.latent_shape, generator=one) for one in generators])
         if finished is not None and self.packing is not None:

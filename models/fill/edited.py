@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ def fill_edited(
     seed: int,
     packed: Sequence[FinishedView] = (),
     kept: Tensor | None = None,  # [T, H, W] bool, as of `fill_both`
+    reference: Tensor | None = None,  # [3, h, w], as of `fill_both`
 ) -> Filled:
     """Fill the edit first, every other hole after it; in one go where there is no other hole, or no edit.
 
@@ -57,15 +59,12 @@ def fill_edited(
     view = hide(view, edit)
     kept = view.visible if kept is None else kept & ~edit
     others = ~view.visible & ~edit
+    given: dict[str, Any] = {"caption": caption, "seed": seed, "packed": packed, "reference": reference}
     if not others.any() or not edit.any():
-        return filler.fill_both(view, caption=caption, seed=seed, packed=packed, kept=kept)
+        return filler.fill_both(view, kept=kept, **given)
     beside = fill_classical(view, None, surface=filler.surface, propagate=False)
     whole = torch.ones_like(view.visible)
-    drawn = filler.fill_both(
-        hide(replace(view, video=beside, visible=whole), edit), caption=caption, seed=seed, packed=packed
-    )
+    drawn = filler.fill_both(hide(replace(view, video=beside, visible=whole), edit), **given)
     known = view.visible | edit
     video = torch.where(known[:, None], torch.where(edit[:, None], drawn.video, view.video), 0.0)
-    return filler.fill_both(
-        replace(view, video=video, visible=known), caption=caption, seed=seed, packed=packed, kept=kept | edit
-    )
+    return filler.fill_both(replace(view, video=video, visible=known), kept=kept | edit, **given)

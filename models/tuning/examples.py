@@ -45,6 +45,8 @@ def check_trainable(base: Base) -> None:
             f"tuning: this base is {base.layout}, which is not supported;"
             " choose a Fun-InP base (36 input channels)"
         )
+    if base.transformer.config.pos_embed_seq_len is not None:
+        raise ValueError("tuning: first-last-frame bases are not supported; choose a Fun-InP base")
     if base.transformer_2 is not None or base.expand_timesteps:
         raise ValueError("tuning: Wan2.2 bases are not supported; choose a Wan2.1 Fun-InP base")
     if getattr(base.transformer, "is_quantized", False):

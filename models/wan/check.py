@@ -21,7 +21,8 @@ from recapture.models.wan.tensor_files import CheckpointError, SafetensorFiles, 
 
 KINDS: dict[Layout, str] = {
     "t2v": "text-to-video, which has no mask: for fill.method inverse",
-    "inpaint": "inpainting (Fun-InP or I2V)",
+    "inpaint": "inpainting (Fun-InP, I2V or first-last-frame)",
+    "control": "control (Fun-Control), whose control the render is",
     "vace": "VACE",
 }
 SIZES = {1536: "1.3B", 3072: "5B", 5120: "14B"}  # width of the published transformers
@@ -117,6 +118,8 @@ def _transformer_alone(path: Path, part: Part) -> Report:
     layout: Layout = "vace" if hasattr(config, "vace_layers") else "inpaint"
     if layout == "inpaint" and config.in_channels == config.out_channels:
         layout = "t2v"
+    elif layout == "inpaint" and config.in_channels >= 3 * config.out_channels:
+        layout = "control"
     settings = {"fill.base": str(path)} | _sampling(layout, {"transformer": model})
     needs = "VAE, text encoder and tokenizer" + (", image encoder" if config.image_dim is not None else "")
     lines = (
@@ -222,7 +225,7 @@ def _sampling(layout: Layout, models: Mapping[str, Any]) -> dict[str, str]:
     width = models["transformer"].config.num_attention_heads * models["transformer"].config.attention_head_dim
     settings = {"fill.method": "inverse"} if layout == "t2v" else {}
     if "transformer_2" in models:
-        return settings | {"fill.shift": "5" if layout == "inpaint" else "12"}
+        return settings | {"fill.shift": "5" if layout in ("inpaint", "control") else "12"}
     return settings | ({"fill.shift": "5"} if width > 1536 else {})
 
 

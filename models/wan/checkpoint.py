@@ -122,8 +122,8 @@ def same_name(key: str, tensor: Tensor) -> Iterable[tuple[str, Tensor]]:
 
 
 def renamed(names: Mapping[str, str]) -> Translate:
-    """Return the translation of stored keys by a table."""
-    return lambda key, tensor: [(names[key], tensor)]
+    """Return the translation of stored keys by a table; a tensor that has no name there is left out."""
+    return lambda key, tensor: [(names[key], tensor)] if names[key] else []
 
 
 def build_model(

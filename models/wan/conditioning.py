@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from recapture.models.wan.first_frame import FirstFrame, first_frame
 from recapture.models.wan.load import Base
+from recapture.models.wan.reference import on_canvas, with_reference
 from recapture.models.wan.vae import check_size, encode_video
 
 
@@ -23,24 +25,28 @@ class Packed:
 class Conditioning:
     """The transformer's inputs for one clip; build it with `condition`."""
 
-    latent_shape: tuple[int, int, int, int]  # (z, T', h, w) of the latents to be sampled
-    channels: Tensor | None = (
-        None  # [1, 4 + z, T', h, w] joined to the latents: mask (1 = known), masked video
-    )
+    latent_shape: tuple[int, int, int, int]  # (z, leading + T', h, w) of the latents to be sampled
+    channels: Tensor | None = None  # [1, 4 + z, T', h, w] joined to the latents: mask (1 = known), masked
+    # video; of a control model [1, 2z or 4 + 2z, T', h, w], see `control_channels`
     control: Tensor | None = (
         None  # [1, 2z + 64, T', h, w] VACE: inactive, reactive, folded mask (1 = generate)
     )
     image: Tensor | None = None  # [1, 257, image_dim] CLIP tokens of the first frame, Wan2.1 I2V and Fun-InP
+    # [2, 257, image_dim] of the first and the last frame, Wan2.1 FLF2V
     packed: Packed | None = None  # then channels and control have T' + K frames
+    first: FirstFrame | None = None  # Wan2.2 TI2V
+    leading: int = 0  # latent frames of a reference picture before the clip's, which `sample` drops
 
 
 @torch.no_grad()
-def condition(base: Base, video: Tensor, visible: Tensor) -> Conditioning:
+def condition(base: Base, video: Tensor, visible: Tensor, reference: Tensor | None = None) -> Conditioning:
     """Return the conditioning of a clip with holes, by the base's layout.
 
     video: [T, 3, H, W] in [-1, 1], T = 4n+1, sides multiples of `base.side_multiple`. What it shows in holes
     is not used. visible: [T, H, W] bool, True where known. A text-to-video base takes the clip's size alone:
-    its known part is the solver's business. Raises ValueError for a size that does not fit.
+    its known part is the solver's business; Wan2.2 TI2V is also given what is known of the first frame.
+    reference: a picture [3, h, w] in [-1, 1] of any size, for VACE. Raises ValueError for a size that does
+    not fit, and for a reference that the base does not take.
     """
     check_size(base.vae, video)
     frames, _, height, width = video.shape
@@ -53,12 +59,25 @@ def condition(base: Base, video: Tensor, visible: Tensor) -> Conditioning:
         raise ValueError(
             f"conditioning: {height}x{width} pixels are no multiples of {base.side_multiple}; pad the frames"
         )
+    if reference is not None and base.layout != "vace":
+        raise ValueError(
+            f"conditioning: a reference picture is for VACE, and this base is {base.layout}; leave it out"
+        )
     shape = base.latent_shape(frames, height, width)
-    if base.layout == "t2v":
-        return Conditioning(shape)
     video, visible = video.to(base.device, torch.float32), visible.to(base.device)
+    if base.layout == "t2v":
+        first = (base.vae, video[0], visible[0], base.side_multiple)
+        return Conditioning(shape, first=first_frame(*first) if base.expand_timesteps else None)
     if base.layout == "vace":
-        return Conditioning(shape, control=vace_control(base, video, visible))
+        control = vace_control(base, video, visible)
+        if reference is None:
+            return Conditioning(shape, control=control)
+        canvas = on_canvas(reference.to(video), height, width)
+        shape = (shape[0], shape[1] + 1, *shape[2:])
+        return Conditioning(shape, control=with_reference(base.vae, control, canvas), leading=1)
+    if base.layout == "control":
+        channels = control_channels(base, video, visible)
+        return Conditioning(shape, channels=channels, image=image_tokens(base, video, visible))
     return Conditioning(
         shape, channels=inpaint_channels(base, video, visible), image=image_tokens(base, video, visible)
     )
@@ -80,6 +99,24 @@ def inpaint_channels(base: Base, video: Tensor, visible: Tensor) -> Tensor:
     known = pool_visible(visible, space).float()
     known = torch.cat([known[:1].expand(time, -1, -1), known[1:]]).unflatten(0, (-1, time)).transpose(0, 1)
     return torch.cat([known[None], encode_video(base.vae, grey_holes(video, visible))[None]], dim=1)
+
+
+def control_channels(base: Base, video: Tensor, visible: Tensor) -> Tensor:
+    """Return what a control model (Fun-Control) joins to the noise: the video with grey holes as control.
+
+    With 3z input channels [1, 2z, T', h, w]: latents of the control, then those of a whole first frame, all
+    0 after it and without one. With 3z + 4 [1, 2z + 4, T', h, w]: latents of the control, then
+    `inpaint_channels`. Source: VideoX-Fun's pipelines of Wan2.1-Fun-Control and Wan2.2-Fun-Control; there is
+    none in diffusers. Their reference picture (ref_conv) is not given.
+    """
+    control = encode_video(base.vae, grey_holes(video, visible))[None]
+    z = control.shape[1]
+    if base.transformer.config.in_channels != 3 * z:
+        return torch.cat([control, inpaint_channels(base, video, visible)], dim=1)
+    start = torch.zeros_like(control)
+    if visible[0].all():
+        start[:, :, :1] = encode_video(base.vae, video[:1])[None]
+    return torch.cat([control, start], dim=1)
 
 
 def vace_control(base: Base, video: Tensor, visible: Tensor) -> Tensor:
@@ -105,17 +142,22 @@ def vace_control(base: Base, video: Tensor, visible: Tensor) -> Tensor:
 def image_tokens(base: Base, video: Tensor, visible: Tensor) -> Tensor | None:
     """Return CLIP tokens [1, 257, image_dim] of the first frame, None without an image branch.
 
-    Zeros, as in a tenth of Fun-InP's training, where there is no image encoder or nothing of the frame is
-    known.
+    Of a first-last-frame base [2, 257, image_dim], of both. Zeros, as in a tenth of Fun-InP's training, where
+    there is no image encoder or nothing of the frame is known.
     """
-    width = base.transformer.config.image_dim
-    if width is None:
+    if base.transformer.config.image_dim is None:
         return None
-    if base.image_encoder is None or not visible[0].any():
-        return video.new_zeros(1, 257, width)
+    frames = (0, -1) if base.transformer.config.pos_embed_seq_len is not None else (0,)
+    return torch.cat([_tokens_of(base, video[t], visible[t]) for t in frames])
+
+
+def _tokens_of(base: Base, frame: Tensor, visible: Tensor) -> Tensor:
+    """Return CLIP tokens [1, 257, image_dim] of a frame [3, H, W] that is known where visible [H, W] is."""
+    if base.image_encoder is None or not visible.any():
+        return frame.new_zeros(1, 257, base.transformer.config.image_dim)
     from PIL import Image
 
-    frame = ((grey_holes(video, visible)[0] + 1) * 127.5).round().clamp(0, 255).byte()
+    frame = ((grey_holes(frame, visible) + 1) * 127.5).round().clamp(0, 255).byte()
     picture = Image.fromarray(frame.permute(1, 2, 0).cpu().numpy())
     pixels = base.image_processor(images=picture, return_tensors="pt").pixel_values
     encoder = base.image_encoder

@@ -15,8 +15,18 @@ from recapture.models.wan.load import Base, load_sources
 from recapture.models.wan.sources import Named, Sources, find_sources
 from recapture.models.wan.tensor_files import CheckpointError
 
-PIPELINES = {"t2v": "WanPipeline", "inpaint": "WanImageToVideoPipeline", "vace": "WanVACEPipeline"}
-SHIFTS = {"t2v": 3.0, "inpaint": 5.0, "vace": 5.0}  # of the scheduler's file, which recapture does not read
+PIPELINES = {
+    "t2v": "WanPipeline",
+    "inpaint": "WanImageToVideoPipeline",
+    "vace": "WanVACEPipeline",
+    "control": "WanImageToVideoPipeline",  # diffusers has none of its own; it opens the parts
+}
+SHIFTS = {
+    "t2v": 3.0,
+    "inpaint": 5.0,
+    "vace": 5.0,
+    "control": 5.0,
+}  # of the scheduler's file, which recapture does not read
 SHARD = "5GB"  # as much is copied into memory at a time
 PARTS = ("transformer", "transformer_2", "vae", "text_encoder", "image_encoder")
 LIBRARIES = {"text_encoder": "transformers", "image_encoder": "transformers"}

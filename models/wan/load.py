@@ -27,14 +27,17 @@ from recapture.models.wan.sources import Named, Sources, find_sources
 from recapture.models.wan.tensor_files import CheckpointError, Tensors
 
 log = logging.getLogger(__name__)
-Layout = Literal["t2v", "inpaint", "vace"]
+Layout = Literal["t2v", "inpaint", "vace", "control"]
 CLASSES = {cls.__name__: cls for cls in (WanTransformer3DModel, WanVACETransformer3DModel)}
 PUBLISHED_BOUNDARY: dict[Layout, float] = {
     "t2v": 0.875,
     "vace": 0.875,
     "inpaint": 0.9,
+    "control": 0.9,
 }  # Wan2.2's own settings
 TI2V_CHANNELS = 48  # of Wan2.2's 5B, which takes one timestep per token
+BOTH_FRAMES = 2 * 257  # CLIP tokens of the first and the last frame, of Wan2.1 FLF2V
+LEFT_OUT = "ref_conv."  # of Fun-Control V1.1 and Wan2.2: tokens of a reference picture, which is not given
 TEXT_LENGTH = 512  # tokens; the image branch of Wan2.1 I2V assumes exactly this many
 
 
@@ -42,8 +45,9 @@ TEXT_LENGTH = 512  # tokens; the image branch of Wan2.1 I2V assumes exactly this
 class Base:
     """A Wan-family base, ready to sample from.
 
-    layout: what the transformer is given beside noise. 't2v': nothing; 'inpaint' (Fun-InP, I2V): 4 mask and
-    16 masked-video channels; 'vace': 96 control channels.
+    layout: what the transformer is given beside noise. 't2v': nothing, or the first frame (Wan2.2 TI2V);
+    'inpaint' (Fun-InP, I2V, FLF2V): 4 mask and 16 masked-video channels; 'vace': 96 control channels;
+    'control' (Fun-Control): 16 channels of a control video, and a start picture or what 'inpaint' has.
     """
 
     layout: Layout
@@ -184,6 +188,9 @@ def identify_transformer(part: Part, tensors: Tensors) -> tuple[Any, dict[str, A
     """Return (class, configuration, diffusers' name of each stored key) of a transformer."""
     told = read_config(part.config.parent) if part.config is not None else {}
     names = diffusers_names(list(tensors.shapes))
+    if any(name.startswith(LEFT_OUT) for name in names.values()):
+        log.warning("base: %s: the branch of its reference picture is left out", part.where)
+        names = {key: "" if name.startswith(LEFT_OUT) else name for key, name in names.items()}
     if "num_attention_heads" in told:
         if told.get("_class_name") not in CLASSES:
             raise CheckpointError(
@@ -260,12 +267,15 @@ def layout_of(transformer: Any, vae: Any, path: Path) -> Layout:
         found = f"'vace_patch_embedding.weight' takes {config.vace_in_channels}"
     elif config.in_channels == z:
         return "t2v"
-    elif config.in_channels == 2 * z + time and config.pos_embed_seq_len is None:
+    elif config.in_channels == 2 * z + time and config.pos_embed_seq_len in (None, BOTH_FRAMES):
         return "inpaint"
+    elif config.in_channels in (3 * z, 3 * z + time) and config.pos_embed_seq_len is None:
+        return "control"
     else:
         found = f"'patch_embedding.weight' takes {config.in_channels}"
     raise CheckpointError(
         f"base: {path}: tensor {found} channels, which is no known layout: text-to-video has {z},"
-        f" Fun-InP and I2V {2 * z + time}, VACE {2 * z + vae.config.scale_factor_spatial**2} control channels"
-        " (first-last-frame and control models are not supported)"
+        f" Fun-InP, I2V and first-last-frame {2 * z + time}, Fun-Control {3 * z} or {3 * z + time}, VACE"
+        f" {2 * z + vae.config.scale_factor_spatial**2} control channels (models of cameras, sound or poses"
+        " are not supported)"
     )

@@ -46,6 +46,8 @@ def pack(
     """
     if not len(frames):
         return conditioning
+    if conditioning.leading:
+        raise ValueError("packing: frames cannot be packed beside a reference picture; leave one of them out")
     _, length, height, width = conditioning.latent_shape
     space, time = base.vae.config.scale_factor_spatial, base.vae.config.scale_factor_temporal
     if frames.shape[1:] != (3, height * space, width * space):
@@ -65,6 +67,9 @@ def pack(
     packed = Packed(latents, noise, aligned)
     if conditioning.channels is not None:
         known = torch.cat([latents.new_ones(1, time, *latents.shape[2:]), latents], 1)
+        if base.layout == "control":  # its own control first, then as a start picture where it takes no mask
+            masked = conditioning.channels.shape[1] > 2 * latents.shape[1]
+            known = torch.cat([latents, known if masked else torch.zeros_like(latents)], 1)
         return replace(conditioning, channels=_after(conditioning.channels, known), packed=packed)
     if conditioning.control is not None:
         rest = latents.new_zeros(1, conditioning.control.shape[1] - latents.shape[1], *latents.shape[2:])

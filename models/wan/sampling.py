@@ -10,6 +10,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from recapture.models.wan.conditioning import Conditioning
+from recapture.models.wan.leading import behind_leading
 from recapture.models.wan.load import TEXT_LENGTH, Base
 from recapture.models.wan.packing import append_packed, rotary_positions
 from recapture.models.wan.step_cache import Saving, StepCache
@@ -99,6 +100,8 @@ def sample(
     latents = latents.to(base.device, torch.float32)
     scheduler.set_timesteps(steps, device=base.device)
     scales = guidance_scale, guidance_scale if guidance_scale_2 is None else guidance_scale_2
+    if solver is not None and conditioning.leading:
+        solver = behind_leading(solver, conditioning.leading)
     cache = StepCache(saving, fresh=isinstance(solver, SteppingSolver))
     for i, timestep in enumerate(scheduler.timesteps):
         step = Step(i, steps, float(scheduler.sigmas[i]), float(scheduler.sigmas[i + 1]))
@@ -116,7 +119,7 @@ def sample(
         if on_step is not None:
             on_step(step, latents - step.sigma * corrected)
         latents = scheduler.step(corrected, timestep, latents, return_dict=False)[0]
-    return latents
+    return latents[:, :, conditioning.leading :]
 
 
 def _check(
@@ -223,6 +226,9 @@ def predict_velocity(
     Packed frames are appended to the latents here and removed from the velocity again.
     """
     batch, length, packed = len(latents), latents.shape[2], conditioning.packed
+    first, noised = conditioning.first, latents
+    if first is not None:
+        latents = first.shown_in(latents)
     if packed is not None:
         latents = append_packed(base, packed, latents, step.sigma)
     given: dict[str, Any] = {"encoder_hidden_states": _batched(embedded, batch, model.dtype)}
@@ -231,7 +237,7 @@ def predict_velocity(
         channels = conditioning.channels.to(latents.device).expand(batch, -1, -1, -1, -1)
         hidden = torch.cat([latents, channels], dim=1).to(model.dtype)
     if conditioning.image is not None:
-        given["encoder_hidden_states_image"] = _batched(conditioning.image, batch, model.dtype)
+        given["encoder_hidden_states_image"] = conditioning.image.to(model.dtype).repeat(batch, 1, 1)
     if conditioning.control is not None:
         given["control_hidden_states"] = _batched(conditioning.control, batch, model.dtype)
     times = timestep.expand(batch)
@@ -239,6 +245,8 @@ def predict_velocity(
         _, patch_h, patch_w = model.config.patch_size
         tokens = (latents.shape[3] // patch_h) * (latents.shape[4] // patch_w)  # of a latent frame
         times = timestep.float().expand(batch, length * tokens)
+        if first is not None:
+            times = first.times(times, (patch_h, patch_w))
         if packed is not None:
             times = torch.cat([times, times.new_zeros(batch, packed.latents.shape[2] * tokens)], dim=1)
     with (
@@ -246,7 +254,8 @@ def predict_velocity(
         model.cache_context(branch, step_index=step.index, sigma=step.sigma, num_inference_steps=step.count),
     ):
         velocity = model(hidden_states=hidden, timestep=times, return_dict=False, **given)[0]
-    return velocity[:, :, :length].float()
+    velocity = velocity[:, :, :length].float()
+    return velocity if first is None else first.held(velocity, noised, step.sigma)
 
 
 def _batched(tensor: Tensor, batch: int, dtype: torch.dtype) -> Tensor:

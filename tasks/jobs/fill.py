@@ -50,6 +50,7 @@ from recapture.tasks.jobs.fill_windows import (
     write_kept,
 )
 from recapture.tasks.jobs.packing import filling_order
+from recapture.tasks.jobs.reference import Reference, reference_identity
 from recapture.tasks.jobs.render import surface_settings
 
 
@@ -81,6 +82,7 @@ class FillStage(ClipStage):
         if self.config.method != "classical":
             identity |= {"caption": params.clip.caption, "seed": self.seed}
             identity["base"] = base_revision(self.config)
+            identity |= reference_identity(self.config)
             identity |= adapter_identity(self.config, params.clip_id)
             sources = adapter_files(self.config).of(params.clip_id)
             self._planned |= {source.path: revision(source.path) for source in sources}
@@ -106,6 +108,7 @@ class FillStage(ClipStage):
         device, surface = stage_device(self.resources.gpus), surface_settings(self.render)
         size = usual_size(self.config, self.short_side)
         self._filler = open_filler(self.config, surface, device, self.seed, size=size)
+        self._reference = Reference(self.config, device)
         if isinstance(self._filler, DiffusionFiller):
             self._adapters = Adapters(self._filler.base)
             self._files = AdapterFiles(self.config)
@@ -210,7 +213,7 @@ class FillStage(ClipStage):
             video = self._filler.fill(view, source, caption=caption, seed=self.seed)
             return FilledWindow({"rgb": video}, [])
         beside: dict[str, Any] = {"caption": caption, "seed": self.seed, "packed": given.earlier}
-        beside["kept"] = given.kept
+        beside |= {"kept": given.kept, "reference": self._reference.of(source)}
         if given.edit is None:
             filled = self._filler.fill_both(view, **beside)
         else:

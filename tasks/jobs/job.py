@@ -34,6 +34,7 @@ from recapture.tasks.jobs.mlflow_record import JobRecord
 from recapture.tasks.jobs.preview import PreviewStage
 from recapture.tasks.jobs.publish import publish
 from recapture.tasks.jobs.publish_early import EarlyPublisher
+from recapture.tasks.jobs.reference import check_reference
 from recapture.tasks.jobs.render import RenderStage
 from recapture.tasks.jobs.result_files import check_formats
 from recapture.tasks.jobs.seeds import seeded
@@ -220,6 +221,7 @@ def preview_stages(config: RecaptureConfig) -> list[ClipStage]:
 
 def _fill_stages(config: RecaptureConfig) -> list[ClipStage]:
     check_formats(config.deliver)
+    check_reference(config.fill)
     remarks_on(config.fill, adapter_files(config.fill).shared)  # raises UserError before the first stage runs
     given = (config.fill, config.seed, config.render, config.ingest.short_side)
     calibrate = "calibrate" if "calibrate" in config.execution.resources else "fill"

@@ -72,16 +72,18 @@ class SeedsStage(FillStage):
 
     def _fills(self, given: GivenWindow, caption: str) -> Iterator[Filled]:
         view, edit = given.view, given.edit
+        beside: dict[str, Any] = {"caption": caption, "kept": given.kept}
+        beside["reference"] = self._reference.of(given.source)
         cached = self.config.speed.step_cache > 0 or edit is not None
         at_once = batch_size(self.count, view.visible.numel(), view.video.device, cached=cached)
 
         def fill(seeds: Sequence[int]) -> Sequence[Filled]:
             filler = self._with_noise(seeds)
             if edit is not None:
-                return [fill_edited(filler, view, edit, caption=caption, seed=seeds[0], kept=given.kept)]
+                return [fill_edited(filler, view, edit, seed=seeds[0], **beside)]
             if len(seeds) == 1:
-                return [filler.fill_both(view, caption=caption, seed=seeds[0], kept=given.kept)]
-            return filler.fill_seeds(view, caption=caption, seeds=seeds, kept=given.kept)
+                return [filler.fill_both(view, seed=seeds[0], **beside)]
+            return filler.fill_seeds(view, seeds=seeds, **beside)
 
         yield from in_batches(self.seeds, fill, at_once)
 

@@ -58,6 +58,43 @@ TRANSFORMER = {
 # For single files, from whose shapes the head size of 128 cannot be read
 ONE_HEAD = {"num_attention_heads": 1, "attention_head_dim": 128}
 TEXT_LENGTH = 16
+# Wan2.2 TI2V-5B: 16x16 pixels and 4 frames to a latent of 48 channels, residual shortcuts, 2x2 pixels folded
+TI2V_VAE = {
+    "base_dim": 4,
+    "decoder_base_dim": 8,
+    "z_dim": 48,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 1,
+    "temperal_downsample": [False, True, True],
+    "latents_mean": [0.01 * n - 0.2 for n in range(48)],
+    "latents_std": [0.5 + 0.01 * n for n in range(48)],
+    "is_residual": True,
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+    "scale_factor_spatial": 16,
+}
+CHANNELS = {"inpaint": 36, "control": 48, "control_masked": 52}
+PUBLISHED: dict[
+    str, tuple[str, dict]
+] = {  # tiny twins of published models: (pipeline class, arguments of write_tiny_base)
+    "Wan2.1-T2V": ("WanPipeline", {"layout": "t2v"}),
+    "Wan2.1-I2V": ("WanImageToVideoPipeline", {"layout": "inpaint", "image": True}),
+    "Wan2.1-FLF2V": (
+        "WanImageToVideoPipeline",
+        {"layout": "inpaint", "image": True, "pos_embed_seq_len": 514},
+    ),
+    "Wan2.1-VACE": ("WanVACEPipeline", {"layout": "vace"}),
+    "Wan2.1-Fun-Control": ("WanImageToVideoPipeline", {"layout": "control", "image": True}),
+    "Wan2.2-Fun-A14B-Control": ("WanImageToVideoPipeline", {"layout": "control_masked", "two": True}),
+    "Wan2.2-TI2V-5B": (
+        "WanPipeline",
+        {"layout": "t2v", "vae": TI2V_VAE, "expand_timesteps": True, "in_channels": 48, "out_channels": 48},
+    ),
+    "Wan2.2-T2V-A14B": ("WanPipeline", {"layout": "t2v", "two": True, "boundary": 0.875}),
+    "Wan2.2-I2V-A14B": ("WanImageToVideoPipeline", {"layout": "inpaint", "two": True}),
+    "Wan2.2-VACE-Fun-A14B": ("WanVACEPipeline", {"layout": "vace", "two": True, "boundary": 0.875}),
+}
 
 
 def write_tiny_base(
@@ -68,19 +105,24 @@ def write_tiny_base(
     two: bool = False,
     image: bool = False,
     text_length: int = TEXT_LENGTH,
+    pipeline: str = "WanPipeline",
+    vae: dict = VAE,
+    boundary: float = 0.9,
+    expand_timesteps: bool = False,
     **changes,
 ) -> Path:
     """Write a tiny random pipeline directory and return it.
 
-    layout: 't2v', 'inpaint' or 'vace'. two: with transformer_2 and boundary_ratio .9, as Wan2.2. image: with
-    the CLIP branch of Wan2.1 I2V. changes: entries of the transformer's configuration.
+    layout: 't2v', 'inpaint', 'vace', 'control' or 'control_masked'. two: with transformer_2 and a
+    boundary_ratio, as Wan2.2. image: with the CLIP branch of Wan2.1 I2V. changes: entries of the
+    transformer's configuration.
     """
     torch.manual_seed(seed)
-    index = {"_class_name": "WanPipeline", "_diffusers_version": "0.42.1", "expand_timesteps": False}
-    index["boundary_ratio"] = 0.9 if two else None
+    index = {"_class_name": pipeline, "_diffusers_version": "0.42.1", "expand_timesteps": expand_timesteps}
+    index["boundary_ratio"] = boundary if two else None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model_index.json").write_text(json.dumps(index))
-    _spread(AutoencoderKLWan(**VAE)).save_pretrained(folder / "vae")
+    _spread(AutoencoderKLWan(**vae)).save_pretrained(folder / "vae")
     if image:
         changes = {"image_dim": 24, "added_kv_proj_dim": 24} | changes
         text_length = 512
@@ -109,9 +151,15 @@ def write_tiny_base(
     return folder
 
 
+def write_published(folder: Path, name: str) -> Path:
+    """Write the tiny twin of a published model, by its name in PUBLISHED."""
+    pipeline, given = PUBLISHED[name]
+    return write_tiny_base(folder, pipeline=pipeline, **given)
+
+
 def tiny_transformer(layout: str, **changes):
     """A random transformer of a layout, whose output depends visibly on every input."""
-    config = TRANSFORMER | {"in_channels": 36 if layout == "inpaint" else 16} | changes
+    config = TRANSFORMER | {"in_channels": CHANNELS.get(layout, 16)} | changes
     if layout == "vace":
         model = WanVACETransformer3DModel(**{"vace_layers": [0], "vace_in_channels": 96} | config)
     else:

@@ -433,6 +433,13 @@ TABLE = [
         fill.adapters[].scale [{path: FOLDER/adapter.safetensors, scale: 1}] -> fill
         fill.adapters[].transformer [{path: FOLDER/adapter.safetensors, transformer: both}] -> nothing
     """),
+    *rows("recapture", "--fill.base", "FOLDER/vace")("""
+        fill.reference source -> fill
+        fill.reference FOLDER/mask.png -> fill
+    """),
+    *rows("recapture", "--fill.base", "FOLDER/vace", "--fill.reference", "FOLDER/mask.png")("""
+        fill.reference FOLDER/same.png -> nothing
+    """),
     *rows("recapture", "--fill.packing.frames", "2")("""
         fill.packing.frames 1 -> fill
         fill.packing.spacing 2 -> fill
@@ -648,6 +655,7 @@ def folder(tmp_path_factory):
         for file in ("model.safetensors", "tokenizer.json"):
             (root / name / file).write_bytes(b"")
     write_tiny_base(root / "base")
+    write_tiny_base(root / "vace", "vace")
     (root / "clips").mkdir()
     frames = np.random.default_rng(0).integers(0, 255, (6, 32, 48, 3), dtype=np.uint8)
     write_video(root / "clips/a.mp4", iter(frames), Fraction(25))
