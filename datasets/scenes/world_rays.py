@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recapture.datasets.scenes.layout import ALL_KINDS
-from recapture.datasets.scenes.rays import NEAR, Components, Frames, Rays, components, dot
+from recapture.datasets.scenes.rays import NEAR, Components, Frames, Rays, components
 
 _TINY = 1e-12
 
@@ -32,15 +32,23 @@ class Body:
         return Body(components(size), components(centre), (x, y, z))
 
 
-def entry(kind: str, body: Body, rays: Rays) -> Tensor:
-    """Return the ray parameter at which rays enter a body from outside; inf where they miss it."""
+def entry(kind: str, body: Body, rays: Rays, square: Tensor) -> Tensor:
+    """Return the ray parameter at which rays enter a body from outside; inf where they miss it.
+
+    square: the squared lengths of the rays' directions.
+    """
     offset = minus(rays.origin, body.centre)
     if kind == "box":
         enter, leave = _box(body, offset, rays.direction)
         return enter.masked_fill(enter >= leave, torch.inf)
     if kind in ("sphere", "ellipsoid"):
         return _ellipsoid(kind, body, offset, rays.direction)
-    return _around_axis(kind, body, offset, rays.direction)
+    return _around_axis(kind, body, offset, rays.direction, square)
+
+
+def dot(a: Components, b: Components) -> Tensor:
+    """Return the dot product, in three passes over memory."""
+    return torch.addcmul(torch.addcmul(a[0] * b[0], a[1], b[1]), a[2], b[2])
 
 
 def minus(a: Components, b: Components) -> Components:
@@ -68,20 +76,20 @@ def _ellipsoid(kind: str, body: Body, offset: Components, direction: Components)
         dot((axis[0] / half, axis[1] / half, axis[2] / half), direction)
         for axis, half in zip(body.axes, halves)
     )
-    a, b = d0 * d0 + d1 * d1 + d2 * d2, d0 * o0 + d1 * o1 + d2 * o2
-    root = b * b - a * (o0 * o0 + o1 * o1 + o2 * o2 - 1)
+    a, b = dot((d0, d1, d2), (d0, d1, d2)), dot((d0, d1, d2), (o0, o1, o2))
+    root = torch.addcmul(b * b, a, o0 * o0 + o1 * o1 + o2 * o2 - 1, value=-1)
     return ((-b - root.clamp_min(0).sqrt()) / a).masked_fill(root < 0, torch.inf)
 
 
-def _around_axis(kind: str, body: Body, offset: Components, direction: Components) -> Tensor:
+def _around_axis(kind: str, body: Body, offset: Components, direction: Components, square: Tensor) -> Tensor:
     """Return the entry into a cylinder or a capsule, both bodies around their own y."""
     radius, half, axis = body.size[0], body.size[1], body.axes[1]
     rise, start = dot(axis, direction), dot(axis, offset)
-    along, square = dot(offset, direction), dot(direction, direction)
+    along = dot(offset, direction)
     outside = dot(offset, offset) - radius * radius
-    a = (square - rise * rise).clamp_min(_TINY)
-    b = along - start * rise
-    root = b * b - a * (outside - start * start)
+    a = torch.addcmul(square, rise, rise, value=-1).clamp_min(_TINY)
+    b = torch.addcmul(along, start, rise, value=-1)
+    root = torch.addcmul(b * b, a, outside - start * start, value=-1)
     missed = root < 0
     root = root.clamp_min(0).sqrt()
     enter = (-b - root) / a
@@ -91,9 +99,9 @@ def _around_axis(kind: str, body: Body, offset: Components, direction: Component
         enter = torch.maximum(enter, -middle - reach)
         leave = torch.minimum((root - b) / a, reach - middle)
         return enter.masked_fill(missed | (enter >= leave), torch.inf)
-    height = start + enter * rise
+    height = torch.addcmul(start, enter, rise)
     end = torch.copysign(half.expand_as(height), height)  # the round end that the ray may meet
-    b = along - end * rise
+    b = torch.addcmul(along, end, rise, value=-1)
     ball = b * b - square * (outside - 2 * end * start + end * end)
     on_end = height.abs() > half
     enter = torch.where(on_end, (-b - ball.clamp_min(0).sqrt()) / square, enter)
@@ -109,12 +117,13 @@ def cast_world(frames: Frames, rays: Rays, slots: list[int]) -> tuple[Tensor, Te
     enter, leave = _box(room, minus(rays.origin, room.centre), rays.direction)
     depth = leave.masked_fill((leave <= NEAR) | (leave < enter), torch.inf)
     body = torch.zeros_like(depth, dtype=torch.int64)
+    square = dot(rays.direction, rays.direction)
     for slot in slots:
         index = slot + 1
         one = Body.of(
             frames.size[:, None, index], frames.centre[:, None, index], frames.rotation[:, None, index]
         )
-        enter = entry(frames.kinds[slot], one, rays)
+        enter = entry(frames.kinds[slot], one, rays, square)
         closer = (enter > NEAR) & (enter < depth) & frames.active[:, None, index]
         depth = torch.where(closer, enter, depth)
         body = body.masked_fill(closer, index)
@@ -124,7 +133,8 @@ def cast_world(frames: Frames, rays: Rays, slots: list[int]) -> tuple[Tensor, Te
 def entry_of_any(kinds: Tensor, body: Body, rays: Rays) -> Tensor:
     """Return `entry` for scattered rays, each with a body of its own kind (index into ALL_KINDS) [M]."""
     enter = torch.full_like(rays.direction[0], torch.inf)
+    square = dot(rays.direction, rays.direction)
     for index, kind in enumerate(ALL_KINDS):
         if kind != "sphere":  # worlds have ellipsoids
-            enter = torch.where(kinds == index, entry(kind, body, rays), enter)
+            enter = torch.where(kinds == index, entry(kind, body, rays, square), enter)
     return enter.masked_fill(enter <= NEAR, torch.inf)

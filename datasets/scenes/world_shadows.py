@@ -94,7 +94,8 @@ def shadow_at(
         def coordinate(direction: Tensor, centre: Components = centre) -> Tensor:
             x, y, z = components(direction[:, None])
             offset = x * centre[0] + y * centre[1] + z * centre[2]
-            return torch.addcmul(torch.addcmul(x * point[0] - offset, y, point[1]), z, point[2])
+            first = torch.addcmul(-offset, x, point[0])
+            return torch.addcmul(torch.addcmul(first, y, point[1]), z, point[2])
 
         if frames.kinds[slot] == "box":
             inside = torch.full_like(height, torch.inf)
