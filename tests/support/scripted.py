@@ -265,7 +265,10 @@ def items(*scripts: str, stage: str = "scripted") -> list[Item]:
     ]
 
 
-def work(executor, stage, todo, policy=RetryPolicy(), **settings):  # noqa: B008 - frozen
+QUICK = RetryPolicy(pause_seconds=0.05)
+
+
+def work(executor, stage, todo, policy=QUICK, **settings):
     """Run and return item -> outcome; assert that each came once, and was reported once."""
     told = []
     with executor(**settings) as pool:

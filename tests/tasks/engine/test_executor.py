@@ -71,7 +71,9 @@ def test_what_may_mend_itself_is_tried_again(executor, stage):
 
 @pytest.mark.parametrize("attempts", [1, 2, 5])
 def test_what_does_not_mend_itself_is_given_up_after_the_configured_tries(executor, stage, attempts):
-    found = work(executor, stage, items("throttled", "ok"), RetryPolicy(attempts=attempts))
+    found = work(
+        executor, stage, items("throttled", "ok"), RetryPolicy(attempts=attempts, pause_seconds=0.01)
+    )
     outcome = found["clip/0"]
     assert (outcome.status, outcome.attempts) == ("quarantined", attempts)
     assert outcome.error == f"slow down (try {attempts})"
