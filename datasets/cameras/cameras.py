@@ -99,6 +99,20 @@ def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def posed(quaternion: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Return the matrices [T,4,4] of quaternions [T,4] (x y z w, of any length) and translations [T,3]."""
+    length = np.linalg.norm(quaternion, axis=1)
+    if (length < 1e-6).any():
+        raise ValueError(f"the quaternion of frame {int(length.argmin())} is 0")
+    x, y, z, w = (quaternion / length[:, None]).T
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return rigid(np.moveaxis(np.array(rows), 2, 0), translation)
+
+
 def inverse(pose: np.ndarray) -> np.ndarray:
     """Return world_to_camera of camera_to_world [..., 4, 4] or the reverse; raises ValueError if singular."""
     try:

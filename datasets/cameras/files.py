@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Literal, get_args
@@ -31,12 +32,35 @@ from recapture.datasets.cameras.multicamvideo import read_multicamvideo, write_m
 from recapture.datasets.cameras.nerfstudio import read_nerfstudio, write_nerfstudio
 from recapture.datasets.cameras.opencv import read_opencv, write_opencv
 from recapture.datasets.cameras.realestate10k import read_realestate10k, write_realestate10k
+from recapture.datasets.cameras.record3d import read_record3d
+from recapture.datasets.cameras.tum import read_tum
+from recapture.datasets.cameras.vipe import read_vipe
 from recapture.datasets.store.keys import file_hash
 
 CameraFormat = Literal[
-    "auto", "opencv", "realestate10k", "multicamvideo", "colmap", "nerfstudio", "kubric", "dycheck"
+    "auto",
+    "opencv",
+    "realestate10k",
+    "multicamvideo",
+    "colmap",
+    "nerfstudio",
+    "kubric",
+    "dycheck",
+    "tum",
+    "record3d",
+    "vipe",
 ]
 WRITABLE = ("opencv", "realestate10k", "multicamvideo", "colmap", "colmap_binary", "nerfstudio")
+_PLAIN: dict[str, Callable[[str], Cameras]] = {  # dialects of one camera per file or folder
+    "opencv": read_opencv,
+    "realestate10k": read_realestate10k,
+    "colmap": read_colmap,
+    "nerfstudio": read_nerfstudio,
+    "kubric": read_kubric,
+    "tum": read_tum,
+    "record3d": read_record3d,
+    "vipe": read_vipe,
+}
 
 
 def load_cameras(uri: str, dialect: str = "auto", camera: str | None = None) -> Cameras:
@@ -49,18 +73,10 @@ def load_cameras(uri: str, dialect: str = "auto", camera: str | None = None) -> 
         dialect = recognised_format(uri)
     if camera is not None and dialect not in ("multicamvideo", "dycheck"):
         raise CameraFileError(f"cameras {uri!r}: files of {dialect} hold one camera; leave out {camera!r}")
-    if dialect == "opencv":
-        return read_opencv(uri)
-    if dialect == "realestate10k":
-        return read_realestate10k(uri)
+    if dialect in _PLAIN:
+        return _PLAIN[dialect](uri)
     if dialect == "multicamvideo":
         return read_multicamvideo(uri, camera)
-    if dialect == "colmap":
-        return read_colmap(uri)
-    if dialect == "nerfstudio":
-        return read_nerfstudio(uri)
-    if dialect == "kubric":
-        return read_kubric(uri)
     if dialect == "dycheck":
         return read_dycheck(uri, camera)
     raise CameraFileError(
@@ -199,7 +215,12 @@ def _recognised_json(uri: str) -> str:
     except ValueError:
         return "opencv"
     if isinstance(fields, dict):
-        for key, dialect in (("frames", "nerfstudio"), ("frame0", "multicamvideo"), ("camera", "kubric")):
+        for key, dialect in (
+            ("frames", "nerfstudio"),
+            ("frame0", "multicamvideo"),
+            ("camera", "kubric"),
+            ("poses", "record3d"),
+        ):
             if key in fields:
                 return dialect
     return "opencv"

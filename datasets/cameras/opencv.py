@@ -72,6 +72,7 @@ def _from_json(content: bytes) -> Cameras:
 
 
 def _from_fields(fields: Mapping[str, Any]) -> Cameras:
+    fields = _as_written(fields)
     convention = str(fields.get("convention", "opencv"))
     if convention not in CONVENTIONS:
         raise ValueError(f"convention is {convention!r}, convert it to one of {', '.join(CONVENTIONS)}")
@@ -103,6 +104,47 @@ def _from_fields(fields: Mapping[str, Any]) -> Cameras:
             raise ValueError(f"size is {width}x{height}, it must be positive")
         size = (width, height)
     return Cameras(pose, intrinsics, size)
+
+
+def _as_written(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what estimators of cameras write under the names that are read here.
+
+    MegaSaM and Vista4D: cam_c2w [T,4,4] with intrinsic or intrinsics. VGGT: extrinsic [T,3,4], world to
+    camera, with intrinsic; Depth Anything 3: extrinsics and intrinsics. All have OpenCV axes, and intrinsics
+    in pixels of the pictures that they were given: of these, images or depth tell the size.
+    """
+    if {"world_to_camera", "camera_to_world"} & fields.keys():
+        return fields
+    names = {"cam_c2w": "camera_to_world", "extrinsic": "world_to_camera", "extrinsics": "world_to_camera"}
+    own = [name for name in names if name in fields]
+    if len(own) != 1:
+        return fields
+    pose = _array(own[0], fields[own[0]])
+    if pose.ndim == 4 and len(pose) == 1:  # VGGT's batch
+        pose = pose[0]
+    if pose.ndim == 3 and pose.shape[1:] == (3, 4):
+        pose = np.concatenate([pose, np.tile([[[0.0, 0.0, 0.0, 1.0]]], (len(pose), 1, 1))], axis=1)
+    lens = fields.get("intrinsics", fields.get("intrinsic"))
+    if lens is not None:
+        lens = _array("intrinsics", lens)
+        lens = lens[0] if lens.ndim == 4 and len(lens) == 1 else lens
+    found = {names[own[0]]: pose, "intrinsics": lens}
+    return found | ({} if "size" not in fields and _size(fields) is None else {"size": _size(fields)})
+
+
+def _size(fields: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return (width, height) of the pictures that an estimator was given."""
+    if "size" in fields:
+        width, height = np.asarray(fields["size"]).tolist()
+        return int(width), int(height)
+    for name in ("images", "image", "depths", "depth"):
+        shape = np.shape(fields.get(name, ()))
+        shape = shape[1:] if len(shape) == 5 else shape  # a batch
+        if len(shape) == 4 and shape[-1] not in (1, 3):
+            shape = (shape[0], *shape[2:], shape[1])  # channels first
+        if len(shape) in (3, 4):
+            return int(shape[2]), int(shape[1])
+    return None
 
 
 def _array(name: str, values: Any) -> np.ndarray:
