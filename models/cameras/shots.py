@@ -12,6 +12,7 @@ from recapture.models.cameras.estimate import Estimate, Lens, estimate_shot, unk
 from recapture.models.cameras.tracks import Tracks
 
 WORST = 20  # per cent of a shot's frames that may be less sure than it is
+UNSEEN = 0.5  # pixels of a turn
 NEIGHBOURS = 4  # frames: a shorter stretch in which the picture stands still decides nothing
 
 
@@ -107,13 +108,21 @@ def _shot(tracks: Tracks, lens: Lens, spread: float, *, regain: bool, groups: np
 
 
 def _steadied(one: Estimate, groups: np.ndarray) -> Estimate:
-    """Give the frames of a stretch in which the picture stands still the pose of its middle."""
-    source = np.arange(len(groups))
-    for number, count in zip(*np.unique(groups, return_counts=True)):
-        if count > NEIGHBOURS:
-            own = np.flatnonzero(groups == number)
-            source[own] = own[len(own) // 2]
-    return replace(one, cameras=one.cameras.take(source))
+    """Give the frames of a stretch in which the picture stands still the pose of its middle.
+
+    So is a frame that only turned, by less than can be seen: something else disturbed its picture.
+    """
+    source, cameras = np.arange(len(groups)), one.cameras
+    numbers, counts = np.unique(groups, return_counts=True)
+    for number in numbers[counts > NEIGHBOURS]:
+        own = np.flatnonzero(groups == number)
+        middle = own[len(own) // 2]
+        source[own] = middle
+        off = np.linalg.norm(cameras.rotation - cameras.rotation[middle], axis=(1, 2)) / np.sqrt(2)
+        near = (off * cameras.focal < UNSEEN) & (cameras.translation == cameras.translation[middle]).all(1)
+        source[near & np.isin(groups, numbers[counts <= NEIGHBOURS])] = middle
+    still = bool((source == source[0]).all()) and not one.reason
+    return replace(one, cameras=cameras.take(source), motion="still" if still else one.motion)
 
 
 def _arrays(one: Estimate, groups: np.ndarray) -> dict[str, np.ndarray]:

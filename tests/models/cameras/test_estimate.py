@@ -131,6 +131,18 @@ def test_frames_of_a_stretch_that_stands_still_have_one_pose():
     assert absolute_errors(found, pose, "none")[1].max() < 0.2
 
 
+def test_a_frame_that_something_disturbed_stands_still_with_the_others():
+    groups = np.array([0] * 6 + [1] + [0] * (FRAMES - 7))
+    found = clip_of(tracks(walk(FRAMES), points=60), groups)
+    assert (found.arrays["world_to_camera"] == np.eye(4)).all()
+    assert found.motions == ("still",) and found.known and not found.arrays["pose_group"].any()
+    pose = walk(FRAMES)
+    pose[6] = walk(FRAMES, turn=6, seed=2)[6]
+    moved = clip_of(tracks(pose, points=60), groups).arrays["world_to_camera"]
+    assert absolute_errors(moved, pose, "none")[1].max() < 0.3
+    assert (np.delete(moved, 6, axis=0) == np.eye(4)).all() and (moved[6] != np.eye(4)).any()
+
+
 def test_what_is_measured_to_stand_still_is_exactly_still():
     found = clip_of(tracks(walk(FRAMES), points=40), np.zeros(FRAMES, int))
     assert found.motions == ("still",)
