@@ -1,7 +1,8 @@
 """Results at the clip's own size, against what the new cameras really see there.
 
     python benchmarks/source_size.py
-    python benchmarks/source_size.py cost --height 1080 --width 1920
+    python benchmarks/source_size.py cost --height 1080 --width 1920 --short-side 480
+    python benchmarks/source_size.py picture
 
 quality: procedural scenes of 384 x 576, worked on at a short side of 96; the classical fill. Every way makes
 the result at 384 x 576: `enlarged result` from the finished one alone, the others from the clip's own frames
@@ -21,13 +22,14 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 import recapture.tasks.jobs.enlarge as stage
-from bench.tables import Cell, Column, Table, add_write, publish, this_run
+from bench.tables import PAGES, Cell, Column, Table, add_write, publish, this_run
 from recapture.conf.load import load_config
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.clips.clip import Clip
@@ -50,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=("quality", "cost"), nargs="?", default="quality")
+    parser.add_argument("stage", choices=("quality", "cost", "picture"), nargs="?", default="quality")
     parser.add_argument("--scenes", type=int, default=3)
     parser.add_argument("--frames", type=int, default=9)
     parser.add_argument("--height", type=int, default=384)
@@ -59,6 +61,9 @@ def main() -> None:
     add_write(parser, "source-size")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
+        if given.stage == "picture":
+            _picture(given, root)
+            return
         made = _cost(given, root) if given.stage == "cost" else _quality(given, root)
     publish([made], write=given.write is not None)
 
@@ -73,6 +78,22 @@ def _quality(given: argparse.Namespace, root: str) -> Table:
     title = f"{given.height}x{given.width} from a short side of {given.short_side}, {len(scores)} cases"
     columns = [Column("way"), *(Column(metric, ".2f") for metric in METRICS)]
     return Table(given.write or "source-size", title, columns, rows, this_run())
+
+
+def _picture(given: argparse.Namespace, root: str) -> None:
+    """Write docs/images/source_size.png: a part of the last frame enlarged, at source size, and in truth."""
+    given.scenes = 1
+    config, store, plan = _job(given, root, TRAJECTORIES[0])
+    (item,) = plan.items
+    inputs = {name: store.open(name, key) for name, key in item.inputs.items()}
+    clip, path = item.params.clip, inputs["render"].read_npz("cameras.npz")
+    full = {**path, "intrinsics": path["intrinsics"] * _factors(clip, inputs["ingest"])}
+    last = np.array([len(path["source_frame"]) - 1])
+    truth = _truth(clip, inputs["ingest"], full, last, (clip.height, clip.width))[-1]
+    made = [WAYS[name](item, inputs, config)["rgb"][-1] for name in ("enlarged result", "source size")]
+    part = slice(clip.height // 4, 3 * clip.height // 4), slice(clip.width // 4, 3 * clip.width // 4)
+    shown = np.concatenate([one[part] for one in (*made, truth)], axis=1)
+    cv2.imwrite(str(PAGES.parent / "docs/images/source_size.png"), shown[..., ::-1])
 
 
 METRICS = ("psnr_known", "psnr_hole", "psnr_ring", "psnr", "unsteady_hole")
@@ -123,7 +144,7 @@ def _factors(clip: Clip, ingest: Artifact) -> np.ndarray:
 
 def _truth(clip: Clip, ingest: Any, path: Any, frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     sized: Any = SimpleNamespace(meta={**ingest.meta, "content": size})
-    found = [read_truth(clip, {"ingest": sized}, path, frames[t : t + 1]) for t in frames]
+    found = [read_truth(clip, {"ingest": sized}, path, np.array([t])) for t in frames]
     return np.concatenate([one["video"] for one in found if one is not None])
 
 

@@ -33,6 +33,7 @@ WAYS_OUT = {  # for checks that end in an error nobody has foreseen
     "python": "install Python 3.11 or 3.12",
     "torch": "check the GPU driver with nvidia-smi; CUDA_VISIBLE_DEVICES= runs without GPUs",
     "video": "install PyAV's own wheel: pip install --force-reinstall --only-binary=:all: av",
+    "formats": "set deliver.codec h264, deliver.frames none and deliver.depth false",
     "dataset": "check dataset.uri and the storage's credentials",
     "models": "check depth.model, fill.base and measure.learned, or unset them",
     "memory": "check fill.base and the GPU driver",
@@ -79,7 +80,7 @@ def examine(config: RecaptureConfig | None, config_error: str = "") -> Iterator[
         return
     yield Finding("configuration", "ok", "valid")
     checks: list[tuple[str, Callable[[RecaptureConfig], Iterator[Finding]]]] = [
-        *(("dataset", _dataset), ("models", _models), ("memory", check_memory)),
+        *(("formats", _formats), ("dataset", _dataset), ("models", _models), ("memory", check_memory)),
         *(("store", _storage), ("disk", _disk)),
         *(("prefect", check_prefect), ("mlflow", check_mlflow), ("ray", check_ray)),
     ]
@@ -141,6 +142,20 @@ def _video() -> Iterator[Finding]:
     yield Finding("video", status, message, "" if frames else WAYS_OUT["video"])
 
 
+def _formats(config: RecaptureConfig) -> Iterator[Finding]:
+    from recapture.tasks.jobs.result_files import check_formats, video_encoding
+
+    try:
+        check_formats(config.deliver)
+    except UserError as error:
+        message, _, way_out = str(error).partition("; ")
+        yield Finding("formats", "fail", message, way_out)
+        return
+    encoding = video_encoding(config.deliver)
+    pictures = "" if config.deliver.frames == "none" else f" and {config.deliver.frames} frames"
+    yield Finding("formats", "ok", f"deliver: {encoding.codec} {encoding.pixel_format}{pictures}")
+
+
 def _dataset(config: RecaptureConfig) -> Iterator[Finding]:
     uri = located(config.dataset.uri)
     if uri.startswith("scenes://"):
@@ -181,9 +196,11 @@ def _models(config: RecaptureConfig) -> Iterator[Finding]:
 
 def _base(config: RecaptureConfig) -> Finding:
     from recapture.tasks.clip.base_files import base_sources
+    from recapture.tasks.jobs.reference import check_reference
 
     try:
         sources = base_sources(config.fill)
+        check_reference(config.fill)
     except UserError as error:
         way_out = "`recapture models check` looks at a model's files; docs/models.md lists what is read"
         return Finding("models", "fail", str(error), way_out)

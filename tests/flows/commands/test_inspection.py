@@ -8,6 +8,7 @@ import pytest
 from support.bare_job import run_bare
 
 from recapture.conf.errors import UserError
+from recapture.datasets.media import encoding
 from recapture.datasets.store.manifest import read_manifest
 from recapture.flows.commands import doctor
 from recapture.flows.commands.doctor import examine, run_checks
@@ -133,6 +134,15 @@ def test_doctor_fails_what_would_fail_and_says_the_way_out(job, check, words):
     failed = [finding for finding in examine(job(*words)) if finding.status == "fail"]
     assert [finding.check for finding in failed] == [check]
     assert all(finding.way_out for finding in failed)
+
+
+def test_doctor_names_the_format_and_an_encoder_that_is_missing(job, monkeypatch):
+    (finding,) = doctor._formats(job("--deliver.codec", "h265", "--deliver.bits", "10"))
+    assert (finding.status, finding.message) == ("ok", "deliver: h265 yuv420p10le")
+    monkeypatch.setitem(encoding.ENCODERS, "h265", "libx266")
+    (finding,) = doctor._formats(job("--deliver.codec", "h265"))
+    assert finding.status == "fail" and "no encoder libx266" in finding.message
+    assert finding.way_out.endswith("or set deliver.codec h264")
 
 
 def test_a_check_that_raises_reports_what_failed_with_its_own_way_out(job, monkeypatch):
