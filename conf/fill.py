@@ -140,6 +140,11 @@ class FillConfig(Section):
         True,
         description="Fill holes of a static scene from other frames before the model generates the rest.",
     )
+    propagate_by: Literal["cloud", "frames"] = Field(
+        "cloud",
+        description="How fill.propagate looks for what other frames saw. cloud: in one point cloud of what "
+        "stands still in the whole clip; frames: in the frames 4 and 12 before and after.",
+    )
     packing: PackingConfig = PackingConfig()
     reference: str | None = Field(
         None,
@@ -168,8 +173,8 @@ class FillConfig(Section):
         Of the settings of speed, most change results only by rounding.
         """
         if self.method == "classical":
-            used = ("method", "window", "overlap", "propagate", "inpaint_radius")
-            return self.model_dump(mode="json", include=set(used))
+            used = ("method", "window", "overlap", "propagate", "propagate_by", "inpaint_radius")
+            return self._without_unused(self.model_dump(mode="json", include=set(used)))
         keyed = self.model_dump(mode="json", exclude=set(_UNUSED))
         if self.compositing == "feather":
             keyed["feather"] = self.feathered
@@ -178,7 +183,11 @@ class FillConfig(Section):
             keyed["inverse"] = self.inverse.keyed()
         if self.guidance_scale <= 1:
             keyed |= {"guidance_scale": 1.0, "negative_prompt": ""}
-        return keyed
+        return self._without_unused(keyed)
+
+    def _without_unused(self, keyed: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings without how to propagate, where nothing is propagated."""
+        return keyed if self.propagate else {k: v for k, v in keyed.items() if k != "propagate_by"}
 
     def keyed_for(self, frames: int) -> dict[str, Any]:
         """Return `keyed` for a clip of so many frames: one that fits a window is not cut."""

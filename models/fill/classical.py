@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recapture.models.fill.inpaint import background_depth, inpaint
-from recapture.models.fill.propagate import propagate_static
+from recapture.models.fill.propagate import By, propagate_static
 from recapture.models.fill.view import RenderedView, SourceView
 from recapture.models.geometry.rasterize import SurfaceSettings, render
 
@@ -21,6 +21,7 @@ class ClassicalFiller:
 
     surface: SurfaceSettings
     propagate: bool = True
+    propagate_by: By = "cloud"
     inpaint_radius: float = 3.0
 
     def fill(self, view: RenderedView, source: SourceView, *, caption: str, seed: int) -> Tensor:
@@ -30,6 +31,7 @@ class ClassicalFiller:
             source,
             surface=self.surface,
             propagate=self.propagate,
+            propagate_by=self.propagate_by,
             inpaint_radius=self.inpaint_radius,
         )
 
@@ -40,6 +42,7 @@ def fill_classical(
     *,
     surface: SurfaceSettings,
     propagate: bool = True,
+    propagate_by: By = "cloud",
     inpaint_radius: float = 3.0,
 ) -> Tensor:
     """Fill the holes of a rendered clip [T, 3, H, W]; visible pixels are returned bit for bit.
@@ -56,7 +59,11 @@ def fill_classical(
     surroundings.
     """
     gathered = propagate_static(
-        view, source if propagate else None, surface=surface, crack_radius=inpaint_radius
+        view,
+        source if propagate else None,
+        surface=surface,
+        by=propagate_by,
+        crack_radius=inpaint_radius,
     )
     video, known, depth = gathered.video, gathered.visible, gathered.depth
     if not known.all():

@@ -1,10 +1,13 @@
 """What a filler is given: the source clip, and the clip rendered along a new trajectory, with holes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from recapture.models.geometry.static_cloud import StaticCloud
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class SourceView:
     pose_group: frames of one group have poses that are known relative to each other: given, or the same
     because the camera was seen to stand still. Frames of different groups must not be placed in each other's
     view by their poses. None: one group. (A pose estimator would number the stretches it is sure of.)
+    clouds: what stands still in each group over the whole clip, of which this may be a part; None: not known.
     """
 
     video: Tensor  # [S, 3, h, w] in [-1, 1]
@@ -47,6 +51,7 @@ class SourceView:
     world_to_camera: Tensor  # [S, 4, 4] OpenCV
     source_frame: Tensor  # [T] int64, the source frame shown at each frame of the view
     pose_group: Tensor | None = None  # [S] int64
+    clouds: Mapping[int, StaticCloud] | None = None
 
     def at(self, frames: Tensor) -> "SourceView":
         """Return the source frames named by `frames` [n] int64, as a clip that shows them one by one."""

@@ -6,7 +6,7 @@ in between. Results do not depend on it, and what has no room is done within the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -59,6 +59,8 @@ def _tensors(made: Any) -> Iterator[Tensor]:
     elif isinstance(made, Sequence) and not isinstance(made, str):
         for one in made:
             yield from _tensors(one)
+    elif isinstance(made, Mapping):
+        yield from _tensors(list(made.values()))
     elif is_dataclass(made):
         for field in fields(made):
             yield from _tensors(getattr(made, field.name))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recapture.conf.heartbeat import beating
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.scan import open_clip
 from recapture.datasets.store.artifact import Artifact
@@ -105,6 +106,33 @@ class SceneReader:
             (scene.shown - scene.first).to(self._device),
             self._groups()[first],
         )
+
+    def source_at(self, frames: Tensor) -> SourceView:
+        """Return any source frames [n] int64, in order of time, as a clip that shows each once."""
+        readers = {name: self._inputs[name].frames() for name in ("ingest", "depth")}
+        alone = [
+            {name: reader.read(frame, frame + 1) for name, reader in readers.items()}
+            for frame in beating(frames.tolist())
+        ]
+
+        def joined(stage: str, name: str) -> Tensor:
+            array = np.concatenate([one[stage][name] for one in alone])
+            return torch.from_numpy(array).to(self._device)
+
+        return SourceView(
+            torch.cat([to_video(one["ingest"]["rgb"], self._device) for one in alone]),
+            joined("depth", "depth"),
+            joined("depth", "known") & self._content.to(self._device),
+            self._source["intrinsics"][frames].to(self._device),
+            self._source["world_to_camera"][frames].to(self._device),
+            torch.arange(len(frames), device=self._device),
+            self._groups()[frames.to(self._device)],
+        )
+
+    @property
+    def groups(self) -> Tensor:
+        """Return the group [S] of each source frame, see `SourceView.pose_group`."""
+        return self._source["pose_group"]
 
     def edit(self, scene: Scene) -> Tensor | None:
         """Return where the view shows the edit, bool [t,H,W]; None without an edit."""

@@ -15,6 +15,7 @@ from recapture.tasks.clip.clip_stage import ClipParams
 from recapture.tasks.clip.frames_to_video import stage_device
 from recapture.tasks.clip.read_ahead import read_ahead
 from recapture.tasks.clip.scene_reader import SceneReader
+from recapture.tasks.clip.static_scene import StaticScene
 from recapture.tasks.engine.model_revision import once
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.measuring import MeasuringStage
@@ -50,13 +51,15 @@ class BaselinesStage(MeasuringStage):
     ) -> dict[str, float]:
         clip, device = item.params.clip, stage_device(self.resources.gpus)
         measurement = self._measurement(clip, inputs)
-        scene, filler = SceneReader(inputs, device), ClassicalFiller(surface_settings(self.render))
+        surface = surface_settings(self.render)
+        scene, filler = SceneReader(inputs, device), ClassicalFiller(surface)
+        static = StaticScene(scene, surface)
         for start in range(0, measurement.frames, self.config.chunk):
             stop = min(start + self.config.chunk, measurement.frames)
             filled = None
             if self.classical:
                 view, source = scene.read(np.arange(start, stop))
-                filled = filler.fill(view, source, caption=clip.caption, seed=0)
+                filled = filler.fill(view, static.beside(source), caption=clip.caption, seed=0)
                 del view, source
             for part in read_ahead(measurement.load, list(measurement.parts(start, stop))):
                 results = {} if filled is None else {CLASSICAL: filled[part.picked - start]}

@@ -237,7 +237,7 @@ def open_filler(
     seed: of a solver's own noise; size: of the largest clips, see `load_base_placed`.
     """
     if config.method == "classical":
-        return ClassicalFiller(surface, propagate=config.propagate, inpaint_radius=config.inpaint_radius)
+        return ClassicalFiller(surface, config.propagate, config.propagate_by, config.inpaint_radius)
     make_solver = None
     if config.method == "inverse":
         given = config.inverse.model_dump(exclude={"mask"}, exclude_none=True)

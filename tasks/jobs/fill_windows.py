@@ -26,6 +26,7 @@ from recapture.tasks.clip.beside import beside, taken
 from recapture.tasks.clip.frames_to_video import to_frames, to_video
 from recapture.tasks.clip.read_ahead import read_ahead
 from recapture.tasks.clip.scene_reader import Scene, SceneReader
+from recapture.tasks.clip.static_scene import StaticScene
 from recapture.tasks.jobs.earlier_fills import EarlierFill, EarlierFills
 
 SHARED = "shared.npz"
@@ -81,7 +82,10 @@ class ClipWindows:
     ) -> None:
         self._device, self._surface = device, surface
         self._propagates = config.propagate and config.method != "classical"  # which does so by itself
+        self._by = config.propagate_by
         self._scene, self.earlier = SceneReader(inputs, device), EarlierFills(inputs, device)
+        clouds = config.propagate and config.propagate_by == "cloud"
+        self._static = StaticScene(self._scene, surface) if clouds else None
         self.frames, self._overlap = self._scene.frames, config.overlap
         self.spans = windows(self.frames, config.window, config.overlap)
         self._weights = window_weights(self.spans, config.overlap)
@@ -112,8 +116,10 @@ class ClipWindows:
     def _given(self, read: ReadWindow) -> GivenWindow:
         rendered, source = self._scene.view(read.scene), self._scene.source(read.scene)
         view = rendered
+        if self._static is not None:
+            source = self._static.beside(source)
         if self._propagates:
-            view = propagate_static(rendered, source, surface=self._surface)
+            view = propagate_static(rendered, source, surface=self._surface, by=self._by)
         edit, earlier = self._scene.edit(read.scene), self.earlier.views(read.earlier)
         return GivenWindow(view, source, edit, earlier, kept_pixels(rendered, view, source))
 

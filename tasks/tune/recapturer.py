@@ -38,7 +38,16 @@ class Recapture:
     scale: float = 1.0  # of the adapter
 
 
-SAMPLING = ("steps", "guidance_scale", "negative_prompt", "scheduler", "shift", "noise_scale", "propagate")
+SAMPLING = (
+    "steps",
+    "guidance_scale",
+    "negative_prompt",
+    "scheduler",
+    "shift",
+    "noise_scale",
+    "propagate",
+    "propagate_by",
+)
 COMPOSITING = ("compositing", "feather")
 # Estimates here take the scale of the source's depth.
 OF_CLIPS = ("median_depth", "match_cameras", "edge_share", "max_unknown_share")
@@ -97,7 +106,9 @@ class Recapturer:
         def fill(view: RenderedView) -> Tensor:
             whole = view
             if self._settings.fill.propagate:
-                whole = propagate_static(view, source, surface=self._surface)
+                whole = propagate_static(
+                    view, source, surface=self._surface, by=self._settings.fill.propagate_by
+                )
             kept = kept_pixels(view, whole, source)
             return self._filler.fill_both(whole, caption=caption, seed=seed, kept=kept).video
 

@@ -18,6 +18,7 @@ from recapture.models.fill.propagate import propagate_static
 from recapture.tasks.clip.filled_frames import read_filled
 from recapture.tasks.clip.frames_to_video import to_frames, to_video
 from recapture.tasks.clip.scene_reader import SceneReader, path_of, read_view
+from recapture.tasks.clip.static_scene import StaticScene
 from recapture.tasks.jobs.fill import FillStage, open_filler
 from recapture.tasks.jobs.render import surface_settings
 
@@ -69,7 +70,9 @@ def test_each_window_of_a_trajectory_is_shown_the_same_moments_of_the_fills_befo
     assert len(fills[IN_ORDER[2]].meta["packed"]) == 2
     for window, moments in enumerate(fills[IN_ORDER[2]].meta["packed"]):
         frames = np.arange(4 * window, 4 * window + 5)
-        view, source = SceneReader(inputs, cpu).read(frames)
+        reader = SceneReader(inputs, cpu)
+        view, source = reader.read(frames)
+        source = StaticScene(reader, surface).beside(source)
         earlier = []
         for label in IN_ORDER[:2]:
             filled = read_filled(fills[label], renders[label], frames)

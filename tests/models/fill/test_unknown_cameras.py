@@ -75,7 +75,7 @@ def row(motion):
     numbers = {
         "known": fill_classical(known_view, known_source, surface=SURFACE),
         "known, alone": fill_classical(known_view, None, surface=SURFACE),
-        "before": fill_classical(*as_before, surface=SURFACE),
+        "before": fill_classical(*as_before, surface=SURFACE, propagate_by="frames"),
         "alone": fill_classical(as_before[0], None, surface=SURFACE),
         "now": fill_classical(view, source, surface=SURFACE),
     }

@@ -19,6 +19,7 @@ from recapture.tasks.clip.filled_frames import read_filled
 from recapture.tasks.clip.frames_to_video import to_frames
 from recapture.tasks.clip.read_ahead import read_ahead
 from recapture.tasks.clip.scene_reader import SceneReader
+from recapture.tasks.clip.static_scene import StaticScene
 from recapture.tasks.engine.part import work_on_part
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.worker import Worker, open_inputs, work
@@ -93,11 +94,13 @@ def one_after_the_other(case, item):
     stage, config = case.stage, case.config.fill
     inputs, filler = open_inputs(stage, item, case.store), stage._filler
     scene, earlier = SceneReader(inputs, CPU), EarlierFills(inputs, CPU)
+    static = StaticScene(scene, surface_settings(stage.render))
     spans = windows(scene.frames, config.window, config.overlap)
     joins, found, caption = {}, {}, item.params.clip.caption
     for span in spans:
         frames = np.array(span.indices())
         view, source = scene.read(frames)
+        source = static.beside(source)
         if config.method == "classical":
             videos = {"rgb": filler.fill(view, source, caption=caption, seed=stage.seed)}
         else:

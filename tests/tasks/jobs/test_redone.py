@@ -299,6 +299,7 @@ TABLE = [
         fill.method base -> fill
         fill.inpaint_radius 5 -> fill
         fill.propagate false -> fill
+        fill.propagate_by frames -> fill
         fill.window 17 -> nothing
         fill.overlap 3 -> nothing
         fill.base FOLDER/other -> nothing
@@ -373,6 +374,7 @@ TABLE = [
         fill.window 17 -> nothing
         fill.overlap 3 -> nothing
         fill.propagate false -> fill
+        fill.propagate_by frames -> fill
         fill.packing.frames 2 -> fill
         fill.packing.spacing 2 -> nothing
         fill.packing.positions time_aligned -> nothing
@@ -550,6 +552,7 @@ TABLE = [
         fill.noise_scale 1 -> explore
         fill.compositing feather -> explore
         fill.propagate false -> explore
+        fill.propagate_by frames -> explore
         fill.packing.frames 2 -> pairs
         fill.packing.positions time_aligned -> nothing
         render.chunk 3 -> nothing
