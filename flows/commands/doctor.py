@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -178,9 +178,7 @@ def _models(config: RecaptureConfig) -> Iterator[Finding]:
         yield _base(config)
         if config.fill.chosen_adapters:
             yield from _adapters(config)
-    models |= {"caption.model": config.caption.model if config.caption.of_model else None}
-    select = config.mask.select
-    models |= {"mask.select.model": select.model if select.wanted and select.of_model else None}
+    yield from _captioner_and_masks(config)
     models |= {f"measure.learned.{name}": path for name, path in config.measure.learned}
     for setting, named in models.items():
         if named is None:
@@ -192,6 +190,28 @@ def _models(config: RecaptureConfig) -> Iterator[Finding]:
             yield Finding(
                 "models", "fail", f"{setting}: {named} is not a directory", f"download it, or unset {setting}"
             )
+
+
+def _captioner_and_masks(config: RecaptureConfig) -> Iterator[Finding]:
+    from recapture.models.captions.recognise import read_config
+    from recapture.models.selection.recognise import check_prompt
+
+    select, checks = config.mask.select, list[tuple[str, str | None, Callable[[], Any]]]()
+    if config.caption.of_model:
+        captioner = str(config.caption.model)
+        checks.append(("caption.model", captioner, lambda: read_config(captioner)))
+    if select.wanted:
+        model = select.model if select.of_model else None
+        words = select.words is not None
+        checks.append(("mask.select.model", select.model, lambda: check_prompt(model, words=words)))
+    for setting, named, check in checks:
+        try:
+            check()
+        except ValueError as error:
+            message, _, way_out = str(error).partition(": ")[2].rpartition("; ")
+            yield Finding("models", "fail", f"{setting}: {message}", way_out)
+        else:
+            yield Finding("models", "ok", f"{setting}: {named}")
 
 
 def _base(config: RecaptureConfig) -> Finding:

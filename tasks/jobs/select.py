@@ -111,7 +111,7 @@ class SelectStage(ClipStage):
                 "nothing is left to go by; point at something smaller, or add mask.select.background"
             )
         shown = spread(len(frames), SHOWN)
-        pictures = np.stack([_marked(read.rgb(int(n)), mask_of(int(n))) for n in shown])
+        pictures = np.stack([marked(read.rgb(int(n)), mask_of(int(n))) for n in shown])
         sheet = contact_sheet({"selected": pictures}, [f"frame {frames[int(n)]}" for n in shown])
         output.write_bytes("preview.png", png_bytes(sheet))
         output.meta.update(frames=len(frames), content=[height, width])
@@ -157,7 +157,7 @@ def refuse_unusable(model: str | None, *, words: bool) -> None:
         raise UserError(f"mask.select: {str(error).removeprefix('masks: ')}") from error
 
 
-def _marked(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def marked(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return a frame in which the selection is tinted and outlined."""
     shown = frame.copy()
     shown[mask] = shown[mask] // 2 + MARK // 2

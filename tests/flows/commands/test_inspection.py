@@ -128,6 +128,8 @@ def test_doctor_finds_nothing_wrong_with_a_job_that_runs(job, capsys):
         ("models", ["--fill.method", "base", "--fill.adapter", "/no/adapter.safetensors"]),
         ("ray", ["--execution.executor", "ray", "--execution.ray_address", "127.0.0.1:9"]),
         ("ray", ["--execution.executor", "ray", "--execution.resources", "{fill: {gpus: 99}}"]),
+        ("models", ["--caption.model", "/nowhere"]),
+        ("models", ["--mask.select.words", "a dog"]),
     ],
 )
 def test_doctor_fails_what_would_fail_and_says_the_way_out(job, check, words):

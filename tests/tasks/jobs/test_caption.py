@@ -94,6 +94,8 @@ def test_captions_are_off_by_default_and_a_clip_with_one_keeps_its_keys(config):
     before, after = off.keys("fill"), on.keys("fill")
     changed = {name for name in before if before[name] != after[name]}
     assert {name.partition("@")[0] for name in changed} == {"red", "still"}
+    several = plans.planned(config("--caption.model", "embedded", "--seeds", "2")).items("seeds")
+    assert {item.clip_id for item in several if "caption" in item.inputs} == {"red", "still"}
 
 
 @pytest.mark.parametrize(
