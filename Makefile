@@ -44,6 +44,9 @@ bench-long: $(READY) ## The same for tables that take a CPU about 2 hours
 	$(BIN)/python benchmarks/embedded_base.py --write
 	$(BIN)/python benchmarks/depth_edges.py --write
 	$(BIN)/python benchmarks/classical_fill.py --write
+	$(BIN)/python benchmarks/masks.py --scenes 24 --write
+	$(BIN)/python benchmarks/masks.py cost --write
+	$(BIN)/python benchmarks/captions.py --scenes 3 --write
 	$(BIN)/python benchmarks/compositing.py --write
 	$(BIN)/python benchmarks/compositing.py cost --write
 	-$(BIN)/python benchmarks/default_fill.py --write

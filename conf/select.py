@@ -50,7 +50,7 @@ class SelectConfig(SelectPrompt):
         EMBEDDED,
         min_length=1,
         description="Directory of a SAM 2, SAM 3 or EdgeTAM video model of transformers; embedded: growth by "
-        "colour, depth and motion, for boxes and points.",
+        "colour, given depth and motion, for boxes and points.",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Precision of a model."

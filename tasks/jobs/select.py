@@ -31,6 +31,7 @@ from recapture.tasks.engine.stage import Item
 SELECT = "select"
 CHUNK = 32
 WHOLE = 0.95  # share of the picture above which a selection leaves too little to go by
+GIVEN = "given"  # the source of depth that comes with a clip
 SHOWN = 4  # frames of preview.png
 MARK = np.array([255, 0, 170], dtype=np.uint8)
 
@@ -39,7 +40,8 @@ MARK = np.array([255, 0, 170], dtype=np.uint8)
 class SelectStage(ClipStage):
     """Write selected bool [T,h,w] at the size of the clip's content, and preview.png.
 
-    The embedded rule looks at the depth, too: it is in `also` then.
+    The embedded rule looks at given depth, too: it is in `also` then. A model's depth makes masks worse
+    (benchmarks/masks.md).
     """
 
     config: SelectConfig
@@ -122,7 +124,11 @@ class StoredFrames:
     """The frames of a clip as the artifacts of ingest and depth have them, without padding."""
 
     def __init__(self, inputs: Mapping[str, Artifact]) -> None:
-        self._ingest, self._depth = inputs["ingest"], inputs.get("depth")
+        depth = inputs.get("depth")
+        self._ingest, self._depth = (
+            inputs["ingest"],
+            depth if depth and depth.meta["source"] == GIVEN else None,
+        )
         self._size = tuple(self._ingest.meta["content"])
 
     def __len__(self) -> int:
@@ -133,7 +139,7 @@ class StoredFrames:
         return self._read(self._ingest, number, "rgb")
 
     def depth(self, number: int) -> np.ndarray | None:
-        """Return its depth [h,w], 0 where unknown; None if depth is no input."""
+        """Return its depth [h,w], 0 where unknown; None if none is given with the clip."""
         if self._depth is None:
             return None
         known = self._read(self._depth, number, "known")

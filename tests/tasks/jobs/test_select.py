@@ -15,6 +15,7 @@ from recapture.models.selection.grow import GrowingSelector
 from recapture.models.selection.prompt import NotFound
 from recapture.models.selection.sam import SamSelector
 from recapture.tasks.jobs.job import inpaint_stages
+from recapture.tasks.jobs.select import StoredFrames
 from recapture.tasks.jobs.still_camera import with_still_camera
 
 SCENE = "scenes://?count=1&seed=3&frames=4&height=48&width=64"
@@ -153,6 +154,25 @@ def test_mistakes_of_the_settings_are_one_error_before_anything_is_made(config, 
     (tmp_path / "bad.yaml").write_text("a: {box: [1, 2]}")
     with pytest.raises(UserError, match=r"mask.select.prompts .*bad.yaml.*write for example"):
         plans.planned(config("--mask.select.prompts", f"{tmp_path}/bad.yaml"))
+
+
+@pytest.mark.parametrize("source", ["given", "model"])
+def test_depth_is_looked_at_where_it_comes_with_the_clip(source):
+    class Stored:
+        def __init__(self):
+            self.meta = {"frames": 1, "content": [2, 3], "source": source}
+
+        def frames(self):
+            return self
+
+        def read(self, start, stop, names=None):
+            return {"depth": np.full((1, 2, 3), 4.0, np.float32), "known": np.eye(2, 3, dtype=bool)[None]}
+
+    seen = StoredFrames({"ingest": Stored(), "depth": Stored()}).depth(0)
+    if source == "model":
+        assert seen is None
+    else:
+        assert (seen == 4.0 * np.eye(2, 3)).all()
 
 
 def test_nothing_is_selected_by_default_and_the_rule_alone_reads_the_depth(config, tmp_path):
