@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from recapture.conf.section import Section
+from recapture.conf.section import EMBEDDED, Section
 
 
 class LearnedMetricsConfig(Section):
@@ -16,9 +16,10 @@ class LearnedMetricsConfig(Section):
     clip: str | None = Field(None, min_length=1, description="Directory of a CLIP model.")
     dino: str | None = Field(None, min_length=1, description="Directory of a DINO model.")
     features: str | None = Field(
-        None,
+        EMBEDDED,
         min_length=1,
-        description="Directory of a network that `recapture pretrain` trained to judge pictures and clips.",
+        description="Directory of a network that `recapture pretrain` trained to judge pictures and clips; "
+        "embedded: the one that ships with the package; null: none.",
     )
 
 

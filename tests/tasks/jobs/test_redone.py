@@ -386,7 +386,7 @@ TABLE = [
         measure.learned.lpips FOLDER/other -> baselines
         measure.learned.clip FOLDER/other -> baselines
         measure.learned.dino FOLDER/other -> baselines
-        measure.learned.features FOLDER/other -> baselines
+        measure.learned.features null -> baselines
         deliver.crf 20 -> deliver
         deliver.side_by_side false -> deliver
         deliver.contact_sheet_frames 2 -> deliver

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from recapture.conf.pretrain import PretrainConfig
 from recapture.tasks.pretrain.curves import curve, file_log, machines, seconds
 from recapture.tasks.pretrain.gates import part_gates
-from recapture.tasks.pretrain.model_card import Training, base_card, depth_card, score_table
+from recapture.tasks.pretrain.model_card import Training, base_card, depth_card, features_card, score_table
 from recapture.tasks.pretrain.summary import Pretrained
 
 WEIGHTS = Path(__file__).parents[3] / "weights"
@@ -24,7 +24,10 @@ def record(config, scores=REACHED):
     return Training.of(config, sizes, scores, {"vae": 400.4, "inpainter": 90}, "NVIDIA H200")
 
 
-@pytest.mark.parametrize(("name", "card"), [("base", base_card), ("depth", depth_card)])
+CARDS = {"base": base_card, "depth": depth_card, "features": features_card}
+
+
+@pytest.mark.parametrize(("name", "card"), CARDS.items())
 def test_a_shipped_card_is_what_its_record_gives(name, card):
     training = Training.read(WEIGHTS / name)
     assert card(training) == (WEIGHTS / name / "README.md").read_text()
