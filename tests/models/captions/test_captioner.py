@@ -82,6 +82,7 @@ def test_the_prompt_is_taken_off_an_answer_that_repeats_it(folders, monkeypatch)
     assert captioner.describe([NOISE[0]], "a film of") == "a cat"
 
 
+@pytest.mark.full
 def test_the_usual_prompt_is_asked_of_models_that_talk(folders, monkeypatch):
     captioner = Captioner(folders("qwen3_vl"), tokens=1)
     seen = {}

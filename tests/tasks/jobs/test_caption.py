@@ -79,6 +79,7 @@ def test_clips_without_a_caption_get_one_that_the_fill_is_given(config, monkeypa
     assert counts(again)["caption"] == {"reused": 2} and counts(again)["deliver"] == {"reused": 3}
 
 
+@pytest.mark.full
 def test_a_clip_of_which_nothing_is_said_can_be_an_error_that_stops_no_other(config):
     outcomes = run_bare(config("--caption.model", "embedded", "--caption.empty", "error"))
     failed = [one for one in outcomes["caption"] if not one.usable]

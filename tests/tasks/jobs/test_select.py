@@ -74,6 +74,7 @@ def test_what_is_to_be_replaced_is_warped_along_the_new_camera(config, truth):
     assert "edit" not in render.frames().read(0, 1)
 
 
+@pytest.mark.full
 def test_inpainting_takes_it_too(config, truth):
     _, box = truth
     settings = with_still_camera(config("--mask.select.box", str(box)))
@@ -82,6 +83,7 @@ def test_inpainting_takes_it_too(config, truth):
     assert outcomes["render"][0].metrics["hole_share"] > 0
 
 
+@pytest.mark.full
 def test_a_file_gives_each_clip_its_own_prompt_and_others_go_unmasked(tmp_path):
     frames = np.full((4, 32, 48, 3), 90, dtype=np.uint8)
     frames += np.random.default_rng(0).integers(0, 30, (32, 48, 3), dtype=np.uint8)
