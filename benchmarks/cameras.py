@@ -247,6 +247,7 @@ def fills_table(name: str, fills: list[tuple[str, ClipCameras, list[float]]], ru
         Column("none, dB", ".2f"),
         Column("worst against none, dB", ".2f"),
     ]
+    columns += [Column("worst against true, dB", ".2f")]
     rows: list[list[Cell]] = []
     for depth in ("exact", "embedded model"):
         own = np.array([values for kind, _, values in fills if kind == depth])
