@@ -43,6 +43,7 @@ bench: $(READY) ## Print the tables of benchmarks/ that a CPU makes in 10 minute
 bench-long: $(READY) ## The same for tables that take a CPU about 2 hours
 	$(BIN)/python benchmarks/embedded_base.py --write
 	$(BIN)/python benchmarks/depth_edges.py --write
+	$(BIN)/python benchmarks/perceptual.py --write
 	$(BIN)/python benchmarks/classical_fill.py --write
 	$(BIN)/python benchmarks/masks.py --scenes 24 --write
 	$(BIN)/python benchmarks/masks.py cost --write
