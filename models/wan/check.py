@@ -21,7 +21,7 @@ from recapture.models.wan.tensor_files import CheckpointError, SafetensorFiles, 
 
 KINDS: dict[Layout, str] = {
     "t2v": "text-to-video, which has no mask: for fill.method inverse",
-    "inpaint": "inpainting (Fun-InP, I2V or first-last-frame)",
+    "inpaint": "inpainting (Fun-InP or I2V)",
     "control": "control (Fun-Control), whose control the render is",
     "vace": "VACE",
 }

@@ -1,6 +1,7 @@
 """One loader for every Wan-family base, in diffusers or original layout, as folder, single files or GGUF."""
 
 import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -188,7 +189,7 @@ def identify_transformer(part: Part, tensors: Tensors) -> tuple[Any, dict[str, A
     """Return (class, configuration, diffusers' name of each stored key) of a transformer."""
     told = read_config(part.config.parent) if part.config is not None else {}
     names = diffusers_names(list(tensors.shapes))
-    if any(name.startswith(LEFT_OUT) for name in names.values()):
+    if any(name.startswith(LEFT_OUT) for name in names.values()) and _takes_control(tensors, names):
         log.warning("base: %s: the branch of its reference picture is left out", part.where)
         names = {key: "" if name.startswith(LEFT_OUT) else name for key, name in names.items()}
     if "num_attention_heads" in told:
@@ -204,6 +205,13 @@ def identify_transformer(part: Part, tensors: Tensors) -> tuple[Any, dict[str, A
         config,
         names,
     )
+
+
+def _takes_control(tensors: Tensors, names: dict[str, str]) -> bool:
+    """Return whether a transformer takes at least three times the channels that it makes."""
+    shapes = {names[key]: shape for key, shape in tensors.shapes.items()}
+    taken, made = shapes.get("patch_embedding.weight", ()), shapes.get("proj_out.weight", ())
+    return len(taken) == 5 and bool(made) and taken[1] * math.prod(taken[2:]) >= 3 * made[0]
 
 
 def _without_image(config: dict[str, Any], names: dict[str, str], part: Part) -> dict[str, Any]:

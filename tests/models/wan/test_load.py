@@ -178,8 +178,8 @@ def test_a_configuration_of_another_model_is_refused(folders, tmp_path, part, se
 
 
 def test_a_layout_that_is_none_is_refused_by_its_tensor(tmp_path):
-    folder = tiny.write_tiny_base(tmp_path / "control", "inpaint", in_channels=48)
-    with pytest.raises(CheckpointError, match=r"patch_embedding\.weight' takes 48"):
+    folder = tiny.write_tiny_base(tmp_path / "camera", "inpaint", in_channels=40)
+    with pytest.raises(CheckpointError, match=r"patch_embedding\.weight' takes 40"):
         load_base(folder)
 
 

@@ -210,7 +210,8 @@ def test_one_timestep_a_token_gets_clean_frames_at_timestep_zero(bases, clip, po
         hook.remove()
     ((hidden, times),) = seen
     assert torch.equal(hidden[:, :, 3:], given.packed.latents)
-    assert torch.equal(times, torch.tensor([[600.0] * 18 + [0.0] * 12]))
+    # the clip's own first frame is known, and given clean as well
+    assert torch.equal(times, torch.tensor([[0.0] * 6 + [600.0] * 12 + [0.0] * 12]))
 
 
 def test_two_transformers_take_packed_frames(bases, clip):
