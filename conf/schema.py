@@ -239,7 +239,7 @@ class RecaptureConfig(Section):
         "a map of where they differ are kept.",
     )
     seeds_chosen_by: Literal["consensus", "agreement", "seam", "calm", "ranks", "first"] = Field(
-        "consensus",
+        "ranks",
         description="What the best of several seeds is: in holes nearest to the mean of all; most like the "
         "render beside holes; smallest step at their edges; calmest; best by mean rank; the first seed.",
     )
@@ -255,7 +255,7 @@ class RecaptureConfig(Section):
                 f"seeds {self.seeds} and fill.packing.frames {self.fill.packing.frames} do not go together: "
                 "fills are packed before the best is known; set one of them to its default"
             )
-        if self.seeds == 1 and self.seeds_chosen_by != "consensus":
+        if self.seeds == 1 and self.seeds_chosen_by != "ranks":
             raise ValueError("seeds_chosen_by is for several seeds; set seeds, or leave it out")
         return self
 

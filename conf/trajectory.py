@@ -26,7 +26,8 @@ from recapture.conf.section import Name, Section
 from recapture.conf.subject import SubjectConfig
 from recapture.conf.time_control import TimeConfig
 
-ANGLE_DIALECTS = ("theta_phi_r", "phi_theta_r", "viewcrafter")
+SCALED = ("postcam", "inspatio")  # whose distances are of the foreground's depth
+ANGLE_DIALECTS = ("theta_phi_r", "phi_theta_r", "viewcrafter", *SCALED)
 OF_SEVERAL = ("multicamvideo", "dycheck", "clip")  # dialects of files that hold several cameras
 POSE_PARTS = ("theta", "phi", "r", "x", "y", "z", "pan", "tilt", "roll", "focal")
 
@@ -87,10 +88,14 @@ class TrajectoryConfig(Section):
         "tum",
         "record3d",
         "vipe",
+        "vista4d",
+        "neoverse",
         "clip",
         "theta_phi_r",
         "phi_theta_r",
         "viewcrafter",
+        "postcam",
+        "inspatio",
     ] = Field(
         "auto",
         description="Dialect of the file; auto recognises npz, JSON and folders, text files need a name. "
@@ -105,9 +110,14 @@ class TrajectoryConfig(Section):
         description="Meaning of a file's cameras: source: offsets from the source camera of each frame; "
         "first: "
         "a motion that starts at the source's first camera; world: cameras in the clip's own world. null: "
-        "source for 4x4 npz and JSON, first for every other dialect.",
+        "source for 4x4 npz and JSON and for neoverse of mode relative, first for every other dialect.",
     )
-    scale: float = Field(1.0, gt=0, description="Factor on the distances in a file.")
+    scale: float = Field(
+        1.0,
+        gt=0,
+        description="Factor on the distances in a file; of postcam and inspatio the depth of the foreground, "
+        "as a share of the pivot's.",
+    )
     fit_length: bool = Field(False, description="Stretch a file's cameras over the frames of the clip.")
     mode: Literal["gradual", "direct", "bullet_time"] = Field(
         "gradual",
@@ -144,6 +154,8 @@ class TrajectoryConfig(Section):
         stray = [name for name in of_files if getattr(self, name) != type(self).model_fields[name].default]
         if self.file is None and stray:
             raise ValueError(f"{stray[0]} is for a trajectory file, and none is given; set file")
+        if self.file_format in SCALED and "scale" in stray:
+            stray.remove("scale")
         if angles and stray[1:]:
             raise ValueError(f"{stray[1]} does not apply to {self.file_format}; leave it out")
         if self.file_camera is not None and self.file_format not in ("auto", *OF_SEVERAL):
@@ -233,7 +245,8 @@ class TrajectoryConfig(Section):
         if self.stabilise_seconds is not None:
             return {"stabilise_seconds": self.stabilise_seconds}
         if self.file is not None and self.file_format in ANGLE_DIALECTS:
-            return {"file_format": self.file_format, **timed, **frozen}
+            scaled = {"scale": self.scale} if self.file_format in SCALED else {}
+            return {"file_format": self.file_format, **scaled, **timed, **frozen}
         if self.file is not None:
             of_files = {"file_format", "file_camera", "relative_to", "scale", "fit_length"}
             return self.model_dump(mode="json", include=of_files)

@@ -21,6 +21,7 @@ class Cameras:
 
     size: (width, height) of the pictures that the intrinsics are for; (1, 1) means normalised intrinsics,
     None the pictures of the clip that the path is used with. names: the file's name of each picture.
+    offsets: the cameras are motions from the source's camera of each frame, by the file's own word.
     distortion: OpenCV's k1 k2 p1 p2 (k3 k4 k5 k6), or k1 k2 k3 k4 of its fisheye model; None: a pinhole.
     """
 
@@ -30,6 +31,7 @@ class Cameras:
     names: tuple[str, ...] | None = None
     distortion: np.ndarray | None = None  # [T, 4] or [T, 8] float64
     fisheye: bool = False
+    offsets: bool = False
 
     def __len__(self) -> int:
         return len(self.world_to_camera)

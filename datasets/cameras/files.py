@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
@@ -31,6 +33,12 @@ from recapture.datasets.cameras.kubric import read_kubric
 from recapture.datasets.cameras.multicamvideo import read_multicamvideo, write_multicamvideo
 from recapture.datasets.cameras.nerfstudio import read_nerfstudio, write_nerfstudio
 from recapture.datasets.cameras.opencv import read_opencv, write_opencv
+from recapture.datasets.cameras.peers import (
+    read_neoverse,
+    read_vista4d,
+    write_neoverse,
+    write_vista4d,
+)
 from recapture.datasets.cameras.realestate10k import read_realestate10k, write_realestate10k
 from recapture.datasets.cameras.record3d import read_record3d
 from recapture.datasets.cameras.tum import read_tum
@@ -49,8 +57,13 @@ CameraFormat = Literal[
     "tum",
     "record3d",
     "vipe",
+    "vista4d",
+    "neoverse",
 ]
-WRITABLE = ("opencv", "realestate10k", "multicamvideo", "colmap", "colmap_binary", "nerfstudio")
+WRITABLE = (
+    *("opencv", "realestate10k", "multicamvideo", "colmap", "colmap_binary", "nerfstudio"),
+    *("vista4d", "neoverse"),
+)
 _PLAIN: dict[str, Callable[[str], Cameras]] = {  # dialects of one camera per file or folder
     "opencv": read_opencv,
     "realestate10k": read_realestate10k,
@@ -60,6 +73,8 @@ _PLAIN: dict[str, Callable[[str], Cameras]] = {  # dialects of one camera per fi
     "tum": read_tum,
     "record3d": read_record3d,
     "vipe": read_vipe,
+    "vista4d": read_vista4d,
+    "neoverse": read_neoverse,
 }
 
 
@@ -143,6 +158,10 @@ def store_cameras(uri: str, cameras: Cameras, dialect: str, camera: str | None =
         write_colmap(uri, cameras, binary=dialect == "colmap_binary")
     elif dialect == "nerfstudio":
         write_nerfstudio(uri, cameras)
+    elif dialect == "vista4d":
+        write_vista4d(uri, cameras)
+    elif dialect == "neoverse":
+        write_neoverse(uri, cameras)
     else:
         raise CameraFileError(f"cameras {uri!r}: {dialect!r} cannot be written; use {', '.join(WRITABLE)}")
 
@@ -197,7 +216,7 @@ def recognised_format(uri: str) -> str:
     """Return the dialect that the suffix and keys, or a folder's files, identify; raises CameraFileError."""
     suffix = PurePosixPath(uri).suffix.lower()
     if suffix == ".npz":
-        return "opencv"
+        return "vista4d" if "cam_c2w" in array_names(uri) else "opencv"
     if suffix == ".json":
         return _recognised_json(uri)
     fs, path = fsspec.core.url_to_fs(uri)
@@ -207,6 +226,15 @@ def recognised_format(uri: str) -> str:
         f"cameras {uri!r}: suffix {suffix!r} does not identify the dialect; name the format: "
         f"{', '.join((*get_args(CameraFormat)[1:], *ANGLE_FORMATS))}"
     )
+
+
+def array_names(uri: str) -> set[str]:
+    """Return the names of the arrays of an npz file; none if it cannot be read, which its reader reports."""
+    try:
+        with zipfile.ZipFile(BytesIO(read_bytes(uri))) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return set()
 
 
 def _recognised_json(uri: str) -> str:
@@ -220,6 +248,8 @@ def _recognised_json(uri: str) -> str:
             ("frame0", "multicamvideo"),
             ("camera", "kubric"),
             ("poses", "record3d"),
+            ("keyframes", "neoverse"),
+            ("trajectory", "neoverse"),
         ):
             if key in fields:
                 return dialect

@@ -9,11 +9,12 @@ import typer
 cameras_app = typer.Typer(help="Convert camera and trajectory files between dialects.", no_args_is_help=True)
 FROM_HELP = (
     "auto, opencv, realestate10k, multicamvideo, colmap, nerfstudio, kubric, dycheck, tum, record3d, vipe, "
-    "theta_phi_r, phi_theta_r, viewcrafter. auto recognises .npz, .json and folders; text files need a name."
+    "vista4d, neoverse, theta_phi_r, phi_theta_r, viewcrafter, postcam, inspatio. auto recognises .npz, "
+    ".json and folders; text files need a name."
 )
 TO_HELP = (
-    "opencv, realestate10k, multicamvideo, colmap, colmap_binary, nerfstudio, theta_phi_r, phi_theta_r, "
-    "viewcrafter."
+    "opencv, realestate10k, multicamvideo, colmap, colmap_binary, nerfstudio, vista4d, neoverse, "
+    "theta_phi_r, phi_theta_r, viewcrafter, postcam, inspatio."
 )
 
 

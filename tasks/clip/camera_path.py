@@ -216,7 +216,7 @@ def _at_length(
 def _angles_path(
     trajectory: TrajectoryConfig, file: str, source: Source, pivot: float | Tensor
 ) -> CameraPath:
-    parts = read_angles(file, trajectory.file_format).at_frames(source.frames)
+    parts = read_angles(file, trajectory.file_format).scaled(trajectory.scale).at_frames(source.frames)
     keys = [
         {"at": at / max(source.frames - 1, 1)} | {name: float(values[at]) for name, values in parts.items()}
         for at in range(source.frames)

@@ -23,10 +23,11 @@ class TrajectoryFile:
     dialect: str  # as recognised; never auto
     cameras: int | None = None  # how many it holds; None: angles, for any number of frames
     clip: Clip | None = None  # whose cameras are taken over
+    offsets: bool = False  # by the file's own word
 
     def relative_to(self, trajectory: TrajectoryConfig) -> str:
         """Return what the cameras mean: as configured, else as the dialect has it."""
-        return trajectory.relative_to or ("source" if self.dialect == "opencv" else "first")
+        return trajectory.relative_to or ("source" if self.dialect == "opencv" or self.offsets else "first")
 
 
 def find_trajectory_files(
@@ -56,8 +57,8 @@ def find_trajectory_file(trajectory: TrajectoryConfig, store: str | None = None)
             return TrajectoryFile(content, dialect)
         known = recognised_format(file) if dialect == "auto" else dialect
         question = ("cameras", file, known, camera)
-        cameras = once(question, lambda: len(load_cameras(file, known, camera)))
-        return TrajectoryFile(content, known, cameras)
+        cameras = once(question, lambda: load_cameras(file, known, camera))
+        return TrajectoryFile(content, known, len(cameras), offsets=cameras.offsets)
     except (OSError, ValueError) as error:
         raise UserError(
             f"trajectory {trajectory.label!r}: file {file!r} cannot be used ({error}); "
