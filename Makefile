@@ -48,6 +48,7 @@ bench-long: $(READY) ## The same for tables that take a CPU about 2 hours
 	$(BIN)/python benchmarks/masks.py --scenes 24 --write
 	$(BIN)/python benchmarks/masks.py cost --write
 	$(BIN)/python benchmarks/captions.py --scenes 3 --write
+	$(BIN)/python benchmarks/seeds.py --scenes 2 --write
 	$(BIN)/python benchmarks/compositing.py --write
 	$(BIN)/python benchmarks/compositing.py cost --write
 	-$(BIN)/python benchmarks/default_fill.py --write
