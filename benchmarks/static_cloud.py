@@ -63,7 +63,8 @@ def main() -> None:
         rows.add(at, scores)
         print(*at, flush=True)
     table = holes_table if given.stage == "holes" else fill_table
-    run = this_run(base=given.base, measured_on=rows.measured_on())
+    base = given.base if given.stage == "fill" else None
+    run = this_run(base=base, measured_on=rows.measured_on())
     publish([table(name, {at: rows[at] for at in wanted}, run)], write=given.write is not None)
 
 
@@ -126,7 +127,13 @@ def _psnr(error: Tensor) -> float:
 
 def holes_table(name: str, found: dict[At, Scores], run: Run) -> Table:
     """Return one row per family, camera and kind of depth, and the means over families."""
-    columns = [Column("camera"), Column("depth"), Column("scenes"), Column("holes, %", ".1f")]
+    columns = [
+        Column("camera"),
+        Column("depth"),
+        Column("scenes"),
+        Column("clips", "d"),
+        Column("holes, %", ".1f"),
+    ]
     for way in WAYS[1:3]:
         columns += [Column(f"{way}: closes, %", ".1f"), Column(f"{way}: dB there", ".1f")]
         columns += [Column(f"inpainted there, {way}", ".1f")]
@@ -140,13 +147,13 @@ def holes_table(name: str, found: dict[At, Scores], run: Run) -> Table:
                 for (_, of, by, kind, _), scores in found.items()
                 if (by, kind) == (camera, depth) and family in (of, "all")
             ]
-            row: list[Cell] = [camera, depth, family, mean(clips, "holes")]
+            row: list[Cell] = [camera, depth, family, len(clips), mean(clips, "holes")]
             for way in WAYS[1:3]:
                 row += [mean(clips, f"{way}, {what}") for what in ("closed", "in closed", "alone")]
             row += [mean(clips, f"{way}, filled") for way in WAYS]
             rows.append([*row, gain(clips, "cloud", "frames"), gain(clips, "cloud", "none")])
-    count = len(found) // (len(CAMERAS) * len(DEPTHS) * len(FAMILIES))
-    return Table(name, f"{count} clips per row, 17 frames of 64x64, classical fill", columns, rows, run)
+    title = f"{len(found)} cases, 17 frames of 64x64, classical fill"
+    return Table(name, title, columns, rows, run)
 
 
 def fill_table(name: str, found: dict[At, Scores], run: Run) -> Table:
