@@ -52,8 +52,10 @@ def print_measurements(
 
     explain: also print the definition of each metric.
     """
+    from recapture.models.metrics.learned import LEARNED_METRICS
     from recapture.models.metrics.suite import METRICS
 
+    definitions = {**METRICS, **LEARNED_METRICS}
     rows = method_table(metrics)
     columns = table_columns(rows)
     if not columns:
@@ -63,7 +65,7 @@ def print_measurements(
     for method in rows:
         table.add_column(method, justify="right")
     for column in columns:
-        metric = METRICS[column]
+        metric = definitions[column]
         values = (format_value(row.get(column)) for row in rows.values())
         unit = "" if column.endswith(metric.unit) else metric.unit
         label = " ".join(filter(None, (column, unit, BETTER[metric.higher_is_better])))
@@ -75,4 +77,4 @@ def print_measurements(
         )
         return
     for column in columns:
-        console.print(f"  {column}: {METRICS[column].definition}", highlight=False, soft_wrap=True)
+        console.print(f"  {column}: {definitions[column].definition}", highlight=False, soft_wrap=True)
