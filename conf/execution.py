@@ -12,12 +12,16 @@ from recapture.conf.section import Section
 STAGES = (
     *(
         "ingest",
+        "caption",
         "depth",
+        "cameras",
+        "select",
         "mask",
         "render",
         "calibrate",
         "seeds",
         "fill",
+        "enlarge",
         "baselines",
         "measure",
         "deliver",

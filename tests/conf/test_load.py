@@ -130,11 +130,13 @@ def test_a_file_that_is_no_text_is_one_error(tmp_path):
 
 def test_the_stages_that_can_have_resources_are_those_of_the_jobs():
     config = RecaptureConfig.model_validate(
-        {"mask": {"objects": "all"}, "fill": {"speed": {"max_loss": 0.3}}}
+        {"mask": {"select": {"box": [0.2, 0.2, 0.5, 0.5]}}, "fill": {"speed": {"max_loss": 0.3}}, "seeds": 2}
     )
+    others = RecaptureConfig.model_validate({"caption": {"model": "rule"}, "deliver": {"size": "source"}})
     tune = TuneStages(config)
     stages = [
         *recapture_stages(config),
+        *recapture_stages(others),
         *preview_stages(config),
         tune.pairs(),
         tune.tune(None),

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from recapture.conf.load import load_config
 from recapture.flows.commands.recaptured import print_measurements, print_summary
+from recapture.models.metrics.learned import LEARNED_METRICS
 from recapture.models.metrics.suite import METRICS
 from recapture.tasks.jobs.summary import TABLE, JobSummary
 
@@ -30,7 +31,7 @@ def test_a_terminal_of_80_columns_shows_every_name():
 
 
 def test_every_metric_of_the_table_is_defined():
-    assert set(TABLE) <= set(METRICS)
+    assert set(TABLE) <= {*METRICS, *LEARNED_METRICS}
 
 
 def test_summaries_name_the_command_that_serves_the_dashboards(capsys):

@@ -13,7 +13,7 @@ from recapture.tasks.engine.ray_shares import shares
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.jobs.stage_resources import SHARES, stage_resources
 
-STAGES = ("ingest", "depth", "render", "fill", "baselines", "measure", "deliver")
+STAGES = ("ingest", "depth", "render", "fill", "enlarge", "baselines", "measure", "deliver")
 
 
 def resources(*words, profile=None):
