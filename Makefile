@@ -47,6 +47,7 @@ bench-long: $(READY) ## The same for tables that take a CPU about 2 hours
 	$(BIN)/python benchmarks/classical_fill.py --write
 	$(BIN)/python benchmarks/masks.py --scenes 24 --write
 	$(BIN)/python benchmarks/masks.py cost --write
+	$(BIN)/python benchmarks/situations.py --write --picture docs/images/situations.jpg
 	$(BIN)/python benchmarks/captions.py --scenes 3 --write
 	$(BIN)/python benchmarks/seeds.py --scenes 2 --write
 	$(BIN)/python benchmarks/compositing.py --write
