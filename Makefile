@@ -48,6 +48,12 @@ bench-long: $(READY) ## The same for tables that take a CPU about 2 hours
 	$(BIN)/python benchmarks/masks.py --scenes 24 --write
 	$(BIN)/python benchmarks/masks.py cost --write
 	$(BIN)/python benchmarks/situations.py --write --picture docs/images/situations.jpg
+	$(BIN)/python benchmarks/cameras.py --frames 17 --write
+	$(BIN)/python benchmarks/cameras.py --frames 81 --write
+	$(BIN)/python benchmarks/source_size.py --write
+	$(BIN)/python benchmarks/source_size.py cost --height 1080 --width 1920 --short-side 480 --write
+	$(BIN)/python benchmarks/static_cloud.py --clips 4 --write
+	$(BIN)/python benchmarks/static_cloud.py cost --write
 	$(BIN)/python benchmarks/captions.py --scenes 3 --write
 	$(BIN)/python benchmarks/seeds.py --scenes 2 --write
 	$(BIN)/python benchmarks/compositing.py --write

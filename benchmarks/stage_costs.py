@@ -67,7 +67,9 @@ def main() -> None:
         folder = Path(options.keep or scratch)
         make_clip(options, folder)
         found = {name: measured(name, folder) for name in stage_names(options, folder)}
-    rows: list[list[Cell]] = [[name, *(row[column] for column in COLUMNS)] for name, row in found.items()]
+    rows: list[list[Cell]] = [
+        [name, *(row[column] for column in COLUMNS)] for name, row in found.items() if row
+    ]
     device = "on a GPU where it can" if options.device == "cuda" else "without a GPU"
     title = f"{options.frames} frames of {options.height}x{options.width}, {options.cpus:g} cores, {device}"
     columns = [Column("stage"), *(Column(name, style) for name, style in COLUMNS.items())]
@@ -192,7 +194,9 @@ def run_one(options: argparse.Namespace) -> Mapping[str, float]:
     options = argparse.Namespace(**json.loads((folder / "options.json").read_text()))
     config = settings(options, folder)
     plans = supposed(ClipJob.of(config, stages(options, config)).plans())
-    plan = next(plan for plan in plans if plan.stage.name == name)
+    plan = next((plan for plan in plans if plan.stage.name == name and plan.items), None)
+    if plan is None:  # such as cameras, for a clip that brings its own
+        return {}
     item, store = plan.items[0], ArtifactStore(config.store)
     if store.exists(name, item.key):
         if missing_only:

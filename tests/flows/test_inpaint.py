@@ -125,7 +125,9 @@ def test_a_mask_that_hides_nothing_gives_the_clip_as_it_is_and_is_said(job, tmp_
 
 
 def test_nothing_to_redraw_is_one_message(job):
-    with pytest.raises(UserError, match=r"nothing is to be redrawn; set mask.uri, mask.objects, mask.select or mask.outp"):
+    with pytest.raises(
+        UserError, match=r"nothing is to be redrawn; set mask.uri, mask.objects, mask.select or mask.outp"
+    ):
         inpaint(job())
 
 
