@@ -216,7 +216,9 @@ def recognised_format(uri: str) -> str:
     """Return the dialect that the suffix and keys, or a folder's files, identify; raises CameraFileError."""
     suffix = PurePosixPath(uri).suffix.lower()
     if suffix == ".npz":
-        return "vista4d" if "cam_c2w" in array_names(uri) else "opencv"
+        shapes = array_shapes(uri)  # of others with cam_c2w, `opencv` tells a lens by its own names
+        four = len(shapes.get("intrinsics", ())) == 2 and shapes["intrinsics"][1] == 4
+        return "vista4d" if "cam_c2w" in shapes and four else "opencv"
     if suffix == ".json":
         return _recognised_json(uri)
     fs, path = fsspec.core.url_to_fs(uri)
@@ -228,13 +230,23 @@ def recognised_format(uri: str) -> str:
     )
 
 
-def array_names(uri: str) -> set[str]:
-    """Return the names of the arrays of an npz file; none if it cannot be read, which its reader reports."""
+def array_shapes(uri: str) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of an npz file's arrays; none if it cannot be read, which its reader reports."""
     try:
         with zipfile.ZipFile(BytesIO(read_bytes(uri))) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
+            return {name.removesuffix(".npy"): _shape(archive, name) for name in archive.namelist()}
     except (OSError, ValueError, zipfile.BadZipFile):
-        return set()
+        return {}
+
+
+def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape: tuple[int, ...] = read(file)[0]
+        return shape
 
 
 def _recognised_json(uri: str) -> str:

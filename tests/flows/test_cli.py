@@ -126,8 +126,11 @@ def test_config_prints_what_the_layers_come_to(recapture_command, monkeypatch):
         (["run", "--fill.base", "no/such/base"], "fill.base: no/such/base"),
         (["run", "--depth.model", "no/such/model"], "depth.model: 'no/such/model' does not exist"),
         (["run", "--measure.learned.dino", "no/dino"], "measure.learned.dino: 'no/dino' does not exist"),
-        (["inpaint"], "set mask.uri, mask.objects or mask.outpaint"),
-        (["run", "--mask.keep_first_frame", "true"], "set mask.uri, mask.objects or mask.outpaint"),
+        (["inpaint"], "set mask.uri, mask.objects, mask.select or mask.outpaint"),
+        (
+            ["run", "--mask.keep_first_frame", "true"],
+            "set mask.uri, mask.objects, mask.select or mask.outpaint",
+        ),
     ],
 )
 def test_a_mistake_is_one_message_without_a_traceback(recapture_command, words, message):

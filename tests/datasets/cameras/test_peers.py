@@ -29,7 +29,7 @@ def test_vista4d_is_camera_to_world_with_four_numbers_per_lens(tmp_path: Path) -
     np.testing.assert_allclose(seen, [50, 40, 3], atol=1e-9)
     np.savez(uri, cam_c2w=np.eye(4)[None])
     with pytest.raises(CameraFileError, match="it has no intrinsics"):
-        load_cameras(uri)
+        load_cameras(uri, "vista4d")
 
 
 def neoverse(tmp_path: Path, **fields: object) -> str:

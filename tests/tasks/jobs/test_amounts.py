@@ -21,10 +21,10 @@ def test_the_plan_states_an_amount_once_depth_is_known_and_the_render_finds_the_
     unknown = planned(config, capsys)
     assert [one["amount"] for one in unknown] == [None, None]
     assert unknown[0]["why"] == "known once the clip's depth is; preview the job"
-    run_bare(config, preview_stages(config)[:2])
+    run_bare(config, preview_stages(config)[:3])
     found, refused = planned(config, capsys)
     assert refused["amount"] is None and "amount auto: even 0.00703" in refused["why"]
-    made = run_bare(config, preview_stages(config)[:3])["render"]
+    made = run_bare(config, preview_stages(config)[:4])["render"]
     assert made[0].metrics["amount"] == pytest.approx(found["amount"])
     assert made[0].metrics["amount_hole_share"] == pytest.approx(found["hole_share"])
     assert planned(config, capsys)[0] == found

@@ -38,10 +38,11 @@ def config(tmp_path):
 def test_a_check_and_a_plan_look_at_each_model_once_a_stage(config, monkeypatch):
     looks = []
     look, find = revision.directory_hash, base_files.find_sources
-    monkeypatch.setattr(revision, "directory_hash", lambda path: looks.append("depth") or look(path))
+    monkeypatch.setattr(revision, "directory_hash", lambda path: looks.append(Path(path).name) or look(path))
     monkeypatch.setattr(base_files, "find_sources", lambda named: looks.append("base") or find(named))
     planned(config)
-    assert sorted(looks) == ["base", "base", "depth", "depth"]
+    measured = ["features"] * 4  # by two stages
+    assert sorted(looks) == ["base", "base", "depth", "depth", *measured]
 
 
 def test_a_changed_model_is_seen_by_the_next_plan(tmp_path):

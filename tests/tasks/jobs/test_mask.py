@@ -29,7 +29,7 @@ from recapture.tasks.jobs.still_camera import with_still_camera
 
 FRAMES, HEIGHT, WIDTH = 17, 48, 64
 SCENE = f"scenes://?count=1&seed=3&frames=5&height={HEIGHT}&width={WIDTH}"
-INPAINT = ("ingest", "depth", "mask", "render")
+INPAINT = ("ingest", "depth", "cameras", "mask", "render")
 CAMERAS = ("intrinsics", "world_to_camera")
 PROMPT = ("--mask.prompt", "a blue box")
 MOVES = "[{preset: orbit_right, angle_degrees: 12, mode: direct}, {preset: dolly_in, distance: 0.3}]"
@@ -301,7 +301,7 @@ def test_keys_follow_the_pixels_of_the_mask_and_the_words_of_the_prompt(config, 
 
     plain = keys(config_of_base())
     prompted = keys(config_of_base("--mask.prompt", "a blue sphere"))
-    assert {name for name in plain if plain[name] == prompted[name]} == {"ingest", "depth"}
+    assert {name for name in plain if plain[name] == prompted[name]} == {"ingest", "depth", "cameras"}
     other = keys(config_of_base("--mask.prompt", "a red sphere"))
     assert {name for name in plain if other[name] != prompted[name]} == {"fill", "measure", "deliver"}
     removed = keys(config_of_base("--mask.prompt", "a blue sphere", "--mask.replace", "false"))
@@ -311,7 +311,7 @@ def test_keys_follow_the_pixels_of_the_mask_and_the_words_of_the_prompt(config, 
     assert keys(config_of_base("--mask.uri", str(tmp_path / "elsewhere.npz"))) == plain
     np.savez(tmp_path / "elsewhere.npz", mask=~things())
     other = keys(config_of_base("--mask.uri", str(tmp_path / "elsewhere.npz")))
-    assert {name for name in plain if plain[name] == other[name]} == {"ingest", "depth"}
+    assert {name for name in plain if plain[name] == other[name]} == {"ingest", "depth", "cameras"}
 
 
 def test_prompts_are_by_clip_before_the_one_for_all(config, tmp_path):
@@ -371,7 +371,7 @@ def _picture_of_another_clip(tmp_path):
 )
 def test_what_the_mask_stage_cannot_use_names_the_clip(config, tmp_path, words, message):
     settings = config(*words(tmp_path))
-    made(settings, inpaint_stages, ("ingest", "depth"))
+    made(settings, inpaint_stages, ("ingest", "depth", "cameras"))
     job = planned(settings)
     outcome = work(job.stage("mask"), job.items("mask")[0], ArtifactStore(settings.store), 1)
     assert outcome.status == "error"

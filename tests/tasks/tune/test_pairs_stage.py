@@ -248,7 +248,8 @@ def test_tuning_renders_with_the_settings_of_the_job(lifted, monkeypatch):
     _, pairs = pairs_of(other, 1, under_adapter(plan))
     assert {pair.kind for pair in pairs} >= {"source", "cycle"}
     made(other, other.stages.explore(), other.explore_items("base", 20.0, {}))
-    assert seen == {rasterize.SurfaceSettings(0.1, 1.0, 3.0)}
+    backs = rasterize.SurfaceSettings(0.1, 0.0, 3.0)  # of bodies, before the static cloud
+    assert seen == {rasterize.SurfaceSettings(0.1, 1.0, 3.0), backs}
 
 
 def test_keys_of_tuning_hold_render_settings_that_are_not_the_defaults(lifted):
