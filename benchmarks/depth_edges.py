@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, max_pool2d, pad
+from torch.nn.functional import max_pool2d
 
+from bench.soft_depth import fitted, soften
 from bench.tables import Cell, Column, Table, add_write, publish, this_run
 from recapture.conf.schema import DepthConfig, RenderConfig
 from recapture.datasets.readers.scenes import SceneSpec
@@ -37,6 +38,7 @@ from recapture.tasks.jobs.render import surface_settings
 
 SEEDS = range(500, 512)  # no training and no choice of a setting has seen these scenes
 SIZE = (240, 416)
+LEAST = 0.02  # disparity
 VIDEO_SIZE, VIDEO_FRAMES = (480, 832), 5
 SHARES = (0.0, 0.005, 0.01, 0.015, 0.02)
 SOFT = (0, 1, 2, 4)
@@ -116,25 +118,7 @@ def depths(estimate: Callable[[Tensor], Tensor]) -> Iterator[tuple[str, Callable
     for width in SOFT:
         name = f"true, softened by {width} px" if width else "true"
         yield name, lambda one, width=width: soften(one.depth, width) if width else one.depth  # type: ignore[misc]
-    yield "embedded model", lambda one: fitted(estimate(one.video), one.depth)
-
-
-def soften(depth: Tensor, width: float) -> Tensor:
-    """Blur disparity [1, H, W] so that an edge becomes a ramp about `width` pixels wide."""
-    sigma = width / 2.5
-    reach = int(3 * sigma) + 1
-    kernel = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * sigma**2))
-    kernel /= kernel.sum()
-    disparity = pad(1 / depth[:, None], (reach, reach, reach, reach), mode="replicate")
-    return 1 / conv2d(conv2d(disparity, kernel[None, None, None]), kernel[None, None, :, None])[:, 0]
-
-
-def fitted(predicted: Tensor, depth: Tensor) -> Tensor:
-    """Return predicted depth with the scale and shift of 1/depth that fit the true one best."""
-    disparity = 1 / predicted
-    columns = torch.stack([disparity.flatten(), torch.ones(disparity.numel())], 1)
-    scale, shift = torch.linalg.lstsq(columns, 1 / depth.flatten()[:, None]).solution[:, 0]
-    return 1 / (disparity * scale + shift).clamp_min(0.02)
+    yield "embedded model", lambda one: fitted(estimate(one.video), one.depth, LEAST)
 
 
 def score(one: Shot, depth: Tensor) -> Tensor:

@@ -26,6 +26,21 @@ from recapture.conf.section import Name, Section
 from recapture.conf.subject import SubjectConfig
 from recapture.conf.time_control import TimeConfig
 
+CameraFormat = Literal[
+    "auto",
+    "opencv",
+    "realestate10k",
+    "multicamvideo",
+    "colmap",
+    "nerfstudio",
+    "kubric",
+    "dycheck",
+    "tum",
+    "record3d",
+    "vipe",
+    "vista4d",
+    "neoverse",
+]
 SCALED = ("postcam", "inspatio")  # whose distances are of the foreground's depth
 ANGLE_DIALECTS = ("theta_phi_r", "phi_theta_r", "viewcrafter", *SCALED)
 OF_SEVERAL = ("multicamvideo", "dycheck", "clip")  # dialects of files that hold several cameras
@@ -77,19 +92,7 @@ class TrajectoryConfig(Section):
         None, min_length=1, description="Camera or trajectory file; docs/inputs.md lists the dialects."
     )
     file_format: Literal[
-        "auto",
-        "opencv",
-        "realestate10k",
-        "multicamvideo",
-        "colmap",
-        "nerfstudio",
-        "kubric",
-        "dycheck",
-        "tum",
-        "record3d",
-        "vipe",
-        "vista4d",
-        "neoverse",
+        CameraFormat,
         "clip",
         "theta_phi_r",
         "phi_theta_r",

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
 
 from bench.held_out import SURFACE
+from bench.soft_depth import fitted, soften
 from recapture.conf.schema import DepthConfig
 from recapture.datasets.scenes.film_world import film
 from recapture.datasets.scenes.held_out_worlds import PIVOT, make_world
@@ -23,6 +23,7 @@ from recapture.tasks.jobs.depth import DepthModel, depth_model
 
 FAMILIES = ("wide", "outdoor", "cutout")
 CAMERAS = ("still", "moving")
+LEAST = 0.005  # disparity
 DEPTHS = ("exact", "softened", "model")
 FRAMES, SIDE, ANGLE = 17, 64, 20.0
 FIRST = 700  # seeds that no training has seen
@@ -87,28 +88,10 @@ def depth_of(shot: SceneFrames, kind: str) -> Tensor:
         return soften(shot.depth, SOFTENED)
     model = _model()
     return SharpEdges(DepthConfig().edge_share).sharpen(
-        fitted(model.estimate(shot.video), shot.depth), shot.video
+        fitted(model.estimate(shot.video), shot.depth, LEAST), shot.video
     )
 
 
 @lru_cache(maxsize=1)
 def _model() -> DepthModel:
     return depth_model(DepthConfig(), torch.device("cpu"))
-
-
-def soften(depth: Tensor, width: float) -> Tensor:
-    """Blur disparity [T, H, W] so that an edge becomes a ramp about `width` pixels wide."""
-    sigma = width / 2.5
-    reach = int(3 * sigma) + 1
-    kernel = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * sigma**2))
-    kernel /= kernel.sum()
-    disparity = pad(1 / depth[:, None], (reach, reach, reach, reach), mode="replicate")
-    return 1 / conv2d(conv2d(disparity, kernel[None, None, None]), kernel[None, None, :, None])[:, 0]
-
-
-def fitted(predicted: Tensor, depth: Tensor) -> Tensor:
-    """Return predicted depth with the scale and shift of 1/depth, one for the clip, that fit best."""
-    disparity = 1 / predicted
-    columns = torch.stack([disparity.flatten(), torch.ones(disparity.numel())], 1)
-    scale, shift = torch.linalg.lstsq(columns, 1 / depth.flatten()[:, None]).solution[:, 0]
-    return 1 / (disparity * scale + shift).clamp_min(0.005)

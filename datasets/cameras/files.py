@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import Literal, get_args
+from typing import get_args
 
 import fsspec
 import numpy as np
 import torch
 from torch import Tensor
 
+from recapture.conf.trajectory import CameraFormat
 from recapture.datasets.cameras.angles import ANGLE_FORMATS, read_angles, write_angles
 from recapture.datasets.cameras.cameras import (
     CameraFileError,
@@ -45,21 +46,6 @@ from recapture.datasets.cameras.tum import read_tum
 from recapture.datasets.cameras.vipe import read_vipe
 from recapture.datasets.store.keys import file_hash
 
-CameraFormat = Literal[
-    "auto",
-    "opencv",
-    "realestate10k",
-    "multicamvideo",
-    "colmap",
-    "nerfstudio",
-    "kubric",
-    "dycheck",
-    "tum",
-    "record3d",
-    "vipe",
-    "vista4d",
-    "neoverse",
-]
 WRITABLE = (
     *("opencv", "realestate10k", "multicamvideo", "colmap", "colmap_binary", "nerfstudio"),
     *("vista4d", "neoverse"),

@@ -255,7 +255,7 @@ class _Shot:
 
 
 def spread_over(frames: int, most: int) -> np.ndarray:
-    """Return at most so many frames, the first and the last among them."""
+    """Return at most `most` frame numbers, evenly spread from the first to the last."""
     return np.unique(np.linspace(0, frames - 1, min(most, frames)).round().astype(int))
 
 

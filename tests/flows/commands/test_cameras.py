@@ -6,10 +6,10 @@ from typing import get_args
 import pytest
 import torch
 
+from recapture.conf.trajectory import CameraFormat
 from recapture.datasets.cameras.files import (
     ANGLE_FORMATS,
     WRITABLE,
-    CameraFormat,
     read_cameras,
     write_cameras,
 )
