@@ -24,7 +24,8 @@ _LOCAL_HEADER = 30  # bytes, without names
 def dump_npz(arrays: Mapping[str, np.ndarray], where: str) -> bytes:
     """Return arrays as npz bytes: fast compression, fixed timestamps; raises ArtifactError for objects."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
+    archive = zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
+    try:
         for field, given in arrays.items():
             array = np.asarray(given, order="C")  # the memory order would change the bytes
             if array.dtype.hasobject:
@@ -33,6 +34,10 @@ def dump_npz(arrays: Mapping[str, np.ndarray], where: str) -> bytes:
                 # The zip file asks nothing of its compressor but what ISA-L's has too.
                 setattr(member, "_compressor", isal_zlib.compressobj(_LEVEL, wbits=_RAW))  # noqa: B010
                 np.lib.format.write_array(member, array, allow_pickle=False)
+    except BaseException:
+        archive.fp = None  # closed unwritten: closing it with an open member fails, and hides what happened
+        raise
+    archive.close()
     return buffer.getvalue()
 
 
