@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 
 from recapture.conf.section import Section
 
-VELOCITY_SOLVERS = ("replacement", "proximal", "cg", "wiener", "nvs")
+VELOCITY_SOLVERS = ("replacement", "proximal", "cg", "wiener", "nvs", "motion")
 DDIM_SOLVERS = ("renoised", "ddnm", "dds", "langevin", "vision_xl")
 BLENDING_SOLVERS = ("blended", "repaint")
 REPEATING_SOLVERS = ("repaint",)
 OWN_STARTS = {"blended": 0.25}  # solver -> share of the steps before it acts, if not 0
+OWN_STOPS = {"motion": 0.2}  # solver -> share of the steps after which it no longer acts, if not 1
 
 
 class InverseConfig(Section):
@@ -49,6 +50,7 @@ class InverseConfig(Section):
         "langevin",
         "blended",
         "repaint",
+        "motion",
         "vision_xl",
         "psld",
     ] = Field("renoised", description="How each step uses the known pixels; see docs/solvers.md.")
@@ -61,14 +63,23 @@ class InverseConfig(Section):
     start: float | None = Field(
         None, ge=0, lt=1, description="Share of the steps before the solver acts; null: the solver's own."
     )
-    stop: float = Field(
-        1.0, gt=0, le=1, description="Share of the steps after which the solver no longer acts."
+    stop: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of the steps after which the solver no longer acts; null: the solver's own.",
     )
     mask_floor: float = Field(0.0, ge=0, le=1, description="Latent weights below this count as unknown.")
 
     def keyed(self) -> dict[str, Any]:
         """Return the settings that can change a fill: eta belongs to ddim alone."""
-        return self.model_dump(mode="json", exclude=set() if self.draws_noise else {"eta"})
+        keyed = self.model_dump(mode="json", exclude=set() if self.draws_noise else {"eta"})
+        return keyed | {"stop": self.own_stop}
+
+    @property
+    def own_stop(self) -> float:
+        """Return the share of the steps after which the solver no longer acts."""
+        return OWN_STOPS.get(self.solver, 1.0) if self.stop is None else self.stop
 
     @property
     def corrects_velocity(self) -> bool:
@@ -89,9 +100,9 @@ class InverseConfig(Section):
                 f"eta is for transition ddim, and solver {self.solver!r} does not use it; leave eta out"
             )
         start = OWN_STARTS.get(self.solver, 0.0) if self.start is None else self.start
-        if start >= self.stop:
+        if start >= self.own_stop:
             raise ValueError(
-                f"solver {self.solver!r} would start at {start:g} and stop at {self.stop:g} of the steps; "
-                "set start below stop"
+                f"solver {self.solver!r} would start at {start:g} and stop at {self.own_stop:g} of the "
+                "steps; set start below stop"
             )
         return self

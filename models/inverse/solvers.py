@@ -79,6 +79,7 @@ class Recipe:
     transition: TransitionName = "velocity"
     eta: float = 0.0
     start: float = 0.0
+    stop: float = 1.0
     repeats: int = 1
     options: tuple[str, ...] = ()  # keywords of the consistency that may be given
     pixels: bool = False  # its consistency runs the VAE at every step
@@ -101,6 +102,7 @@ SOLVERS: dict[str, Recipe] = {
     ),
     "blended": Recipe(None, "blended", start=0.25),
     "repaint": Recipe(None, "blended", repeats=2),
+    "motion": Recipe(consistency.motion, stop=0.2, options=("rate", "anchor")),
     "vision_xl": Recipe(pixel_space.pixel_replacement, "ddim", eta=0.2, options=("lowpass",), pixels=True),
     "psld": Recipe(pixel_space.pixel_gradient, "direct", options=("omega", "gamma"), pixels=True),
 }
@@ -114,7 +116,7 @@ def make_solver(
     transition: TransitionName | None = None,
     eta: float | None = None,
     start: float | None = None,
-    stop: float = 1.0,
+    stop: float | None = None,
     mask_floor: float = 0.0,
     repeats: int | None = None,
     seed: int | Sequence[int] = 0,
@@ -123,7 +125,7 @@ def make_solver(
     """Make a solver of `SOLVERS` for one window. It has one keyword per setting, hence their number.
 
     pixels: for the solvers that work in pixels, which use of the measurement whether anything is known.
-    transition, eta, start, repeats: override the recipe's; eta (0...1) is the share of fresh noise of
+    transition, eta, start, stop, repeats: override the recipe's; eta (0...1) is the share of fresh noise of
     'ddim'; repeats: how often each step is taken. All transitions but 'velocity' need the Euler scheduler.
     start, stop: the shares of the steps between which the solver acts. mask_floor: weights below it count as
     0. seed: of the solver's own noise, or one per sample of a batch. options: those of the recipe, such as
@@ -143,9 +145,10 @@ def make_solver(
         transition=transition,
         eta=eta,
         start=recipe.start if start is None else start,
+        stop=recipe.stop if stop is None else stop,
         repeats=recipe.repeats if repeats is None else repeats,
     )
-    _check_recipe(name, chosen, stop, mask_floor, options)
+    _check_recipe(name, chosen, mask_floor, options)
     generator: consistency.Noise = (
         torch.Generator().manual_seed(seed)
         if isinstance(seed, int)
@@ -161,16 +164,15 @@ def make_solver(
     if not measurement.mask.any():
         return VelocitySolver(move, stop=0.0)
     if transition == "velocity":
-        return VelocitySolver(move, chosen.start, stop)
+        return VelocitySolver(move, chosen.start, chosen.stop)
     rule = _transition(chosen, measurement)
-    return TransitionSolver(move, chosen.start, stop, rule, generator, chosen.repeats)
+    return TransitionSolver(move, chosen.start, chosen.stop, rule, generator, chosen.repeats)
 
 
-def _check_recipe(
-    name: str, recipe: Recipe, stop: float, mask_floor: float, options: Mapping[str, float]
-) -> None:
+def _check_recipe(name: str, recipe: Recipe, mask_floor: float, options: Mapping[str, float]) -> None:
     """Raise ValueError for values out of range and for what the solver does not have."""
-    start, eta, repeats, transition = recipe.start, recipe.eta, recipe.repeats, recipe.transition
+    start, stop, eta = recipe.start, recipe.stop, recipe.eta
+    repeats, transition = recipe.repeats, recipe.transition
     if not (0 <= start < stop <= 1 and 0 <= mask_floor <= 1 and 0 <= eta <= 1 and repeats >= 1):
         raise ValueError(
             f"inverse: start {start}, stop {stop}, mask_floor {mask_floor}, eta {eta}, repeats {repeats};"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from recapture.models.tuning.objective import (
     velocity_of,
 )
 from recapture.models.wan.load import Base
+from recapture.models.wan.rotary import temporal_rows
 
 LEVELS = (0.2, 0.4, 0.6, 0.8)  # noise levels of the held-out loss
 
@@ -28,7 +29,8 @@ LEVELS = (0.2, 0.4, 0.6, 0.8)  # noise levels of the held-out loss
 class Settings:
     """How an adapter is trained; the values come from `tune.training` in the configuration.
 
-    warm_up: steps of linear warm-up, then the rate is constant. clip: largest gradient norm. ema: decay of
+    warm_up: steps of linear warm-up, then the rate is constant up to the share `decay_from` of all
+    steps and falls to 0 from there. clip: largest gradient norm. ema: decay of
     the running average of the adapter, which is what a run is judged by. patience: held-out losses without
     a new best, measured every `validate_every` steps, after which training stops; 0: never. micro_batch:
     samples that go through the model at once; None: the worker's whole share. packed_share: share of steps
@@ -50,6 +52,7 @@ class Settings:
     validate_every: int
     patience: int
     packed_share: float
+    decay_from: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,31 @@ class Drawn:
     sigma: Tensor  # [B]
     noise: Tensor  # [B, z, t, h, w]
     packed_noise: Tensor | None = None  # [B, z, K, h, w], where frames are packed
+    positions: tuple[float, ...] | None = None  # [t] temporal positions; None: 0, 1, ...
+
+    @property
+    def hole(self) -> Tensor:
+        """Return bool [B, t, h, w], True where a latent has a hole."""
+        return latent_holes(self.batch.channels, self.batch.channels.shape[1] - self.batch.clean.shape[1])
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What a training adds to flow matching on whole windows.
+
+    narrow: returns the part of a step's draw that is trained on, by a generator of that step alone. term:
+    returns each sample's addition [B] to its loss, from the predicted velocity [B, z, t, h, w]. judge:
+    returns the held-out loss in place of `held_out_loss`, from the base, the held-out examples and a seed.
+    marks: what a run that continues this one must share with it.
+    """
+
+    narrow: Callable[[Drawn, torch.Generator], Drawn] | None = None
+    term: Callable[[Drawn, Tensor], Tensor] | None = None
+    judge: Callable[[Base, Sequence[Example], int], float] | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+
+PLAIN = Extra()
 
 
 def draw_step(
@@ -93,26 +121,36 @@ def draw_step(
     return Drawn(batch, sigma[mine].to(device), noise[mine].to(device), beside)
 
 
-def losses(base: Base, drawn: Drawn, hole_weight: float) -> tuple[Tensor, Tensor]:
-    """Return each sample's loss [B], and its part in holes [B]."""
+def predicted(base: Base, drawn: Drawn) -> Tensor:
+    """Return the velocity [B, z, t, h, w] that the base predicts for a draw, with gradients."""
     batch = drawn.batch
     noised = add_noise(batch.clean, drawn.noise, drawn.sigma)
-    velocity = velocity_of(
-        base,
-        noised,
-        drawn.sigma,
-        batch.channels,
-        batch.text,
-        batch.image,
-        packed=batch.packed,
-        packed_noise=drawn.packed_noise,
-    )
-    hole = latent_holes(batch.channels, base.vae.config.scale_factor_temporal)
-    return flow_matching_loss(velocity, batch.clean, drawn.noise, hole, hole_weight)
+    with temporal_rows(base.transformer, drawn.positions):
+        return velocity_of(
+            base,
+            noised,
+            drawn.sigma,
+            batch.channels,
+            batch.text,
+            batch.image,
+            packed=batch.packed,
+            packed_noise=drawn.packed_noise,
+        )
+
+
+def losses(base: Base, drawn: Drawn, hole_weight: float, extra: Extra = PLAIN) -> tuple[Tensor, Tensor]:
+    """Return each sample's loss [B], and its part in holes [B]."""
+    velocity = predicted(base, drawn)
+    loss, inside = flow_matching_loss(velocity, drawn.batch.clean, drawn.noise, drawn.hole, hole_weight)
+    return loss if extra.term is None else loss + extra.term(drawn, velocity), inside
 
 
 def gradients(
-    base: Base, parameters: Iterable[nn.Parameter], drawn: Drawn, settings: Settings
+    base: Base,
+    parameters: Iterable[nn.Parameter],
+    drawn: Drawn,
+    settings: Settings,
+    extra: Extra = PLAIN,
 ) -> tuple[list[Tensor], Tensor]:
     """Return gradients (float32) of the mean loss for the adapter's parameters, and [loss, hole_loss].
 
@@ -126,7 +164,7 @@ def gradients(
     if settings.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     for rows in beating(torch.arange(count, device=base.device).split(settings.micro_batch or count)):
-        loss, in_holes = losses(base, _rows(drawn, rows), settings.objective.hole_weight)
+        loss, in_holes = losses(base, _rows(drawn, rows), settings.objective.hole_weight, extra)
         for total, gradient in zip(totals, torch.autograd.grad(loss.sum() / count, parameters)):
             total += gradient
         values += torch.stack([loss.detach().sum(), in_holes.detach().sum()]) / count
@@ -143,11 +181,11 @@ def held_out_loss(base: Base, held_out: Sequence[Example], seed: int) -> float:
         batch = stack([example], base.device)
         random = generator(seed, number, "cpu")
         noise = torch.randn(batch.clean.shape, generator=random).to(base.device)
-        holes = latent_holes(batch.channels, base.vae.config.scale_factor_temporal).any()
         for level in beating(LEVELS):
             sigma = torch.full((1,), level, device=base.device)
-            loss, in_holes = losses(base, Drawn(batch, sigma, noise), 0.0)
-            found.append(float(in_holes if holes else loss))
+            drawn = Drawn(batch, sigma, noise)
+            loss, in_holes = losses(base, drawn, 0.0)
+            found.append(float(in_holes if drawn.hole.any() else loss))
     return sum(found) / len(found)
 
 
@@ -160,4 +198,10 @@ def _rows(drawn: Drawn, rows: Tensor) -> Drawn:
     part = Batch(
         batch.clean[rows], batch.channels[rows], batch.text[rows], taken(batch.image), taken(batch.packed)
     )
-    return Drawn(part, drawn.sigma[rows], drawn.noise[rows], taken(drawn.packed_noise))
+    return replace(
+        drawn,
+        batch=part,
+        sigma=drawn.sigma[rows],
+        noise=drawn.noise[rows],
+        packed_noise=taken(drawn.packed_noise),
+    )

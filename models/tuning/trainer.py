@@ -7,7 +7,7 @@ resumed run makes the same steps as an undisturbed one, and several workers thos
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import torch
@@ -16,14 +16,16 @@ from torch import Tensor
 from recapture.models.training.average import update_average
 from recapture.models.training.parallel import Reduce
 from recapture.models.training.schedule import Diverged, Log, Schedule
+from recapture.models.training.seeds import generator
 from recapture.models.tuning.examples import Example, check_trainable
 from recapture.models.tuning.state import TrainingState, pack_state, unpack_state
-from recapture.models.tuning.step import Settings, draw_step, gradients, held_out_loss
+from recapture.models.tuning.step import PLAIN, Extra, Settings, draw_step, gradients, held_out_loss
 from recapture.models.wan.fingerprint import fingerprint
 from recapture.models.wan.load import Base
-from recapture.models.wan.lora import set_scale, train_only, with_adapter
+from recapture.models.wan.lora import set_scales, train_only, with_adapter
 
 _FREE = {"steps", "micro_batch", "gradient_checkpointing", "log_every"}  # may differ when a run is continued
+_NARROW = 11  # added to a training's seed, for what a step leaves out
 
 
 class LoraTrainer:
@@ -32,6 +34,8 @@ class LoraTrainer:
     examples: from `encode_pair`. empty_text: [L, text_dim], the embedding of ''. held_out: examples that
     only judge; without any there is no early stopping. worker: (rank, count) of data-parallel workers, who
     all are given the same examples and settings; reduce averages gradients over them, see `parallel.py`.
+    free: which entries of the adapter are trained, bool by name (see `head_masks`); the others must be 0 and
+    stay exactly 0. beside: scales of other adapters of the base, active and frozen. extra: see `Extra`.
     Master weights, moments and average are float32 whatever the base's dtype.
 
     Raises ValueError for a base that cannot be tuned, no examples, or a batch that the workers cannot share.
@@ -48,26 +52,36 @@ class LoraTrainer:
         name: str = "default",
         worker: tuple[int, int] = (0, 1),
         reduce: Reduce | None = None,
+        free: Mapping[str, Tensor] | None = None,
+        beside: Mapping[str, float] | None = None,
+        extra: Extra = PLAIN,
     ) -> None:
         check_trainable(base)
         _check(examples, settings, worker, reduce)
         self.settings = settings
         self._base, self._examples, self._held_out, self._name = base, examples, held_out, name
         self._worker, self._reduce, self._empty_text = worker, reduce, empty_text
-        set_scale(base.transformer, 1.0, name)
+        self._free: dict[str, Tensor] = dict(free or {})
+        self._beside, self._extra = dict(beside or {}), extra
+        set_scales(base.transformer, {**self._beside, name: 1.0})
         self._parameters = train_only(base.transformer, name)
         self._masters = {
             key: p.detach().float().clone().requires_grad_(True) for key, p in self._parameters.items()
         }
+        _check_free(self._free, self._masters)
         self._optimizer = torch.optim.AdamW(
             list(self._masters.values()), lr=settings.rate, weight_decay=settings.weight_decay
         )
-        self._schedule = Schedule(settings.steps, settings.rate, max(1, settings.warm_up), decay_from=1.0)
-        free = _FREE if settings.packed_share else {*_FREE, "packed_share"}
-        self._marks = {key: str(value) for key, value in asdict(settings).items() if key not in free}
+        self._schedule = Schedule(
+            settings.steps, settings.rate, max(1, settings.warm_up), settings.decay_from
+        )
+        self._marks = {
+            key: str(value) for key, value in asdict(settings).items() if key not in _unmarked(settings)
+        }
         self._marks |= {
             "base": fingerprint(base.transformer),
             "number of examples": f"{len(examples)} and {len(held_out)} held out",
+            **extra.marks,
         }
         average = {key: value.detach().clone() for key, value in self._masters.items()}
         self._state = TrainingState(step=0, average=average, best=None)
@@ -130,7 +144,12 @@ class LoraTrainer:
             worker=self._worker,
             device=self._base.device,
         )
-        found, values = gradients(self._base, self._parameters.values(), drawn, self.settings)
+        if self._extra.narrow is not None:
+            drawn = self._extra.narrow(drawn, generator(self.settings.seed + _NARROW, step, "cpu"))
+        found, values = gradients(self._base, self._parameters.values(), drawn, self.settings, self._extra)
+        for key, gradient in zip(self._parameters, found):
+            if key in self._free:
+                gradient *= self._free[key]
         if self._reduce is not None:
             self._reduce([*found, values])
         return found, values
@@ -140,8 +159,10 @@ class LoraTrainer:
 
         Averaged over workers too: a last bit that differs between them must not stop one of them alone.
         """
-        with with_adapter(self._base.transformer, 1.0, self._state.average, self._name):
-            loss = held_out_loss(self._base, self._held_out, self.settings.seed + 1)
+        judge = self._extra.judge or held_out_loss
+        average = self._state.average
+        with with_adapter(self._base.transformer, 1.0, average, self._name, self._beside):
+            loss = judge(self._base, self._held_out, self.settings.seed + 1)
         if self._reduce is None:
             return loss
         value = torch.tensor([loss], device=self._base.device)
@@ -215,6 +236,24 @@ class LoraTrainer:
             self._state.best = {key: value.clone() for key, value in self._state.average.items()}
         else:
             self._state.without_gain += 1
+
+
+def _unmarked(settings: Settings) -> set[str]:
+    """Return the settings that may differ when a run is continued, and those that do nothing."""
+    idle = {"packed_share"} if not settings.packed_share else set()
+    return _FREE | idle | ({"decay_from"} if settings.decay_from == 1 else set())
+
+
+def _check_free(free: Mapping[str, Tensor], masters: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for masks of another adapter and for entries that should be 0 and are not."""
+    for key, entries in free.items():
+        if key not in masters or entries.shape != masters[key].shape:
+            raise ValueError(f"tuning: the mask of {key!r} does not fit the adapter; make it for this one")
+        if masters[key].detach()[~entries].any():
+            raise ValueError(
+                f"tuning: {key!r} is not 0 outside the chosen heads; start with `zero_outside`, or choose the"
+                " heads that this adapter was tuned on"
+            )
 
 
 def _check(

@@ -7,6 +7,7 @@ Source: LoRA, arXiv 2106.09685.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +59,9 @@ def add_lora(
     if not found:
         raise ValueError(f"lora: no layer of the base is called {', '.join(targets)}")
     config = LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=found)
-    transformer.add_adapter(config, adapter_name=name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # there may be several
+        transformer.add_adapter(config, adapter_name=name)
     transformer.set_adapters(name, 1.0)
     random = torch.Generator().manual_seed(seed)
     for key, parameter in sorted(train_only(transformer, name).items()):
@@ -115,26 +118,39 @@ def set_weights(transformer: Any, weights: Mapping[str, Tensor], name: str = "de
 
 def set_scale(transformer: Any, scale: float, name: str = "default") -> None:
     """Make this the only active adapter, with its change times `scale` (0: the base itself)."""
-    adapter_parameters(transformer, name)
+    set_scales(transformer, {name: scale})
+
+
+def set_scales(transformer: Any, scales: Mapping[str, float]) -> None:
+    """Make these the only active adapters: their changes add up, each times its scale."""
+    for name in scales:
+        adapter_parameters(transformer, name)
     trained = {key: parameter.requires_grad for key, parameter in transformer.named_parameters()}
-    transformer.set_adapters(name, float(scale))  # turns gradients on
+    transformer.set_adapters(list(scales), [float(scale) for scale in scales.values()])  # turns gradients on
     for key, parameter in transformer.named_parameters():
         parameter.requires_grad_(trained[key])
 
 
 @contextmanager
 def with_adapter(
-    transformer: Any, scale: float, weights: Mapping[str, Tensor] | None = None, name: str = "default"
+    transformer: Any,
+    scale: float,
+    weights: Mapping[str, Tensor] | None = None,
+    name: str = "default",
+    beside: Mapping[str, float] | None = None,
 ) -> Iterator[None]:
-    """Use the adapter at this scale, and with these weights if given, within the context."""
+    """Use the adapter at this scale, and with these weights if given, within the context.
+
+    beside: scales of other adapters that are active too, within the context and after it.
+    """
     own = None if weights is None else adapter_weights(transformer, name)
     if weights is not None:
         set_weights(transformer, weights, name)
-    set_scale(transformer, scale, name)
+    set_scales(transformer, {**(beside or {}), name: scale})
     try:
         yield
     finally:
-        set_scale(transformer, 1.0, name)
+        set_scales(transformer, {**(beside or {}), name: 1.0})
         if own is not None:
             set_weights(transformer, own, name)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recapture.models.wan.conditioning import Conditioning, Packed
 from recapture.models.wan.load import Base
+from recapture.models.wan.rotary import temporal_rows
 from recapture.models.wan.vae import encode_video
 
 Positions = Literal["appended", "time_aligned"]
@@ -97,34 +98,20 @@ def append_packed(base: Base, packed: Packed, latents: Tensor, sigma: float) -> 
 def rotary_positions(model: Any, length: int, packed: Packed | None) -> Iterator[None]:
     """Give latent frames from `length` on packed rotary positions in `model`, within the context.
 
-    The transformer reads the cosines and sines of latent frame n from row n of two tables, whose first
-    columns are time's. Those rows' first columns are exchanged, the tables put back at the end, whatever
-    happens. Nothing is touched without `packed` or with its positions 'appended', which is what the plain
-    transformer does. Raises ValueError where the tables have too few rows.
+    See `rotary.temporal_rows`. Nothing is touched without `packed` or with its positions 'appended', which is
+    what the plain transformer does. Raises ValueError where the tables have too few rows.
     """
     if packed is None:
         yield
         return
-    rope = model.rope
-    rows = length + packed.latents.shape[2]
-    if rows > rope.max_seq_len:
+    count, most = packed.latents.shape[2], model.rope.max_seq_len
+    if length + count > most:
         raise ValueError(
-            f"packing: {length} latent frames and {rows - length} packed ones are more than the"
-            f" {rope.max_seq_len} positions of this base; pack fewer or take a shorter window"
+            f"packing: {length} latent frames and {count} packed ones are more than the"
+            f" {most} positions of this base; pack fewer or take a shorter window"
         )
-    if packed.positions is None:
+    with temporal_rows(model, packed.positions and [*range(length), *packed.positions]):
         yield
-        return
-    tables = {name: getattr(rope, name) for name in ("freqs_cos", "freqs_sin")}
-    try:
-        for name, table in tables.items():
-            moved = table.clone()
-            moved[length:rows, : rope.t_dim] = table[list(packed.positions), : rope.t_dim]
-            setattr(rope, name, moved)
-        yield
-    finally:
-        for name, table in tables.items():
-            setattr(rope, name, table)
 
 
 def _after(own: Tensor, packed: Tensor) -> Tensor:
