@@ -19,7 +19,9 @@ Variety = Literal["classic", "wide", "world"]
 class PartConfig(Section):
     """The training schedule of one part of the base."""
 
-    steps: int = Field(ge=1, description="Training steps.")
+    steps: int = Field(
+        ge=0, description="Training steps; 0 keeps the weights of `start` as they are, and needs them."
+    )
     rate: float = Field(gt=0, lt=1, description="Peak learning rate of Muon and AdamW.")
     ema: float = Field(ge=0, lt=1, description="Decay of the running average of the weights.")
     warm_up: int = Field(60, ge=1, description="Steps over which the learning rate rises to its peak.")
@@ -63,6 +65,11 @@ class PretrainConfig(Section):
 
     output: str = Field("weights", min_length=1, description="Folder for base/, depth/ and features/.")
     work: str = Field("state/pretrain", min_length=1, description="Folder of checkpoints and logs.")
+    start: str = Field(
+        "",
+        description="Folder of finished weights, the `work` of an earlier run: a part whose weights are "
+        "there goes on from them instead of from initial ones.",
+    )
     state: str = Field("state", min_length=1, description="Local folder of Prefect's and MLflow's databases.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
     deterministic: bool = Field(

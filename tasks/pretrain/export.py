@@ -115,7 +115,8 @@ def _record(
     judged = {
         part: scores[part] for part in parts if part not in ("vae", "refine")
     }  # what followed replaced it
-    return Training.of(run.config, sizes, judged, took, machines(run.folder, parts))
+    earlier = {part: before for part in parts if (before := run.weights.earlier(part))}
+    return Training.of(run.config, sizes, judged, took, machines(run.folder, parts), earlier)
 
 
 def parameters(model: nn.Module) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Self
@@ -23,7 +23,14 @@ TEXTURES = """with photographs that ship in scikit-image (CC0, public domain) an
 (china.jpg, flower.jpg: CC BY 2.0) as some of the textures"""
 WORLD_TEXTURES = ", matplotlib (public domain) and scikit-learn"  # worlds show one of matplotlib, too
 RECORD = "training.json"  # next to the card
-_PLACES = {"output", "work", "state", "device", "tracking"}  # specific to a machine, not part of the recipe
+_PLACES = {
+    "output",
+    "work",
+    "start",
+    "state",
+    "device",
+    "tracking",
+}  # specific to a machine, not part of the recipe
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,8 @@ class Training:
     """The record of the training of one exported directory.
 
     settings: those of PretrainConfig, without locations. parameters: number of parameters per model. scores:
-    part -> score -> value on held-out scenes. seconds: part -> training time on `machine`.
+    part -> score -> value on held-out scenes. seconds: part -> training time on `machine`. earlier: part ->
+    the settings of the runs that its weights come from, oldest first.
     """
 
     settings: Mapping[str, Any]
@@ -39,6 +47,7 @@ class Training:
     scores: Mapping[str, Mapping[str, float]]
     seconds: Mapping[str, float]
     machine: str
+    earlier: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -48,10 +57,16 @@ class Training:
         scores: Mapping[str, Mapping[str, float]],
         seconds: Mapping[str, float],
         machine: str,
+        earlier: Mapping[str, Sequence[Mapping[str, Any]]],
     ) -> Self:
         """Return the record of a run."""
         settings = config.model_dump(mode="json", exclude=_PLACES)
-        return cls(settings, parameters, scores, seconds, machine)
+        return cls(settings, parameters, scores, seconds, machine, earlier)
+
+    def steps(self, part: str) -> str:
+        """Return the steps of a part's runs, such as "9000 + 12000"."""
+        runs = [*self.earlier.get(part, ()), self.settings[part]]
+        return " + ".join(str(run["steps"]) for run in runs if run["steps"])
 
     @property
     def config(self) -> PretrainConfig:
@@ -76,7 +91,7 @@ def base_card(training: Training) -> str:
     mixture = " and ".join(f'{share:.0%} "{name}"' for name, share in config.varieties.items())
     sharpened = ""
     if "sharpen" in training.seconds:
-        sharpened = f", its decoder {config.sharpen.steps} steps against an adversary"
+        sharpened = f", its decoder {training.steps('sharpen')} steps against an adversary"
     frames = sorted(bucket.frames for bucket in buckets)
     sides = sorted(side for bucket in buckets for side in (bucket.height, bucket.width))
     text = f"""# The embedded base of recapture
@@ -89,11 +104,11 @@ Parameters: {counted}. It makes the pipeline run for real without a download. It
 each, ever new moments and cameras), {_textures(config)}. Captions come from the scenes' own grammar of
 {len(caption_words(config.varieties))} words.
 
-**Recipe.** `recapture pretrain`: autoencoder {config.vae.steps} steps, again on long clips
-{config.refine.steps} steps{sharpened}, transformer and text encoder {config.inpainter.steps} steps of
-{config.inpainter_batch} clips for each GPU; Muon and AdamW, averaged weights. Holes are of every shape, whole
-objects and whole frames among them, and never those of a camera move (`models/training/masks.py`). Training
-time: {timed(training)}. All settings: `{RECORD}`.
+**Recipe.** `recapture pretrain`: autoencoder {training.steps("vae")} steps, again on long clips
+{training.steps("refine")} steps{sharpened}, transformer and text encoder {training.steps("inpainter")} steps
+of {config.inpainter_batch} clips for each GPU; Muon and AdamW, averaged weights. Holes are of every shape,
+whole objects and whole frames among them, and never those of a camera move (`models/training/masks.py`).
+Training time: {timed(training)}. All settings: `{RECORD}`.
 
 **Limits.** Good inside its world, soft outside it: on real clips fills are blurred and colours drift. Fine
 texture is beyond the autoencoder (see PSNR). Captions outside the grammar are mostly unknown words. Clips of
@@ -117,8 +132,8 @@ units, frame by frame, on frames squashed to {SIDE} x {SIDE}.
 **Data.** Rendered depth of the procedural 4D scenes of this project ({config.scenes} scenes, seeds from
 1,000,000), {_textures(config)}.
 
-**Recipe.** `recapture pretrain`: {config.depth.steps} steps of {config.depth_batch} frames; Muon and AdamW,
-averaged weights. Training time: {timed(training)}. All settings: `{RECORD}`.
+**Recipe.** `recapture pretrain`: {training.steps("depth")} steps of {config.depth_batch} frames; Muon and
+AdamW, averaged weights. Training time: {timed(training)}. All settings: `{RECORD}`.
 
 **Limits.** On real clips expect rooms where there are none; name a larger model in `depth.model`."""
     return _card(text, training)
@@ -138,10 +153,10 @@ I3D nor AlexNet: its numbers compare results of this project, and nothing publis
 **Data.** Procedural 4D scenes of this project ({config.scenes} scenes, seeds from 1,000,000), {shown}; a
 quarter of every batch is photographs that a camera moves over.
 
-**Recipe.** `recapture pretrain`: {config.features.steps} steps of {config.features_batch} clips of 8 frames,
-all tasks at once: how much a picture is degraded beside the original, and without it; what is wrong with the
-motion of a clip; words of the caption; depth; which two views show the same. Muon and AdamW, averaged
-weights. Training time: {timed(training)}. All settings: `{RECORD}`.
+**Recipe.** `recapture pretrain`: {training.steps("features")} steps of {config.features_batch} clips of 8
+frames, all tasks at once: how much a picture is degraded beside the original, and without it; what is wrong
+with the motion of a clip; words of the caption; depth; which two views show the same. Muon and AdamW,
+averaged weights. Training time: {timed(training)}. All settings: `{RECORD}`.
 
 **Limits.** It has seen no faces and little of the real world. How bad a degradation of full dose looks,
 beside others, was set by eye, not by a study."""
@@ -171,7 +186,10 @@ def score_table(scores: Mapping[str, float]) -> str:
 
 def timed(training: Training) -> str:
     """Return the training time, such as "vae 400 s, refine 300 s on NVIDIA H200"."""
-    took = ", ".join(f"{part} {value:.0f} s" for part, value in training.seconds.items())
+    before = {part: sum(run["seconds"] for run in runs) for part, runs in training.earlier.items()}
+    took = ", ".join(
+        f"{part} {value + before.get(part, 0):.0f} s" for part, value in training.seconds.items()
+    )
     return f"{took} on {training.machine}"
 
 

@@ -63,7 +63,7 @@ from recapture.tasks.pretrain.data import (
     make_tokenizer,
 )
 from recapture.tasks.pretrain.feature_part import feature_learner
-from recapture.tasks.pretrain.finished_weights import FinishedWeights
+from recapture.tasks.pretrain.finished_weights import FinishedWeights, begin
 
 FIRST_TRAINING_SEED = 1_000_000
 
@@ -144,6 +144,7 @@ class Pretraining:
             "features": lambda: feature_learner(self.config, self.stream, self.workers),
         }
         learner, made_with = make[part](), self.weights.made_with(part)
+        begin(learner.module, self.weights, part, settings.steps)
         return Trainer(part, learner, schedule, self.folder, settings.ema, made_with, self.workers)
 
     @cached_property
@@ -166,7 +167,10 @@ class Pretraining:
         return self._vae_learner(vae, STAGES, config.vae.steps, config.seed, NOISE)
 
     def _refine(self) -> VaeLearner:
-        vae, _, _ = self.finished_vae("vae")
+        if self.weights.start("refine"):
+            vae = build_vae(self.config.seed, self.device, **self.config.autoencoder)
+        else:
+            vae, _, _ = self.finished_vae("vae")
         steps, seed = self.config.refine.steps, self.config.seed + 1
         return self._vae_learner(vae.requires_grad_(True).train(), REFINING, steps, seed, REFINING_NOISE)
 
@@ -246,6 +250,9 @@ class Pretraining:
         if part == "sharpen":  # the encoder is that of refine, and so are its latents
             below = self.weights.read("refine")
             weights |= {name: value for name, value in below.items() if name.startswith("statistics.")}
+        elif part in ("vae", "refine") and not trainer.schedule.steps:  # what was trained on them stays valid
+            begun = self.weights.read_start(part)
+            weights |= {name: value for name, value in begun.items() if name.startswith("statistics.")}
         elif part in ("vae", "refine"):
             vae = trainer.learner.module
             count, side = min(24, self.config.vae_clips), self.config.side

@@ -19,9 +19,9 @@ REACHED = {
 }
 
 
-def record(config, scores=REACHED):
+def record(config, scores=REACHED, earlier=None):
     sizes = {"vae": 2_500_000, "transformer": 7_104_000}
-    return Training.of(config, sizes, scores, {"vae": 400.4, "inpainter": 90}, "NVIDIA H200")
+    return Training.of(config, sizes, scores, {"vae": 400.4, "inpainter": 90}, "NVIDIA H200", earlier or {})
 
 
 CARDS = {"base": base_card, "depth": depth_card, "features": features_card}
@@ -51,6 +51,12 @@ def test_the_shipped_cards_name_exactly_the_gates_that_are_missed():
     for gate in gates:
         (row,) = [line for line in lines if line.startswith(f"| {gate.name} | {gate.side}")]
         assert row.endswith("| met |" if gate.value >= gate.bound else "| not met |")
+
+
+def test_a_card_adds_up_the_runs_that_its_weights_come_from():
+    earlier = {"inpainter": [{"steps": 700, "seconds": 30.0}, {"steps": 0, "seconds": 0.0}]}
+    words = " ".join(base_card(record(PretrainConfig(), earlier=earlier)).split())
+    assert "transformer and text encoder 700 + 13000 steps" in words and "inpainter 120 s" in words
 
 
 def test_a_card_says_recipe_time_gates_and_licence():
