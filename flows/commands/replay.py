@@ -18,7 +18,8 @@ from recapture.flows.jobs import surveyed
 from recapture.tasks.engine.executor import InlineExecutor
 from recapture.tasks.engine.run_stage import RunContext, run_stage
 from recapture.tasks.engine.stage import Item, PlannedStage
-from recapture.tasks.engine.worker import limited_threads, open_inputs
+from recapture.tasks.engine.threads import limited_threads
+from recapture.tasks.engine.worker import open_inputs
 
 
 def replay(config: RecaptureConfig, clip: str, stage: str, kind: str = "recapture") -> int:

@@ -20,7 +20,8 @@ from recapture.tasks.engine.faults import DEVICE_LOST
 from recapture.tasks.engine.feed import Feed
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, settle, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage
-from recapture.tasks.engine.worker import limited_threads, reason, work
+from recapture.tasks.engine.threads import limited_threads
+from recapture.tasks.engine.worker import reason, work
 
 logger = logging.getLogger(__name__)
 

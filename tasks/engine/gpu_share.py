@@ -10,9 +10,11 @@ def limit_memory(gpus: float) -> None:
 
     A worker that grows then fails alone, in place of the one that it shares the GPU with.
     """
+    if not 0 < gpus < 1:
+        return
     import torch
 
-    if 0 < gpus < 1 and torch.cuda.is_available():
+    if torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(memory_share(gpus, total))
 

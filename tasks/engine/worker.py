@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 import traceback
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any
 
 from recapture.conf.errors import UserError
@@ -33,6 +33,7 @@ from recapture.tasks.engine.stage import (
     Stage,
     parent_stage,
 )
+from recapture.tasks.engine.threads import announce_threads, limit_threads, thread_count
 
 TRACEBACK_CHARACTERS = 4000
 
@@ -142,7 +143,7 @@ class Worker:
         remember_credentials(store_root, inputs_root)
         self._inputs_root = inputs_root
         self._threads = thread_count(resources)
-        os.environ.update(OMP_NUM_THREADS=str(self._threads), MKL_NUM_THREADS=str(self._threads))
+        announce_threads(self._threads)
         if resources.gpus <= 0:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a CPU stage must not open a context on GPU 0
         self._store = ArtifactStore(store_root)
@@ -154,7 +155,7 @@ class Worker:
 
         keep: names of the loaded stages that stay; others are forgotten first, and with them their models.
         """
-        set_threads(self._threads)
+        limit_threads(self._threads)
         self._stages = {name: one for name, one in self._stages.items() if name in keep}
         limit_memory(stage.resources.gpus)
         with call(loading(stage.name)):
@@ -176,7 +177,7 @@ class Worker:
         is part of the same attempt.
         """
         stage = self._stages[stage_name]
-        set_threads(self._threads)  # torch counts per thread
+        limit_threads(self._threads)  # torch counts per thread
         with call(working(stage_name, item.name)):
             with self._room.shared() as others:
                 outcome = work(stage, item, self._store, attempt, self._inputs_root)
@@ -194,7 +195,7 @@ class Worker:
         stage = self._stages[stage_name]
         if not isinstance(stage, InParts):
             return None
-        set_threads(self._threads)
+        limit_threads(self._threads)
         with call(helping(stage_name, item.name)), self._room.shared():
             return work_on_part(stage, item, lambda: open_inputs(stage, item, self._store), self._store, skip)
 
@@ -222,36 +223,6 @@ def helping(stage: str, item: str) -> str:
     return f"help {stage} {item}"
 
 
-def thread_count(resources: Resources) -> int:
-    """Return how many threads a worker's libraries may use."""
-    return max(1, int(resources.cpus))
-
-
-def set_threads(count: int) -> tuple[int, int]:
-    """Set the thread counts of torch and OpenCV; return the previous ones."""
-    import cv2
-    import torch
-
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(count)
-    cv2.setNumThreads(count)
-    return before
-
-
-@contextmanager
-def limited_threads(resources: Resources) -> Iterator[None]:
-    """Limit torch and OpenCV to a worker's threads, so that sums round the same wherever a stage runs."""
-    import cv2
-    import torch
-
-    torch_threads, cv2_threads = set_threads(thread_count(resources))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(torch_threads)
-        cv2.setNumThreads(cv2_threads)
-
-
 def reason(error: BaseException) -> str:
     """Return the failure reason: user errors verbatim, other exceptions prefixed with their type."""
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -260,9 +231,8 @@ def reason(error: BaseException) -> str:
 
 def _device_use(turns: Turns) -> dict[str, Any]:
     """Return the device and its peak memory: in the item's turns, or since the last item if it took none."""
-    import torch
-
-    if not torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
         return {"device": platform.machine()}
     device = torch.cuda.get_device_name()
     if turns.taken:

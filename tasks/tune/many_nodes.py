@@ -25,7 +25,7 @@ from recapture.models.training.parallel import mean_over_workers
 from recapture.tasks.clip.base_files import local_model_paths
 from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.engine.stage import Item, Resources, WorkerLost
-from recapture.tasks.engine.worker import set_threads, thread_count
+from recapture.tasks.engine.threads import set_threads, thread_count
 from recapture.tasks.tune.checkpoint import Checkpoint
 from recapture.tasks.tune.one_node import is_consequence
 from recapture.tasks.tune.train_adapter import Trained, TrainsAdapters

@@ -22,7 +22,7 @@ import torch.distributed
 from recapture.conf.heartbeat import beat, seconds_since_beat
 from recapture.models.training.parallel import mean_over_workers
 from recapture.tasks.engine.stage import Item
-from recapture.tasks.engine.worker import set_threads, thread_count
+from recapture.tasks.engine.threads import set_threads, thread_count
 from recapture.tasks.tune.train_adapter import Trained, TrainsAdapters
 
 RELAY_SECONDS = 2.0  # between two looks at the progress of the processes

@@ -27,6 +27,37 @@ def warm_pool(ray_cluster, tmp_path_factory):
         yield pool
 
 
+class PoolApart:
+    """At most one pool with settings of its own, kept for the next test that wants the same."""
+
+    def __init__(self):
+        self.pool, self._settings = None, None
+
+    def open(self, root, settings):
+        from recapture.tasks.engine.ray_executor import RayExecutor
+
+        if self._settings != (root, settings):
+            self.close()
+            self.pool, self._settings = RayExecutor(root, **settings).__enter__(), (root, settings)
+        return self.pool
+
+    def release(self):
+        if self.pool is not None:
+            self.pool.release()
+
+    def close(self):
+        if self.pool is not None:
+            self.pool.__exit__(None, None, None)
+        self.pool, self._settings = None, None
+
+
+@pytest.fixture(scope="module")
+def pool_apart(ray_cluster):
+    pool = PoolApart()
+    yield pool
+    pool.close()
+
+
 @pytest.fixture
 def store_root(request, tmp_path):
     """Where the executor of this test stores. Tests of a pool share its store; no two items share a key."""
@@ -43,7 +74,7 @@ def executor(request, store_root):
 
 @pytest.fixture
 def ray_executor(request, warm_pool, store_root):
-    """As `executor`, on Ray only; settings open a pool apart."""
+    """As `executor`, on Ray only; settings open a pool apart, which the tests of a module share as well."""
     return _opener(request, "ray", store_root)
 
 
@@ -75,12 +106,10 @@ def _opener(request, kind, root):
             with InlineExecutor(root) as inline:
                 yield inline
         elif not settings:
+            request.getfixturevalue("pool_apart").release()  # its workers hold the CPUs
             yield request.getfixturevalue("warm_pool")
         else:
-            from recapture.tasks.engine.ray_executor import RayExecutor
-
-            request.getfixturevalue("warm_pool").release()  # its workers hold the CPUs
-            with RayExecutor(root, **settings) as pool:
-                yield pool
+            request.getfixturevalue("warm_pool").release()
+            yield request.getfixturevalue("pool_apart").open(root, settings)
 
     return opened

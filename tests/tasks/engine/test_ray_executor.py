@@ -13,6 +13,7 @@ from support.scripted import ScriptConfig, Scripted, counted, items, work
 from recapture.tasks.engine.board import Board
 from recapture.tasks.engine.feed import Feed
 from recapture.tasks.engine.planner import StagePlan
+from recapture.tasks.engine.ray_executor import RayExecutor
 from recapture.tasks.engine.retry import RetryPolicy, StageSick
 from recapture.tasks.engine.stage import Resources
 
@@ -66,27 +67,6 @@ def test_a_worker_that_cannot_answer_has_as_long_as_one_that_makes_no_progress(r
     assert (hung.status, hung.error_type) == ("quarantined", "WorkerHung")
 
 
-def test_a_set_up_of_many_times_the_limit_survives_while_it_makes_progress(ray_executor, stage):
-    stage.config = ScriptConfig(setup="loads long")
-    found = work(ray_executor, stage, items("ok"), RetryPolicy(setup_seconds=1), workers=1)
-    assert found["clip/0"].status == "ok"
-
-
-def test_workers_that_die_in_their_set_up_make_the_stage_sick(ray_executor, stage):
-    stage.config = ScriptConfig(setup="dies")
-    with ray_executor(workers=1) as pool, pytest.raises(StageSick, match="died while setting up") as sick:
-        pool.run(stage, items("ok", "ok"), lambda outcome: None, POLICY)
-    assert str(sick.value).startswith("stage 'scripted' cannot work: ")
-    assert counted(stage.log, "setup") == 4
-
-
-def test_a_set_up_that_hangs_makes_the_stage_sick(ray_executor, stage):
-    stage.config = ScriptConfig(setup="hangs")
-    with ray_executor(workers=1) as pool, pytest.raises(StageSick) as sick:
-        pool.run(stage, items("ok"), lambda outcome: None, RetryPolicy(setup_seconds=4))
-    assert "made no progress for 4 s: its setup hangs, or no node has room" in str(sick.value)
-
-
 def test_one_set_up_that_hangs_costs_one_worker_and_not_the_stage(ray_executor, stage, tmp_path):
     work(ray_executor, Scripted(str(tmp_path / "warm")), items("slow", "slow"))
     stage.config = ScriptConfig(setup="hangs once")
@@ -95,41 +75,6 @@ def test_one_set_up_that_hangs_costs_one_worker_and_not_the_stage(ray_executor, 
     )  # imports take seconds on a busy machine
     assert counted(stage.log, "setup") == 2
     assert [(outcome.status, outcome.attempts) for outcome in found.values()] == [("ok", 1)] * 2
-
-
-def test_one_worker_without_room_does_not_stop_the_others(ray_executor, stage):
-    # Two CPUs hold two workers; the third is never placed.
-    todo = items(*["ok"] * 8)
-    found = work(ray_executor, stage, todo, RetryPolicy(setup_seconds=600), workers=3)
-    assert {outcome.status for outcome in found.values()} == {"ok"}
-
-
-def test_workers_stay_warm_from_stage_to_stage(ray_executor, stage, store, tmp_path):
-    second, todo = Scripted(str(tmp_path / "log2"), name="second"), items("ok", "ok")
-    with ray_executor(workers=1) as pool:
-        for current in (stage, second):
-            outcomes = pool.run(current, todo, lambda outcome: None, POLICY)
-            assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
-            assert counted(current.log, "setup") == 1
-    pids = [store.open(name, todo[0].key).read_json("pid.json") for name in ("scripted", "second")]
-    assert pids[0] == pids[1] != os.getpid()
-
-
-def test_more_workers_than_items_are_not_set_up(ray_executor, stage, tmp_path):
-    with ray_executor(workers=2) as pool:
-        pool.run(stage, items("ok", "ok"), lambda outcome: None, POLICY)
-        second = Scripted(str(tmp_path / "log2"))
-        pool.run(second, items("ok"), lambda outcome: None, POLICY)
-        assert counted(second.log, "setup") == 1
-
-
-def test_a_worker_killed_between_two_stages_is_replaced(ray_executor, stage, store, tmp_path):
-    todo = items("ok")
-    with ray_executor(workers=1) as pool:
-        pool.run(stage, todo, lambda outcome: None, POLICY)
-        os.kill(store.open("scripted", todo[0].key).read_json("pid.json"), signal.SIGKILL)
-        outcomes = pool.run(stage, items("ok"), lambda outcome: None, POLICY)
-    assert [(outcome.status, outcome.attempts) for outcome in outcomes] == [("ok", 1)]
 
 
 def test_a_stage_that_fits_nowhere_says_what_to_change(ray_executor, stage):
@@ -171,6 +116,7 @@ def test_workers_of_all_kinds_are_started_and_set_up_while_the_first_stage_still
         found[one.name] = pool.run(one, feed, lambda outcome: (ready.set(), board.settle(outcome)), POLICY)
 
     with ray_executor() as pool:
+        pool.release()
         pool.prepare([(stage, 1), (heavy, 1)])
         wait_until(lambda: len(pool.actors) == 2)  # before any item is there
         threads = [threading.Thread(target=run, args=(pool, *one)) for one in ((stage, todo), (heavy, later))]
@@ -186,17 +132,12 @@ def test_workers_of_all_kinds_are_started_and_set_up_while_the_first_stage_still
 def test_workers_announced_for_what_turns_out_to_be_done_give_way(ray_executor, stage, tmp_path):
     done = Scripted(str(tmp_path / "done"), name="done", resources=Resources(cpus=2))
     with ray_executor() as pool:
+        pool.release()
         pool.prepare([(done, 8), (stage, 2)])
         wait_until(lambda: len(pool.actors) == 1)  # there is no room for both
         assert pool.run(done, [], lambda outcome: None, POLICY) == []
         outcomes = pool.run(stage, items("ok", "ok"), lambda outcome: None, POLICY)
     assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
-
-
-def test_a_ray_that_was_there_before_is_left_running(ray_executor, ray_cluster, stage):
-    work(ray_executor, stage, items("ok", "ok"), workers=2)
-    assert ray_cluster.is_initialized()
-    wait_until(lambda: ray_cluster.available_resources().get("CPU") == 2)  # the workers are gone
 
 
 def test_datasets_is_hugging_faces_in_workers_too(ray_cluster):
@@ -214,13 +155,84 @@ def test_datasets_is_hugging_faces_in_workers_too(ray_cluster):
     assert not Path(found).is_relative_to(f"{root}/datasets")
 
 
+# From here on pools with settings of their own: changing from pool to pool starts workers anew.
+
+
+def test_a_set_up_of_many_times_the_limit_survives_while_it_makes_progress(ray_executor, stage, tmp_path):
+    work(ray_executor, Scripted(str(tmp_path / "warm")), items("ok"), workers=1)  # a process takes seconds
+    stage.config = ScriptConfig(setup="loads long")
+    found = work(ray_executor, stage, items("ok"), RetryPolicy(setup_seconds=1), workers=1)
+    assert found["clip/0"].status == "ok"
+
+
+def test_workers_that_die_in_their_set_up_make_the_stage_sick(ray_executor, stage):
+    stage.config = ScriptConfig(setup="dies")
+    with ray_executor(workers=1) as pool, pytest.raises(StageSick, match="died while setting up") as sick:
+        pool.run(stage, items("ok", "ok"), lambda outcome: None, POLICY)
+    assert str(sick.value).startswith("stage 'scripted' cannot work: ")
+    assert counted(stage.log, "setup") == 4
+
+
+def test_a_set_up_that_hangs_makes_the_stage_sick(ray_executor, stage):
+    stage.config = ScriptConfig(setup="hangs")
+    with ray_executor(workers=1) as pool, pytest.raises(StageSick) as sick:
+        pool.run(stage, items("ok"), lambda outcome: None, RetryPolicy(setup_seconds=4))
+    assert "made no progress for 4 s: its setup hangs, or no node has room" in str(sick.value)
+
+
+def test_workers_stay_warm_from_stage_to_stage(ray_executor, stage, store, tmp_path):
+    second, todo = Scripted(str(tmp_path / "log2"), name="second"), items("ok", "ok")
+    with ray_executor(workers=1) as pool:
+        for current in (stage, second):
+            outcomes = pool.run(current, todo, lambda outcome: None, POLICY)
+            assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
+            assert counted(current.log, "setup") == 1
+    pids = [store.open(name, todo[0].key).read_json("pid.json") for name in ("scripted", "second")]
+    assert pids[0] == pids[1] != os.getpid()
+
+
+def test_a_worker_killed_between_two_stages_is_replaced(ray_executor, stage, store, tmp_path):
+    todo = items("ok")
+    with ray_executor(workers=1) as pool:
+        pool.run(stage, todo, lambda outcome: None, POLICY)
+        os.kill(store.open("scripted", todo[0].key).read_json("pid.json"), signal.SIGKILL)
+        outcomes = pool.run(stage, items("ok"), lambda outcome: None, POLICY)
+    assert [(outcome.status, outcome.attempts) for outcome in outcomes] == [("ok", 1)]
+
+
 def test_a_hung_item_is_stopped_with_its_process(ray_executor, stage):
     # The hung worker must be gone, or it would write into an artifact that another now makes.
     policy = RetryPolicy(timeout_seconds=2)
     work(ray_executor, stage, items("hang once"), policy, workers=1)
-    pids = {int(path.name.split(".")[2]) for path in Path(stage.log).glob("run*")}
-    assert len(pids) == 2
-    wait_until(lambda: not any(alive(pid) for pid in pids))
+    tries = sorted(path.name.split(".")[1:3] for path in Path(stage.log).glob("run*"))
+    (first, hung), (second, other) = tries
+    assert (first, second) == ("1", "2") and hung != other
+    wait_until(lambda: not alive(int(hung)))
+
+
+def test_one_worker_without_room_does_not_stop_the_others(ray_executor, stage):
+    # Two CPUs hold two workers; the third is never placed.
+    todo = items(*["ok"] * 8)
+    found = work(ray_executor, stage, todo, RetryPolicy(setup_seconds=600), workers=3)
+    assert {outcome.status for outcome in found.values()} == {"ok"}
+
+
+def test_more_workers_than_items_are_not_set_up(ray_executor, stage, tmp_path):
+    with ray_executor(workers=2) as pool:
+        pool.run(stage, items("ok", "ok"), lambda outcome: None, POLICY)
+        second = Scripted(str(tmp_path / "log2"))
+        pool.run(second, items("ok"), lambda outcome: None, POLICY)
+        assert counted(second.log, "setup") == 1
+
+
+def test_a_ray_that_was_there_before_is_left_running(pool_apart, warm_pool, ray_cluster, stage):
+    pool_apart.close()
+    warm_pool.release()
+    with RayExecutor(warm_pool.store_root) as pool:
+        outcomes = pool.run(stage, items("ok", "ok"), lambda outcome: None, POLICY)
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
+    assert ray_cluster.is_initialized()
+    wait_until(lambda: ray_cluster.available_resources().get("CPU") == 2)  # the workers are gone
 
 
 def wait_until(holds, seconds=60):

@@ -4,6 +4,7 @@ import pytest
 from support.scripted import PARTS, Parted, Scripted, counted, items
 
 from recapture.datasets.store.store import ArtifactStore
+from recapture.tasks.engine.ray_executor import RayExecutor
 from recapture.tasks.engine.retry import RetryPolicy
 from recapture.tasks.engine.stage import Resources
 
@@ -24,11 +25,10 @@ def two_gpus():
     ray.cloudpickle.unregister_pickle_by_value(scripted)
 
 
-@pytest.fixture
-def pool(two_gpus, tmp_path):
-    from recapture.tasks.engine.ray_executor import RayExecutor
-
-    with RayExecutor(str(tmp_path / "store")) as opened:
+@pytest.fixture(scope="module")
+def pool(two_gpus, tmp_path_factory):
+    """A pool that tests share, empty at first: a worker takes seconds to start."""
+    with RayExecutor(str(tmp_path_factory.mktemp("pool") / "store")) as opened:
         yield opened
 
 
@@ -43,6 +43,13 @@ def run(pool, tmp_path, *scripts, **policy):
     return stage, {outcome.item: outcome for outcome in outcomes}, made
 
 
+def test_one_long_item_alone_has_a_worker_for_each_of_its_parts(pool, tmp_path):
+    # The first test of the pool: it has no worker yet.
+    stage, _, made = run(pool, tmp_path, "long")
+    assert len(set(made["clip/0"])) == 2
+    assert counted(stage.log, "setup") == 2  # no more than there is room for
+
+
 def test_the_last_long_item_is_made_by_both_workers(pool, tmp_path):
     # The short one is there so that a second worker is set up.
     stage, outcomes, made = run(pool, tmp_path, "long", "one piece")
@@ -53,12 +60,6 @@ def test_the_last_long_item_is_made_by_both_workers(pool, tmp_path):
     assert counted(stage.log, "part clip/0") <= len(PARTS) + 1  # at most one was made twice
     assert outcomes["clip/0"].gpu_seconds >= 0.7 * len(PARTS)  # with the turns of who helped
     assert ArtifactStore(pool.store_root).keys("scripted-parts") == set()
-
-
-def test_one_long_item_alone_has_a_worker_for_each_of_its_parts(pool, tmp_path):
-    stage, _, made = run(pool, tmp_path, "long")
-    assert len(set(made["clip/0"])) == 2
-    assert counted(stage.log, "setup") == 2  # no more than there is room for
 
 
 @pytest.mark.parametrize("script", ["helper dies", "helper fails", "helper hangs"])
@@ -96,7 +97,7 @@ def test_items_of_one_piece_are_not_helped(pool, tmp_path):
 
 
 def test_stages_without_parts_are_not_helped(pool, tmp_path):
-    assert pool.gpus == 0
+    assert RayExecutor(str(tmp_path)).gpus == 0
     stage = Scripted(str(tmp_path / "log"), resources=GPU)
     outcomes = pool.run(stage, items("slow", "ok"), lambda outcome: None, RetryPolicy(attempts=1))
     assert {outcome.status for outcome in outcomes} == {"ok"}

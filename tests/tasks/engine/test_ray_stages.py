@@ -33,11 +33,12 @@ def small_ray():
     ray.cloudpickle.unregister_pickle_by_value(scripted)
 
 
-@pytest.fixture
-def pool(small_ray, tmp_path):
+@pytest.fixture(scope="module")
+def pool(small_ray, tmp_path_factory):
+    """A pool that tests share: a worker takes seconds to start."""
     from recapture.tasks.engine.ray_executor import RayExecutor
 
-    with RayExecutor(str(tmp_path / "store")) as opened:
+    with RayExecutor(str(tmp_path_factory.mktemp("pool") / "store")) as opened:
         yield opened
 
 
@@ -123,6 +124,7 @@ def test_a_sick_stage_stops_itself_and_not_those_beside_it(pool, tmp_path):
 
 
 def test_stopping_ends_every_run_with_the_given_error_and_what_hangs_with_its_worker(pool, tmp_path):
+    # The last test of the pool, which works no more.
     class Stopped(Exception):
         pass
 

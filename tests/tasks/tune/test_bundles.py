@@ -11,7 +11,7 @@ from recapture.conf.schema import FillConfig, RecaptureConfig
 from recapture.conf.tune import TuneConfig
 from recapture.tasks.engine.retry import StageSick
 from recapture.tasks.engine.stage import Resources
-from recapture.tasks.engine.worker import limited_threads
+from recapture.tasks.engine.threads import limited_threads
 from recapture.tasks.tune.checkpoint import Checkpoint
 from recapture.tasks.tune.many_nodes import Rank
 
