@@ -27,7 +27,8 @@ from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.media.video import write_video
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.planner import supposed
-from recapture.tasks.engine.worker import limited_threads, work
+from recapture.tasks.engine.threads import limited_threads
+from recapture.tasks.engine.worker import work
 from recapture.tasks.jobs.job import ClipJob, recapture_stages
 
 HEIGHT, WIDTH = 32, 48

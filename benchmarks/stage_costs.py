@@ -46,7 +46,8 @@ from recapture.tasks.clip.clip_stage import ClipStage
 from recapture.tasks.clip.frames_to_video import to_frames
 from recapture.tasks.engine.planner import supposed
 from recapture.tasks.engine.stage import Stage
-from recapture.tasks.engine.worker import limited_threads, work
+from recapture.tasks.engine.threads import limited_threads
+from recapture.tasks.engine.worker import work
 from recapture.tasks.jobs.job import ClipJob, recapture_stages
 
 COLUMNS = {
