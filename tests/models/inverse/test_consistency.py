@@ -10,6 +10,7 @@ from recapture.models.inverse.consistency import (
     flow_posterior,
     gradient,
     langevin,
+    motion,
     prior_variance,
     proximal,
     replacement,
@@ -29,6 +30,7 @@ RULES = {
     "gradient": gradient,
     "flow_posterior": flow_posterior,
     "adaptive": adaptive_replacement,
+    "motion": motion,
     "langevin": lambda *a: langevin(*a, generator=torch.Generator().manual_seed(0)),
 }
 
@@ -198,3 +200,21 @@ def test_langevin_samples_the_posterior():
         assert abs(float(found.mean()) - (mean + left * (-1 - mean))) < 0.01
         assert abs(float(found.var()) - spread) < 0.02 * spread
     assert abs(spread * precision - 1) < 0.1  # a small rate comes near the posterior itself
+
+
+def test_the_motion_rule_is_a_gradient_step_on_changes_and_estimate(measure):
+    measurement = measure("soft")
+    clean = noise(seed=4).requires_grad_(True)
+    error = clean - measurement.latents
+    pairs = measurement.mask[:, :, 1:] * measurement.mask[:, :, :-1]
+    both = (pairs * error.diff(dim=2) ** 2).sum() / 2 + 0.3 * (measurement.mask * error**2).sum() / 2
+    (slope,) = torch.autograd.grad(both, clean)
+    found = motion(clean.detach(), measurement, STEP, rate=0.2, anchor=0.3)
+    torch.testing.assert_close(found, -0.2 * slope, rtol=1e-4, atol=1e-5)
+
+
+def test_the_motion_rule_alone_moves_no_picture_that_changes_as_the_reference_does(measure):
+    measurement = measure("one")
+    elsewhere = measurement.latents + noise((1, 16, 1, 4, 6))
+    assert motion(elsewhere, measurement, STEP, anchor=0.0).abs().max() < 1e-5
+    assert motion(elsewhere, measurement, STEP).abs().max() > 0.1

@@ -316,3 +316,22 @@ def test_a_window_with_nothing_known_is_generated_plainly_and_said_so_once(bases
     ]
     plain = replace(filler, make_solver=None).fill_both(view, caption="a ball", seed=0).unpasted
     assert torch.equal(found, plain)
+
+
+def test_the_motion_solver_acts_in_the_first_fifth_and_raises_the_agreement_of_motion(bases, clip, measure):
+    """The changes between latent frames come nearer to the reference's; later steps are plain."""
+    measurement = measure("one")
+    solver = make_solver("motion", measurement, rate=0.4, anchor=0.0)
+    assert isinstance(solver, VelocitySolver)
+    assert [solver.acts(Step(n, 10, 0.5, 0.4)) for n in range(10)] == [True, True, *[False] * 8]
+
+    def agreement(latents):
+        made, wanted = (one.diff(dim=2).flatten() for one in (latents, measurement.latents))
+        return float(torch.nn.functional.cosine_similarity(made, wanted, dim=0))
+
+    plain = run(bases["inpaint"], clip, steps=10)
+    early = run(bases["inpaint"], clip, solver, steps=10)
+    always = run(bases["inpaint"], clip, make_solver("motion", measurement, rate=0.4, stop=1.0), steps=10)
+    assert agreement(plain) + 0.01 < agreement(early) < agreement(always)
+    with pytest.raises(ValueError, match="has no option gamma; it takes rate, anchor"):
+        make_solver("motion", measurement, gamma=1.0)
