@@ -20,6 +20,8 @@ from recapture.datasets.readers.file_source import FileSource
 from recapture.datasets.readers.folders import Folders, is_below, real_place
 from recapture.datasets.readers.index import SUFFIXES, scan_index
 from recapture.datasets.readers.layouts import LAYOUTS, recognised
+from recapture.datasets.readers.motion_scenes import SCHEME as MOTION_SCHEME
+from recapture.datasets.readers.motion_scenes import motion_spec, read_motion_scenes
 from recapture.datasets.readers.read_all import read_all
 from recapture.datasets.readers.scan_memory import open_memory
 from recapture.datasets.readers.unread import Found
@@ -31,10 +33,17 @@ logger = logging.getLogger(__name__)
 BUNDLED = Path(__file__).parents[1] / "sample"
 DatasetKind = Literal["folder", "scenes", "index", "auto"] | LayoutKind
 
+
+
+def _open_scene(clip: Clip) -> ClipSource:
+    spec = motion_spec(clip.uri) if clip.uri.startswith(MOTION_SCHEME) else scenes.scene_spec(clip.uri)
+    return scenes.SceneSource(clip, spec)
+
+
 _SOURCES: dict[str, Callable[[Clip], ClipSource]] = {
     "video": FileSource,
     "frames": FileSource,
-    "scene": scenes.SceneSource,
+    "scene": _open_scene,
     **{kind: partial(ViewSource, load=layout.load) for kind, layout in LAYOUTS.items()},
 }
 
@@ -49,7 +58,8 @@ def scan(
 ) -> tuple[list[Clip], list[Rejected]]:
     """Return every clip of a dataset, sorted by id, and every entry that is not a clip, with the reason.
 
-    dataset_uri: a path, an fsspec URL, scenes://... or sample:// (the clips that ship with the package).
+    dataset_uri: a path, an fsspec URL, scenes://..., motionscenes://... or sample:// (the clips that ship
+    with the package).
     kind: folder (a tree, or one video file), scenes (a scenes:// URI, a YAML or JSON file), index (Parquet or
     CSV), or a published layout; auto decides by the URI and by the names in a folder. One bad file never
     stops a scan. Of clips whose ids are equal, or would be equal on a case-insensitive disk, the first by id
@@ -60,7 +70,7 @@ def scan(
     Raises: OSError if there is nothing at dataset_uri, ClipError if it is not what `kind` says.
     """
     uri = located(dataset_uri)
-    if uri.startswith(scenes.SCHEME):
+    if is_computed(uri):
         found = list(_of_share(_reader(uri, kind, None, own), share))
     else:
         folders = Folders(uri)
@@ -115,6 +125,11 @@ def located(dataset_uri: str) -> str:
     return str(BUNDLED) if dataset_uri == SAMPLE else dataset_uri
 
 
+def is_computed(uri: str) -> bool:
+    """Return whether a dataset is computed from its URI, so that there are no files of it."""
+    return uri.startswith((scenes.SCHEME, MOTION_SCHEME))
+
+
 def open_clip(clip: Clip) -> ClipSource:
     """Open a clip for reading; raises ClipError for an unknown kind."""
     if clip.kind not in _SOURCES:
@@ -137,7 +152,7 @@ def _reader(uri: str, kind: DatasetKind, folders: Folders | None, own: Sequence[
     if folders is None:
         if kind not in ("auto", "scenes"):
             raise ClipError(f"{uri!r} is of kind scenes, not {kind!r}; correct dataset.kind")
-        return scenes.read_scenes(uri)
+        return read_motion_scenes(uri) if uri.startswith(MOTION_SCHEME) else scenes.read_scenes(uri)
     chosen = _recognised(uri, folders) if kind == "auto" else kind
     if chosen in LAYOUTS:
         return read_layout(LAYOUTS[chosen], uri, folders, own)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import fsspec
@@ -63,6 +63,11 @@ class SceneSpec(BaseModel):
         if not 0 < rate <= 1000:
             raise ValueError("must be a rate such as 8 or 30000/1001")
         return str(rate)
+
+    @property
+    def length(self) -> int:
+        """Return the number of frames."""
+        return self.frames
 
     @property
     def uri(self) -> str:
@@ -140,14 +145,42 @@ def scene_clip(clip_id: str, spec: SceneSpec, words: str | None = None) -> Clip:
     )
 
 
+class Described(Protocol):
+    """What the pixels of a computed clip come from."""
+
+    @property
+    def length(self) -> int:
+        """Return the number of frames."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Return the height in pixels."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Return the width in pixels."""
+        ...
+
+    def scene(self) -> Scene:
+        """Return the scene."""
+        ...
+
+
+def scene_spec(uri: str) -> SceneSpec:
+    """Return what the URI of a single scene describes; raises ClipError for an invalid one."""
+    return SceneSpec(**_parsed(uri).model_dump(exclude={"count"}))
+
+
 class SceneSource:
     """An opened scene, with exact depth, cameras, and ground truth for every other camera."""
 
-    def __init__(self, clip: Clip) -> None:
+    def __init__(self, clip: Clip, spec: Described) -> None:
         self._clip = clip
-        self._spec = SceneSpec(**_parsed(clip.uri).model_dump(exclude={"count"}))
+        self._spec = spec
         self._scene = self._spec.scene()
-        self._cameras = source_cameras(self._scene, self._spec.frames, self._spec.height, self._spec.width)
+        self._cameras = source_cameras(self._scene, self._spec.length, self._spec.height, self._spec.width)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """See ClipSource."""
@@ -190,10 +223,10 @@ class SceneSource:
                 f"clip {self._clip.id!r}: truth was asked for {len(lens)} intrinsics, "
                 f"{len(pose)} cameras and {len(moment)} times; give one of each per view"
             )
-        if len(moment) and not (moment.min() >= 0 and moment.max() <= self._spec.frames - 1):
+        if len(moment) and not (moment.min() >= 0 and moment.max() <= self._spec.length - 1):
             raise ClipError(
                 f"clip {self._clip.id!r}: truth was asked for frames {float(moment.min()):g} to "
-                f"{float(moment.max()):g} of {self._spec.frames}; make the trajectory for this clip"
+                f"{float(moment.max()):g} of {self._spec.length}; make the trajectory for this clip"
             )
         size = max(height * width, self._spec.height * self._spec.width)
         parts: dict[str, list[np.ndarray]] = {"video": [], "depth": [], "object_id": [], "visible": []}
@@ -219,7 +252,7 @@ class SceneSource:
 
     def _rendered(self, start: int, stop: int | None, antialias: int = 2) -> Iterator[SceneFrames]:
         spec = self._spec
-        stop = spec.frames if stop is None else min(stop, spec.frames)
+        stop = spec.length if stop is None else min(stop, spec.length)
         step = max(1, _CHUNK_PIXELS // (spec.height * spec.width))
         for first in range(start, stop, step):
             part = slice(first, min(first + step, stop))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recapture.datasets.scenes.keyed import POSE, pose_keys
 from recapture.datasets.scenes.layout import (
     KINDS,
     PATTERNS,
@@ -41,6 +42,7 @@ def make_scene(
     columns = scene_columns([room], [camera], [light], [lighting])
     arrays = {name: value[0] for name, value in columns.items()} | object_columns(objects)
     arrays |= texture_columns([*room.textures, *(item.texture for item in objects)])
+    arrays |= path_columns([item.path for item in objects])
     tensors = {name: to_tensor(value) for name, value in arrays.items()}
     return Scene(
         tuple(item.kind for item in objects), (caption,), pattern_names(arrays["pattern"]), **tensors
@@ -64,6 +66,8 @@ def pack_into_slots(
     places, labels = [], []
     for index, (items, room) in enumerate(zip(objects, rooms)):
         _check(items, room)
+        if any(item.path for item in items):
+            raise ValueError(f"scene {index}: a body has a keyed path, which batches cannot share; draw it alone")
         free = {kind: iter(starts[kind]) for kind in KINDS}
         for label, item in enumerate(items, start=1):
             slot = next(free[item.kind], None)
@@ -97,6 +101,8 @@ def stack_scenes(scenes: Sequence[Scene]) -> Scene:
     """Return a batch of single scenes, their objects sorted into common slots; unused slots are inactive."""
     if any(scene.batched for scene in scenes):
         raise ValueError("stack_scenes takes single scenes, got a batch")
+    if any(scene.keys is not None for scene in scenes):
+        raise ValueError("stack_scenes takes no keyed paths, which batches cannot share; render these alone")
     kinds: list[Kind] = []
     for kind in KINDS:
         kinds += [kind] * max(scene.kinds.count(kind) for scene in scenes)
@@ -166,6 +172,17 @@ def object_columns(objects: Sequence[SceneObject]) -> dict[str, np.ndarray]:
         "axis": axis / np.linalg.norm(axis, axis=1, keepdims=True).clip(1e-12),
         "spin": np.radians(_rows([(item.angle_degrees, item.spin_degrees) for item in objects], 2)),
     }
+
+
+def path_columns(paths: Sequence[Sequence[Vector]], step: float = 1.0) -> dict[str, np.ndarray]:
+    """Return the keys of bodies with these paths, `step` frames apart; nothing where none has any.
+
+    Raises: ValueError for paths of different lengths.
+    """
+    if not any(paths):
+        return {}
+    tracks = [np.pad(_rows(path, 3), ((0, 0), (0, POSE - 3))) for path in paths]
+    return {"keys": pose_keys(tracks), "key_step": np.asarray([step], dtype=np.float64)}
 
 
 def texture_columns(textures: Sequence[Texture]) -> dict[str, np.ndarray]:

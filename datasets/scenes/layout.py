@@ -50,6 +50,7 @@ class SceneObject:
     size: (radius, -, -) of a sphere, half extents of a box, (radius, half height, -) of a cylinder,
     whose axis is its own y. The centre travels from `position` along `velocity` (units per frame) and is
     reflected at `low` and `high`; in addition it hops `hop_height` upwards, `hop_rate` times per frame.
+    A `path` [K] moves it further, from key to key: one per frame, unless the scene says otherwise.
     """
 
     kind: Kind
@@ -65,6 +66,7 @@ class SceneObject:
     angle_degrees: float = 0.0
     spin_degrees: float = 0.0
     texture: Texture = field(default_factory=Texture)
+    path: tuple[Vector, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,10 @@ class Scene:
     air: Tensor | None = None  # [..., 14] sky, haze and shadows
     path: Tensor | None = None  # [..., 10] how the camera moves
     film: Tensor | None = None  # [..., 8] exposure, focus and noise of the picture
+    # Only of scenes with keyed tracks; columns are those of keyed.py, added to all the above.
+    keys: Tensor | None = None  # [..., N, K, 6] poses of the slots
+    shot: Tensor | None = None  # [..., K, 8] the source camera, in place of `camera` and `path`
+    key_step: Tensor | None = None  # [..., 1] frames from one key to the next
 
     @property
     def batched(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recapture.datasets.scenes.keyed import spline
 from recapture.datasets.scenes.layout import Scene
 
 
@@ -23,10 +24,16 @@ def object_poses(scene: Scene, times: Tensor) -> tuple[Tensor, Tensor]:
     rise = height * torch.sin(torch.pi * (rate * time + phase)).abs()
     centre = torch.stack([centre[..., 0], centre[..., 1] - rise, centre[..., 2]], dim=-1)
     angle = scene.spin[:, None, :, 0] + scene.spin[:, None, :, 1] * time
+    joints = None
+    if scene.keys is not None:
+        assert scene.key_step is not None
+        at = (times / scene.key_step)[:, None].expand(-1, scene.keys.shape[1], -1)
+        keyed = spline(scene.keys, at).transpose(1, 2)  # [B, T, N, 6]
+        centre, angle, joints = centre + keyed[..., :3], angle + keyed[..., 3], keyed[..., 4:]
     rotation = axis_rotation(scene.axis[:, None].expand_as(centre), angle)
     if scene.limb is None:
         return centre, rotation
-    return _part_poses(scene.limb, centre, rotation, time)
+    return _part_poses(scene.limb, centre, rotation, time, joints)
 
 
 def axis_rotation(axis: Tensor, angle: Tensor) -> Tensor:
@@ -39,15 +46,20 @@ def axis_rotation(axis: Tensor, angle: Tensor) -> Tensor:
     return eye + sine * cross + (1 - cosine) * (cross @ cross)
 
 
-def _part_poses(limb: Tensor, centre: Tensor, rotation: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+def _part_poses(
+    limb: Tensor, centre: Tensor, rotation: Tensor, time: Tensor, joints: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the poses of parts whose actors' roots are at centre [B, T, N, 3], rotation [B, T, N, 3, 3].
 
-    limb: [B, N, 17] as Scene.limb; time: [B, T, 1] in frames.
+    limb: [B, N, 17] as Scene.limb; time: [B, T, 1] in frames; joints: [B, T, N, 2] radians that are added
+    to the angles of both joints.
     """
     columns = limb[:, None].unbind(-1)  # 17 of [B, 1, N]
     cycle = 2 * torch.pi * columns[5] * time
     first = columns[3] + columns[4] * torch.sin(cycle + 2 * torch.pi * columns[6])
     bent = columns[9] * (0.5 + 0.5 * torch.sin(cycle + 2 * torch.pi * columns[10]))
+    if joints is not None:
+        first, bent = first + joints[..., 0], bent + joints[..., 1]
     both = first + columns[8] + bent
     cosine, sine = both.cos(), both.sin()
     x, y, z = (columns[11].expand_as(both), *(columns[index] for index in (12, 13)))

@@ -15,6 +15,7 @@ from torch import Tensor
 from recapture.datasets.scenes.layout import Scene
 from recapture.datasets.scenes.lenses import Lenses, look_at, pixel_centres
 from recapture.datasets.scenes.rays import Frames, Rays, cast, freeze
+from recapture.datasets.scenes.shots import shot_cameras
 from recapture.datasets.scenes.surfaces import Surface, surface_at
 from recapture.datasets.scenes.textures import shade
 from recapture.datasets.scenes.world_camera import path_cameras
@@ -150,7 +151,9 @@ def source_cameras(scene: Scene, frames: int, height: int, width: int) -> tuple[
     batch = scene.as_batch()
     camera, lens = batch.camera.double(), batch.lens.double()
     time = torch.arange(frames, dtype=torch.float64, device=camera.device)
-    if batch.path is None:
+    if batch.shot is not None:
+        pose, zoom = shot_cameras(batch, time.expand(len(camera), -1))
+    elif batch.path is None:
         swing = torch.sin(2 * torch.pi * time / lens[:, 1:2])[..., None]  # [B, T, 1]
         pose = look_at(
             camera[:, None, 0] + swing * camera[:, None, 2], camera[:, None, 1] + swing * camera[:, None, 3]

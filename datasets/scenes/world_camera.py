@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recapture.datasets.scenes.layout import Scene
 from recapture.datasets.scenes.lenses import look_at
+from recapture.datasets.scenes.shots import rolled
 
 _CLEARANCE = 0.4  # scene units between a camera and the room
 _OFFSET = (0.35, 0.2, 0.3)  # scene units by which a clip's camera may start beside the scene's
@@ -48,7 +49,7 @@ def path_cameras(scene: Scene, elapsed: Tensor, chance: Tensor | None = None) ->
     low, high = scene.room_low.double() + _CLEARANCE, scene.room_high.double() - _CLEARANCE
     position = torch.minimum(torch.maximum(position, low[:, None]), high[:, None])
     turned = _turn(forward, angles[0] + shakes[0], angles[1] + shakes[1])
-    pose = _rolled(look_at(position, position + turned), 0.6 * shakes[2])
+    pose = rolled(look_at(position, position + turned), 0.6 * shakes[2])
     return pose, (1 + _eased(zoom * pace, torch.full_like(zoom, 0.45)))
 
 
@@ -65,13 +66,3 @@ def _turn(forward: Tensor, yaw: Tensor, pitch: Tensor) -> Tensor:
     climb = torch.atan2(-y, flat) + torch.deg2rad(pitch)
     level = torch.cos(climb)
     return torch.stack([level * torch.sin(heading), -torch.sin(climb), level * torch.cos(heading)], dim=-1)
-
-
-def _rolled(pose: Tensor, degrees: Tensor) -> Tensor:
-    """Return the cameras turned about their own axis."""
-    angle = torch.deg2rad(degrees)
-    roll = torch.eye(4, dtype=pose.dtype, device=pose.device).repeat(*angle.shape, 1, 1)
-    roll[..., 0, 0] = roll[..., 1, 1] = angle.cos()
-    roll[..., 1, 0] = angle.sin()
-    roll[..., 0, 1] = -angle.sin()
-    return roll @ pose

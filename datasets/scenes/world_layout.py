@@ -20,6 +20,7 @@ from recapture.datasets.scenes.assemble import (
     texture_columns,
     to_tensor,
 )
+from recapture.datasets.scenes.keyed import POSE, pose_keys
 from recapture.datasets.scenes.layout import (
     ROOM_FACES,
     Kind,
@@ -59,11 +60,16 @@ class Part:
     turn: Vector = (0.0, 0.0, 0.0)
     gloss: tuple[float, float] = (0.08, 16.0)  # strength and exponent of the highlight
     glow: float = 0.0  # light of its own
+    poses: tuple[tuple[float, float], ...] = ()  # keys of the angles (degrees) added to swing and bend
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Parts that share an object id; without words they are scenery, whose id is 0."""
+    """Parts that share an object id; without words they are scenery, whose id is 0.
+
+    path: keys of a displacement that is added to all other motion; turns: keys of degrees that are added to
+    the heading. Keys are `WorldScene.key_step` frames apart; all keyed tracks of a scene have as many.
+    """
 
     parts: tuple[Part, ...]
     position: Vector
@@ -75,6 +81,8 @@ class Actor:
     axis: Vector = (0.0, 1.0, 0.0)
     heading_degrees: float = 0.0
     spin_degrees: float = 0.0  # per frame
+    path: tuple[Vector, ...] = ()
+    turns: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,8 @@ class WorldScene:
     path: CameraPath
     film: Film
     caption: str
+    shot: tuple[tuple[float, ...], ...] = ()  # keys of the camera, as Scene.shot; in place of camera and path
+    key_step: float = 1.0  # frames from one key to the next
 
     def scene(self) -> Scene:
         """Return the scene as tensors."""
@@ -164,12 +174,15 @@ def stack_world(drawn: Sequence[WorldScene], slots: Sequence[Kind] = SLOTS) -> S
                 parts.append(part)
     columns = object_columns(roots) | {"label": np.asarray(labels, dtype=np.int64), "limb": _limbs(parts)}
     columns |= texture_columns([part.texture for part in parts])
+    columns |= _keys([(actor, part) for one in drawn for actor in one.actors for part in actor.parts])
     columns["gloss"] = np.asarray([(*part.gloss, part.glow) for part in parts], dtype=np.float64).reshape(
         -1, 3
     )
     faces = texture_columns([texture for one in drawn for texture in one.room.textures])
     faces["gloss"] = np.tile([[0.0, 16.0, 0.0]], (len(drawn) * ROOM_FACES, 1))
     arrays = _per_scene(drawn)
+    if "keys" in columns or "shot" in arrays:
+        arrays["key_step"] = np.asarray([[one.key_step] for one in drawn])
     for name, value in columns.items():
         blank = np.ones if value.dtype == np.float64 else np.zeros
         slotted = blank((len(drawn) * len(slots), *value.shape[1:]), dtype=value.dtype)
@@ -217,6 +230,25 @@ def _limbs(parts: Sequence[Part]) -> np.ndarray:
     return np.asarray(rows, dtype=np.float64).reshape(len(parts), 17)
 
 
+def _keys(held: Sequence[tuple[Actor, Part]]) -> dict[str, np.ndarray]:
+    """Return the keys of parts and the actors that they hang on; nothing where none has any."""
+    tracks = []
+    for actor, part in held:
+        count = max(len(actor.path), len(actor.turns), len(part.poses))
+        given = {len(actor.path), len(actor.turns), len(part.poses)} - {0, count}
+        if given:
+            raise ValueError(f"an actor has tracks of {count} and of {min(given)} keys; give all as many")
+        track = np.zeros((count, POSE))
+        if actor.path:
+            track[:, :3] = actor.path
+        if actor.turns:
+            track[:, 3] = np.radians(actor.turns)
+        if part.poses:
+            track[:, 4:] = np.radians(part.poses)
+        tracks.append(track)
+    return {"keys": pose_keys(tracks)} if any(len(track) for track in tracks) else {}
+
+
 def _per_scene(drawn: Sequence[WorldScene]) -> dict[str, np.ndarray]:
     columns = scene_columns(
         [one.room for one in drawn],
@@ -227,6 +259,8 @@ def _per_scene(drawn: Sequence[WorldScene]) -> dict[str, np.ndarray]:
     columns["air"] = np.asarray([_air_row(one.air) for one in drawn], dtype=np.float64)
     columns["path"] = np.asarray([_path_row(one.path) for one in drawn], dtype=np.float64)
     columns["film"] = np.asarray([tuple(vars(one.film).values()) for one in drawn], dtype=np.float64)
+    if any(one.shot for one in drawn):
+        columns["shot"] = np.asarray([one.shot for one in drawn], dtype=np.float64)
     return columns
 
 

@@ -18,7 +18,7 @@ from rich.markup import escape
 from recapture.conf.errors import UserError
 from recapture.conf.redact import remember_credentials, without_credentials
 from recapture.conf.schema import RecaptureConfig
-from recapture.datasets.readers.scan import located
+from recapture.datasets.readers.scan import is_computed, located
 from recapture.datasets.store.storage import open_filesystem
 from recapture.flows.commands.doctor_servers import Finding, check_mlflow, check_prefect, check_ray
 from recapture.flows.commands.memory import check_memory
@@ -158,7 +158,7 @@ def _formats(config: RecaptureConfig) -> Iterator[Finding]:
 
 def _dataset(config: RecaptureConfig) -> Iterator[Finding]:
     uri = located(config.dataset.uri)
-    if uri.startswith("scenes://"):
+    if is_computed(uri):
         yield Finding("dataset", "ok", uri)
         return
     try:

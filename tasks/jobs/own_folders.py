@@ -7,8 +7,7 @@ from typing import Protocol
 
 from recapture.conf.schema import DatasetConfig
 from recapture.datasets.readers.folders import is_below, real_place
-from recapture.datasets.readers.scan import located
-from recapture.datasets.readers.scenes import SCHEME
+from recapture.datasets.readers.scan import is_computed, located
 from recapture.datasets.store.marker import mark
 
 
@@ -31,7 +30,7 @@ def own_folders(config: Writing) -> list[str]:
     Of store, outputs and state that hold the dataset itself, only the part that videos are written to.
     """
     dataset = located(config.dataset.uri)
-    if dataset.startswith(SCHEME):
+    if is_computed(dataset):
         return []
     top = real_place(dataset)
     return [inner if is_below(top, real_place(outer)) else outer for outer, inner in _written(config)]

@@ -1,0 +1,188 @@
+"""A motion given to another scene explicitly, without training: bodies lifted with depth and moved rigidly.
+
+The strong baseline of motion transfer. Each body of the target's first frame is lifted to 3D and follows the way
+of the reference's body in the picture, at its own depth; the rest of the frame stays. What nothing shows is a
+hole, which the project's fillers fill. A body keeps its shape: limbs do not swing, and its unseen side does not
+turn up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from recapture.models.fill.view import RenderedView
+from recapture.models.geometry.cameras import invert_rigid
+from recapture.models.geometry.rasterize import Rendered, SurfaceSettings, render
+
+AT_REST = 2.0  # pixels; a reference that moves less has no motion to give
+LEAST = 8  # pixels that must show of a body
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How the bodies of a reference move, relative to its first frame."""
+
+    across: Tensor  # [N, T, 2] displacement to the right and down, in shares of the picture's longer side
+    nearness: Tensor  # [N, T] depth in the first frame / depth: 2 at half the distance
+
+
+@dataclass(frozen=True)
+class CameraMoves:
+    """How the camera of a reference moves, relative to its first frame; lengths in distances to the scene."""
+
+    motion: Tensor  # [T, 4, 4] from the first camera's coordinates to each one's
+    zoom: Tensor  # [T] focal length / that of the first frame
+
+
+def body_moves(bodies: Tensor, depth: Tensor | None = None) -> Moves:
+    """Return how bodies move, from their masks [N, T, H, W] bool and, if given, depth [T, H, W].
+
+    Without depth, a body is taken to be nearer as its area grows. A frame that does not show a body is
+    interpolated. Raises ValueError for a body that the first frame does not show, and for bodies all at rest.
+    """
+    count, frames, height, width = bodies.shape
+    area = bodies.flatten(2).sum(-1)
+    unseen = (area[:, 0] < LEAST).nonzero().flatten().tolist()
+    if unseen:
+        raise ValueError(f"motion: body {unseen[0] + 1} of {count} is not in the reference's first frame")
+    columns, rows = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    weight = bodies.double().cpu()
+    x = (weight.sum(-2) * columns).sum(-1) / area.cpu().clamp_min(1)
+    y = (weight.sum(-1) * rows).sum(-1) / area.cpu().clamp_min(1)
+    size = area.cpu().double().sqrt() if depth is None else 1 / _distances(bodies.cpu(), depth.double().cpu())
+    seen = area.cpu() >= LEAST
+    way = torch.stack([_without_gaps(part, seen) for part in (x, y, size)], dim=-1)
+    moved = way[..., :2] - way[:, :1, :2]
+    farthest = float(moved.norm(dim=-1).max())
+    nearness = way[..., 2] / way[:, :1, 2]
+    if farthest < AT_REST and float(nearness.log().abs().max()) < 0.05:
+        raise ValueError(
+            f"motion: the reference's bodies move {farthest:.1f} pixels; choose one that moves {AT_REST:g} or more"
+        )
+    return Moves(moved / max(height, width), nearness)
+
+
+def camera_moves(intrinsics: Tensor, world_to_camera: Tensor, pivot: float) -> CameraMoves:
+    """Return how a camera moves: intrinsics [T, 3, 3], world_to_camera [T, 4, 4], distance to the scene."""
+    pose = world_to_camera.double()
+    motion = pose @ invert_rigid(pose[0])
+    motion[:, :3, 3] /= pivot
+    return CameraMoves(motion, (intrinsics[:, 0, 0] / intrinsics[0, 0, 0]).double())
+
+
+def explicit_view(
+    frame: Tensor,  # [3, H, W] in [-1, 1], the target's first frame
+    depth: Tensor,  # [H, W] z-depth
+    bodies: Tensor,  # [N, H, W] bool, those that move, in the order of `moves`
+    intrinsics: Tensor,  # [3, 3] pixels
+    *,
+    surface: SurfaceSettings,
+    moves: Moves | None = None,
+    camera: CameraMoves | None = None,
+    dilate: int = 2,  # pixels around a body that do not stay behind with the scene
+) -> RenderedView:
+    """Return the target in motion, with holes where nothing of its first frame shows; frame 0 is whole.
+
+    The world is the first camera. Raises ValueError without moves of anything, or for another number of bodies.
+    """
+    if moves is None and camera is None:
+        raise ValueError("motion: there is nothing to move; give the moves of bodies or of a camera")
+    if moves is not None and len(moves.across) != len(bodies):
+        raise ValueError(
+            f"motion: the reference has {len(moves.across)} moving bodies and the target {len(bodies)};"
+            " select as many in both"
+        )
+    frames = len(moves.nearness[0]) if moves is not None else len(camera.zoom) if camera is not None else 0
+    lens, pose = _cameras(intrinsics, depth, camera, frames)
+    usable = torch.isfinite(depth) & (depth > 0)
+    still = usable
+    if moves is not None and len(bodies):
+        side = 2 * dilate + 1
+        still = usable & ~max_pool2d(bodies.any(0)[None, None].float(), side, 1, dilate)[0, 0].bool()
+    first = intrinsics.double().expand(frames, 3, 3), torch.eye(4, dtype=torch.float64).expand(frames, 4, 4)
+
+    def seen(known: Tensor, shift: Tensor | None = None) -> Rendered:
+        place = pose.clone()
+        if shift is not None:
+            place[:, :3, 3] += (pose[:, :3, :3] @ shift[..., None])[..., 0]
+        shown = frame.expand(frames, -1, -1, -1), depth.expand(frames, -1, -1)
+        return render(*shown, *first, lens, place, surface=surface, known=known.expand(frames, -1, -1))
+
+    layers = [seen(still)]
+    if moves is not None:
+        layers += [
+            seen(body & usable, _shifts(body & usable, depth, intrinsics, moves.across[n], moves.nearness[n]))
+            for n, body in enumerate(bodies)
+        ]
+    made = _nearest(layers)
+    made.video[0], made.visible[0], made.depth[0], made.stretch[0] = frame, True, depth, 1.0
+    return RenderedView(made.video, made.visible, made.depth, made.stretch, lens, pose)
+
+
+def _cameras(
+    intrinsics: Tensor, depth: Tensor, camera: CameraMoves | None, frames: int
+) -> tuple[Tensor, Tensor]:
+    """Return intrinsics [T, 3, 3] and world_to_camera [T, 4, 4] that move as the reference's camera."""
+    lens = intrinsics.double().repeat(frames, 1, 1)
+    pose = torch.eye(4, dtype=torch.float64).repeat(frames, 1, 1)
+    if camera is not None:
+        lens[:, 0, 0] *= camera.zoom
+        lens[:, 1, 1] *= camera.zoom
+        pose = camera.motion.clone()
+        pose[:, :3, 3] *= pivot_of(depth)
+    return lens, pose
+
+
+def pivot_of(depth: Tensor) -> float:
+    """Return the distance to a scene: the median of finite depth [H, W] in the middle third."""
+    height, width = depth.shape
+    middle = depth[height // 3 : height - height // 3, width // 3 : width - width // 3]
+    return float(middle[torch.isfinite(middle)].median())
+
+
+def _shifts(body: Tensor, depth: Tensor, intrinsics: Tensor, across: Tensor, nearness: Tensor) -> Tensor:
+    """Return the shifts [T, 3] that take a body's centre along a way in the picture, at its own depth."""
+    if int(body.sum()) < LEAST:
+        raise ValueError("motion: a body of the target has no depth in its first frame; select another")
+    rows, columns = body.nonzero(as_tuple=True)
+    start = torch.stack([columns.double().mean() + 0.5, rows.double().mean() + 0.5]).cpu()
+    distance = depth[body].double().median().cpu()
+    pixels = start + across * max(depth.shape)
+    ray = torch.cat([pixels, torch.ones_like(pixels[:, :1])], 1) @ torch.linalg.inv(intrinsics.double().cpu()).T
+    place = ray * (distance / nearness)[:, None]
+    return place - place[:1]
+
+
+def _nearest(layers: list[Rendered]) -> Rendered:
+    """Return what is nearest of several renderings."""
+    depth, index = torch.stack([layer.depth for layer in layers]).min(0)
+
+    def of(name: str) -> Tensor:
+        values = torch.stack([getattr(layer, name) for layer in layers])
+        place = index[None, :, None] if values.ndim == 5 else index[None]
+        return values.gather(0, place.expand(1, *values.shape[1:]))[0]
+
+    return Rendered(of("video"), of("visible"), depth, of("stretch"))
+
+
+def _distances(bodies: Tensor, depth: Tensor) -> Tensor:
+    """Return the median depth [N, T] of each body, 1 where it has none."""
+    found = torch.ones(bodies.shape[:2], dtype=torch.float64)
+    for number, body in enumerate(bodies):
+        for moment, (mask, map_) in enumerate(zip(body, depth)):
+            values = map_[mask & torch.isfinite(map_) & (map_ > 0)]
+            if len(values):
+                found[number, moment] = values.median()
+    return found
+
+
+def _without_gaps(values: Tensor, seen: Tensor) -> Tensor:
+    """Return values [N, T], interpolated where they were not seen."""
+    at = np.arange(values.shape[1])
+    rows = [np.interp(at, at[there], row[there]) for row, there in zip(values.numpy(), seen.numpy())]
+    return torch.from_numpy(np.stack(rows))
