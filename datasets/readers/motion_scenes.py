@@ -4,9 +4,9 @@
     motionscenes://?show=targets&category=single&reference=0
     motionscenes://?show=truths&category=single&reference=0&target=2&reading=picture
 
-What is left out stands for all there is. References are clips of a motion; targets are pictures (clips of one
-frame) to give it to; truths are the targets in motion, in two readings (see `motion_scenes.py`). Every clip has
-such a URI of its own, which describes it completely.
+What is left out stands for all there is. References are clips of a motion; targets are pictures (clips of
+one frame) to give it to; truths are the targets in motion, in two readings (see `motion_scenes.py`). Every
+clip has such a URI of its own, which describes it completely.
 """
 
 from __future__ import annotations
@@ -79,10 +79,13 @@ class MotionSpec(BaseModel):
         targets = () if self.show == "references" else range(TARGETS)
         readings = READINGS if self.show == "truths" else ()
         for category, reference, target, reading in product(
-            *(_all_or(given, every) for given, every in zip(
-                (self.category, self.reference, self.target, self.reading),
-                (CATEGORIES, range(REFERENCES), targets, readings),
-            ))
+            *(
+                _all_or(given, every)
+                for given, every in zip(
+                    (self.category, self.reference, self.target, self.reading),
+                    (CATEGORIES, range(REFERENCES), targets, readings),
+                )
+            )
         ):
             yield self.model_copy(
                 update={"category": category, "reference": reference, "target": target, "reading": reading}

@@ -34,7 +34,6 @@ BUNDLED = Path(__file__).parents[1] / "sample"
 DatasetKind = Literal["folder", "scenes", "index", "auto"] | LayoutKind
 
 
-
 def _open_scene(clip: Clip) -> ClipSource:
     spec = motion_spec(clip.uri) if clip.uri.startswith(MOTION_SCHEME) else scenes.scene_spec(clip.uri)
     return scenes.SceneSource(clip, spec)

@@ -67,7 +67,7 @@ def pack_into_slots(
     for index, (items, room) in enumerate(zip(objects, rooms)):
         _check(items, room)
         if any(item.path for item in items):
-            raise ValueError(f"scene {index}: a body has a keyed path, which batches cannot share; draw it alone")
+            raise ValueError(f"scene {index}: a body has a keyed path; draw this scene alone")
         free = {kind: iter(starts[kind]) for kind in KINDS}
         for label, item in enumerate(items, start=1):
             slot = next(free[item.kind], None)

@@ -45,7 +45,7 @@ class Shot:
 
 def single(name: str, u: Array) -> list[Track]:
     """Return the track of a programme of the category `single`."""
-    return [Track(**_SINGLE[name](u))]
+    return [_track((0.0, 0.0), _SINGLE[name](u))]
 
 
 def multiple(name: str, u: Array) -> list[Track]:
@@ -87,6 +87,11 @@ def ring(u: Array, radius: float, turns: float, start: float = 0.0) -> dict[str,
         "across": radius * (np.cos(angle) - np.cos(TAU * start)),
         "down": radius * (np.sin(angle) - np.sin(TAU * start)),
     }
+
+
+def _track(start: tuple[float, float], moves: dict[str, Array]) -> Track:
+    """Return the track of a body that starts here."""
+    return Track(start, moves["across"], moves["down"], moves.get("nearness", 1.0))
 
 
 def _u_turn(u: Array) -> dict[str, Array]:
@@ -138,10 +143,6 @@ _SINGLE: dict[str, Callable[[Array], dict[str, Array]]] = {
 }
 
 
-def _passing(start: tuple[float, float], across: Array | float, down: Array | float = 0.0) -> Track:
-    return Track(start, across, down)
-
-
 def _following(u: Array) -> list[Track]:
     tracks = []
     for number in range(3):
@@ -157,16 +158,14 @@ def _collision(u: Array) -> list[Track]:
 
 def _carousel(u: Array) -> list[Track]:
     return [
-        Track((0.2 * np.cos(TAU * at), 0.2 * np.sin(TAU * at)), **ring(u, 0.2, 0.4, at))
+        _track((0.2 * np.cos(TAU * at), 0.2 * np.sin(TAU * at)), ring(u, 0.2, 0.4, at))
         for at in (0.05, 0.05 + 1 / 3, 0.05 + 2 / 3)
     ]
 
 
 def _fan(u: Array) -> list[Track]:
     way = 0.13 * eased(u)
-    return [
-        Track((0.13 * x, 0.13 * y), x * way, y * way) for x, y in ((-1, -1), (1, -1), (-1, 1), (1, 1))
-    ]
+    return [Track((0.13 * x, 0.13 * y), x * way, y * way) for x, y in ((-1, -1), (1, -1), (-1, 1), (1, 1))]
 
 
 def _relay(u: Array) -> list[Track]:
@@ -175,19 +174,22 @@ def _relay(u: Array) -> list[Track]:
 
 
 _MULTIPLE: dict[str, Callable[[Array], list[Track]]] = {
-    "crossing": lambda u: [_passing((-0.2, -0.12), 0.36 * u), _passing((0.2, 0.12), -0.36 * u)],
-    "overtaking": lambda u: [_passing((-0.25, -0.13), 0.4 * u), _passing((-0.12, 0.13), 0.15 * u)],
+    "crossing": lambda u: [Track((-0.2, -0.12), 0.36 * u), Track((0.2, 0.12), -0.36 * u)],
+    "overtaking": lambda u: [Track((-0.25, -0.13), 0.4 * u), Track((-0.12, 0.13), 0.15 * u)],
     "following": _following,
     "orbiting": lambda u: [
-        Track((0.16, 0), **ring(u, 0.16, 0.75)),
-        Track((-0.16, 0), **ring(u, 0.16, 0.75, 0.5)),
+        _track((0.16, 0), ring(u, 0.16, 0.75)),
+        _track((-0.16, 0), ring(u, 0.16, 0.75, 0.5)),
     ],
     "collision": _collision,
     "opposite circles": lambda u: [
-        Track((-0.12, 0), **ring(u, 0.1, 1)),
-        Track((0.12, 0), **ring(u, 0.1, -1, 0.5)),
+        _track((-0.12, 0), ring(u, 0.1, 1)),
+        _track((0.12, 0), ring(u, 0.1, -1, 0.5)),
     ],
-    "parting": lambda u: [_passing((-0.12, 0.0), -0.1 * u, -0.2 * u), _passing((0.12, 0.0), 0.1 * u, 0.2 * u)],
+    "parting": lambda u: [
+        Track((-0.12, 0.0), -0.1 * u, -0.2 * u),
+        Track((0.12, 0.0), 0.1 * u, 0.2 * u),
+    ],
     "changing places": lambda u: [
         Track((-0.15, -0.06), 0.3 * u, -0.06 * np.sin(np.pi * u), 1 + 0.3 * u),
         Track((0.15, 0.06), -0.3 * u, 0.06 * np.sin(np.pi * u), 1 - 0.2 * u),

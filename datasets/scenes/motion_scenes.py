@@ -1,9 +1,9 @@
 """MotionScenes: reference clips, targets at rest, and the true transfer of each reference to each target.
 
-A reference is a programme that a stage performs. A target is another stage; the truth is the target performing
-the same programme, in two readings of "the same motion": `picture` (the same way in the picture; a body at
-another depth travels another distance) and `world` (the same way in scene units). Every programme, stage and
-reading is a function of (category, reference, target) alone.
+A reference is a programme that a stage performs. A target is another stage; the truth is the target
+performing the same programme, in two readings of "the same motion": `picture` (the same way in the picture; a
+body at another depth travels another distance) and `world` (the same way in scene units). Everything is a
+function of (category, reference, target, reading) alone.
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ def _cast(
     stage: Stage, tracks: Sequence[Track], paths: Sequence[np.ndarray]
 ) -> tuple[list[Actor], list[list[int]], list[int]]:
     """Return an actor per body, the tracked part of each of its parts, and each tracked part's body."""
-    actors, tracked, owner = [], [], []
+    actors: list[Actor] = []
+    tracked: list[list[int]] = []
+    owner: list[int] = []
     for number, (body, track, path) in enumerate(zip(stage.bodies, tracks, paths), start=1):
         parts, numbers = zip(*body.parts())
         first = len(owner)
@@ -214,7 +216,9 @@ def _shot(stage: Stage, giver: Stage, shot: Shot | None) -> tuple[tuple[float, .
 def _in_slots(scene: Scene, actors: Sequence[Actor], tracked: Sequence[Sequence[int]]) -> list[int]:
     """Return the tracked part of each slot of the scene, whose slots are sorted by kind."""
     slots = [0] * len(scene.kinds)
-    starts = {kind: [slot for slot, other in enumerate(scene.kinds) if other == kind] for kind in set(scene.kinds)}
+    starts = {
+        kind: [slot for slot, other in enumerate(scene.kinds) if other == kind] for kind in set(scene.kinds)
+    }
     free = {kind: iter(places) for kind, places in starts.items()}
     for actor, numbers in zip(actors, tracked):
         for part, number in zip(actor.parts, numbers):

@@ -1,7 +1,7 @@
 """Where a programme of MotionScenes is performed: the room, its light and camera, and the bodies at rest.
 
-Bodies have plain, saturated colours, which nothing else in the room comes near, so that they can be found in a
-generated picture without learned weights. Nothing here draws from the seeds of training scenes.
+Bodies have plain, saturated colours, which nothing else in the room comes near, so that they can be found in
+a generated picture without learned weights. Nothing here draws from the seeds of training scenes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Standing:
 
     kind: Kind | Literal["figure"]
     colours: tuple[str, ...]  # one; of a figure: torso with head and left arm, right arm, left leg, right leg
-    place: tuple[float, float]  # of its centre in the first picture, shares of the longer side from the middle
+    place: tuple[
+        float, float
+    ]  # of its centre in the first picture, shares of the longer side from the middle
     depth: float
     reach: float  # half its width, or the height of a figure, in units
     slim: float = 1.0  # width of a figure
@@ -93,7 +95,7 @@ class Stage:
         return math.dist(self.camera.position, self.camera.target)
 
     def at(self, place: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Return the points [..., 3] of the world that the first frame shows at places [..., 2] and depths."""
+        """Return the points [..., 3] that the first frame shows at places [..., 2] and depths [...]."""
         side = 2 * math.tan(math.radians(self.camera.fov_degrees) / 2)
         ray = np.concatenate([place * side, np.ones((*place.shape[:-1], 1))], axis=-1)
         pose = self.pose()
@@ -111,13 +113,23 @@ def reference_stage(category: str, number: int, starts: list[tuple[float, float]
     bodies = []
     for index, place in enumerate(starts):
         if category == "figure":
-            bodies.append(Standing("figure", colours, place, depth, 0.56 * whole, 1.0, rng.randrange(1 << 30)))
+            bodies.append(
+                Standing("figure", colours, place, depth, 0.56 * whole, 1.0, rng.randrange(1 << 30))
+            )
             continue
         kind: Kind = ("ellipsoid", "box", "cylinder")[(number + index) % 3]
         share = {1: 0.115, 2: 0.095}.get(len(starts), 0.08)
         away = depth * rng.uniform(0.97, 1.03)
         bodies.append(
-            Standing(kind, (colours[(index + number) % 4],), place, away, share * whole, 1.0, rng.randrange(1 << 30))
+            Standing(
+                kind,
+                (colours[(index + number) % 4],),
+                place,
+                away,
+                share * whole,
+                1.0,
+                rng.randrange(1 << 30),
+            )
         )
     return Stage(room, light, lighting, camera, tuple(bodies))
 

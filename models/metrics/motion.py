@@ -20,6 +20,7 @@ from recapture.models.metrics.tracks import CameraFlow, tracked_flow
 STEP = 4  # frames: one latent; shorter steps would ask for more than a causal VAE keeps
 RESTING = 1.0  # pixels per step below which the truth's own motion is not scored
 SHIFTS = 4  # frames by which timing may be off at most
+NO_ROOM = 0.5  # distance of colours in [-1, 1], over three channels
 SWEPT = 2  # pixels around the bodies' ways that belong to them
 MOTION = ("motion_direction", "motion_amplitude", "motion_end", "motion_timing", "body_kept", "assignment")
 PICTURE = ("psnr_body", "psnr_elsewhere")
@@ -32,7 +33,7 @@ def motion_scores(video: Tensor, truth: MotionTruth) -> dict[str, float]:
     way projected on the true one, 1 where they are as long. motion_end: distance of the last places / length
     of the true way. motion_timing: frames by which the clip is late. body_kept: share of frames in which a
     body's area is half to twice the true one. assignment: share of bodies whose way is nearest to their own
-    true way (chance: 1 / bodies); NaN for one body. PSNR on the bodies and all that they sweep, and elsewhere.
+    true way (chance: 1 / bodies); NaN for one body. PSNR: on the bodies and all that they sweep, and off it.
     Means are over bodies whose true motion can be seen; NaN where there are none.
     """
     found, true = find_bodies(video, truth), true_places(truth)
@@ -83,29 +84,35 @@ def assignment(found: Found, true: Found) -> float:
 def swept(truth: MotionTruth) -> Tensor:
     """Return [T, H, W] bool: the bodies and, where the camera stands still, all that they sweep."""
     bodies = truth.parts.any(0)
-    if bool((truth.background.diff(dim=0).abs().mean() < 1e-3)):
+    if float(truth.background.diff(dim=0).abs().mean()) < 1e-3:
         bodies = bodies.any(0, keepdim=True).expand_as(bodies)
     side = 2 * SWEPT + 1
     return max_pool2d(bodies[:, None].float(), side, 1, SWEPT)[:, 0].bool()
 
 
-def leak_colour(video: Tensor, truth: MotionTruth, colours: Tensor) -> float:
-    """Return the share of what is no room that has the reference's colour.
+def leak_colour(
+    video: Tensor,
+    truth: MotionTruth,
+    asked: Tensor,  # [A, 3] colours in [-1, 1]
+    reference: Tensor,  # [R, 3]
+    others: Tensor,  # [O, 3]
+) -> float:
+    """Return the share of what is no room that has a colour of the reference.
 
-    colours: [K, 3] in [-1, 1]; the first is the one asked for, the second the reference's, the rest others.
-    A pixel is none of the room where it is farther than 0.5 from the room's true pixel; it has the colour
-    whose hue and saturation are nearest, whatever the light. 0 where nothing is there. Chance: 1 / K.
+    A pixel is none of the room where it is farther than NO_ROOM from the room's true pixel; it has the colour
+    whose hue and saturation are nearest, whatever the light. 0 where nothing is there. Chance: R of all.
     """
-    other = (video - truth.background).norm(dim=1) > 0.5
+    other = (video - truth.background).norm(dim=1) > NO_ROOM
     pixels = video.movedim(1, -1)[other]
     if not len(pixels):
         return 0.0
-    nearest = torch.cdist(_chroma(pixels), _chroma(colours.to(pixels))).argmin(1)
-    return float((nearest == 1).double().mean())
+    colours = torch.cat([asked, reference, others]).to(pixels)
+    nearest = torch.cdist(_chroma(pixels), _chroma(colours)).argmin(1) - len(asked)
+    return float(((nearest >= 0) & (nearest < len(reference))).double().mean())
 
 
 def leak_layout(video: Tensor, base: Tensor, reference: Tensor, truth: MotionTruth) -> float:
-    """Return by how many dB a clip is nearer to the reference's frames than the base's own sample, off bodies."""
+    """Return by how many dB a clip is nearer to the reference than the base's sample is, off bodies."""
     off = ~swept(truth)
     made, without = ((one - reference).square().mean(1)[off] for one in (video, base))
     return psnr(made) - psnr(without)

@@ -61,7 +61,7 @@ def find_bodies(video: Tensor, truth: MotionTruth) -> Found:
     """
     if video.shape != truth.video.shape:
         raise ValueError(
-            f"motion: the clip is {list(video.shape)} and its truth {list(truth.video.shape)}; give both alike"
+            f"motion: the clip is {list(video.shape)}, its truth {list(truth.video.shape)}; give both alike"
         )
     to_room = _room_distance(video, truth.background)
     to_bodies = torch.stack([_shade_distance(video, shades) for shades in shades_of(truth)])

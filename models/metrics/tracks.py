@@ -7,6 +7,7 @@ Sources: Bouguet's pyramidal LK (OpenCV); motion fidelity: Yatim et al., arXiv 2
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -33,7 +34,7 @@ class Tracks:
 
 @dataclass(frozen=True)
 class CameraFlow:
-    """Where the points of a static scene go between frames `step` apart, for each frame that has such a one."""
+    """Where the points of a static scene go between frames `step` apart."""
 
     start: Tensor  # [T - step, P, 2] pixels
     moved: Tensor  # [T - step, P, 2]
@@ -46,7 +47,7 @@ def follow(video: Tensor, start: Tensor) -> Tracks:
     frames = _grey(video)
     places = [start.numpy().astype(np.float32)]
     kept = np.ones((len(start), len(frames) - 1), bool)
-    for number, (first, second) in enumerate(zip(frames, frames[1:])):
+    for number, (first, second) in enumerate(pairwise(frames)):
         there, good = _step(first, second, places[-1])
         kept[:, number] = good
         places.append(there)
@@ -138,9 +139,12 @@ def _grey(video: Tensor) -> list[np.ndarray]:
 def _step(first: np.ndarray, second: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Follow points [P, 2] to the next frame; also return which of them come back to their start."""
     shifted = place[:, None] - 0.5  # OpenCV's pixel centres are whole numbers
-    options = {"winSize": _WINDOW, "maxLevel": _LEVELS}
-    there, found, _ = cv2.calcOpticalFlowPyrLK(first, second, shifted, None, **options)
-    back, returned, _ = cv2.calcOpticalFlowPyrLK(second, first, there, None, **options)
+    there, found, _ = cv2.calcOpticalFlowPyrLK(
+        first, second, shifted, None, winSize=_WINDOW, maxLevel=_LEVELS
+    )
+    back, returned, _ = cv2.calcOpticalFlowPyrLK(
+        second, first, there, None, winSize=_WINDOW, maxLevel=_LEVELS
+    )
     good = (found[:, 0] > 0) & (returned[:, 0] > 0)
     good &= np.linalg.norm((back - shifted)[:, 0], axis=-1) <= BACK
     return there[:, 0] + 0.5, good

@@ -1,9 +1,9 @@
 """A motion given to another scene explicitly, without training: bodies lifted with depth and moved rigidly.
 
-The strong baseline of motion transfer. Each body of the target's first frame is lifted to 3D and follows the way
-of the reference's body in the picture, at its own depth; the rest of the frame stays. What nothing shows is a
-hole, which the project's fillers fill. A body keeps its shape: limbs do not swing, and its unseen side does not
-turn up.
+The strong baseline of motion transfer. Each body of the target's first frame is lifted to 3D and follows the
+way of the reference's body in the picture, at its own depth; the rest of the frame stays. What nothing shows
+is a hole, which the project's fillers fill. A body keeps its shape: limbs do not swing, and its unseen side
+does not turn up.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def body_moves(bodies: Tensor, depth: Tensor | None = None) -> Moves:
     Without depth, a body is taken to be nearer as its area grows. A frame that does not show a body is
     interpolated. Raises ValueError for a body that the first frame does not show, and for bodies all at rest.
     """
-    count, frames, height, width = bodies.shape
+    count, _, height, width = bodies.shape
     area = bodies.flatten(2).sum(-1)
     unseen = (area[:, 0] < LEAST).nonzero().flatten().tolist()
     if unseen:
@@ -62,7 +62,8 @@ def body_moves(bodies: Tensor, depth: Tensor | None = None) -> Moves:
     nearness = way[..., 2] / way[:, :1, 2]
     if farthest < AT_REST and float(nearness.log().abs().max()) < 0.05:
         raise ValueError(
-            f"motion: the reference's bodies move {farthest:.1f} pixels; choose one that moves {AT_REST:g} or more"
+            f"motion: the reference's bodies move {farthest:.1f} pixels; choose one that moves at least"
+            f" {AT_REST:g}"
         )
     return Moves(moved / max(height, width), nearness)
 
@@ -88,7 +89,7 @@ def explicit_view(
 ) -> RenderedView:
     """Return the target in motion, with holes where nothing of its first frame shows; frame 0 is whole.
 
-    The world is the first camera. Raises ValueError without moves of anything, or for another number of bodies.
+    The world is the first camera. Raises ValueError for no moves, or for another number of bodies.
     """
     if moves is None and camera is None:
         raise ValueError("motion: there is nothing to move; give the moves of bodies or of a camera")
@@ -153,7 +154,9 @@ def _shifts(body: Tensor, depth: Tensor, intrinsics: Tensor, across: Tensor, nea
     start = torch.stack([columns.double().mean() + 0.5, rows.double().mean() + 0.5]).cpu()
     distance = depth[body].double().median().cpu()
     pixels = start + across * max(depth.shape)
-    ray = torch.cat([pixels, torch.ones_like(pixels[:, :1])], 1) @ torch.linalg.inv(intrinsics.double().cpu()).T
+    ray = (
+        torch.cat([pixels, torch.ones_like(pixels[:, :1])], 1) @ torch.linalg.inv(intrinsics.double().cpu()).T
+    )
     place = ray * (distance / nearness)[:, None]
     return place - place[:1]
 

@@ -28,7 +28,9 @@ def test_references_targets_and_truths_are_clips_whose_uris_say_all_about_them()
 
 def test_a_target_is_the_first_frame_of_its_truths() -> None:
     keys = "category=figure&reference=0&target=2&frames=5&side=32"
-    ((target,), _), (truths, _) = (scan(f"motionscenes://?show={show}&{keys}") for show in ("targets", "truths"))
+    ((target,), _), (truths, _) = (
+        scan(f"motionscenes://?show={show}&{keys}") for show in ("targets", "truths")
+    )
     (still,) = open_clip(target).frames()
     for truth in truths:
         assert np.array_equal(next(open_clip(truth).frames()), still)
