@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## Set up, then recapture the bundled sample dataset along two trajectories
-	$(BIN)/recapture run --profile demo
+	$(BIN)/recapture demo
 
 test: $(READY) ## Set up, then run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not full" -n 3 --dist loadfile --no-loadscope-reorder

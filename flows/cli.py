@@ -19,6 +19,8 @@ import typer
 
 from recapture.flows.commands import cameras as cli_cameras
 from recapture.flows.commands import convert_adapter as cli_convert_adapter
+from recapture.flows.commands import demo as cli_demo
+from recapture.flows.commands import deployments as cli_deployments
 from recapture.flows.commands import models as cli_models
 from recapture.flows.commands import operating as cli_operating
 from recapture.flows.commands import settings as cli_settings
@@ -33,10 +35,10 @@ from recapture.flows.commands.settings import (
     WithSettings,
     config_of,
 )
+from recapture.flows.commands.start import prepare, run_flow
 
 if TYPE_CHECKING:
-    from recapture.conf.schema import RecaptureConfig
-    from recapture.flows.environment import Settings
+    pass
 
 JOBS, INSPECT, MAINTAIN = "Jobs", "Inspect", "Maintain"
 app = typer.Typer(
@@ -73,7 +75,12 @@ def run(
     context: typer.Context, profile: Profile = None, dataset: Dataset = None, method: Method = None
 ) -> None:
     """Recapture a dataset: ingest, depth, render, fill, measure, deliver."""
-    _run_flow(config_of(context, profile, dataset, method), "recapture")
+    run_flow(config_of(context, profile, dataset, method), "recapture")
+
+
+app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)(
+    cli_demo.demo
+)
 
 
 @app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
@@ -85,13 +92,13 @@ def inpaint(
 
     settings = config_of(context, profile, dataset, method)
     inpaint_stages(settings)  # raises UserError without a mask, before Prefect would print a traceback
-    _run_flow(settings, "inpaint")
+    run_flow(settings, "inpaint")
 
 
 @app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
 def preview(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
     """Render the trajectories without filling: warped video, visibility, camera path, holes per frame."""
-    _run_flow(config_of(context, profile, dataset), "preview")
+    run_flow(config_of(context, profile, dataset), "preview")
 
 
 @app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
@@ -100,7 +107,7 @@ def train(context: typer.Context, profile: Profile = None, dataset: Dataset = No
     settings = config_of(context, profile, dataset)
     # An error that the user can fix is one line here; Prefect's UI keeps the traceback.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    settings = _prepare(settings)
+    settings = prepare(settings)
     from recapture.flows.commands.tuned import print_tuned
     from recapture.flows.train_iterative import train_iterative
 
@@ -125,7 +132,7 @@ def pretrain(context: typer.Context, config: PretrainFile = None, print_config: 
         return
     # A failed gate is one line here; Prefect's UI keeps the traceback.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    settings = _prepare(settings)
+    settings = prepare(settings)
     from recapture.flows.pretrain import pretrain as flow
     from recapture.tasks.pretrain.gates import GateFailed
 
@@ -185,7 +192,7 @@ def ui(
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's dashboard.")] = 5000,
 ) -> None:
     """Serve Prefect's and MLflow's dashboards on loopback until interrupted."""
-    settings = _prepare(config_of(context, profile, dataset))
+    settings = prepare(config_of(context, profile, dataset))
     from recapture.flows.commands.ui import serve_dashboards
 
     sys.exit(serve_dashboards(settings, prefect_port, mlflow_port))
@@ -214,6 +221,9 @@ app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, r
 app.add_typer(cli_operating.manifest_app, name="manifest", rich_help_panel=MAINTAIN)
 app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(
     cli_operating.gc
+)
+app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(
+    cli_deployments.deployments
 )
 app.add_typer(cli_cameras.cameras_app, name="cameras", rich_help_panel=MAINTAIN)
 cli_models.models_app.command("convert-adapter")(cli_convert_adapter.convert_adapter)
@@ -244,29 +254,6 @@ def _end(message: str, code: int) -> NoReturn:
 
     typer.secho(without_credentials(message), fg="red", err=True)
     sys.exit(code)
-
-
-def _prepare(config: Settings) -> Settings:
-    from recapture.flows.environment import prepare_environment, without_database_password
-
-    prepare_environment(config)
-    return without_database_password(config)
-
-
-def _run_flow(config: RecaptureConfig, name: str) -> None:
-    from recapture.tasks.jobs.check import check_named_files
-
-    check_named_files(config, name)  # before Prefect would start a server, and print a traceback
-    config = _prepare(config)
-    from recapture.flows.commands.recaptured import print_summary
-    from recapture.flows.inpaint import inpaint
-    from recapture.flows.preview import preview
-    from recapture.flows.recapture_dataset import recapture
-
-    flow = {"recapture": recapture, "inpaint": inpaint, "preview": preview}[name]
-    summary = flow(config)
-    print_summary(summary, config)
-    sys.exit(0 if summary.acceptable else 1)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from recapture.conf.redact import remember_credentials, without_credentials
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.readers.scan import is_computed, located
 from recapture.datasets.store.storage import open_filesystem
-from recapture.flows.commands.doctor_servers import Finding, check_mlflow, check_prefect, check_ray
+from recapture.flows.commands.doctor_servers import check_mlflow, check_prefect, check_ray
+from recapture.flows.commands.finding import Finding
 from recapture.flows.commands.memory import check_memory
 from recapture.tasks.engine.check_writable import check_writable
 from recapture.tasks.engine.model_revision import model_path

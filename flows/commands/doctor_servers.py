@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from recapture.conf.redact import without_credentials
 from recapture.conf.schema import RecaptureConfig
+from recapture.flows.commands.doctor_nodes import check_nodes
+from recapture.flows.commands.finding import Finding
 from recapture.flows.environment import prepare_environment, tracking_uri
 
 PATIENCE_SECONDS = 5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check; the way out is empty if there is nothing to do."""
-
-    check: str
-    status: Literal["ok", "warn", "fail"]
-    message: str
-    way_out: str = ""
+POOL = "recapture"  # of flows/prefect.yaml
+NOT_FOUND = 404
 
 
 def check_prefect(config: RecaptureConfig) -> Iterator[Finding]:
@@ -43,7 +38,29 @@ def check_prefect(config: RecaptureConfig) -> Iterator[Finding]:
         yield Finding("prefect", "ok", f"{prefect.__version__}; every job starts its own server over {where}")
         return
     way_out = "start it with `prefect server start`, or unset PREFECT_API_URL"
-    yield _server("prefect", f"{prefect.__version__} at", url, f"{url.rstrip('/')}/health", way_out)
+    found = _server("prefect", f"{prefect.__version__} at", url, f"{url.rstrip('/')}/health", way_out)
+    yield found
+    if found.status == "ok":
+        yield from _pool(url.rstrip("/"))
+
+
+def _pool(url: str) -> Iterator[Finding]:
+    """Yield whether a worker waits for the runs of deployments; nothing where there is no pool for them."""
+    request = Request(f"{url}/work_pools/{POOL}/workers/filter", b"{}", {"Content-Type": "application/json"})
+    try:
+        with urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+            workers = json.load(answer)
+    except HTTPError as error:
+        if error.code != NOT_FOUND:  # the server may ask for a password, which Prefect's client knows
+            yield Finding(
+                "prefect", "warn", f"work pool {POOL}: {error}", "look at it in Prefect's dashboard"
+            )
+        return
+    online = sum(worker["status"] == "ONLINE" for worker in workers)
+    way_out = f"start one: prefect worker start --pool {POOL}"
+    status: Literal["ok", "warn"] = "ok" if online else "warn"
+    message = f"work pool {POOL}: {online} workers; without one, runs of deployments wait"
+    yield Finding("prefect", status, message, "" if online else way_out)
 
 
 def check_mlflow(config: RecaptureConfig) -> Iterator[Finding]:
@@ -110,16 +127,28 @@ def check_ray(config: RecaptureConfig) -> Iterator[Finding]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         yield Finding("ray", "fail", f"{address}: {error}", way_out)
         return
-    carries = ray.cluster_resources()
-    ray.shutdown()
-    cpus, gpus = carries.get("CPU", 0), carries.get("GPU", 0)
-    message = f"{ray.__version__} at {address}: {cpus:g} CPUs, {gpus:g} GPUs"
-    short = [name for name, wanted in execution.resources.items() if wanted.cpus > cpus or wanted.gpus > gpus]
+    try:
+        carries = ray.cluster_resources()
+        yield _capacity(
+            config, f"{ray.__version__} at {address}", carries.get("CPU", 0), carries.get("GPU", 0)
+        )
+        yield from check_nodes(config)
+    finally:
+        ray.shutdown()
+
+
+def _capacity(config: RecaptureConfig, cluster: str, cpus: float, gpus: float) -> Finding:
+    """Return whether a cluster has room for a worker of each stage, and its GPUs are used."""
+    resources = config.execution.resources
+    message = f"{cluster}: {cpus:g} CPUs, {gpus:g} GPUs"
+    short = [name for name, wanted in resources.items() if wanted.cpus > cpus or wanted.gpus > gpus]
     if short:
         way_out = f"lower execution.resources of {', '.join(short)}, or add nodes"
-        yield Finding("ray", "fail", f"{message}, fewer than one worker needs", way_out)
-    else:
-        yield Finding("ray", "ok", message)
+        return Finding("ray", "fail", f"{message}, fewer than one worker needs", way_out)
+    if gpus and not any(wanted.gpus for wanted in resources.values()):
+        way_out = "start from --profile cluster, or set execution.resources"
+        return Finding("ray", "warn", f"{message}; no stage asks for a GPU, so all work on CPUs", way_out)
+    return Finding("ray", "ok", message)
 
 
 def _gpus_here(config: RecaptureConfig) -> Iterator[Finding]:

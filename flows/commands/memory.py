@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from recapture.conf.errors import UserError
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.clips.clip import Clip
-from recapture.flows.commands.doctor_servers import Finding
+from recapture.flows.commands.finding import Finding
 from recapture.models.wan.memory import free_on_host, gigabytes
 from recapture.tasks.clip.base_memory import Forecast, base_footprint, forecast_memory, largest_size
 from recapture.tasks.jobs.stage_resources import stage_resources

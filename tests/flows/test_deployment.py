@@ -10,12 +10,17 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+import yaml
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.callables import parameter_schema
 
+from recapture.conf.errors import UserError
+from recapture.conf.load import load_config
 from recapture.conf.schema import RecaptureConfig
+from recapture.flows.commands.deployments import deployments_text
+from recapture.flows.commands.doctor_servers import _pool
 from recapture.flows.recapture_dataset import recapture
 
 pytestmark = [
@@ -50,6 +55,32 @@ def prefect(prefect_server):
     return run
 
 
+def printed(*words):
+    return yaml.safe_load(deployments_text(load_config(arguments=words)))
+
+
+def test_the_deployments_that_the_package_prints_have_the_given_settings_as_parameters():
+    ours = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
+    assert printed() == ours
+    for deployment, plain in zip(
+        printed("--dataset.uri", "s3://b/v", "--store", "s3://b/a", "--fill.steps", "9")["deployments"],
+        ours["deployments"],
+        strict=True,
+    ):
+        config = deployment["parameters"]["config"]
+        given = {"dataset": {"name": "sample", "uri": "s3://b/v"}, "store": "s3://b/a", "fill": {"steps": 9}}
+        assert config == plain["parameters"]["config"] | given
+        RecaptureConfig(**config)
+        assert {**deployment, "parameters": 0} == {**plain, "parameters": 0}
+    own = printed("--mask.objects", "[1]")["deployments"][-1]["parameters"]["config"]["mask"]
+    assert own == {"objects": [1]}
+
+
+def test_a_deployment_is_printed_with_no_credentials():
+    with pytest.raises(UserError, match="put them into the environment of the worker"):
+        printed("--tracking.uri", "postgresql://me:pw@db/runs")
+
+
 def ask(url, body):
     request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urlopen(request, timeout=30) as answer:
@@ -77,7 +108,10 @@ def test_prefects_form_offers_the_presets():
 
 def test_the_nightly_deployment_is_scheduled_and_a_worker_completes_its_run(prefect, tmp_path):
     url = PREFECT_API_URL.value()
+    assert list(_pool(url)) == []
     ask(f"{url}/work_pools/", {"name": "recapture", "type": "process"})
+    (none,) = _pool(url)
+    assert none.status == "warn" and none.way_out == "start one: prefect worker start --pool recapture"
     prefect("deploy", "--all")
     deployments = {one["name"]: one for one in ask(f"{url}/deployments/filter", {})}
     schedules = {
@@ -90,7 +124,7 @@ def test_the_nightly_deployment_is_scheduled_and_a_worker_completes_its_run(pref
     assert deployments["weekly"]["entrypoint"].endswith("train_iterative")
     nightly = deployments["nightly"]
     assert nightly["entrypoint"] == "recapture.flows.recapture_dataset.recapture"
-    assert nightly["parameters"]["config"]["dataset"]["uri"] == "datasets/sample"
+    assert nightly["parameters"]["config"]["dataset"]["uri"] == "sample://"
 
     config = {
         "dataset": {"name": "tiny", "uri": "scenes://?count=1&seed=3&frames=5&height=32&width=48"},
@@ -111,6 +145,7 @@ def test_the_nightly_deployment_is_scheduled_and_a_worker_completes_its_run(pref
         time.sleep(0.5)
     assert [(run["name"], run["state"]["type"]) for run in runs] == [("tiny", "COMPLETED")]
     assert len(list((tmp_path / "outputs/tiny").rglob("recapture.mp4"))) == 1
+    assert [finding.status for finding in _pool(url)] == ["ok"]
     made = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
     artifacts = {artifact["key"]: artifact for artifact in ask(f"{url}/artifacts/filter", made)}
     assert artifacts["recapture-progress"]["data"] == 100

@@ -7,9 +7,11 @@ import time
 from dataclasses import replace
 
 import pytest
+from support.bare_job import configure
 from support.scripted import Scripted, counted, items
 
 from recapture.datasets.store.store import ArtifactStore
+from recapture.flows.commands import doctor_nodes
 from recapture.tasks.engine.board import Board
 from recapture.tasks.engine.feed import Feed
 from recapture.tasks.engine.planner import StagePlan
@@ -75,6 +77,24 @@ def test_two_stages_stream_over_two_nodes(pool, tmp_path):
     store = ArtifactStore(pool.store_root)
     nodes = {store.open("first", item.key).read_json("node.json") for item in todo}
     assert len(nodes) == 2
+
+
+def test_doctor_asks_every_node_for_its_versions_and_for_what_was_written_here(
+    cluster, tmp_path, monkeypatch
+):
+    words = ("--outputs", f"memory://{tmp_path.name}/outputs")  # memory is of one process: not shared
+    found = list(doctor_nodes.check_nodes(configure(tmp_path, *words)))
+    assert [finding.status for finding in found] == ["fail"] * 3
+    for finding in found:
+        assert "outputs: memory://" in finding.message and "mount it on all nodes" in finding.way_out
+    (fine,) = doctor_nodes.check_nodes(configure(tmp_path))
+    assert fine.status == "ok" and fine.message.startswith("3 of 3 have this package")
+    assert not list(tmp_path.rglob(".probe-*"))
+    monkeypatch.setattr(doctor_nodes, "_versions", lambda: {"recapture": "9", "torch": "2", "python": "3"})
+    assert all(
+        "recapture 9" in finding.message and "one image" in finding.way_out
+        for finding in doctor_nodes.check_nodes(configure(tmp_path))
+    )
 
 
 def test_a_node_that_is_lost_costs_the_item_on_it_one_more_try_and_the_others_nothing(
