@@ -1,9 +1,9 @@
 """A motion given to another scene explicitly, without training: bodies lifted with depth and moved rigidly.
 
 The strong baseline of motion transfer. Each body of the target's first frame is lifted to 3D and follows the
-way of the reference's body in the picture, at its own depth; the rest of the frame stays. What nothing shows
-is a hole, which the project's fillers fill. A body keeps its shape: limbs do not swing, and its unseen side
-does not turn up.
+way of the reference's body in the picture, at its own depth; the rest of the frame stays, completed behind
+the bodies. What nothing shows is a hole, which the project's fillers fill. A body keeps its shape: limbs do
+not swing, and its unseen side does not turn up.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from recapture.models.fill.inpaint import inpaint
+from recapture.models.fill.membrane import membrane
 from recapture.models.fill.view import RenderedView
 from recapture.models.geometry.cameras import invert_rigid
 from recapture.models.geometry.rasterize import Rendered, SurfaceSettings, render
 
 AT_REST = 2.0  # pixels; a reference that moves less has no motion to give
 LEAST = 8  # pixels that must show of a body
+RADIUS = 3.0  # of the inpainting behind bodies
+BACKGROUND_FRAMES = 5  # of the clip that a filler completes behind bodies: its smallest
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,13 @@ def explicit_view(
     surface: SurfaceSettings,
     moves: Moves | None = None,
     camera: CameraMoves | None = None,
+    behind: Tensor | None = None,  # [3, H, W] the frame without its bodies; None: inpainted
     dilate: int = 2,  # pixels around a body that do not stay behind with the scene
 ) -> RenderedView:
     """Return the target in motion, with holes where nothing of its first frame shows; frame 0 is whole.
+
+    behind: a hole there would be filled with the body again, as frame 0 shows it in that very place; a filler
+    may complete `background_view`, under a prompt that does not name the body.
 
     The world is the first camera. Raises ValueError for no moves, or for another number of bodies.
     """
@@ -101,28 +109,69 @@ def explicit_view(
     frames = len(moves.nearness[0]) if moves is not None else len(camera.zoom) if camera is not None else 0
     lens, pose = _cameras(intrinsics, depth, camera, frames)
     usable = torch.isfinite(depth) & (depth > 0)
-    still = usable
-    if moves is not None and len(bodies):
-        side = 2 * dilate + 1
-        still = usable & ~max_pool2d(bodies.any(0)[None, None].float(), side, 1, dilate)[0, 0].bool()
+    scene, far = frame, depth
+    if moves is not None:
+        still = usable & ~_around(bodies, dilate)
+        scene, far = _completed(frame, depth, still, behind)
     first = intrinsics.double().expand(frames, 3, 3), torch.eye(4, dtype=torch.float64).expand(frames, 4, 4)
 
-    def seen(known: Tensor, shift: Tensor | None = None) -> Rendered:
+    def seen(picture: Tensor, away: Tensor, known: Tensor, shift: Tensor | None = None) -> Rendered:
         place = pose.clone()
         if shift is not None:
             place[:, :3, 3] += (pose[:, :3, :3] @ shift[..., None])[..., 0]
-        shown = frame.expand(frames, -1, -1, -1), depth.expand(frames, -1, -1)
+        shown = picture.expand(frames, -1, -1, -1), away.expand(frames, -1, -1)
         return render(*shown, *first, lens, place, surface=surface, known=known.expand(frames, -1, -1))
 
-    layers = [seen(still)]
-    if moves is not None:
-        layers += [
-            seen(body & usable, _shifts(body & usable, depth, intrinsics, moves.across[n], moves.nearness[n]))
-            for n, body in enumerate(bodies)
-        ]
+    layers = [seen(scene, far, torch.isfinite(far) & (far > 0))]
+    for number, body in enumerate(bodies if moves is not None else ()):
+        assert moves is not None
+        own = body & usable
+        shift = _shifts(own, depth, intrinsics, moves.across[number], moves.nearness[number])
+        layers.append(seen(frame, depth, own, shift))
     made = _nearest(layers)
     made.video[0], made.visible[0], made.depth[0], made.stretch[0] = frame, True, depth, 1.0
     return RenderedView(made.video, made.visible, made.depth, made.stretch, lens, pose)
+
+
+def background_view(
+    frame: Tensor,  # [3, H, W] in [-1, 1]
+    depth: Tensor,  # [H, W]
+    bodies: Tensor,  # [N, H, W] bool
+    intrinsics: Tensor,  # [3, 3]
+    *,
+    dilate: int = 2,
+) -> RenderedView:
+    """Return a still clip of the frame with holes for its bodies; filled, its frames are `behind`."""
+    hole = _around(bodies, dilate)
+    count = BACKGROUND_FRAMES
+    return RenderedView(
+        torch.where(hole, 0.0, frame).repeat(count, 1, 1, 1),
+        (~hole).repeat(count, 1, 1),
+        torch.where(hole, torch.inf, depth).repeat(count, 1, 1),
+        torch.ones_like(depth).repeat(count, 1, 1),
+        intrinsics.double().repeat(count, 1, 1),
+        torch.eye(4, dtype=torch.float64).repeat(count, 1, 1),
+    )
+
+
+def _around(bodies: Tensor, dilate: int) -> Tensor:
+    """Return where bodies [N, H, W] or the pixels around them are, [H, W] bool."""
+    if not len(bodies):
+        return torch.zeros(bodies.shape[1:], dtype=torch.bool, device=bodies.device)
+    return max_pool2d(bodies.any(0)[None, None].float(), 2 * dilate + 1, 1, dilate)[0, 0].bool()
+
+
+def _completed(frame: Tensor, depth: Tensor, still: Tensor, behind: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the scene without its bodies and its depth, which continues smoothly behind them."""
+    if not still.any():
+        raise ValueError(
+            "motion: the bodies fill the target's first frame; there is no scene to move them in"
+        )
+    if behind is None:
+        behind = inpaint(frame[None], still[None], depth[None], RADIUS, frame.new_zeros(3))[0]
+    near = torch.where(still, 1 / torch.where(still, depth, 1.0), 0.0)
+    far = 1 / membrane(near[None, None].float(), still[None])[0, 0]
+    return torch.where(still, frame, behind.to(frame)), torch.where(still, depth, far.to(depth))
 
 
 def _cameras(
