@@ -102,7 +102,7 @@ def scored(video: Tensor, base: Tensor, known: Known) -> dict[str, float]:
         camera = camera_scores(video, flow)
         scores |= {name: camera[f"camera_{name}"] for name in ("direction", "amplitude", "followed")}
         return plain(scores)
-    reading = nearer_reading(video, {**known.truths})
+    reading = nearer_reading(video, {str(name): truth for name, truth in known.truths.items()})
     motion = pixels if reading == "picture" else motion_scores(video, known.truths["world"])
     scores |= {name: motion[long] for long, name in NAMES.items()}
     scores |= {"timing": motion["motion_timing"], "kept": motion["body_kept"]}

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from recapture.conf.schema import RenderConfig
 from recapture.models.geometry.rasterize import SurfaceSettings
-from recapture.models.motion.explicit import Moves, body_moves, camera_moves, explicit_view, pivot_of
+from recapture.models.motion.explicit import (
+    Moves,
+    background_view,
+    body_moves,
+    camera_moves,
+    explicit_view,
+    pivot_of,
+)
 
 SIDE, FRAMES = 48, 5
 LENS = torch.tensor([[48.0, 0, 24], [0, 48, 24], [0, 0, 1]])
@@ -62,12 +69,29 @@ def test_a_body_goes_where_the_reference_goes_and_grows_as_it_comes_nearer() -> 
         assert (x, y) == pytest.approx((16 + SIDE * dx, 24 + SIDE * dy), abs=0.6)
         wide = math.sqrt(float(red.sum()))
         assert wide == pytest.approx(10 * float(moves.nearness[0, step]), abs=1.2)
-    left = bodies[0] & ~view.visible[2]
-    assert left.float().sum() > 0.9 * bodies[0].float().sum()  # what the body uncovers is a hole
-    wall = ~torch.nn.functional.max_pool2d((~view.visible[2] | (view.depth[2] < 6))[None].float(), 3, 1, 1)[
-        0
-    ].bool()
-    assert torch.allclose(view.video[2][:, wall], frame[:, wall], atol=1e-4)
+    assert bool(view.visible.all())
+    own = torch.nn.functional.max_pool2d((view.depth[2] < 6)[None].float(), 3, 1, 1)[0].bool()
+    still = ~own & ~torch.nn.functional.max_pool2d(bodies.float(), 7, 1, 3)[0].bool()
+    assert torch.allclose(view.video[2][:, still], frame[:, still], atol=1e-4)
+
+
+def test_what_a_body_uncovers_is_the_scene_behind_it() -> None:
+    frame, depth, bodies = target()
+    wall = frame[:, -1, -1, None, None].expand_as(frame)
+    frame = torch.where(bodies[0], frame, wall)
+    moves = Moves(torch.tensor([[[0.0, 0.0], [0.5, 0.0]]]).double(), torch.ones(1, 2).double())
+    view = explicit_view(frame, depth, bodies, LENS, surface=SURFACE, moves=moves)
+    inside = torch.nn.functional.max_pool2d(bodies.float(), 5, 1, 2)[0].bool()
+    assert (view.video[1] - wall)[:, inside].abs().max() < 0.05  # inpainted from around it, not from the body
+    torch.testing.assert_close(
+        view.depth[1][inside], depth[-1, -1].expand(int(inside.sum())), rtol=1e-3, atol=0
+    )
+    given = explicit_view(frame, depth, bodies, LENS, surface=SURFACE, moves=moves, behind=-wall)
+    assert (given.video[1] + wall)[:, bodies[0]].abs().max() < 1e-4
+    hidden = background_view(frame, depth, bodies, LENS)
+    assert len(hidden.video) % 4 == 1 and torch.equal(hidden.visible, (~inside).expand_as(hidden.visible))
+    with pytest.raises(ValueError, match="no scene to move them in"):
+        explicit_view(frame, depth, torch.ones_like(bodies), LENS, surface=SURFACE, moves=moves)
 
 
 def test_the_reference_camera_moves_the_target_by_its_own_distance() -> None:
