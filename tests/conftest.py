@@ -1,14 +1,26 @@
 import os
+from itertools import groupby
 
 import fsspec
 import pytest
 
-LONG_FILES = ("tests/flows/", "tests/tasks/engine/", "tests/tasks/tune/")
+COMPUTING, WAITING = ("tests/flows/", "tests/tasks/tune/"), "tests/tasks/engine/"
 
 
 def pytest_collection_modifyitems(items):
-    """Put files of whole jobs first: a worker that begins one last would end long after the others."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG_FILES))
+    """Put files of whole jobs first: a worker that begins one last would end long after the others.
+
+    Files that mostly wait for processes are dealt out among those that compute, so that the cores stay busy.
+    """
+    files = [list(found) for _, found in groupby(items, lambda item: item.path)]
+    computing = [file for file in files if file[0].nodeid.startswith(COMPUTING)]
+    waiting = [file for file in files if file[0].nodeid.startswith(WAITING)]
+    others = [file for file in files if not file[0].nodeid.startswith((*COMPUTING, WAITING))]
+    shares = [number * len(waiting) // max(1, len(computing)) for number in range(len(computing) + 1)]
+    order = [] if computing else waiting
+    for file, begin, end in zip(computing, shares, shares[1:]):
+        order += [file, *waiting[begin:end]]
+    items[:] = [item for file in [*order, *others] for item in file]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -183,3 +183,10 @@ def test_our_datasets_are_found_under_our_name():
 def test_hugging_face_datasets_is_a_dependency():
     # Without it ./datasets would answer `import datasets`, and transformers would believe it.
     assert re.search(r'^ +"datasets[>=]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+
+
+def test_no_test_ends_processes_by_their_name():
+    # Beside it run tests of other files, whose processes have the same names.
+    words = re.compile(r"\b(ray[\"', ]+stop|pkill|killall)\b")
+    found = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__)]
+    assert [path.name for path in found if words.search(path.read_text())] == []

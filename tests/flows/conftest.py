@@ -44,10 +44,16 @@ def configured(root, *words, count=1):
     )
 
 
+@pytest.fixture(scope="session")
+def job_below(prefect_server):
+    """Return `configured`, once there is a Prefect server: for jobs that several tests share."""
+    return configured
+
+
 @pytest.fixture
-def job(tmp_path, prefect_server):
+def job(tmp_path, job_below):
     """Return a function that configures a small job below tmp_path; words are settings."""
-    return lambda *words, count=1: configured(tmp_path, *words, count=count)
+    return lambda *words, count=1: job_below(tmp_path, *words, count=count)
 
 
 @pytest.fixture(scope="session")

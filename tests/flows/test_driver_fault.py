@@ -12,6 +12,7 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL
 from support.bare_job import artifacts, configure, counts, run_bare
 
 pytestmark = pytest.mark.integration
@@ -56,9 +57,15 @@ RAY = ("--execution.executor", "ray", "--execution.workers", "1")
         pytest.param(signal.SIGINT, RAY, marks=pytest.mark.full),
     ],
 )
-def test_a_driver_told_to_stop_leaves_no_process_and_the_next_run_repeats_nothing(tmp_path, number, words):
+def test_a_driver_told_to_stop_leaves_no_process_and_the_next_run_repeats_nothing(
+    request, tmp_path, number, words
+):
     run_bare(configure(tmp_path / "undisturbed", count=3))
-    driver = start(tmp_path, *words)
+    server = {}
+    if words:  # without a server the driver starts one of its own, which is to end with it
+        request.getfixturevalue("prefect_server")
+        server = {"PREFECT_API_URL": PREFECT_API_URL.value()}
+    driver = start(tmp_path, *words, **server)
     wait_for(tmp_path, "render", driver)
     family = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(number)

@@ -126,11 +126,15 @@ def test_a_job_is_in_both_databases_and_a_second_run_reuses_it(server, command, 
 
 
 @pytest.mark.integration
-def test_doctor_reports_a_database_that_refuses_the_password(server, command):
+def test_doctor_reports_a_database_that_refuses_the_password(
+    server, recapture_command, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("PGPASSWORD", raising=False)
     wrong = server.uri("mlflow", password=f"not-{postgres.PASSWORD}")
-    done, (doctor, *_) = command("doctor --json", "--tracking.uri", wrong)
-    assert postgres.PASSWORD not in done.stdout + done.stderr
-    (refused,) = (finding for finding in json.loads(doctor) if finding["check"] == "mlflow")
+    words = ("--store", f"{tmp_path}/artifacts", "--state", f"{tmp_path}/state", "--tracking.uri", wrong)
+    done = recapture_command("doctor", "--json", *words)
+    assert postgres.PASSWORD not in done.out + done.err
+    (refused,) = (finding for finding in json.loads(done.out) if finding["check"] == "mlflow")
     assert refused["status"] == "warn" and "password authentication failed" in refused["message"]
 
 

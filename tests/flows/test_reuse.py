@@ -30,6 +30,7 @@ def test_a_second_run_reuses_everything_and_a_changed_setting_redoes_what_depend
     assert [name for name in STAGES if changed.counts[name].get("ok")] == ["fill", "measure", "deliver"]
 
 
+@pytest.mark.full  # test_streaming.py compares the two on every commit
 def test_a_job_on_ray_makes_what_an_inline_job_makes(job, finished, tmp_path):
     on_ray = ("--store", f"{tmp_path}/ray", "--execution.executor", "ray", "--execution.workers", "1")
     summary = recapture(job(*on_ray))

@@ -221,6 +221,7 @@ def test_a_job_killed_between_rounds_goes_on_to_the_same_adapter(prefect_server,
     assert adapters(tmp_path)
 
 
+@pytest.mark.full  # test_tune_stage.py interrupts a training on every commit
 def test_a_training_killed_at_a_step_goes_on_from_its_checkpoint_to_the_same_adapter(
     prefect_server, tmp_path
 ):

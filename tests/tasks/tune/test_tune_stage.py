@@ -203,12 +203,18 @@ def test_the_curve_is_cut_where_its_state_ends():
 
 
 @pytest.mark.integration
-def test_two_processes_make_the_steps_of_one(store):
+def test_two_processes_make_the_steps_of_one_and_pass_their_progress_on(store, monkeypatch):
+    # Without their progress the worker that waits for them would be taken for hung.
+    beats = []
+    monkeypatch.setattr(one_node, "beat", lambda: beats.append(1))
+    monkeypatch.setattr(one_node, "RELAY_SECONDS", 0.2)
     run_and_commit(store, tune_stage(store))
     alone, curve = stored_adapter(store), store.open("tune", KEY).read_json("curve.json")
     store.delete("tune", KEY)
+    beats.clear()
     outcome = run_and_commit(store, tune_stage(store, workers=2))
     assert outcome.status == "ok", outcome.error
+    assert beats
     for (step, values), (same, others) in zip(
         curve, store.open("tune", KEY).read_json("curve.json"), strict=True
     ):
@@ -221,13 +227,3 @@ def test_two_processes_make_the_steps_of_one(store):
 def test_what_goes_wrong_in_one_of_two_processes_is_said(store):
     outcome = run_and_commit(store, tune_stage(store, workers=2, rate=1e30, warm_up=1, clip=1e30))
     assert outcome.error_type == "Diverged" and "it is stored at" in outcome.error
-
-
-@pytest.mark.integration
-def test_a_training_by_several_processes_passes_their_progress_on(store, monkeypatch):
-    # Otherwise the worker that waits for them would be taken for hung.
-    beats = []
-    monkeypatch.setattr(one_node, "beat", lambda: beats.append(1))
-    monkeypatch.setattr(one_node, "RELAY_SECONDS", 0.2)
-    assert run_and_commit(store, tune_stage(store, workers=2)).status == "ok"
-    assert beats
