@@ -16,7 +16,7 @@ from recapture.conf.annotations import annotation_at, section_of
 from recapture.conf.errors import ConfigError
 from recapture.conf.pretrain import PretrainConfig
 from recapture.conf.schema import RecaptureConfig
-from recapture.conf.words import from_arguments, from_environment, merge
+from recapture.conf.words import from_arguments, from_environment, from_mapping, merge
 from recapture.conf.yaml_text import load_yaml
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -28,11 +28,13 @@ def load_config(
     *,
     environment: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> RecaptureConfig:
     """Merge all layers and validate the result.
 
     profile: a name in conf/profile, or a path to a YAML file; dataset: a path to a YAML file.
-    environment: variables like RECAPTURE_FILL__WINDOW=17; arguments: words like --fill.window 17.
+    environment: variables like RECAPTURE_FILL__WINDOW=17; arguments: words like --fill.window 17; settings:
+    the last layer, sections as mappings, or names such as "fill.window".
     Raises ConfigError that names each bad key, its value and the nearest known key.
     """
     layers: list[tuple[str, Mapping[str, Any]]] = []
@@ -42,7 +44,17 @@ def load_config(
         layers.append((f"dataset {dataset}", _read_file(dataset, "dataset")))
     layers.append(("the environment", from_environment(environment or {}, RecaptureConfig)))
     layers.append(("the command line", from_arguments(arguments, RecaptureConfig)))
+    layers.append(("the settings given", from_mapping(settings or {})))
     return _validated(RecaptureConfig, layers)
+
+
+def section_from(section: type[Config], given: Mapping[str, Any] | Config | None) -> Config:
+    """Return one section of the settings from a mapping. Raises ConfigError like load_config."""
+    if isinstance(given, section):
+        return given
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(f"{section.__name__}: give a mapping of settings, not {given!r}")
+    return _validated(section, [("the settings given", from_mapping(given or {}))])
 
 
 def load_pretrain_config(

@@ -47,6 +47,14 @@ def from_arguments(words: Sequence[str], model: type[BaseModel]) -> dict[str, An
     return layer
 
 
+def from_mapping(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layer of a mapping of sections, in which a name such as "fill.window" is one setting."""
+    layer: dict[str, Any] = {}
+    for name, value in given.items():
+        layer = merge(layer, _nested(str(name).split("."), value))
+    return layer
+
+
 def split_words(words: Sequence[str], model: type[BaseModel]) -> tuple[list[str], list[str]]:
     """Return the settings, each as one word `--section.key=value`, and the words that belong to none.
 

@@ -28,7 +28,7 @@ def results(dataset: str, *, outputs: Place | None = None) -> pd.DataFrame:
     `method/metric`, NaN where they are undefined. outputs: path or fsspec URL, by default the configured one.
     Raises UserError if there is no finished video of the dataset.
     """
-    place = _place("outputs", outputs)
+    place = configured_place("outputs", outputs)
     filesystem, root = open_filesystem(place)
     files = set(_files(filesystem, f"{root}/{_checked(dataset)}"))
     records = sorted(file for file in files if file.endswith(f"/{RECORD}"))
@@ -58,7 +58,7 @@ def manifest(dataset: str, stage: str | None = None, *, store: Place | None = No
     store: path or fsspec URL, by default the configured one. Raises UserError for a dataset or stage without
     manifest.
     """
-    place = _place("store", store)
+    place = configured_place("store", store)
     there = stages(place, dataset) if dataset in (known := datasets(place)) else []
     if not there:
         raise _unknown(
@@ -101,7 +101,7 @@ def curve(dataset: str, *, outputs: Place | None = None) -> pd.DataFrame:
     One row per metric and angle; angles in degrees, the rest in dB, averaged over `clips` clips.
     outputs: path or fsspec URL, by default the configured one. Raises UserError if there is no curve.
     """
-    place = _place("outputs", outputs)
+    place = configured_place("outputs", outputs)
     filesystem, root = open_filesystem(place)
     try:
         rows = json.loads(filesystem.cat_file(f"{root}/{_checked(dataset)}/{CURVE}"))
@@ -122,7 +122,7 @@ def _newest(store: str, dataset: str, stage: str) -> pd.DataFrame:
     return table.to_pandas(maps_as_pydicts="strict").drop_duplicates("key", keep="last")
 
 
-def _place(setting: str, given: Any) -> str:
+def configured_place(setting: str, given: Any) -> str:
     """Return a path or URL as text; without one, the configured one."""
     if given is None:
         return str(getattr(load_config(environment=os.environ), setting))

@@ -238,12 +238,17 @@ def open_filler(
     """
     if config.method == "classical":
         return ClassicalFiller(surface, config.propagate, config.propagate_by, config.inpaint_radius)
+    return diffusion_filler(config, open_base(config, device, size=size), surface, seed)
+
+
+def diffusion_filler(config: FillConfig, base: Base, surface: SurfaceSettings, seed: int = 0) -> Filler:
+    """Return the filler that the configuration names, on a base that is loaded."""
     make_solver = None
     if config.method == "inverse":
         given = config.inverse.model_dump(exclude={"mask"}, exclude_none=True)
         make_solver = inverse_solver(kind=config.inverse.mask, seed=seed, **given)
     return DiffusionFiller(
-        open_base(config, device, size=size),
+        base,
         surface,
         make_solver=make_solver,
         steps=config.steps,
