@@ -21,12 +21,13 @@ class JobArtifacts:
 
     def __init__(self, flow: str, description: str) -> None:
         self._flow, self._unreachable, self._updated = flow, False, 0.0
+        self._description = description
         self._bar = self._ask(
             lambda: create_progress_artifact(0.0, key=f"{flow}-progress", description=description)
         )
 
-    def progress(self, percent: float) -> None:
-        """Update the bar, at most once per second; the end is always shown."""
+    def progress(self, percent: float, now_at: Callable[[], str] = lambda: "") -> None:
+        """Update the bar and the line below it, at most once per second; the end is always shown."""
         now = time.monotonic()
         if (
             self._bar is not None
@@ -34,7 +35,9 @@ class JobArtifacts:
             and (now - self._updated >= PAUSE_SECONDS or percent >= 100)
         ):
             self._updated = now
-            self._ask(lambda: update_progress_artifact(artifact_id=cast(UUID, self._bar), progress=percent))
+            text = ": ".join(part for part in (self._description, without_credentials(now_at())) if part)
+            bar = cast(UUID, self._bar)
+            self._ask(lambda: update_progress_artifact(artifact_id=bar, progress=percent, description=text))
 
     def summary(self, markdown: str) -> None:
         """Publish the summary."""

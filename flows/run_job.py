@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter, UserDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from recapture.datasets.store.lease import lease
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.carry_out import Carrier
 from recapture.flows.environment import tracking_destination
+from recapture.flows.eta import past_seconds
 from recapture.flows.prefect_artifacts import JobArtifacts
 from recapture.flows.progress import StageProgress
 from recapture.tasks.engine.busy import Busy
@@ -115,7 +117,11 @@ def run_job(job: Job[S]) -> S:
         lease(config.store, run_id, config.dataset.name),
         job.open_record(run_id, tracking_destination(config), flow) as record,
         open_executor(config.execution, config.store, located(config.dataset.uri)) as executor,
-        StageProgress(job.expected) as progress,
+        StageProgress(
+            job.expected,
+            at_work=lambda: executor.at_work,
+            past=past_seconds(config.store, config.dataset.name),
+        ) as progress,
     ):
         with publishing:
             busy = Busy(started)
@@ -168,6 +174,7 @@ class JobWatcher:
         self._record, self._progress, self._shown, self._early = record, progress, shown, early
         self._logger = logger
         self._warned: set[str] = set()
+        self._thread = threading.current_thread()
 
     def advance(self, outcome: Outcome) -> None:
         """Count one finished item; called from any thread."""
@@ -175,6 +182,8 @@ class JobWatcher:
         self._busy.add(outcome)
         if self._early is not None:
             self._early.heard(outcome)
+        if threading.current_thread() is self._thread:  # nobody else ticks while it works on items itself
+            self.tick()
 
     def expect(self, plan: StagePlan) -> None:
         """Announce the items of a plan to who publishes them."""
@@ -209,8 +218,9 @@ class JobWatcher:
         self.tick()
 
     def tick(self) -> None:
-        """Move the bar in Prefect."""
-        self._shown.progress(min(100.0, 100.0 * self._progress.done / self._total))
+        """Move the bar in Prefect, and say there what is worked on."""
+        percent = min(100.0, 100.0 * self._progress.done / self._total)
+        self._shown.progress(percent, lambda: self._progress.now)
 
 
 def counted(outcomes: Sequence[Outcome]) -> str:

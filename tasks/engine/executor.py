@@ -72,6 +72,11 @@ class Executor(Protocol):
         """Return how many clips in flight keep the workers busy; None: as many as there are."""
         ...
 
+    @property
+    def at_work(self) -> Sequence[tuple[str, str]]:
+        """Return (stage, item) of the items that are worked on now, the oldest first; from any thread."""
+        ...
+
 
 class InlineExecutor:
     """An executor that works through items in this process: for tests, debugging and small jobs.
@@ -86,6 +91,7 @@ class InlineExecutor:
         self.store_root, self._inputs_root = store_root, inputs_root
         self._store, self._at_work = ArtifactStore(store_root), ""
         self._gpu_given = False  # to any stage
+        self._current: tuple[str, str] | None = None  # stage and item
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +116,11 @@ class InlineExecutor:
     @property
     def clips(self) -> int | None:
         return None
+
+    @property
+    def at_work(self) -> Sequence[tuple[str, str]]:
+        current = self._current
+        return () if current is None else (current,)
 
     def run(
         self,
@@ -162,7 +173,9 @@ class InlineExecutor:
     def _work(self, stage: Stage, item: Item, attempt: int) -> Outcome:
         self._at_work = f"stage {stage.name!r}, {item.name}"
         beat()
+        self._current = (stage.name, item.name)
         outcome = work(stage, item, self._store, attempt, self._inputs_root)
+        self._current = None
         if outcome.error_type == DEVICE_LOST:  # no other item would fare better here
             raise StageSick(sick_message(stage, f"this process has lost its GPU: {outcome.error}"))
         return outcome

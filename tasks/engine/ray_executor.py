@@ -120,6 +120,15 @@ class RayExecutor:
         """Return how many clips in flight keep the workers busy; None: as many as there are."""
         return FEWEST_CLIPS if self._made is None else self._made.clips
 
+    @property
+    def at_work(self) -> Sequence[tuple[str, str]]:
+        """Return (stage, item) of the items that are worked on now, the oldest first."""
+        workers = [] if self._made is None else self._made.workers
+        calls = sorted(
+            (call for worker in workers for call in list(worker.calls)), key=lambda one: one.started
+        )
+        return [(call.hosted.name, call.entry.item.name) for call in calls]
+
     def _loop(self) -> Loop:
         with self._lock:
             if self._made is None:
