@@ -34,6 +34,7 @@ from recapture.tasks.engine.retry import retry_policy
 from recapture.tasks.engine.run_stage import RunContext
 from recapture.tasks.engine.stage import Outcome
 from recapture.tasks.engine.summary import Summary
+from recapture.tasks.engine.system_metrics import SystemMetrics
 from recapture.tasks.jobs.own_folders import mark_own_folders
 
 LOGGED_FAILURES = 100
@@ -122,6 +123,7 @@ def run_job(job: Job[S]) -> S:
             at_work=lambda: executor.at_work,
             past=past_seconds(config.store, config.dataset.name),
         ) as progress,
+        SystemMetrics(record.run, executor.node_samples),
     ):
         with publishing:
             busy = Busy(started)

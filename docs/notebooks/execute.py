@@ -4,6 +4,7 @@ python docs/notebooks/execute.py docs/notebooks/recapture.ipynb   (needs `pip in
 """
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import nbformat
 from nbclient import NotebookClient
 
 QUIET = {"PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore", "PYTHONWARNINGS": "ignore"}
+PROGRESS = re.compile(r"\w+: \d+ of \d+")
 SECONDS = 1200  # per cell
 
 
@@ -26,6 +28,8 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
     client.execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # the times of day
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not _is_chatter(output)]
         for output in cell.get("outputs", []):
             if "text" in output:
                 output["text"] = output["text"].replace(f"{folder}/", "")
@@ -37,6 +41,11 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
         "language_info": {"name": "python"},
     }
     return notebook
+
+
+def _is_chatter(output: nbformat.NotebookNode) -> bool:
+    """Return whether an output is a log of a library: anything on standard error but a job's progress."""
+    return output.get("name") == "stderr" and not PROGRESS.match(output["text"])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from recapture.tasks.engine.faults import DEVICE_LOST
 from recapture.tasks.engine.feed import Feed
 from recapture.tasks.engine.retry import RetryPolicy, StageSick, settle, sick_message
 from recapture.tasks.engine.stage import Item, Outcome, Stage
+from recapture.tasks.engine.system_metrics import Samples, node_sample
 from recapture.tasks.engine.threads import limited_threads
 from recapture.tasks.engine.worker import reason, work
 
@@ -77,6 +78,10 @@ class Executor(Protocol):
         """Return (stage, item) of the items that are worked on now, the oldest first; from any thread."""
         ...
 
+    def node_samples(self) -> Samples:
+        """Return what each node of the workers is busy with; from any thread."""
+        ...
+
 
 class InlineExecutor:
     """An executor that works through items in this process: for tests, debugging and small jobs.
@@ -121,6 +126,9 @@ class InlineExecutor:
     def at_work(self) -> Sequence[tuple[str, str]]:
         current = self._current
         return () if current is None else (current,)
+
+    def node_samples(self) -> Samples:
+        return {"": node_sample()}
 
     def run(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import recapture
 from recapture.conf.redact import credentials_remover, without_credentials
+from recapture.tasks.engine.mlflow_experiment import KIND, bring_up_to_date
 from recapture.tasks.engine.mlflow_names import mlflow_name, mlflow_word
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 PAUSE_SECONDS, PAUSE_FACTOR = 30.0, 20  # so that a server that hangs costs at most 5 % of the time
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # otherwise the UI shows chats and prompts first
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 # Not other client errors: MLflow reports a broken database as a BAD_REQUEST.
@@ -129,6 +130,15 @@ class Tracker:
 
         self._batch("tags", tags=[RunTag(name, without_credentials(value)) for name, value in values.items()])
 
+    def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None:
+        """Log the dataset that the run reads; digest: 36 characters at most, context: what for."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        where = json.dumps({"uri": without_credentials(source)})
+        about = Dataset(name, digest, "uri", where, profile=json.dumps(dict(profile)))
+        given = DatasetInput(about, [InputTag("mlflow.data.context", context)])
+        self._call("the dataset", lambda client: client.log_inputs(self.run_id, [given]))
+
     def text(self, content: str, file: str) -> None:
         """Log a text file."""
         self._call(file, lambda client: client.log_text(self.run_id, without_credentials(content), file))
@@ -159,8 +169,8 @@ class Tracker:
         name = mlflow_name(folder)
         self._call(path, lambda client: client.log_artifact(self.run_id, path, name))
 
-    def register(self, model: str, folder: str) -> None:
-        """Register the files logged below `folder` as the next version of a model."""
+    def register(self, model: str, folder: str, tags: Mapping[str, str], about: str) -> None:
+        """Register the files logged below `folder` as the next version of a model, with a description."""
         model = mlflow_word(model)
 
         def new_version(client: Any) -> None:
@@ -172,7 +182,9 @@ class Tracker:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             source = f"{client.get_run(self.run_id).info.artifact_uri}/{mlflow_name(folder)}"
-            client.create_model_version(model, source, self.run_id)
+            cleaned = {name: without_credentials(value) for name, value in tags.items()}
+            text = without_credentials(about)
+            client.create_model_version(model, source, self.run_id, tags=cleaned, description=text)
 
         self._call(f"model {model}", new_version)
 
@@ -190,11 +202,19 @@ class Tracker:
 
 
 def start_run(
-    uri: str | None, experiment: str, name: str, tags: Mapping[str, str], *, artifact_root: str | None = None
+    uri: str | None,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, str],
+    *,
+    artifact_root: str | None = None,
+    columns: Sequence[str] = (),
+    about: str = "",
 ) -> Tracker:
     """Open a job's parent run; with uri None nothing is logged.
 
-    artifact_root: where a new experiment stores its artifacts; None: the server decides.
+    artifact_root: where a new experiment stores its artifacts; None: the server decides. columns: the metrics
+    that its table begins with; about: its description.
     """
     link = _Link(uri)
 
@@ -211,8 +231,14 @@ def start_run(
                 raise
             return str(known.experiment_id)
 
+    def update(client: Any) -> None:
+        bring_up_to_date(client, client.get_experiment(experiment_id), columns, about)
+
     experiment_id = link.call("experiment", find)
-    return Tracker(link, experiment_id, _create_run(link, experiment_id, name, tags))
+    run_id = _create_run(link, experiment_id, name, tags)
+    if run_id is not None:
+        link.call("view of the experiment", update)
+    return Tracker(link, experiment_id, run_id)
 
 
 def resume_run(uri: str | None, run_id: str | None) -> Tracker:

@@ -6,6 +6,8 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -57,6 +59,15 @@ class _Child:
         self.tracker.metrics(numbers, step=self._logged)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """How a job presents itself: its kind in the run's name, the first columns and the description."""
+
+    what: str
+    columns: Sequence[str] = ()
+    about: str = ""
+
+
 class MlflowRecord:
     """The MLflow runs of one job, from its start to its end. Without a URI nothing is logged."""
 
@@ -69,6 +80,7 @@ class MlflowRecord:
         flow: str,
         parameters: Mapping[str, Any],
         tags: Mapping[str, str] | None = None,
+        shown: Shown | None = None,
     ) -> None:
         self.config = config
         self.uri, artifact_root = destination
@@ -78,8 +90,15 @@ class MlflowRecord:
             **code_version(),
             **(tags or {}),
         }
+        shown = shown or Shown(flow)
         self.run = start_run(
-            self.uri, config.dataset.name, f"{flow}-{run_id}", self.tags, artifact_root=artifact_root
+            self.uri,
+            config.dataset.name,
+            f"{config.dataset.name}, {shown.what}, {datetime.now().astimezone():%Y-%m-%d %H:%M}",
+            self.tags | {"flow": flow},
+            artifact_root=artifact_root,
+            columns=shown.columns,
+            about=shown.about,
         )
         self._parameters, self._children = parameters, dict[str, _Child]()
         self._running: dict[str, _Child] = {}

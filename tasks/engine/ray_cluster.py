@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from recapture.tasks.engine.ray_gang import inside, node_resources, reserve
 from recapture.tasks.engine.ray_pool import MOST_SLOTS
 from recapture.tasks.engine.ray_watch import GROUP, WORK
 from recapture.tasks.engine.stage import Item, Resources, Stage
+from recapture.tasks.engine.system_metrics import node_sample
 from recapture.tasks.engine.worker import Worker
+
+SAMPLE_SECONDS = 5.0  # that a worker has to say what its node is busy with
 
 
 class Cluster:
@@ -75,7 +81,7 @@ class Cluster:
         own = resources if group is None else Resources(cpus=0.0)
         place = {"scheduling_strategy": "DEFAULT" if group is None else inside(group, 0)}
         threads = {GROUP: 1, WORK: MOST_SLOTS if own.gpus > 0 else 1}  # it answers while it works
-        options = ray.remote(concurrency_groups=threads)(Worker).options(
+        options = ray.remote(concurrency_groups=threads)(NodeWorker).options(
             num_cpus=own.cpus, num_gpus=own.gpus, max_restarts=0, max_task_retries=0, **place
         )
         actor = options.remote(self._store_root, own, self._inputs_root)
@@ -108,6 +114,22 @@ class Cluster:
     def withdraw(self, actor: Any, stage: str, item: Item) -> Future[Any]:
         """Have a worker give up an item that has not had its turn; it answers while it works."""
         return _future(actor.withdraw.options(concurrency_group=GROUP).remote(stage, item.name))
+
+    def samples(self, actors: Sequence[Any]) -> Iterator[tuple[str, dict[str, float]]]:
+        """Yield (node, sample) for each node of these workers that answers in time; they answer at work."""
+        asked = [actor.node_sample.options(concurrency_group=GROUP).remote() for actor in actors]
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=SAMPLE_SECONDS) if asked else ([], [])
+        for answer in ready:
+            with suppress(RayError):
+                yield ray.get(answer)
+
+
+class NodeWorker(Worker):
+    """A worker that knows its node."""
+
+    def node_sample(self) -> tuple[str, dict[str, float]]:
+        """Return the name of the node, and what it is busy with."""
+        return platform.node(), node_sample()
 
 
 def _future(reference: Any) -> Future[Any]:

@@ -15,6 +15,7 @@ from recapture.tasks.engine.ray_pool import Lane
 from recapture.tasks.engine.ray_staff import FEWEST_CLIPS
 from recapture.tasks.engine.retry import RetryPolicy, settle
 from recapture.tasks.engine.stage import Item, Outcome, Stage
+from recapture.tasks.engine.system_metrics import Samples
 
 
 class RayExecutor:
@@ -128,6 +129,10 @@ class RayExecutor:
             (call for worker in workers for call in list(worker.calls)), key=lambda one: one.started
         )
         return [(call.hosted.name, call.entry.item.name) for call in calls]
+
+    def node_samples(self) -> Samples:
+        """Return what each node of the workers is busy with; a worker that does not answer is left out."""
+        return dict(self._cluster.samples(self.actors))
 
     def _loop(self) -> Loop:
         with self._lock:

@@ -176,7 +176,7 @@ class ClipJob:
 
     def open_record(self, run_id: str, destination: tuple[str | None, str | None], flow: str) -> JobRecord:
         """Open the job's runs in MLflow."""
-        self._record = JobRecord(self.config, run_id, destination, flow=flow)
+        self._record = JobRecord(self.config, run_id, destination, flow=flow, clips=self.clips)
         return self._record
 
     def publisher(self, store: ArtifactStore) -> EarlyPublisher:

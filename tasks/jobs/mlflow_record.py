@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 from PIL import Image
 
 from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.errors import ArtifactError
 from recapture.datasets.store.store import ArtifactStore
-from recapture.tasks.engine.mlflow_record import MlflowRecord
+from recapture.models.metrics.suite import METRICS
+from recapture.tasks.engine.mlflow_link import Tracker
+from recapture.tasks.engine.mlflow_record import MlflowRecord, Shown
 from recapture.tasks.engine.stage import Item
-from recapture.tasks.jobs.summary import JobSummary, method_table
+from recapture.tasks.jobs.summary import TABLE, JobSummary, method_table
 
 logger = logging.getLogger(__name__)
 
@@ -24,16 +29,72 @@ PARAMETERS = (
 )
 
 
+# Of the job's own method under one name, so that jobs compare; their place in the table is first.
+RESULT = ("psnr", "consistency_psnr", "psnr_hole", "warp_error", "hole_share")
+FIRST_FIGURES = (
+    "videos_delivered",
+    *(f"result/{name}" for name in ("psnr", "consistency_psnr", "hole_share")),
+    "seconds",
+)
+
+
+def definitions() -> str:
+    """Return what the metrics of a job mean, as a table in Markdown."""
+    rows = [
+        f"| `{name}` | {METRICS[name].unit or '–'} | {METRICS[name].definition} |"
+        for name in TABLE
+        if name in METRICS
+    ]
+    return "\n".join(
+        [
+            "Metrics are called `METHOD/NAME`; `result/NAME` is that of the job's own method.",
+            "",
+            "| metric | unit | what |",
+            "|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def log_dataset(run: Tracker, config: RecaptureConfig, clips: Sequence[Clip], context: str) -> None:
+    """Log the clips that a job reads as its input."""
+    digest = hashlib.sha256("".join(sorted(clip.content_hash for clip in clips)).encode()).hexdigest()[:12]
+    profile = {"clips": len(clips), "frames": sum(clip.frames for clip in clips)}
+    if clips:
+        run.dataset(config.dataset.name, digest, config.dataset.uri, profile, context)
+
+
+def _result(means: Mapping[str, Mapping[str, float]], config: RecaptureConfig) -> dict[str, float]:
+    found = means.get(config.fill.method, {})
+    return {f"result/{name}": found[name] for name in RESULT if name in found}
+
+
 class JobRecord(MlflowRecord):
     """The MLflow runs of one job over clips and trajectories."""
 
     def __init__(
-        self, config: RecaptureConfig, run_id: str, destination: tuple[str | None, str | None], *, flow: str
+        self,
+        config: RecaptureConfig,
+        run_id: str,
+        destination: tuple[str | None, str | None],
+        *,
+        flow: str,
+        clips: Sequence[Clip] = (),
     ) -> None:
+        self._flow, self._clips = flow, clips
         flat = config.flat()
         labels = ", ".join(trajectory.label for trajectory in config.trajectories)
         parameters = {**{name: flat[name] for name in PARAMETERS}, "trajectories": labels}
-        super().__init__(config, run_id, destination, flow=flow, parameters=parameters)
+        what = {"recapture": config.fill.method, "preview": "preview"}.get(
+            flow, f"{flow} {config.fill.method}"
+        )
+        shown = Shown(what, FIRST_FIGURES, definitions())
+        super().__init__(config, run_id, destination, flow=flow, parameters=parameters, shown=shown)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        log_dataset(self.run, self.config, self._clips, "recapture")
+        return self
 
     def job(self, summary: JobSummary, stage: str, items: Sequence[Item], store: ArtifactStore) -> None:
         """Log the end of the job; items: those of the last stage that are ready."""
@@ -48,6 +109,7 @@ class JobRecord(MlflowRecord):
                 "videos_delivered": summary.delivered,
                 "seconds": summary.seconds,
                 **measured,
+                **_result(means, self.config),
             }
         )
         self.run.table([{"method": method, **row} for method, row in means.items()], "measurements.json")

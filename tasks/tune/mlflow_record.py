@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from PIL import Image
 
 from recapture.conf.schema import RecaptureConfig
+from recapture.datasets.clips.clip import Clip
 from recapture.datasets.store.artifact import Artifact
 from recapture.tasks.clip.adapters import local_adapter
+from recapture.tasks.clip.base_files import base_revision
 from recapture.tasks.engine.mlflow_link import Tracker
-from recapture.tasks.engine.mlflow_record import MlflowRecord
+from recapture.tasks.engine.mlflow_record import MlflowRecord, Shown
 from recapture.tasks.engine.planner import StagePlan
 from recapture.tasks.engine.stage import Outcome
+from recapture.tasks.jobs.mlflow_record import FIRST_FIGURES, definitions, log_dataset
 from recapture.tasks.tune.params import DATASET
 from recapture.tasks.tune.summary import TuneSummary, curve_figure
 from recapture.tasks.tune.tune_stage import Live
@@ -25,14 +29,29 @@ class TuneRecord(MlflowRecord):
     """The MLflow runs of one tuning: a child run per round, not per stage."""
 
     def __init__(
-        self, config: RecaptureConfig, run_id: str, destination: tuple[str | None, str | None], *, flow: str
+        self,
+        config: RecaptureConfig,
+        run_id: str,
+        destination: tuple[str | None, str | None],
+        *,
+        flow: str,
+        clips: Sequence[Clip] = (),
     ) -> None:
         flat = config.flat()
         tuned = {name: value for name, value in flat.items() if name.startswith("tune.")}
         parameters = {name: flat[name] for name in PARAMETERS} | tuned
-        super().__init__(config, run_id, destination, flow=flow, parameters=parameters, tags={"flow": flow})
+        shown = Shown(f"tuning ({config.tune.scope})", FIRST_FIGURES, definitions())
+        super().__init__(
+            config, run_id, destination, flow=flow, parameters=parameters, tags={"flow": flow}, shown=shown
+        )
+        self._clips = clips
         self._round: Tracker | None = None
         self._label = ""  # of the open round
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        log_dataset(self.run, self.config, self._clips, "training")
+        return self
 
     def begin(self, plan: StagePlan) -> None:
         """Do nothing: child runs are rounds, see `begin_round`."""
@@ -115,7 +134,16 @@ class TuneRecord(MlflowRecord):
         for clip_id, artifact in adapters.items():
             folder = self._adapter(self.run, artifact, clip_id)
             if self.config.tune.register_model:
-                self.run.register(f"{self.config.dataset.name}-adapter-{clip_id}".rstrip("-"), folder)
+                name = f"{self.config.dataset.name}-adapter-{clip_id}".rstrip("-")
+                self.run.register(name, folder, *self._of_base(clip_id))
+
+    def _of_base(self, clip_id: str) -> tuple[dict[str, str], str]:
+        """Return the tags and the description of an adapter in the registry: the base that it belongs to."""
+        base, revision = self.config.fill.base, base_revision(self.config.fill)
+        tags = {"base": base, "base_revision": revision, "dataset": self.config.dataset.name, "clip": clip_id}
+        clip = f"clip {clip_id} of " if clip_id else ""
+        text = f"LoRA of base {base} (revision {revision[:12]}), tuned on {clip}{self.config.dataset.name}"
+        return {name: value for name, value in tags.items() if value}, text
 
     def _adapter(self, run: Tracker, artifact: Artifact, clip_id: str) -> str:
         folder = f"adapter/{clip_id}".rstrip("/")

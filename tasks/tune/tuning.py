@@ -74,7 +74,7 @@ class Tuning:
 
     def open_record(self, run_id: str, destination: tuple[str | None, str | None], flow: str) -> TuneRecord:
         """Open the tuning's runs in MLflow."""
-        self._record = TuneRecord(self.config, run_id, destination, flow=flow)
+        self._record = TuneRecord(self.config, run_id, destination, flow=flow, clips=self.clips)
         return self._record
 
     def plans(self) -> Iterator[StagePlan]:

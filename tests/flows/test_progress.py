@@ -168,8 +168,8 @@ def test_executors_tell_what_they_work_on(monkeypatch, tmp_path):
     ray = RayExecutor(str(tmp_path))
     assert list(ray.at_work) == []
     workers = [
-        SimpleNamespace(calls={call("b", 5.0), call("c", 3.0)}),
-        SimpleNamespace(calls={call("d", 4.0)}),
+        SimpleNamespace(calls=(call("b", 5.0), call("c", 3.0))),
+        SimpleNamespace(calls=(call("d", 4.0),)),
     ]
     monkeypatch.setattr(ray, "_made", SimpleNamespace(workers=workers))
     assert ray.at_work == [("fill", "c"), ("fill", "d"), ("fill", "b")]

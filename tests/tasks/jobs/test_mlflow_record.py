@@ -4,7 +4,9 @@ import io
 import json
 import logging
 import math
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -13,11 +15,12 @@ from support.scripted import Scripted, items
 
 from recapture.conf.load import load_config
 from recapture.datasets.store.store import ArtifactStore
+from recapture.models.metrics.suite import METRICS
 from recapture.tasks.engine.mlflow_link import code_version
 from recapture.tasks.engine.planner import StagePlan
 from recapture.tasks.engine.stage import Outcome
 from recapture.tasks.engine.summary import Failure
-from recapture.tasks.jobs.mlflow_record import JobRecord
+from recapture.tasks.jobs.mlflow_record import FIRST_FIGURES, JobRecord
 from recapture.tasks.jobs.summary import JobSummary
 
 SECRET = "hunter2"
@@ -59,12 +62,12 @@ def outcome(item, status="ok", **more):
     return Outcome(item.name, item.clip_id, item.key, "deliver", status, **more)
 
 
-def remembered(job, home, store, outcomes, ready=(), metrics=None, failures=(), **more):
+def remembered(job, home, store, outcomes, ready=(), metrics=None, failures=(), clips=(), **more):
     """Go through a job as a flow does and return its summary and the id of its run."""
     config, plan = job
     given = {"metrics": metrics or {}, "ready": set(ready), "failures": list(failures), **more}
     summary = JobSummary("small", clips=3, **given)
-    with JobRecord(config, "r1", home, flow="recapture") as record:
+    with JobRecord(config, "r1", home, flow="recapture", clips=clips) as record:
         record.begin(plan)
         for shard in outcomes:
             record.add(plan, shard)
@@ -124,6 +127,42 @@ def test_settings_counts_costs_and_measurements_are_remembered(job, todo, mlflow
     assert [row["item"] for row in rows] == [item.name for item in todo]
     assert [row["status"] for row in rows] == ["ok", "ok", "quarantined"]
     assert rows[2]["error"] == "no depth"
+
+
+@pytest.mark.integration
+def test_a_job_is_read_at_a_glance(job, todo, mlflow_home, client, store):
+    config, _ = job
+    clips = [SimpleNamespace(content_hash=name, frames=9) for name in ("b", "a")]
+    method = config.fill.method
+    metrics = {"a": {f"{method}/psnr": 20.0, "copy_source/psnr": 12.0, f"{method}/flow_px": 1.0}}
+    summary = remembered(job, mlflow_home, store, [[outcome(todo[0])]], metrics=metrics, clips=clips)
+    run = client.get_run(summary.mlflow_run)
+    assert re.fullmatch(rf"small, {method}, \d{{4}}-\d\d-\d\d \d\d:\d\d", run.info.run_name)
+    assert (run.data.tags["flow"], run.data.tags["dataset"]) == ("recapture", "small")
+    assert run.data.metrics["result/psnr"] == run.data.metrics[f"{method}/psnr"] == 20.0
+    assert {name for name in run.data.metrics if name.startswith("result/")} == {"result/psnr"}
+    (given,) = run.inputs.dataset_inputs
+    assert (given.dataset.name, json.loads(given.dataset.profile)) == ("small", {"clips": 2, "frames": 18})
+    assert json.loads(given.dataset.source) == {"uri": "https://host/videos"}
+    assert [tag.value for tag in given.tags] == ["recapture"]
+    again = remembered(job, mlflow_home, store, [[outcome(todo[0])]], metrics=metrics, clips=clips[::-1])
+    assert client.get_run(again.mlflow_run).inputs.dataset_inputs[0].dataset.digest == given.dataset.digest
+
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    view = json.loads(experiment.tags["mlflow.sharedViewState.recapture"])
+    figures = [column[9:-1] for column in view["selectedColumns"] if column.startswith("metrics.`")]
+    assert figures == list(FIRST_FIGURES) and len(figures) == 5
+    note = experiment.tags["mlflow.note.content"]
+    assert f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=recapture" in note
+    assert f"| `psnr` | dB | {METRICS['psnr'].definition} |" in note
+
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "my own words")
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.experimentKind", "genai_development_inferred")
+    remembered(job, mlflow_home, store, [[outcome(todo[0])]])
+    tags = client.get_experiment(experiment.experiment_id).tags
+    assert tags["mlflow.note.content"] == "my own words"
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 @pytest.mark.integration
