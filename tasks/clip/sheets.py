@@ -5,12 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-
-matplotlib.use("Agg")
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 
 BACKGROUND = (24, 24, 24)
 INK = (235, 235, 235)
