@@ -98,3 +98,10 @@ def past_seconds(store: str, dataset: str) -> Callable[[str], float | None]:
         return float(pc.mean(made["seconds"]).as_py()) if len(made) else None
 
     return mean
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

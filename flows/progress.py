@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from recapture.flows.commands.plan import duration
-from recapture.flows.eta import Eta
+from recapture.flows.eta import Eta, duration
 from recapture.tasks.engine.planner import StagePlan
 from recapture.tasks.engine.stage import Outcome
 

@@ -9,8 +9,8 @@ from pathlib import Path
 PAGE = Path(__file__).with_name("cli.md")
 HEAD = """# Commands
 
-Generated from the commands by `docs/reference/make_cli.py`. Whatever runs or inspects a job takes any setting as
-`--section.key VALUE`; [settings](../settings.md) describes them all.
+Generated from the commands by `docs/reference/make_cli.py`. Whatever runs or inspects a job takes any setting
+as `--section.key VALUE`; [settings](../settings.md) describes them all.
 
 """
 

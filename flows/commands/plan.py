@@ -17,6 +17,7 @@ from recapture.conf.schema import ExecutionConfig, RecaptureConfig
 from recapture.datasets.store.manifest import read_manifest
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.commands.memory import check_memory
+from recapture.flows.eta import duration
 from recapture.flows.jobs import surveyed
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.survey import Surveyed
@@ -120,13 +121,6 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
         way_out = f"; {finding.way_out}" if finding.way_out else ""
         console.print(f"memory: {escape(finding.message + way_out)}", soft_wrap=True)
     console.print(_total(forecasts), soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: 40 s, 12 min, 3.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _work_seconds(
