@@ -1,8 +1,9 @@
 """What an experiment looks like in MLflow's UI: its kind, its description and the columns of its first view.
 
-The tags are those that the UI of MLflow 3.17 reads: `mlflow.experimentKind` decides whether an experiment
-opens with runs or with traces and evaluations. A view that is shared is stored as
-`mlflow.sharedViewState.KEY`, and opened by `?viewStateShareKey=KEY`.
+The tags are those that the UI of MLflow 3 reads. `mlflow.experimentKind` decides in most versions whether an
+experiment opens with runs or with traces; 3.17 asks the link (`workflowType`) or the browser's last choice
+instead, so links say it. A view that is shared is stored as `mlflow.sharedViewState.KEY`, and opened by
+`?viewStateShareKey=KEY`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 VIEW = "recapture"
+TRAINING = "workflowType=machine_learning"  # otherwise a browser that is new to MLflow shows evaluations
 NOTE = "mlflow.note.content"
 GIVEN_KINDS = ("", "no_inferred_type")  # of the UI, for experiments without a run
 FIRST = ("attributes.`Created`", "attributes.`Duration`", "attributes.`Dataset`")
@@ -35,7 +37,7 @@ def shown(columns: Sequence[str]) -> dict[str, str]:
 
 def described(experiment_id: str, text: str) -> dict[str, str]:
     """Return the tag of the description, which links the view."""
-    link = f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
+    link = f"#/experiments/{experiment_id}/runs?{TRAINING}&viewStateShareKey={VIEW}"
     return {NOTE: f"[Runs with the figures that matter]({link})\n\n{text}"}
 
 

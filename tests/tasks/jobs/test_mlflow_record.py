@@ -154,7 +154,8 @@ def test_a_job_is_read_at_a_glance(job, todo, mlflow_home, client, store):
     figures = [column[9:-1] for column in view["selectedColumns"] if column.startswith("metrics.`")]
     assert figures == list(FIRST_FIGURES) and len(figures) == 5
     note = experiment.tags["mlflow.note.content"]
-    assert f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=recapture" in note
+    link = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    assert f"{link}&viewStateShareKey=recapture" in note
     assert f"| `psnr` | dB | {METRICS['psnr'].definition} |" in note
 
     client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "my own words")
