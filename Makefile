@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint bench bench-long bench-gpu flow-recapture flow-train-iterative flow-pretrain ui clean
+.PHONY: help demo test test-full lint docs bench bench-long bench-gpu flow-recapture flow-train-iterative flow-pretrain ui clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ flow-train-iterative: $(READY) ## The tuning flow; settings in ARGS, as in ARGS=
 
 flow-pretrain: $(READY) ## Train the embedded base anew; settings in ARGS, as in ARGS="--gates.enforce false"
 	$(BIN)/recapture pretrain $(ARGS)
+
+docs: $(READY) ## Build the site into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 ui: $(READY) ## Prefect's and MLflow's dashboards on loopback
 	$(BIN)/recapture ui

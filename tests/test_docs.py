@@ -17,8 +17,8 @@ from recapture.flows.cli import app
 from recapture.flows.commands.settings import pattern_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "datasets/README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WRITTEN = [page for page in PAGES if page.name != "settings.md"]  # that one is generated
+PAGES = [ROOT / "README.md", ROOT / "datasets/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WRITTEN = [page for page in PAGES if page.name not in ("settings.md", "cli.md")]  # those are generated
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -146,7 +146,7 @@ def test_every_setting_that_is_named_exists(page):
 BLOCKS = [
     pytest.param(code, id=f"{name(page)} {number}")
     for page in WRITTEN
-    if page.parent.name == "docs"
+    if page.is_relative_to(ROOT / "docs")
     for number, (language, code) in enumerate(FENCED.findall(page.read_text()))
     if language == "python"
 ]

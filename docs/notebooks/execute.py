@@ -3,6 +3,8 @@
 python docs/notebooks/execute.py docs/notebooks/recapture.ipynb   (needs `pip install -e '.[docs]'`)
 """
 
+import base64
+import io
 import os
 import re
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 QUIET = {"PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore", "PYTHONWARNINGS": "ignore"}
 PROGRESS = re.compile(r"\w+: \d+ of \d+")
@@ -36,11 +39,21 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
             for kind, text in output.get("data", {}).items():
                 if kind.startswith("text/"):
                     output["data"][kind] = text.replace(f"{folder}/", "")
+                elif kind == "image/png":
+                    output["data"][kind] = smaller(text)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
     return notebook
+
+
+def smaller(picture: str) -> str:
+    """Return a PNG as base64 with 128 colours, so that the notebook stays small."""
+    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB").quantize(128)
+    buffer = io.BytesIO()
+    image.save(buffer, "png", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _is_chatter(output: nbformat.NotebookNode) -> bool:
