@@ -29,8 +29,8 @@ class DatasetConfig(Section):
     uri: str = Field(
         SAMPLE,
         min_length=1,
-        description="Path or fsspec URL of a folder, a video or an index; scenes://... for procedural "
-        "scenes; sample:// for the clips that ship with the package.",
+        description="Path or fsspec URL of a folder, a video or an index; scenes://... and "
+        "motionscenes://... for procedural scenes; sample:// for the clips that ship with the package.",
     )
     kind: Literal[
         "auto",
@@ -44,6 +44,7 @@ class DatasetConfig(Section):
         "davis",
         "colmap",
         "nerfstudio",
+        "motionbench",
     ] = Field(
         "auto",
         description="Layout; auto decides by the URI and by the names in a folder. See docs/inputs.md.",

@@ -35,6 +35,8 @@ class Tuning:
     projections: Projections = "q,k,v"
     steps: int = 150
     rank: int = 16
+    decay_from: float = 1.0  # share of the steps from which the learning rate falls to 0
+    hole_weight: float = 1.0
     reversed: bool = False
     whole_category: bool = False
 
@@ -71,13 +73,14 @@ class Tuning:
             clip=1.0,
             ema=0.9,
             seed=seed,
-            objective=Objective("uniform", 3.0, 1.0, 0.1),
+            objective=Objective("uniform", 3.0, self.hole_weight, 0.1),
             micro_batch=None,
             gradient_checkpointing=False,
             log_every=steps,
             validate_every=steps,
             patience=0,
             packed_share=0.0,
+            decay_from=self.decay_from,
         )
         sparse = Sparse(self.sparse, frames, kept, self.positions)
         return MotionSettings(training, self.rank, self.projections, MotionTerm(self.loss, 0.5), sparse)
@@ -127,6 +130,8 @@ _CHANGED: dict[str, tuple[str, Tuning]] = {
     "qkvo": ("q, k, v and o", replace(DEFAULT, projections="q,k,v,o")),
     **{f"steps-{count}": (f"{count} steps", replace(DEFAULT, steps=count)) for count in (50, 300, 600)},
     **{f"rank-{rank}": (f"rank {rank}", replace(DEFAULT, rank=rank)) for rank in (4, 64)},
+    "decay": ("learning rate falls from half-way", replace(DEFAULT, decay_from=0.5)),
+    "holes": ("no weight on holes", replace(DEFAULT, hole_weight=0.0)),
     "category": ("one adapter per category", replace(DEFAULT, whole_category=True)),
 }
 ABLATIONS: dict[str, Row] = {

@@ -9,7 +9,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-LayoutKind = Literal["multicamvideo", "kubric4d", "dycheck", "realestate10k", "davis", "colmap", "nerfstudio"]
+LayoutKind = Literal[
+    "multicamvideo", "kubric4d", "dycheck", "realestate10k", "davis", "colmap", "nerfstudio", "motionbench"
+]
 ClipKind = Literal["video", "frames", "scene"] | LayoutKind
 MAX_ID = 200
 MAX_SCALE = 16  # times the pixels of a clip that a map or mask beside it may have

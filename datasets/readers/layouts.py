@@ -8,6 +8,7 @@ from recapture.datasets.readers.davis import DAVIS
 from recapture.datasets.readers.dycheck import DYCHECK
 from recapture.datasets.readers.folders import Folders
 from recapture.datasets.readers.kubric4d import KUBRIC4D
+from recapture.datasets.readers.motionbench import MOTIONBENCH
 from recapture.datasets.readers.multicamvideo import MULTICAMVIDEO
 from recapture.datasets.readers.nerfstudio import NERFSTUDIO
 from recapture.datasets.readers.realestate10k import REALESTATE10K
@@ -15,7 +16,9 @@ from recapture.datasets.readers.views import Layout
 
 LAYOUTS: dict[str, Layout] = {
     layout.kind: layout
-    for layout in (NERFSTUDIO, COLMAP, DAVIS, KUBRIC4D, MULTICAMVIDEO, DYCHECK, REALESTATE10K)
+    for layout in (
+        *(NERFSTUDIO, COLMAP, DAVIS, KUBRIC4D, MULTICAMVIDEO, DYCHECK, REALESTATE10K, MOTIONBENCH),
+    )
 }
 
 

@@ -52,7 +52,8 @@ class View:
     covisible: Maps | None = None  # True where the dataset's training views see the pixel too
     moments: tuple[int, ...] | None = None  # time of each frame, on the clock of its group
     group: str | None = None
-    described_by: tuple[str, ...] = ()  # files that the cameras come from
+    described_by: tuple[str, ...] = ()  # files that the cameras or the caption come from
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def read_view(layout: Layout, clip_id: str, uri: str, asked: Asked) -> Clip:
         height=found.height,
         duration=found.duration,
         audio=found.audio and view.video == uri,  # sound is read from the clip's uri
-        caption="",
+        caption=view.caption,
         content_hash=hashlib.sha256(" ".join(hashes).encode()).hexdigest(),
         depth_uri=first(view.depth),
         cameras_uri=view.described_by[0] if view.cameras is not None and view.described_by else None,

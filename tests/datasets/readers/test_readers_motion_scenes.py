@@ -1,8 +1,14 @@
+import json
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from recapture.datasets.clips.clip import ClipError
+from recapture.datasets.media.video import write_video
+from recapture.datasets.readers.motionbench import target_prompts
 from recapture.datasets.readers.scan import open_clip, scan
 from recapture.datasets.readers.scenes import to_uint8
 from recapture.datasets.scenes.motion_scenes import motion_scene
@@ -57,3 +63,33 @@ def test_a_target_is_the_first_frame_of_its_truths() -> None:
 def test_a_wrong_uri_is_one_clear_error(query: str, said: str) -> None:
     with pytest.raises(ClipError, match=said):
         scan(f"motionscenes://?{query}")
+
+
+def test_a_folder_of_references_with_prompts_gives_captions_and_target_prompts(tmp_path: Path) -> None:
+    frames = np.zeros((3, 16, 16, 3), np.uint8)
+    for name in ("references/single/camel.mp4", "references/dog.mp4", "references/cat.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(str(tmp_path / name), iter(frames), Fraction(8))
+    prompts = {
+        "single/camel": {"reference": "a camel walks", "targets": ["a horse", "a toy"]},
+        "dog": "a dog",
+    }
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps(prompts))
+    clips, rejected = scan(str(tmp_path))
+    assert not rejected
+    assert {(clip.id, clip.kind, clip.caption) for clip in clips} == {
+        ("single/camel", "motionbench", "a camel walks"),
+        ("dog", "motionbench", "a dog"),
+        ("cat", "motionbench", ""),
+    }
+    assert target_prompts(str(tmp_path), "single/camel") == ("a horse", "a toy")
+    assert target_prompts(str(tmp_path), "dog") == ()
+    assert len(list(open_clip(clips[0]).frames())) == 3
+    before = {clip.id: clip.content_hash for clip in clips}
+    file.write_text(json.dumps(prompts | {"dog": "another dog"}))
+    assert {clip.id: clip.caption for clip in scan(str(tmp_path))[0]}["dog"] == "another dog"
+    assert before != {clip.id: clip.content_hash for clip in scan(str(tmp_path))[0]}
+    file.write_text('{"dog": {"goals": []}}')
+    clips, rejected = scan(str(tmp_path))
+    assert not clips and len(rejected) == 3 and "prompts.json" in rejected[0].error

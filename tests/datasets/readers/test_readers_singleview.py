@@ -267,7 +267,8 @@ def test_the_hash_follows_every_file_that_a_clip_is_made_of(nerfstudio: Path) ->
 
 
 @pytest.mark.parametrize(
-    "kind", ["multicamvideo", "kubric4d", "dycheck", "realestate10k", "davis", "colmap", "nerfstudio"]
+    "kind",
+    ["multicamvideo", "kubric4d", "dycheck", "realestate10k", "davis", "colmap", "nerfstudio", "motionbench"],
 )
 def test_a_folder_of_another_layout_and_none_at_all_are_errors(tmp_path: Path, kind: str) -> None:
     (tmp_path / "data").mkdir()
