@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+import motion
 import numpy as np
 import pytest
 
-import motion
 from bench.motion_cells import store, stored
 from bench.motion_plan import ABLATIONS, DEFAULT, MAIN, ROWS, cell_name, jobs_of
 
