@@ -15,7 +15,6 @@ from recapture.models.tuning.pairs import Pair
 from recapture.models.wan.load import Base
 
 Start = Literal["first_frame", "swept", "text"]
-LEAST_MOTION = 2.0  # pixels over a clip
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Short tunings of a tiny base: what is trained, what stays, when it stops."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from recapture.models.motion.examples import MotionExamples
 from recapture.models.motion.objective import MotionTerm
 from recapture.models.motion.sparse import Sparse
 from recapture.models.motion.tune import check_converging, judged, motion_trainer, tune_motion
@@ -138,3 +140,24 @@ def test_a_mask_needs_an_adapter_that_is_zero_outside(base, examples, texts, set
             name="temporal",
             free=head_masks(base.transformer, HEADS, "temporal"),
         )
+
+
+def test_single_frames_with_nothing_known_train_an_adapter_without_a_motion_term(
+    base, examples, texts, settings
+):
+    """As the spatial adapter is tuned."""
+    stills = [
+        replace(one, clean=one.clean[:, t : t + 1], channels=torch.zeros_like(one.channels[:, t : t + 1]))
+        for t, one in enumerate(examples.training)
+    ]
+    made = tune_motion(
+        base,
+        MotionExamples(tuple(stills), ()),
+        settings(sparse=Sparse("full", 5, 5, "native")),
+        empty_text=texts.negative[0],
+        heads=~HEADS,
+        name="spatial",
+    )
+    losses = [values["loss"] for _, values in made.curve]
+    assert losses == [values["hole_loss"] for _, values in made.curve] and losses[0] > 0
+    assert any(value.any() for key, value in made.weights.items() if "lora_B" in key)
