@@ -82,14 +82,19 @@ def at_real_size(given: argparse.Namespace) -> Table:
     """Return the table of steps at Wan2.1's shape, with random weights."""
     clip = tuple(map(int, (given.clip or "81x512x512").split("x")))
     base, batch = random_base(given.size, device=given.device, vae=False), given.batch or 1
-    if not given.eager:
-        speed_up(base.transformer, compiler=Compiler("the transformer"))
+
+    def compiled() -> None:
+        torch.compiler.reset()
+        for block in base.transformer.blocks:
+            block._compiled_call_impl = None
+        if not given.eager:
+            speed_up(base.transformer, compiler=Compiler("the transformer"))
 
     def clock() -> float:
         torch.cuda.synchronize()
         return time.perf_counter()
 
-    rows = step_rows(base, clip, given.kept, batch, given.steps, clock)
+    rows = step_rows(base, clip, given.kept, batch, given.steps, clock, compiled)
     how = "eager" if given.eager else "compiled blocks"
     title = (
         f"One step, Wan2.1 {given.size}, {given.clip or '81x512x512'}, random weights, {how}, batch {batch}"
@@ -107,9 +112,15 @@ def columns(seconds: str) -> list[Column]:
 
 
 def step_rows(
-    base: Base, clip: tuple[int, ...], kept: int, batch: int, steps: int, clock: Callable[[], float]
+    base: Base,
+    clip: tuple[int, ...],
+    kept: int,
+    batch: int,
+    steps: int,
+    clock: Callable[[], float],
+    prepare: Callable[[], None] = lambda: None,
 ) -> list[list[Cell]]:
-    """Return a row per kind of sparse sampling; the kinds take turns, step by step."""
+    """Return a row per kind of sparse sampling; the kinds take turns. prepare: called before each turn."""
     window = clip[0]
     kinds = [Sparse("full", window, window, "aligned"), Sparse("frames", window, kept, "aligned")]
     kinds += [Sparse("latents", window, kept, "aligned"), Sparse("mixed", window, kept, "aligned")]
@@ -117,6 +128,7 @@ def step_rows(
     for _ in range(2):  # two turns, so that a busy spell of the machine does not fall on one kind alone
         for sparse, found in zip(kinds, times):
             trainer = made_trainer(base, sparse, clip, batch, steps + WARM_UP)
+            prepare()
             for step in range(1, steps + WARM_UP + 1):
                 begun = clock()
                 trainer.run(lambda step, values: None, stop_at=step)
