@@ -8,7 +8,7 @@ from support.subprocesses import run_python
 
 @pytest.mark.parametrize(
     ("points", "clips", "seed"),
-    [(10, 1, 7), pytest.param(200, 2, 8, marks=[pytest.mark.full, pytest.mark.timeout(6000)])],
+    [(6, 1, 29), pytest.param(200, 2, 8, marks=[pytest.mark.full, pytest.mark.timeout(6000)])],
 )
 def test_killed_at_any_moment_and_run_again_it_equals_an_undisturbed_job(tmp_path, points, clips, seed):
     words = ("-m", "support.kill_points", str(tmp_path), str(points), str(clips), str(seed))

@@ -1,6 +1,7 @@
 """fill.speed.max_loss in a job: what is measured, what is chosen, and what that changes."""
 
 import json
+import shutil
 
 import pytest
 from support.bare_job import artifacts, configure, counts, run_bare
@@ -138,21 +139,20 @@ def test_videos_without_holes_are_filled_exactly_and_the_summary_says_so(tmp_pat
     assert counts(exact)["fill"] == {"reused": 3}
 
 
-def test_a_video_that_cannot_be_calibrated_leaves_the_choice_to_the_others(tmp_path, monkeypatch):
-    measure = CalibrateStage._measure
+def test_a_video_that_cannot_be_calibrated_leaves_the_choice_to_the_others(bounded, tmp_path, monkeypatch):
+    root, _, before, _ = bounded
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
 
     def broken(self, filler, view, hidden, caption):
-        if not hasattr(self, "tripped"):
-            self.tripped = True
-            raise ValueError("a broken video")
-        return measure(self, filler, view, hidden, caption)
+        raise ValueError("a broken video")
 
     monkeypatch.setattr(CalibrateStage, "_measure", broken)
     words = ("--execution.attempts", "1")
     job, outcomes = carry_out(configure(tmp_path, *BOUNDED, *words, count=4))
-    assert counts(outcomes)["calibrate"] == {"quarantined": 1, "ok": 3}
+    assert counts(outcomes)["calibrate"] == {"quarantined": 1, "reused": 3}
     assert job.summary.calibration.videos == 3
-    assert counts(outcomes)["fill"] == {"ok": 4}
+    assert job.summary.calibration.chosen == before.summary.calibration.chosen
+    assert counts(outcomes)["fill"] == {"reused": 3, "ok": 1}
 
 
 def test_too_large_losses_and_too_few_videos_choose_the_exact_way_and_say_why():

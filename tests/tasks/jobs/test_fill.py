@@ -31,6 +31,7 @@ from recapture.tasks.jobs.render import surface_settings
 
 CPU = torch.device("cpu")
 SCENE = "scenes://?count=2&seed=3&frames=13&height=48&width=64"
+ONE_CLIP = ("--dataset.uri", SCENE.replace("count=2", "count=1"))
 WORDS = (
     *("--dataset.uri", SCENE, "--fill.method", "base", "--fill.steps", "1", "--fill.window", "5"),
     *(
@@ -81,7 +82,7 @@ class Case:
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(request, tmp_path_factory):
-    return Case(tmp_path_factory.mktemp(request.param), *KINDS[request.param])
+    return Case(tmp_path_factory.mktemp(request.param), *KINDS[request.param], *ONE_CLIP)
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +177,8 @@ def test_a_fill_from_its_parts_has_the_bytes_of_one_in_one_go(case):
 
 
 def test_a_clip_of_one_window_has_no_parts(tmp_path):
-    case = Case(tmp_path, "--fill.window", "13")
-    (item, _) = case.todo
+    case = Case(tmp_path, "--fill.window", "13", *ONE_CLIP)
+    (item,) = case.todo
     assert list(case.stage.parts(item, open_inputs(case.stage, item, case.store))) == []
 
 

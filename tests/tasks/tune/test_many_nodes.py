@@ -30,7 +30,8 @@ from recapture.tasks.tune.tune_stage import TuneStage
 TWO_BUNDLES = Resources(cpus=2, bundles=2)
 
 
-pytestmark = pytest.mark.timeout(600)  # the set-up starts a cluster and imports torch in each process
+# The set-up starts a cluster and imports torch in each process; test_two_bundles.py runs on every commit.
+pytestmark = [pytest.mark.full, pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +162,6 @@ def wait_until(holds, seconds=30):
         time.sleep(0.1)
 
 
-@pytest.mark.integration
 def test_processes_lie_on_two_nodes(disturbed):
     nodes, ranks = disturbed.wrote("node"), disturbed.wrote("rank")
     for rank in "01":
@@ -169,7 +169,6 @@ def test_processes_lie_on_two_nodes(disturbed):
     assert len(set(nodes.values())) == 2
 
 
-@pytest.mark.integration
 def test_two_nodes_make_the_steps_of_one_process(disturbed):
     for (step, values), (same, others) in zip(disturbed.curve_alone, disturbed.curve, strict=True):
         assert step == same and values == pytest.approx(others, rel=1e-4)
@@ -177,7 +176,6 @@ def test_two_nodes_make_the_steps_of_one_process(disturbed):
     assert difference(disturbed.weights_alone, disturbed.weights) < 2e-4
 
 
-@pytest.mark.integration
 def test_after_a_process_has_died_the_training_goes_on_from_its_checkpoint(disturbed):
     assert disturbed.outcome.attempts == 2
     calls, ranks = disturbed.wrote("calls"), disturbed.wrote("rank")
@@ -186,7 +184,6 @@ def test_after_a_process_has_died_the_training_goes_on_from_its_checkpoint(distu
     assert second < 6 + 2  # fewer than all steps and the held-out losses after the first
 
 
-@pytest.mark.integration
 def test_no_process_is_left_and_the_cpus_are_free(pool, disturbed):
     import ray
 
@@ -197,8 +194,6 @@ def test_no_process_is_left_and_the_cpus_are_free(pool, disturbed):
     wait_until(lambda: ray.available_resources().get("CPU") == 2)
 
 
-@pytest.mark.full
-@pytest.mark.integration
 def test_no_process_outlives_a_worker_that_died(pool, store, tmp_path):
     outcome = run(pool, watched(store, tmp_path, "its worker dies"), RetryPolicy(attempts=1))
     assert outcome.error_type == "WorkerLost"
@@ -207,8 +202,6 @@ def test_no_process_outlives_a_worker_that_died(pool, store, tmp_path):
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
-@pytest.mark.full
-@pytest.mark.integration
 def test_a_training_goes_on_without_the_node_that_it_has_lost(cluster, pool, store, tmp_path):
     def lose_node():
         wait_until(lambda: list(tmp_path.glob("*.doomed")), seconds=100)
@@ -226,8 +219,6 @@ def test_a_training_goes_on_without_the_node_that_it_has_lost(cluster, pool, sto
     assert len(nodes) == 4 and len(set(nodes.values())) == 3
 
 
-@pytest.mark.full
-@pytest.mark.integration
 def test_what_goes_wrong_on_a_node_is_said_and_the_next_stage_has_the_bundles(pool, store):
     assert run(pool, replace(tune_stage(store, workers=2), resources=TWO_BUNDLES)).status == "ok"
     sick = replace(tune_stage(store, workers=2, rate=1e30, warm_up=1, clip=1e30), resources=TWO_BUNDLES)
@@ -238,19 +229,6 @@ def test_what_goes_wrong_on_a_node_is_said_and_the_next_stage_has_the_bundles(po
         run(pool, replace(sick, fill=FillConfig(base="/nowhere")))
 
 
-@pytest.mark.integration
-def test_a_cluster_that_may_grow_is_waited_for(cluster, store):
-    from recapture.tasks.engine.ray_executor import RayExecutor
-
-    large = replace(tune_stage(store, workers=2), resources=Resources(cpus=4, bundles=2))
-    with (
-        RayExecutor(store.root, workers=1) as patient,
-        pytest.raises(StageSick, match=r"no progress for 2 s: .* no node has room"),
-    ):
-        run(patient, large, RetryPolicy(setup_seconds=2))
-
-
-@pytest.mark.integration
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
