@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ METRICS = (
     *("leak_colour", "leak_layout", "fidelity"),
 )
 DRAWS = 2000
+SECONDS = {"cpu": "cpu_seconds", "cuda": "seconds"}  # a CPU may be shared, a GPU is not
 
 Scores = np.ndarray  # [references, targets x seeds]
 
@@ -52,6 +54,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     found = stored(folder, given.targets)
     jobs = jobs_of(rows, given.categories, given.references, given.seeds, set(found))
+    if given.machine:  # only tables, of cells from elsewhere
+        jobs = []
     setting = Setting(
         base=given.base,
         frames=given.frames,
@@ -68,13 +72,17 @@ def main() -> None:
     ):
         print(f"{time.time() - started:.0f} s: {number} of {len(jobs)} jobs, {', '.join(names)}", flush=True)
     cells = stored(folder, given.targets)
-    run = this_run(device=given.device, base=given.base)
+    run = this_run(device="cpu" if given.machine else given.device, base=given.base)
+    if given.machine:
+        run = replace(run, machine=given.machine)
     name = given.write or "motion"
-    tables = [table(name, "All categories", given.categories, rows, cells, given, run)]
-    tables += [
-        table(f"{name}-{category}", f"Category {category}", [category], rows, cells, given, run)
-        for category in given.categories
-    ]
+    whole = "All categories" if len(given.categories) > 1 else f"Category {given.categories[0]}"
+    tables = [table(name, whole, given.categories, rows, cells, given, run)]
+    if len(given.categories) > 1:
+        tables += [
+            table(f"{name}-{category}", f"Category {category}", [category], rows, cells, given, run)
+            for category in given.categories
+        ]
     if given.write:
         make_places([one.name for one in tables])
     publish(tables, write=given.write is not None)
@@ -108,6 +116,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1e9, help="Start no job after this time.")
     parser.add_argument("--folder", default="outputs/benchmarks/motion")
+    parser.add_argument("--machine", help="Measure nothing; name the machine that the cells are from.")
     add_write(parser, "motion")
     return parser.parse_args(words)
 
@@ -142,7 +151,9 @@ def table(
         for place, other in enumerate(("base", wrong)):
             if other is not None and row != other:
                 gains[place] = gained(direction - scores(cells, other, categories, given, "direction"))
-        seconds = [cells[at]["tuning"].get("seconds") for at in named(cells, row, categories, given)]
+        seconds = [
+            cells[at]["tuning"].get(SECONDS[given.device]) for at in named(cells, row, categories, given)
+        ]
         spent = [one for one in seconds if one is not None]
         lines.append(
             [
@@ -155,7 +166,8 @@ def table(
         )
     columns = [Column(""), *(Column(metric, ".3g") for metric in METRICS)]
     columns += [Column("Δ direction to base"), Column("Δ direction to another reference")]
-    columns += [Column("tuning, s", ".3g"), Column("cells", "d")]
+    clock = "tuning, CPU s" if given.device == "cpu" else "tuning, s"
+    columns += [Column(clock, ".3g"), Column("cells", "d")]
     size = (
         f"{given.references} references of each category, {given.targets} targets, {given.seeds} seeds, "
         f"{given.frames} frames of {given.side}²"

@@ -73,18 +73,30 @@ def measure(setting: Setting, job: Job) -> list[str]:
             spent = {"failed": str(error)}
     names = []
     for row, reference in job.cells:
-        scores = {}
-        for target in range(setting.targets):
-            known = known_transfer(job.category, reference, target, setting.frames, setting.side)
-            video = made(base, setting, row, known, job, weights)
-            without = base_sample(base, setting, known, job.seed)
-            scores[str(target)] = scored(video, without, known)
         name = cell_name(row, job.category, reference, job.seed)
+        try:
+            scores = cell(base, setting, row, reference, job, weights)
+        except (ValueError, RuntimeError) as error:  # it stays missing, and the others go on
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
+            continue
         store(Path(setting.folder) / f"{name}.json", {"row": row, "targets": scores, "tuning": spent})
         names.append(name)
     if weights:
         remove_lora(base.transformer)
     return names
+
+
+def cell(
+    base: Base, setting: Setting, row: str, reference: int, job: Job, weights: dict[str, Tensor]
+) -> dict[str, dict[str, float]]:
+    """Return the scores of a row for each target of a reference."""
+    scores = {}
+    for target in range(setting.targets):
+        known = known_transfer(job.category, reference, target, setting.frames, setting.side)
+        video = made(base, setting, row, known, job, weights)
+        without = base_sample(base, setting, known, job.seed)
+        scores[str(target)] = scored(video, without, known)
+    return scores
 
 
 def tuned(base: Base, setting: Setting, job: Job) -> tuple[dict[str, Tensor], dict[str, float]]:

@@ -17,6 +17,7 @@ from torch.nn.functional import max_pool2d, pad
 SHADES = 8  # of a body's colour, from its darkest to its brightest pixels
 FARTHEST = 0.7  # a pixel this far from a body's colours, in [-1, 1] and over three channels, is none of it
 LEAST = 12  # pixels that must show of a body for it to have a place
+NO_COLOUR = 1e3  # of a body that the truth shows in no frame
 PIECE = 0.25  # of the largest piece; smaller ones are not the body
 
 
@@ -79,8 +80,9 @@ def shades_of(truth: MotionTruth) -> list[Tensor]:
     for own, all_of in zip(inner, truth.parts):
         chosen = own if own.any() else all_of
         pixels = truth.video.movedim(1, -1)[chosen]
-        if not len(pixels):
-            raise ValueError("motion: a body of the truth shows in no frame; leave it out")
+        if not len(pixels):  # such as a leg behind the other one: it is not looked for, and not scored
+            found.append(torch.full((1, 3), NO_COLOUR))
+            continue
         order = pixels[pixels.sum(-1).argsort()]
         found.append(torch.stack([part.mean(0) for part in order.tensor_split(min(SHADES, len(order)))]))
     return found

@@ -113,22 +113,22 @@ def explicit_view(
     if moves is not None:
         still = usable & ~_around(bodies, dilate)
         scene, far = _completed(frame, depth, still, behind)
-    first = intrinsics.double().expand(frames, 3, 3), torch.eye(4, dtype=torch.float64).expand(frames, 4, 4)
+    still_pose = torch.eye(4, dtype=torch.float64, device=depth.device).expand(frames, 4, 4)
+    first = intrinsics.to(depth.device).double().expand(frames, 3, 3), still_pose
 
     def seen(picture: Tensor, away: Tensor, known: Tensor, shift: Tensor | None = None) -> Rendered:
         place = pose.clone()
         if shift is not None:
-            place[:, :3, 3] += (pose[:, :3, :3] @ shift[..., None])[..., 0]
+            place[:, :3, 3] += (pose[:, :3, :3] @ shift.to(pose)[..., None])[..., 0]
         shown = picture.expand(frames, -1, -1, -1), away.expand(frames, -1, -1)
         return render(*shown, *first, lens, place, surface=surface, known=known.expand(frames, -1, -1))
 
-    layers = [seen(scene, far, torch.isfinite(far) & (far > 0))]
+    made = seen(scene, far, torch.isfinite(far) & (far > 0))
     for number, body in enumerate(bodies if moves is not None else ()):
         assert moves is not None
         own = body & usable
         shift = _shifts(own, depth, intrinsics, moves.across[number], moves.nearness[number])
-        layers.append(seen(frame, depth, own, shift))
-    made = _nearest(layers)
+        made = _nearer(made, seen(frame, depth, own, shift))
     made.video[0], made.visible[0], made.depth[0], made.stretch[0] = frame, True, depth, 1.0
     return RenderedView(made.video, made.visible, made.depth, made.stretch, lens, pose)
 
@@ -150,7 +150,7 @@ def background_view(
         torch.where(hole, torch.inf, depth).repeat(count, 1, 1),
         torch.ones_like(depth).repeat(count, 1, 1),
         intrinsics.double().repeat(count, 1, 1),
-        torch.eye(4, dtype=torch.float64).repeat(count, 1, 1),
+        torch.eye(4, dtype=torch.float64, device=depth.device).repeat(count, 1, 1),
     )
 
 
@@ -178,12 +178,12 @@ def _cameras(
     intrinsics: Tensor, depth: Tensor, camera: CameraMoves | None, frames: int
 ) -> tuple[Tensor, Tensor]:
     """Return intrinsics [T, 3, 3] and world_to_camera [T, 4, 4] that move as the reference's camera."""
-    lens = intrinsics.double().repeat(frames, 1, 1)
-    pose = torch.eye(4, dtype=torch.float64).repeat(frames, 1, 1)
+    lens = intrinsics.to(depth.device).double().repeat(frames, 1, 1)
+    pose = torch.eye(4, dtype=torch.float64, device=depth.device).repeat(frames, 1, 1)
     if camera is not None:
-        lens[:, 0, 0] *= camera.zoom
-        lens[:, 1, 1] *= camera.zoom
-        pose = camera.motion.clone()
+        lens[:, 0, 0] *= camera.zoom.to(lens)
+        lens[:, 1, 1] *= camera.zoom.to(lens)
+        pose = camera.motion.to(pose, copy=True)
         pose[:, :3, 3] *= pivot_of(depth)
     return lens, pose
 
@@ -210,16 +210,15 @@ def _shifts(body: Tensor, depth: Tensor, intrinsics: Tensor, across: Tensor, nea
     return place - place[:1]
 
 
-def _nearest(layers: list[Rendered]) -> Rendered:
-    """Return what is nearest of several renderings."""
-    depth, index = torch.stack([layer.depth for layer in layers]).min(0)
-
-    def of(name: str) -> Tensor:
-        values = torch.stack([getattr(layer, name) for layer in layers])
-        place = index[None, :, None] if values.ndim == 5 else index[None]
-        return values.gather(0, place.expand(1, *values.shape[1:]))[0]
-
-    return Rendered(of("video"), of("visible"), depth, of("stretch"))
+def _nearer(first: Rendered, second: Rendered) -> Rendered:
+    """Return what is nearer of two renderings, pixel by pixel."""
+    closer = second.depth < first.depth
+    return Rendered(
+        torch.where(closer[:, None], second.video, first.video),
+        torch.where(closer, second.visible, first.visible),
+        torch.where(closer, second.depth, first.depth),
+        torch.where(closer, second.stretch, first.stretch),
+    )
 
 
 def _distances(bodies: Tensor, depth: Tensor) -> Tensor:

@@ -192,3 +192,9 @@ def test_published_fidelity_cannot_tell_a_flipped_clip_and_the_direction_can() -
 def test_clips_of_other_shapes_are_named() -> None:
     with pytest.raises(ValueError, match="give both alike"):
         motion_scores(ONE.video[:9], ONE)
+
+
+def test_a_body_that_the_truth_never_shows_is_not_scored_and_stops_nothing() -> None:
+    hidden = truth_of((disc(ACROSS), RED), (torch.zeros_like(disc(BACK)), BLUE))
+    scores = motion_scores(hidden.video, hidden)
+    assert scores["motion_direction"] == pytest.approx(1) and scores["body_kept"] == 1
