@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import recapture
+
 ROOT = Path(__file__).parents[1]
 TUTORIALS = [ROOT / f"docs/tutorials/{name}.md" for name in ("own-videos", "tuning", "nightly")]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -21,7 +23,12 @@ TINY = {  # of every command of the tutorials
     "RECAPTURE_FILL__STEPS": "1",
     "RECAPTURE_EXECUTION__EXECUTOR": "inline",
     "RECAPTURE_MEASURE__BASELINES": "false",
-    "RECAPTURE_TUNE__STEPS": "2",
+    "RECAPTURE_TUNE__CURRICULUM__ROUNDS": "[{low: 5, high: 10, steps: 2}]",
+    "RECAPTURE_TUNE__PAIRS__WINDOW": "5",
+    "RECAPTURE_TUNE__PAIRS__MOVES": "1",
+    "RECAPTURE_TUNE__CYCLE__MOVES": "0",
+    "RECAPTURE_TUNE__EXPLORE__ANGLES": "[10]",
+    "RECAPTURE_TUNE__EXPLORE__STEPS": "1",
     "RECAPTURE_TRACKING__ENABLED": "false",
 }
 
@@ -65,6 +72,23 @@ def test_links_that_leave_the_site_keep_their_text_and_missing_files_fail(monkey
         assert links.within(given, page) == wanted
     with pytest.raises(links.PluginError, match=r"tutorials/a\.md: the link gone\.md leads nowhere"):
         links.within("[a](gone.md)", page)
+
+
+def test_what_a_repository_tells_about_itself_can_be_read_and_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == recapture.__version__
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
+    assert f"## {recapture.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    forms = [path for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config"]
+    assert len(forms) == 2
+    for form in forms:
+        read = yaml.safe_load(form.read_text())
+        assert {"name", "description", "body"} <= set(read)
+        ids = [field["id"] for field in read["body"]]
+        assert len(ids) == len(set(ids)) and all(field["attributes"]["label"] for field in read["body"])
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    tools = {hook["entry"].split()[0] for hook in local["hooks"]} - {"bash"}
+    assert tools == {".venv/bin/ruff", ".venv/bin/lint-imports"}
 
 
 @pytest.mark.full
