@@ -153,12 +153,18 @@ BLOCKS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with a finished job and tuning, which the blocks only read."""
+    folder = tmp_path_factory.mktemp("finished")
+    finished_tuning(finished_job(folder))
+    return folder
+
+
 @pytest.mark.parametrize("code", BLOCKS)
-def test_every_python_block_runs_beside_a_finished_job(code, tmp_path):
-    finished_tuning(finished_job(tmp_path))
-    (tmp_path / "block.py").write_text(code)
+def test_every_python_block_runs_beside_a_finished_job(code, finished):
     done = subprocess.run(
-        [sys.executable, "block.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", code], cwd=finished, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
