@@ -52,6 +52,18 @@ class DeliverConfig(Section):
     )
     side_by_side: bool = Field(True, description="Also write source, render and result side by side.")
     contact_sheet_frames: int = Field(4, ge=1, le=16, description="Frames on a contact sheet.")
+    page: bool = Field(
+        True,
+        description="Write the results page: index.html of the dataset and of every clip, and page.mp4, "
+        "page.jpg and page.js beside each video, which it shows.",
+    )
+    page_side: int = Field(
+        640,
+        ge=64,
+        le=2048,
+        description="Longest side in pixels of each picture in page.mp4; bounds what the results page takes "
+        "on disk.",
+    )
 
     @property
     def file(self) -> str:
@@ -78,7 +90,8 @@ class DeliverConfig(Section):
     def keyed(self) -> dict[str, Any]:
         """Return the settings that can change the files; the format by what it comes to."""
         written = {"bits": self.depth_in_bits, "chroma": self.subsampling, "alpha": self.alpha}
-        kept = self.model_dump(mode="json", exclude={"bits", "chroma", "alpha", "crf", "size"})
+        left = {"bits", "chroma", "alpha", "crf", "size", *(() if self.page else ("page_side",))}
+        kept = self.model_dump(mode="json", exclude=left)
         if self.codec != "prores" or self.side_by_side:
             kept["crf"] = self.crf
         return kept | written

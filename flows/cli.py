@@ -34,6 +34,7 @@ from recapture.flows.commands.settings import (
     Profile,
     WithSettings,
     config_of,
+    pattern_of,
 )
 from recapture.flows.commands.start import prepare, run_flow
 
@@ -190,12 +191,35 @@ def ui(
     dataset: Dataset = None,
     prefect_port: Annotated[int, typer.Option(help="Port of Prefect's dashboard.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's dashboard.")] = 5000,
+    results_port: Annotated[int, typer.Option(help="Port of the results pages.")] = 8080,
 ) -> None:
-    """Serve Prefect's and MLflow's dashboards on loopback until interrupted."""
+    """Serve the results pages and Prefect's and MLflow's dashboards on loopback until interrupted."""
     settings = prepare(config_of(context, profile, dataset))
     from recapture.flows.commands.ui import serve_dashboards
 
-    sys.exit(serve_dashboards(settings, prefect_port, mlflow_port))
+    sys.exit(serve_dashboards(settings, prefect_port, mlflow_port, results_port))
+
+
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)
+def report(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[DATASET]", help="Short for --dataset.name.", show_default=False)
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Compare with this earlier run, or its beginning.")
+    ] = None,
+    profile: Profile = None,
+    dataset: Dataset = None,
+) -> None:
+    """Make the results page of a dataset anew; with --against, compare its last job with an earlier one."""
+    chosen = pattern_of(context, name)
+    if chosen is not None:
+        context.args += ["--dataset.name", chosen]
+    settings = config_of(context, profile, dataset)
+    from recapture.flows.commands.report import make_report
+
+    make_report(settings, against)
 
 
 @app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)

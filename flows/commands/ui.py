@@ -1,4 +1,4 @@
-"""`recapture ui`: serve Prefect's and MLflow's dashboards over the databases of jobs, on loopback."""
+"""`recapture ui`: serve the results pages and both dashboards over the databases of jobs, on loopback."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from threading import Event
 from recapture.conf.errors import UserError
 from recapture.conf.redact import without_credentials
 from recapture.conf.schema import RecaptureConfig
+from recapture.flows.commands.serve_results import local_outputs
 from recapture.flows.environment import artifact_root, tracking_uri
 
 HOST = "127.0.0.1"
@@ -43,16 +44,16 @@ class Server:
             time.sleep(0.3)
 
 
-def serve_dashboards(config: RecaptureConfig, prefect_port: int, mlflow_port: int) -> int:
-    """Start both servers, print their addresses, and stop both at SIGINT, SIGTERM or SIGHUP.
+def serve_dashboards(config: RecaptureConfig, prefect_port: int, mlflow_port: int, results_port: int) -> int:
+    """Start the servers, print their addresses, and stop them at SIGINT, SIGTERM or SIGHUP.
 
-    A server that already runs (PREFECT_API_URL, an http tracking.uri) is only named. Returns the exit code;
-    raises UserError for a port that is taken.
+    A server that already runs (PREFECT_API_URL, an http tracking.uri) is only named, and so are outputs that
+    are not on this machine. Returns the exit code; raises UserError for a port that is taken.
     """
     servers: list[Server] = []
     with _stop_at_signals() as stop:
         try:
-            for name, port, command in _commands(config, prefect_port, mlflow_port):
+            for name, port, command in _commands(config, prefect_port, mlflow_port, results_port):
                 servers.append(_start(name, port, command, Path(config.state)))
             for server in servers:
                 server.wait_until_it_answers(stop)
@@ -71,17 +72,20 @@ def serve_dashboards(config: RecaptureConfig, prefect_port: int, mlflow_port: in
 
 
 def _commands(
-    config: RecaptureConfig, prefect_port: int, mlflow_port: int
+    config: RecaptureConfig, prefect_port: int, mlflow_port: int, results_port: int
 ) -> Iterator[tuple[str, int, Sequence[str]]]:
     places = [("Prefect", prefect_port, os.environ.get("PREFECT_API_URL"))]
     uri = tracking_uri(config)
     places.append(("MLflow", mlflow_port, uri if uri.startswith(("http://", "https://")) else None))
+    outputs = local_outputs(config)
+    places.append(("Results", results_port, None if outputs is not None else config.outputs))
     commands = {
         "Prefect": ("prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)),
         "MLflow": (
             *("mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1"),
             *("--backend-store-uri", uri, "--default-artifact-root", artifact_root(config)),
         ),
+        "Results": ("recapture.flows.commands.serve_results", str(outputs), str(results_port)),
     }
     here = [(name, port) for name, port, elsewhere in places if elsewhere is None]
     for name, port in here:
@@ -91,7 +95,8 @@ def _commands(
         if elsewhere is None:
             yield name, port, commands[name]
         else:
-            print(f"{name}: {without_credentials(elsewhere)} (already running)", flush=True)
+            there = "not served from here" if name == "Results" else "already running"
+            print(f"{name}: {without_credentials(elsewhere)} ({there})", flush=True)
 
 
 def _start(name: str, port: int, command: Sequence[str], logs: Path) -> Server:

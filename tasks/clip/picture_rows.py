@@ -33,7 +33,7 @@ class Rows:
 
         Of the kind visible, bool [h,w]: `Sheet` makes pictures of those that it shows. Of the kind known,
         bool [h,w]: where the result is the render. Of the kind depth, float32 [h,w]: the render's, inf in
-        holes.
+        holes. The kind truth is for clips of which `has_truth`.
         """
         for start in range(0, self.frames, CHUNK):
             frames = np.arange(start, min(start + CHUNK, self.frames))
@@ -46,6 +46,11 @@ class Rows:
         found = [read_truth(self.clip, self.inputs, self.path, np.array([t])) for t in frames]
         known = [truth["video"] for truth in found if truth is not None]
         return np.concatenate(known)[:, : self.height, : self.width] if known else None
+
+    @property
+    def has_truth(self) -> bool:
+        """Return whether it is known what the new cameras really see."""
+        return self.truth(np.array([0])) is not None
 
     def _read(self, frames: np.ndarray, kinds: tuple[str, ...]) -> dict[str, np.ndarray]:
         first, last = int(frames[0]), int(frames[-1]) + 1
@@ -69,6 +74,10 @@ class Rows:
                     rows["spread"] = spread_picture(filled["spread"])
             if "known" in kinds:
                 rows["known"] = render["visible"] & (rows["result"] == render["rgb"]).all(-1)
+        if "truth" in kinds:
+            truth = read_truth(self.clip, self.inputs, self.path, frames)
+            assert truth is not None  # of no frame or of all
+            rows["truth"] = truth["video"]
         return {kind: rows[kind][:, : self.height, : self.width] for kind in kinds}
 
 

@@ -26,6 +26,7 @@ class Summary(ABC):
     dataset: str
     clips: int = 0
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # stage -> status -> items
+    stage_seconds: dict[str, float] = field(default_factory=dict)  # stage -> work on what it made
     failures: list[Failure] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # about results that exist, one sentence each
     dropped: set[str] = field(default_factory=set)
@@ -40,6 +41,7 @@ class Summary(ABC):
         counts = self.counts.setdefault(stage, {})
         for outcome in outcomes:
             counts[outcome.status] = counts.get(outcome.status, 0) + 1
+            self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + outcome.seconds
             if outcome.status == "dropped":
                 self.dropped.add(outcome.item)
             elif outcome.status == "quarantined" or outcome.error_type in PARENT_FAULTS:

@@ -22,6 +22,7 @@ from recapture.tasks.clip.sheets import path_plot
 from recapture.tasks.clip.source_cameras import read_cameras
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.enlarge import FRAMES
+from recapture.tasks.jobs.page_files import page_files
 from recapture.tasks.jobs.result_files import SoundSource, result_files
 
 SIDE_BY_SIDE, SHEET, PATH, CAMERAS = (
@@ -32,6 +33,7 @@ SIDE_BY_SIDE, SHEET, PATH, CAMERAS = (
 )
 SHEET_ROWS = ("source", "render", "visible", "result")
 COMPARED = ("source", "render", "result")
+PAGE = ("result", "source", "render", "visible")
 QUICK = "superfast"
 SPREAD = "spread.mp4"
 
@@ -40,12 +42,13 @@ SPREAD = "spread.mp4"
 class DeliverStage(ClipStage):
     """Write the video, side_by_side.mp4, contact_sheet.png, path.png and cameras.npz, without padding.
 
-    The video is recapture.mp4 or .mov, as the settings say; frame.NNNNN and depth.NNNNN are pictures.
+    With what the results page shows: page.mp4, page.jpg and page.js. The video is recapture.mp4 or .mov, as
+    the settings say; frame.NNNNN and depth.NNNNN are pictures.
     """
 
     config: DeliverConfig
     name: ClassVar[str] = "deliver"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "cameras", "render", "fill")
     per_trajectory: ClassVar[bool] = True
 
@@ -72,12 +75,18 @@ class DeliverStage(ClipStage):
             float(ingest.meta["first_frame"] / fps),
             float(rows.frames / fps),
         )
+        truth = ("truth",) if self.config.page and rows.has_truth else ()
+        shown = (*shown_rows(inputs), *truth)
         with ExitStack() as opened:
             files = opened.enter_context(result_files(self.config, output, fps, carried_from))
             compared = opened.enter_context(self._side_by_side(output, fps))
             apart = opened.enter_context(self._spread(output, fps, inputs))
-            for t, (pictures, finished) in enumerate(beating(self._frames(rows, inputs, files.kinds))):
+            page = opened.enter_context(page_files(self.config, output, item.params, inputs, (*PAGE, *truth)))
+            frames = self._frames(rows, inputs, shown, files.kinds)
+            for t, (pictures, finished) in enumerate(beating(frames)):
                 files.add(finished)
+                if page is not None:
+                    page.add(pictures, poster=t == rows.frames // 2)
                 if compared is not None:
                     compared.add(beside([pictures[kind] for kind in COMPARED]))
                 if apart is not None:
@@ -97,12 +106,11 @@ class DeliverStage(ClipStage):
         }
 
     def _frames(
-        self, rows: Rows, inputs: Mapping[str, Artifact], kinds: tuple[str, ...]
+        self, rows: Rows, inputs: Mapping[str, Artifact], shown: tuple[str, ...], kinds: tuple[str, ...]
     ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-        """Yield of each frame the pictures of the sheet, and those of `kinds` that are delivered."""
-        sheet = shown_rows(inputs)
-        more = [kind for kind in kinds if kind not in sheet]
-        yield from ((pictures, pictures) for pictures in rows.pictures(*sheet, *more))
+        """Yield of each frame the pictures `shown` beside each other, and those of `kinds` delivered."""
+        more = [kind for kind in kinds if kind not in shown]
+        yield from ((pictures, pictures) for pictures in rows.pictures(*shown, *more))
 
     @contextmanager
     def _spread(
@@ -142,10 +150,10 @@ class DeliverEnlargedStage(DeliverStage):
     parents: ClassVar[tuple[str, ...]] = (*DeliverStage.parents, "enlarge")
 
     def _frames(
-        self, rows: Rows, inputs: Mapping[str, Artifact], kinds: tuple[str, ...]
+        self, rows: Rows, inputs: Mapping[str, Artifact], shown: tuple[str, ...], kinds: tuple[str, ...]
     ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
         enlarged = inputs["enlarge"].frames()
-        for t, pictures in enumerate(rows.pictures(*shown_rows(inputs))):
+        for t, pictures in enumerate(rows.pictures(*shown)):
             if t % FRAMES == 0:
                 names = ["rgb" if kind == "result" else kind for kind in kinds]
                 chunk = enlarged.read(t, min(t + FRAMES, rows.frames), names)

@@ -31,6 +31,7 @@ from recapture.tasks.jobs.enlarge import EnlargeStage
 from recapture.tasks.jobs.fill import FillStage
 from recapture.tasks.jobs.measure import MeasureBesideBaselinesStage, MeasureStage
 from recapture.tasks.jobs.mlflow_record import JobRecord
+from recapture.tasks.jobs.page import write_page
 from recapture.tasks.jobs.preview import PreviewStage
 from recapture.tasks.jobs.publish import publish
 from recapture.tasks.jobs.publish_early import EarlyPublisher
@@ -176,6 +177,7 @@ class ClipJob:
 
     def open_record(self, run_id: str, destination: tuple[str | None, str | None], flow: str) -> JobRecord:
         """Open the job's runs in MLflow."""
+        self._flow, self._run_id = flow, run_id
         self._record = JobRecord(self.config, run_id, destination, flow=flow, clips=self.clips)
         return self._record
 
@@ -192,6 +194,10 @@ class ClipJob:
         if self.config.measure.learned.features is not None:
             self.summary.distances = set_distances(store, self.summary.measured)
         self._record.job(self.summary, stage, ready, store)
+        wanted = self.params(self.stages[-1])
+        page = write_page(self.config, self.summary, wanted, ready, self._flow, self._run_id)
+        if page is not None:
+            self._record.run.text(page, "index.html")
 
     @property
     def _outputs(self) -> str:

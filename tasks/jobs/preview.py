@@ -18,18 +18,23 @@ from recapture.tasks.clip.picture_rows import Rows, Sheet, beside
 from recapture.tasks.clip.sheets import visibility_picture
 from recapture.tasks.engine.stage import Item
 from recapture.tasks.jobs.deliver import CAMERAS, PATH, SHEET, camera_plot
+from recapture.tasks.jobs.page_files import page_files
 
 VIDEO = "preview.mp4"
 SHOWN = ("source", "render", "visible")
+PAGE = ("render", "source", "visible")
 
 
 @dataclass
 class PreviewStage(ClipStage):
-    """Write preview.mp4 (source | render | visible), contact_sheet.png, path.png and cameras.npz."""
+    """Write preview.mp4 (source | render | visible), contact_sheet.png, path.png and cameras.npz.
+
+    With what the results page shows: page.mp4, page.jpg and page.js.
+    """
 
     config: DeliverConfig
     name: ClassVar[str] = "preview"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "cameras", "render")
     per_trajectory: ClassVar[bool] = True
 
@@ -38,7 +43,8 @@ class PreviewStage(ClipStage):
 
     @cached_property
     def _used(self) -> Mapping[str, Any]:
-        return self.config.model_dump(mode="json", include={"crf", "contact_sheet_frames"})
+        page = ("page", "page_side") if self.config.page else ("page",)
+        return self.config.model_dump(mode="json", include={"crf", "contact_sheet_frames", *page})
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
         return {"clip": params.clip_id, "label": params.label}
@@ -54,8 +60,11 @@ class PreviewStage(ClipStage):
         with (
             output.local_file(VIDEO) as target,
             video_writer(target, fps, crf=self.config.crf) as video,
+            page_files(self.config, output, item.params, inputs, PAGE) as page,
         ):
             for t, pictures in enumerate(beating(rows.pictures(*SHOWN))):
+                if page is not None:
+                    page.add(pictures, poster=t == rows.frames // 2)
                 shown = pictures | {"visible": visibility_picture(pictures["visible"])}
                 video.add(beside([shown[kind] for kind in SHOWN]))
                 sheet.take(t, pictures)

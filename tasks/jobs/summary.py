@@ -54,6 +54,8 @@ class JobSummary(Summary):
     calibration: Calibration | None = None  # with fill.speed.max_loss
     measured: MutableMapping[str, str] = field(default_factory=UserDict)  # item -> key of its measurement
     distances: SetDistances | None = None  # over all results, with measure.learned.features
+    previewed: MutableMapping[str, dict[str, float]] = field(default_factory=UserDict)  # item -> its holes
+    page: str | None = None  # address of the results page
 
     def calibrated(self, found: Calibration | None, outcomes: Sequence[Outcome]) -> None:
         """Take what a calibration found; warn if it found nothing, so that fills are exact."""
@@ -79,6 +81,8 @@ class JobSummary(Summary):
             if stage == "measure" and outcome.metrics:
                 self.metrics[outcome.item] = dict(outcome.metrics)
                 self.measured[outcome.item] = outcome.key
+            if stage == "preview" and outcome.metrics:
+                self.previewed[outcome.item] = {"render/hole_share": outcome.metrics["hole_share"]}
             if stage in ("caption", "fill", "seeds"):
                 found = caption_warnings(outcome)  # the same for all trajectories of a clip
                 self.warnings += [warning for warning in found if warning not in self.warnings]

@@ -390,6 +390,8 @@ TABLE = [
         deliver.crf 20 -> deliver
         deliver.side_by_side false -> deliver
         deliver.contact_sheet_frames 2 -> deliver
+        deliver.page false -> deliver
+        deliver.page_side 128 -> deliver
         deliver.codec h265 -> deliver
         deliver.bits 8 -> nothing
         deliver.bits 10 -> deliver
@@ -467,6 +469,8 @@ TABLE = [
         deliver.crf 20 -> preview
         deliver.side_by_side false -> nothing
         deliver.contact_sheet_frames 2 -> preview
+        deliver.page false -> preview
+        deliver.page_side 128 -> preview
         fill.steps 20 -> nothing
         seed 1 -> nothing
     """),
