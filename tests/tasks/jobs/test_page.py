@@ -63,13 +63,13 @@ def test_the_page_video_holds_every_picture_of_every_frame(done):
     assert np.abs(part("result") - delivered).mean() < 8
     holes = part("visible").mean((1, 2, 3)) / 255
     assert holes == pytest.approx(np.array(data["holes"]), abs=0.02)
-    grey = (np.abs(part("render") - 127.5).max(-1) < 16) & (part("visible").mean(-1) > 200)
-    assert grey.sum() / (part("visible").mean(-1) > 200).sum() > 0.8, "holes of the render are grey"
-    assert np.abs(part("truth") - part("result"))[:, :, :16].mean() < 40
-    assert (
-        len(data["cameras"]["result"]["at"]) == 5
-        and data["cameras"]["source"]["at"][0] != data["cameras"]["result"]["at"][-1]
-    )
+    known = part("visible").mean(-1) < 20
+    assert 0.3 < known.mean() < 1
+    assert np.abs(part("render") - part("result"))[known].mean() < 10, "known pixels are those of the render"
+    assert np.abs(part("source") - part("result"))[0].mean() < 12, "the path begins at the source's camera"
+    assert np.abs(part("truth") - part("result"))[known].mean() < 16
+    paths = data["cameras"]
+    assert len(paths["result"]["at"]) == 5 and paths["source"]["at"][4] != paths["result"]["at"][4]
 
 
 def test_the_next_job_writes_only_pages_that_changed(done):

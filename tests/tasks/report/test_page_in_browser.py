@@ -188,7 +188,7 @@ def test_worst_come_first_and_the_table_sorts_and_filters(site, opened):
     page.get_by_label("trajectory").select_option("in & out")
     assert rows.count() == 3
     page.get_by_text("Columns", exact=True).click()
-    page.get_by_label("hole_share").uncheck()
+    page.get_by_role("checkbox", name="hole_share").uncheck()
     assert "hole_share" not in page.locator("#videos thead").inner_text()
 
 
@@ -246,7 +246,8 @@ def test_pages_fit_their_width_stay_in_place_and_are_readable(site, opened, widt
 
 def test_everything_is_reached_by_the_keyboard(site, opened):
     page = opened(site / "index.html")
-    settled(page, FRAMES // 2)
+    page.locator("#reel button[aria-pressed=true]").wait_for()
+    page.get_by_label("Frame", exact=True).wait_for()
     reached = []
     for _ in range(40):
         page.keyboard.press("Tab")
