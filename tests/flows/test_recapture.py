@@ -50,6 +50,9 @@ def test_every_clip_and_trajectory_becomes_a_video_with_its_pictures(job, tmp_pa
             "path.png",
             "cameras.npz",
             "recapture.json",
+            "page.mp4",
+            "page.jpg",
+            "page.js",
         )
     }
     info = probe(str(folder / "recapture.mp4"))

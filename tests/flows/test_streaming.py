@@ -94,8 +94,8 @@ def test_a_streamed_job_leaves_what_an_inline_job_leaves(job, inline, tmp_path, 
         {
             str(path.relative_to(folder)): path.read_bytes()
             for path in (folder / "outputs").rglob("*")
-            if path.is_file()
-        }
+            if path.is_file() and "runs" not in path.parts and path.parent.name != "small"
+        }  # but for the page of the dataset and the record of the run, which name the run and its time
         for folder in (root, tmp_path)
     ]
     assert published[0] == published[1]
