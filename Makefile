@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint docs bench bench-long bench-gpu flow-recapture flow-train-iterative flow-pretrain ui clean
+.PHONY: help demo test test-full lint docs bench bench-long bench-gpu flow-recapture flow-train-iterative flow-transfer flow-pretrain ui clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ flow-recapture: $(READY) ## The recapture flow; settings in ARGS, as in ARGS="--
 
 flow-train-iterative: $(READY) ## The tuning flow; settings in ARGS, as in ARGS="--tune.scope clip"
 	$(BIN)/recapture train $(ARGS)
+
+flow-transfer: $(READY) ## The motion transfer flow, on MotionScenes; settings in ARGS
+	$(BIN)/recapture transfer $(or $(ARGS),--profile motion)
 
 flow-pretrain: $(READY) ## Train the embedded base anew; settings in ARGS, as in ARGS="--gates.enforce false"
 	$(BIN)/recapture pretrain $(ARGS)

@@ -28,6 +28,7 @@ STAGES = (
         "preview",
     ),
     *("pairs", "tune", "explore"),
+    *("heads", "motion_examples", "motion_tune", "transfer", "motion_measure", "motion_deliver"),
 )
 
 

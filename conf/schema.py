@@ -19,6 +19,7 @@ from recapture.conf.mask import MaskConfig
 from recapture.conf.measure import MeasureConfig
 from recapture.conf.section import EMBEDDED, SAMPLE, Name, Section
 from recapture.conf.trajectory import TrajectoryConfig
+from recapture.conf.transfer import TransferConfig
 from recapture.conf.tune import TuneConfig
 
 
@@ -217,6 +218,7 @@ class RecaptureConfig(Section):
     measure: MeasureConfig = MeasureConfig()
     deliver: DeliverConfig = DeliverConfig()
     tune: TuneConfig = TuneConfig()
+    transfer: TransferConfig = TransferConfig()
     execution: ExecutionConfig = ExecutionConfig()
     tracking: TrackingConfig = TrackingConfig()
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of all randomness.")

@@ -117,6 +117,21 @@ def train(context: typer.Context, profile: Profile = None, dataset: Dataset = No
     sys.exit(0 if summary.acceptable else 1)
 
 
+@app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=JOBS)
+def transfer(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
+    """Transfer the motion of reference clips to the scenes of a dataset."""
+    settings = config_of(context, profile, dataset)
+    # An error that the user can fix is one line here; Prefect's UI keeps the traceback.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    settings = prepare(settings)
+    from recapture.flows.commands.transferred import print_transferred
+    from recapture.flows.transfer import transfer as flow
+
+    summary = flow(settings)
+    print_transferred(summary, settings)
+    sys.exit(0 if summary.acceptable else 1)
+
+
 @app.command(cls=WithSettings, context_settings=SETTINGS, epilog=PRETRAIN_HELP, rich_help_panel=JOBS)
 def pretrain(context: typer.Context, config: PretrainFile = None, print_config: PrintConfig = False) -> None:
     """Train the embedded base and depth model on procedural scenes, evaluate and export them."""

@@ -18,12 +18,10 @@ from recapture.datasets.store.manifest import read_manifest
 from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.commands.memory import check_memory
 from recapture.flows.eta import duration
-from recapture.flows.jobs import surveyed
+from recapture.flows.jobs import AnyJob, surveyed
 from recapture.tasks.engine.stage import Resources
 from recapture.tasks.engine.survey import Surveyed
 from recapture.tasks.jobs.amounts import amounts
-from recapture.tasks.jobs.job import ClipJob
-from recapture.tasks.tune.tuning import Tuning
 
 SHOWN_REJECTED = 20
 
@@ -43,7 +41,7 @@ class StageForecast:
     gpu_hours: float | None
 
 
-def forecast(job: ClipJob | Tuning, plans: Iterable[Surveyed]) -> list[StageForecast]:
+def forecast(job: AnyJob, plans: Iterable[Surveyed]) -> list[StageForecast]:
     """Return per stage what is new, reused and held back, and how long the new items may take."""
     frames = {clip.id: clip.frames for clip in job.clips}
     by_stage: dict[str, list[Surveyed]] = {}
@@ -96,7 +94,8 @@ def print_plan(config: RecaptureConfig, as_json: bool = False, kind: str = "reca
         print(json.dumps(record, indent=1))
         return
     console = Console()
-    along = "" if kind == "train" else f", {len(trajectories)} trajectories"
+    unfilmed = kind == "train" or (kind == "transfer" and config.transfer.camera != "two_passes")
+    along = "" if unfilmed else f", {len(trajectories)} trajectories"
     uri = escape(without_credentials(config.dataset.uri))
     console.print(f"{config.dataset.name}: {len(job.clips)} clips{along} from {uri}", soft_wrap=True)
     table = Table("stage")

@@ -24,7 +24,9 @@ Dataset = Annotated[
 Method = Annotated[
     str | None, typer.Option("--method", "-m", help="Short for --fill.method: base, inverse or classical.")
 ]
-Job = Annotated[str, typer.Option("--job", help="Which job: recapture (run), inpaint, preview or train.")]
+Job = Annotated[
+    str, typer.Option("--job", help="Which job: recapture (run), inpaint, preview, train or transfer.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -23,10 +23,8 @@ from recapture.datasets.store.upkeep import (
     superseded,
     verify,
 )
-from recapture.flows.jobs import kinds_of, planned, surveyed
+from recapture.flows.jobs import AnyJob, kinds_of, planned, surveyed
 from recapture.tasks.engine.planner import supposed
-from recapture.tasks.jobs.job import ClipJob
-from recapture.tasks.tune.tuning import Tuning
 
 MIB = 2**20
 
@@ -139,7 +137,7 @@ def _needed(kept: Sequence[RecaptureConfig]) -> dict[str, set[str]]:
     return needed
 
 
-def _refuse_unreadable(job: ClipJob | Tuning) -> None:
+def _refuse_unreadable(job: AnyJob) -> None:
     if job.rejected:
         names = ", ".join(clip.id for clip in job.rejected[:5])
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ def remarks_on(config: FillConfig, sources: Sequence[Source]) -> tuple[str, ...]
     return tuple(remarks)
 
 
+@dataclass(frozen=True)
+class Made:
+    """An adapter that a stage has stored."""
+
+    artifact: Artifact
+    file: str
+    scale: float
+
+
 class Adapters:
     """The adapters on a base, replaced when others are requested."""
 
@@ -69,22 +79,32 @@ class Adapters:
         self._carried: Any = ()
         self.report: list[dict[str, Any]] = []  # of each adapter: what was applied, and what was left out
 
-    def use(self, sources: Sequence[Source], planned: Mapping[str, str] | None = None) -> None:
+    def use(
+        self,
+        sources: Sequence[Source],
+        planned: Mapping[str, str] | None = None,
+        made: Sequence[Made] = (),
+    ) -> None:
         """Load these adapters and no others; none: the bare base.
 
-        planned: path -> the revision that the job was planned with. Raises AdapterError for an adapter that
-        does not fit or has been replaced since.
+        planned: path -> the revision that the job was planned with; made: adapters of artifacts beside them.
+        Raises AdapterError for an adapter that does not fit or has been replaced since.
         """
-        if self._carried == (wanted := tuple(sources)):
+        kept = tuple((one.artifact.key, one.file, one.scale) for one in made)
+        if self._carried == (wanted := (*sources, *kept)):
             return
         self.use_none()
         with ExitStack() as stack:
             chosen = []
-            for source in wanted:
+            for source in sources:
                 file = open_adapter(stack.enter_context(local_file(source.path)))
                 _check_unchanged(source.path, planned or {})
                 if scale := scale_of(source, file):
                     chosen.append(Wanted(file, scale, source.which))
+            for one in made:
+                path = stack.enter_context(local_adapter(one.artifact, one.file))
+                if one.scale:
+                    chosen.append(Wanted(open_adapter(path), one.scale))
             fitted = self._applied.put(chosen)
         self.report = [_report(one) for one in fitted]
         self._carried = wanted
@@ -106,11 +126,11 @@ class Adapters:
 
 
 @contextmanager
-def local_adapter(artifact: Artifact) -> Iterator[Path]:
+def local_adapter(artifact: Artifact, name: str = FILE_NAME) -> Iterator[Path]:
     """Provide a training's adapter as a local file within this context."""
     with tempfile.TemporaryDirectory(prefix="recapture-") as folder:
-        path = Path(folder) / FILE_NAME
-        path.write_bytes(artifact.read_bytes(FILE_NAME))
+        path = Path(folder) / name
+        path.write_bytes(artifact.read_bytes(name))
         yield path
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from recapture.conf.schema import TrajectoryConfig
 from recapture.datasets.clips.clip import Clip
@@ -60,6 +60,11 @@ class ClipParams:
         """Return the trajectory; the item must have one."""
         assert self.trajectory is not None
         return self.trajectory
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """Return what a published result says of how it was made, beside its clip."""
+        return {"trajectory": self.path.model_dump(mode="json")}
 
     def sources(self, parent: str) -> Sequence[str]:
         return () if parent == "cameras" and not self.estimated else (self.name, self.clip.id)

@@ -65,7 +65,7 @@ def publish_one(
 def _record(item: Item, metrics: Mapping[str, float]) -> dict[str, Any]:
     return {
         "clip": item.clip_id,
-        "trajectory": item.params.path.model_dump(mode="json"),
+        **item.params.record,
         "key": item.key,
         "metrics": dict(metrics),
     }

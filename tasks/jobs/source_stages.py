@@ -60,10 +60,10 @@ def masked(config: RecaptureConfig, stages: list[ClipStage]) -> list[ClipStage]:
     source = [stage for stage in stages if stage.name in BEFORE_MASK]
     later = stages[len(source) :]
     mask = MaskStage(config.mask, resources=stage_resources(config, "mask"), also=(SELECT,))
-    return [*source, *_select_stages(config), mask, *(replace(stage, reads=MASKED) for stage in later)]
+    return [*source, *select_stages(config), mask, *(replace(stage, reads=MASKED) for stage in later)]
 
 
-def _select_stages(config: RecaptureConfig) -> list[ClipStage]:
+def select_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stage that finds what is pointed at, if anything is; the embedded rule reads the depth."""
     select = config.mask.select
     if not select.wanted:

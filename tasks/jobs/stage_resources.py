@@ -13,6 +13,7 @@ from recapture.tasks.jobs.baselines import CLASSICAL
 # Of a GPU: depth and render are of one kind, so that one warm pool serves both beside the fill. What is
 # measured is measured on CPUs, which a fill leaves idle (benchmarks/simulated_workers.md).
 SHARES = {"fill": 0.8, "depth": 0.2, "render": 0.2, "enlarge": 0.2}
+OF_MOTION = {"heads": 0.2, "motion_examples": 0.2, "motion_tune": 0.8, "transfer": 0.8}  # of a transfer
 HELPER = 0.2  # of a GPU: a stage of the same kind, if a model does its work
 
 
@@ -35,7 +36,7 @@ def _share(config: RecaptureConfig, stage: str) -> float:
     if stage == "fill" and config.fill.method == CLASSICAL:
         return 0.0
     by_model = {"caption": config.caption.of_model, "select": config.mask.select.of_model}
-    return SHARES.get(stage, HELPER if by_model.get(stage) else 0.0)
+    return (SHARES | OF_MOTION).get(stage, HELPER if by_model.get(stage) else 0.0)
 
 
 def _gpu_here(config: RecaptureConfig) -> bool:

@@ -110,7 +110,7 @@ def train_adapter(
         reduce=reduce,
     )
     first = worker[0] == 0
-    curve = _restored(trainer, checkpoint, on_point)
+    curve = restored(trainer, checkpoint, on_point)
 
     def log(step: int, values: Mapping[str, float]) -> None:
         curve.append((step, dict(values)))
@@ -141,7 +141,7 @@ def train_adapter(
     )
 
 
-def _restored(
+def restored(
     trainer: LoraTrainer, checkpoint: Checkpoint, on_point: Callable[[int, Mapping[str, float]], None]
 ) -> list[Point]:
     """Restore a trainer from its checkpoint, if there is one; report and return the curve so far."""

@@ -118,7 +118,10 @@ def test_the_nightly_deployment_is_scheduled_and_a_worker_completes_its_run(pref
         name: [(s["schedule"]["cron"], s["active"]) for s in one["schedules"]]
         for name, one in deployments.items()
     }
-    assert schedules == {"nightly": [("0 2 * * *", True)], "weekly": [("0 3 * * 6", True)], "outpaint": []}
+    on_demand = {"outpaint": [], "transfer": []}
+    assert schedules == {"nightly": [("0 2 * * *", True)], "weekly": [("0 3 * * 6", True)], **on_demand}
+    assert deployments["transfer"]["entrypoint"].endswith("transfer")
+    assert RecaptureConfig(**deployments["transfer"]["parameters"]["config"]).transfer.reference
     assert deployments["outpaint"]["entrypoint"].endswith("inpaint")
     assert RecaptureConfig(**deployments["outpaint"]["parameters"]["config"]).mask.given
     assert deployments["weekly"]["entrypoint"].endswith("train_iterative")

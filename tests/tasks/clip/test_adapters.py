@@ -1,5 +1,7 @@
 """Adapters in a job: keys, refusals before it begins, and the exchange from clip to clip."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from support import tiny_base as tiny
@@ -8,11 +10,12 @@ from support.adapters import effective_weights, original, random_pairs, state, w
 from recapture.conf.errors import UserError
 from recapture.conf.load import load_config
 from recapture.datasets.store import model_hashes
+from recapture.datasets.store.store import ArtifactStore
 from recapture.flows.jobs import planned
 from recapture.models.wan.adapter_change import AdapterError
 from recapture.models.wan.load import load_base
 from recapture.tasks.clip.adapter_files import Source, revision
-from recapture.tasks.clip.adapters import Adapters, adapter_identity, remarks_on
+from recapture.tasks.clip.adapters import Adapters, Made, adapter_identity, remarks_on
 from recapture.tasks.engine.planner import supposed
 from recapture.tasks.jobs.job import recapture_stages
 from recapture.tasks.tune.tuning import Tuning
@@ -65,6 +68,25 @@ def test_exchanging_adapters_from_clip_to_clip_restores_the_base_bit_for_bit(bas
     adapters.use((two, one))
     adapters.use((Source(one.path, 0.0),))
     assert same(state(base.transformer), bare) and adapters.report == []
+
+
+def test_an_adapter_of_an_artifact_adds_up_with_one_of_a_file_and_goes_with_it(bases, tmp_path):
+    base = load_base(bases["one"])
+    bare = state(base.transformer)
+    files = [lora(tmp_path / f"{seed}.safetensors", base.transformer, seed=seed) for seed in (1, 2)]
+    store = ArtifactStore(str(tmp_path / "store"))
+    with store.create("motion_tune", "a" * 32) as output:
+        output.write_bytes("motion.safetensors", Path(files[1]).read_bytes())
+    made = Made(store.open("motion_tune", "a" * 32), "motion.safetensors", 0.5)
+    adapters, given = Adapters(base), Source(files[0], 0.7)
+    adapters.use((given, Source(files[1], 0.5)))
+    both = effective_weights(base.transformer)
+    adapters.use((given,))
+    assert not same(effective_weights(base.transformer), both)
+    adapters.use((given,), made=[made])
+    assert same(effective_weights(base.transformer), both)
+    adapters.use(())
+    assert same(state(base.transformer), bare)
 
 
 def test_an_adapter_on_two_transformers_reaches_both_or_is_refused(bases, tmp_path):

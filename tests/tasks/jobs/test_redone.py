@@ -33,6 +33,8 @@ BY_ROUNDING = (  # redo nothing, and change the last bits
 NOTHING, ITEMS = "nothing", "other items"
 WEIGHTS = Path(recapture.__file__).parent / "weights"
 SCENES = "scenes://?count={}&seed=0&frames=5&height=32&width=32"
+SWEPT = ("--transfer.start", "swept", "--mask.objects", "all")
+MOTION = "scenes://?count=1&seed=5&frames=17&height=32&width=32"
 SHORT = {  # in rows
     "WEIGHTS": str(WEIGHTS),
     "OF1": f"file: '{SCENES.format(1)}', file_format: clip",
@@ -47,6 +49,7 @@ SHORT = {  # in rows
     "TIMES": "[[0, 0], [0.1, 0.1]]",
     "KEYS": "[{at: 0}, {at: 1, phi: 3}]",
     "LATER": "{low: 15, high: 25}, {low: 25, high: 40}",
+    "OTHER_MOTION": MOTION.replace("seed=5", "seed=6"),
 }
 
 
@@ -612,6 +615,116 @@ TABLE = [
     """),
     *rows("train", "--fill.speed.compile_blocks", "true")("""
         tune.training.activation_budget 0.5 -> nothing
+    """),
+    *rows("transfer", "--transfer.reference", MOTION)("""
+        transfer.reference OTHER_MOTION -> other items
+        transfer.reference_where *scene* -> nothing
+        transfer.reference_prompt a ball -> motion_examples
+        transfer.prompt a ball -> transfer_base
+        transfer.start text -> motion_examples
+        transfer.method guided -> motion_examples
+        transfer.camera two_passes -> other items
+        transfer.window 13 -> motion_examples
+        transfer.frame_rates any -> nothing
+        transfer.samples 2 -> other items
+        transfer.scale 0.5 -> transfer
+        transfer.noise_scale 0.5 -> transfer_base
+        transfer.dilate 9 -> nothing
+        transfer.least_motion 1 -> motion_examples
+        transfer.heads.rule half -> motion_tune
+        transfer.heads.sigmas [0.5] -> nothing
+        transfer.heads.rows 9 -> nothing
+        transfer.sparse.kept 9 -> motion_tune
+        transfer.sparse.kind latents -> nothing
+        transfer.sparse.positions native -> nothing
+        transfer.augment.copies 4 -> motion_examples
+        transfer.augment.held_out 1 -> motion_examples
+        transfer.augment.colour jitter -> motion_examples
+        transfer.augment.light 0.1 -> motion_examples
+        transfer.augment.shift 0.1 -> motion_examples
+        transfer.augment.zoom 0.2 -> motion_examples
+        transfer.spatial.steps 5 -> motion_examples
+        transfer.training.steps 9 -> motion_tune
+        transfer.training.batch 1 -> motion_tune
+        transfer.training.rank 4 -> motion_tune
+        transfer.training.targets q,k -> motion_tune
+        transfer.training.rate 0.1 -> motion_tune
+        transfer.training.motion_loss released -> motion_tune
+        transfer.training.motion_weight 1 -> motion_tune
+        transfer.training.weight_decay 0.1 -> motion_tune
+        transfer.training.warm_up 5 -> motion_tune
+        transfer.training.clip 2 -> motion_tune
+        transfer.training.ema 0.5 -> motion_tune
+        transfer.training.validate_every 5 -> motion_tune
+        transfer.training.patience 1 -> motion_tune
+        transfer.training.shift 5 -> motion_tune
+        transfer.training.caption_dropout 0.2 -> motion_tune
+        transfer.training.log_every 1 -> nothing
+        transfer.guided.rate 0.1 -> nothing
+        transfer.guided.anchor 1 -> nothing
+        transfer.guided.until 0.5 -> nothing
+        transfer.checkpoint_seconds 1 -> nothing
+        transfer.timeout_seconds 9 -> nothing
+        transfer.register_model false -> nothing
+        trajectories [{preset: static}] -> nothing
+        fill.steps 20 -> transfer_base
+        fill.guidance_scale 3 -> transfer_base
+        fill.noise_scale 1 -> nothing
+        fill.method base -> nothing
+        fill.speed.step_cache 0.1 -> nothing
+        fill.adapter FOLDER/adapter.safetensors -> transfer_base
+        fill.precision bfloat16 -> motion_examples
+        mask.prompt a ball -> transfer_base
+        depth.model FOLDER/other -> nothing
+        deliver.crf 20 -> motion_deliver
+        seed 1 -> motion_examples
+    """),
+    *rows("transfer", "--transfer.reference", MOTION, "--transfer.camera", "two_passes")("""
+        transfer.scale 0.5 -> transfer
+        trajectories [{preset: static}] -> other items
+        depth.model FOLDER/other -> depth
+        fill.noise_scale 1 -> fill
+        deliver.codec h265 -> deliver
+    """),
+    *rows("transfer", "--transfer.reference", MOTION, "--transfer.heads.rule", "half")("""
+        transfer.heads.rule chance -> motion_tune
+        transfer.heads.sigmas [0.5] -> heads
+        transfer.heads.rows 9 -> heads
+    """),
+    *rows("transfer", "--transfer.reference", MOTION, "--transfer.sparse.kept", "9")("""
+        transfer.sparse.kept 13 -> motion_tune
+        transfer.sparse.kind latents -> motion_tune
+        transfer.sparse.kind frames -> motion_examples
+        transfer.sparse.positions native -> nothing
+    """),
+    *rows("transfer", "--transfer.reference", MOTION, "--transfer.sparse", "{kept: 9, kind: frames}")("""
+        transfer.sparse.positions native -> motion_tune
+    """),
+    *rows("transfer", "--transfer.reference", MOTION, "--transfer.augment", "{copies: 0, held_out: 0}")("""
+        transfer.augment.shift 0.1 -> nothing
+        transfer.training.patience 1 -> nothing
+        transfer.training.validate_every 5 -> nothing
+    """),
+    *rows("transfer", "--transfer.reference", MOTION, "--transfer.spatial.steps", "5")("""
+        transfer.spatial.steps 6 -> motion_tune
+        transfer.spatial.scale 0.5 -> transfer
+    """),
+    *rows("transfer", "--transfer.reference", MOTION, "--transfer.training.motion_loss", "none")("""
+        transfer.training.motion_weight 1 -> nothing
+    """),
+    *rows("transfer", "--transfer.reference", MOTION, "--transfer.method", "guided")("""
+        transfer.guided.rate 0.1 -> transfer
+        transfer.guided.anchor 1 -> transfer
+        transfer.guided.until 0.5 -> transfer
+        transfer.scale 0.5 -> nothing
+        transfer.training.steps 9 -> nothing
+        transfer.augment.copies 4 -> nothing
+    """),
+    *rows("transfer", "--transfer.reference", MOTION, *SWEPT)("""
+        transfer.dilate 9 -> motion_examples
+        transfer.frame_rates any -> transfer_base
+        transfer.method explicit -> motion_examples
+        mask.dilate 5 -> mask
     """),
     *(
         row
