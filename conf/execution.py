@@ -28,7 +28,8 @@ STAGES = (
         "preview",
     ),
     *("pairs", "tune", "explore"),
-    *("heads", "motion_examples", "motion_tune", "transfer", "motion_measure", "motion_deliver"),
+    *("heads", "motion_examples", "motion_tune", "transfer_base", "transfer"),
+    *("motion_measure", "motion_deliver"),
 )
 
 

@@ -40,7 +40,8 @@ def configure(
 def run(config: Settings, *, job: str = "recapture") -> Summary:
     """Run a job to its end and return its summary; finished items are reused.
 
-    config: from `configure`, or the settings that it takes. job: recapture, inpaint, preview or train.
+    config: from `configure`, or the settings that it takes. job: recapture, inpaint, preview, train or
+    transfer.
     The summary has `wanted`, `delivered` and `acceptable`, `failures` (item, stage and error of what is
     missing), `warnings`, `counts` per stage and status, `seconds`, and `markdown()`.
 
@@ -50,7 +51,7 @@ def run(config: Settings, *, job: str = "recapture") -> Summary:
     chosen = _chosen(config)
     if job not in KINDS:
         raise UserError(f"no job is called {job!r}; choose one of {', '.join(KINDS)}")
-    if job != "train":
+    if job not in ("train", "transfer"):
         from recapture.tasks.jobs.check import check_named_files
 
         check_named_files(chosen, job)
@@ -85,5 +86,7 @@ def _flow(job: str) -> Any:
     from recapture.flows.preview import preview
     from recapture.flows.recapture_dataset import recapture
     from recapture.flows.train_iterative import train_iterative
+    from recapture.flows.transfer import transfer
 
-    return {"recapture": recapture, "inpaint": inpaint, "preview": preview, "train": train_iterative}[job]
+    flows = {"recapture": recapture, "inpaint": inpaint, "preview": preview}
+    return (flows | {"train": train_iterative, "transfer": transfer})[job]

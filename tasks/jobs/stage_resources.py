@@ -13,7 +13,8 @@ from recapture.tasks.jobs.baselines import CLASSICAL
 # Of a GPU: depth and render are of one kind, so that one warm pool serves both beside the fill. What is
 # measured is measured on CPUs, which a fill leaves idle (benchmarks/simulated_workers.md).
 SHARES = {"fill": 0.8, "depth": 0.2, "render": 0.2, "enlarge": 0.2}
-OF_MOTION = {"heads": 0.2, "motion_examples": 0.2, "motion_tune": 0.8, "transfer": 0.8}  # of a transfer
+OF_MOTION = {"heads": 0.2, "motion_examples": 0.2}  # the stages of a motion transfer
+OF_MOTION |= {"motion_tune": 0.8, "transfer_base": 0.8, "transfer": 0.8}
 HELPER = 0.2  # of a GPU: a stage of the same kind, if a model does its work
 
 

@@ -13,6 +13,7 @@ from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.errors import ArtifactError
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.clip.adapters import local_adapter
+from recapture.tasks.clip.base_files import base_revision
 from recapture.tasks.engine.mlflow_record import MlflowRecord
 from recapture.tasks.engine.stage import Item, Outcome
 from recapture.tasks.transfer.params import plain
@@ -70,12 +71,19 @@ class TransferRecord(MlflowRecord):
             with local_adapter(artifact) as file:
                 self.run.artifact(str(file), folder)
             if self.config.transfer.register_model:
-                self.run.register(f"{self.config.dataset.name}-motion-{plain(reference)}", folder)
+                name = f"{self.config.dataset.name}-motion-{plain(reference)}"
+                self.run.register(name, folder, *self._of_base(reference))
         for item in items[: self.config.tracking.videos]:
             try:
                 self._pictures(store.open(DELIVERED_BY, item.key), item.name)
             except (ArtifactError, OSError) as error:
                 logger.warning("no pictures of %s are logged to MLflow: %s", item.name, error)
+
+    def _of_base(self, reference: str) -> tuple[dict[str, str], str]:
+        """Return the tags and the description of an adapter in the registry: the base that it belongs to."""
+        base, revision = self.config.fill.base, base_revision(self.config.fill)
+        tags = {"base": base, "base_revision": revision, "reference": reference}
+        return tags, f"LoRA of base {base} (revision {revision[:12]}): the motion of {reference}"
 
     def _pictures(self, artifact: Artifact, item: str) -> None:
         sheet = Image.open(io.BytesIO(artifact.read_bytes("contact_sheet.png")))

@@ -105,7 +105,7 @@ class TransferStages:
             }
         )
         also = ("mask", "depth") if config.transfer.start == "swept" else ()
-        resources = stage_resources(config, "transfer")
+        resources = stage_resources(config, kind.name)
         return kind(config.transfer, fill, config.seed, config.render, resources=resources, also=also)
 
     def measure(self) -> MotionMeasureStage:

@@ -17,6 +17,7 @@ from recapture.conf.schema import RecaptureConfig, TrajectoryConfig
 from recapture.conf.words import from_arguments, from_environment, joined, merge, split_words
 from recapture.flows.cli import app
 from recapture.tasks.jobs.job import preview_stages, recapture_stages
+from recapture.tasks.transfer.stages import TransferStages
 from recapture.tasks.tune.stages import TuneStages
 
 
@@ -134,7 +135,10 @@ def test_the_stages_that_can_have_resources_are_those_of_the_jobs():
     )
     others = RecaptureConfig.model_validate({"caption": {"model": "rule"}, "deliver": {"size": "source"}})
     tune = TuneStages(config)
+    moved = TransferStages(config)
     stages = [
+        *(moved.heads(), moved.examples(), moved.tune(None), moved.measure(), moved.deliver()),
+        *(moved.transfer(alone=alone) for alone in (True, False)),
         *recapture_stages(config),
         *recapture_stages(others),
         *preview_stages(config),
