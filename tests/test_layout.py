@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,8 +17,10 @@ LINKED = (*FLOORS, "weights")
 SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 
 
+@cache
 def imports(path):
-    """Yield (dotted name, whether it is imported with the module) of every import in a file."""
+    """Return (dotted name, whether it is imported with the module) of every import in a file."""
+    found = []
     tree = ast.parse(path.read_text(), str(path))
     inner = {
         id(node)
@@ -28,10 +31,11 @@ def imports(path):
     for node in ast.walk(tree):
         at_once = id(node) not in inner
         if isinstance(node, ast.Import):
-            yield from ((alias.name, at_once) for alias in node.names)
+            found += [(alias.name, at_once) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            yield from ((f"{node.module}.{alias.name}", at_once) for alias in node.names)
+            found += [(f"{node.module}.{alias.name}", at_once) for alias in node.names]
+    return found
 
 
 def importers(library, *, at_once=False):
