@@ -54,7 +54,10 @@ class BoundConfig(Section):
     """How far an amount of auto may go."""
 
     hole_share: float = Field(
-        0.25, gt=0, lt=1, description="Largest share of holes in any frame of the new video."
+        0.25,
+        gt=0,
+        lt=1,
+        description="Largest share of holes that the move makes in any frame of the new video.",
     )
     stretch: float = Field(
         4.0,

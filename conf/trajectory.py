@@ -234,7 +234,8 @@ class TrajectoryConfig(Section):
         """Return the settings that can change the path; a file enters by its content, elsewhere."""
         more: dict[str, Any] = {}
         if self.amount == AUTO:
-            more = {"amount": AUTO, "most": self.most, "bound": self.bound.keyed()}
+            # 2: what a mask removes is no hole of the move
+            more = {"amount": AUTO, "found": 2, "most": self.most, "bound": self.bound.keyed()}
         for name in ("subject", "time"):
             if (part := getattr(self, name)) is not None:
                 more[name] = part.keyed()

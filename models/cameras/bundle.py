@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from recapture.conf.heartbeat import beat
 
+LENS_RANGE = 2.5  # of the guess: what a picture that is shifted and not turned would tell is beyond it
 LENS_DEVIATION = 0.25  # of the logarithm of the focal length, where it is a guess
 ZOOM_DEVIATION = 0.02  # of the same from one frame to the next, where the lens zooms
 
@@ -89,6 +90,7 @@ def adjust(
 ) -> tuple[Cameras, np.ndarray, float]:
     """Return cameras, disparities and the robust cost at a local minimum; the first frame keeps its pose."""
     system = _System(problem, len(cameras.focal), freedom, guess)
+    cameras = replace(cameras, focal=system.within_range(cameras.focal))
     cost, damping = system.cost(cameras, disparity), 1e-3
     for _ in range(rounds):
         beat()
@@ -244,16 +246,21 @@ class _System:
         turn = Rotation.from_rotvec(pose[:, :3]).as_matrix()
         rotation = turn @ cameras.rotation
         translation = np.einsum("tij,tj->ti", turn, cameras.translation) + pose[:, 3:]
-        focal = (
-            cameras.focal * np.exp(np.clip(camera[6 * frames :], -0.3, 0.3))
-            if self._freedom.lens != ("given")
-            else cameras.focal
-        )
+        focal = cameras.focal
+        if self._freedom.lens != "given":
+            focal = self.within_range(focal * np.exp(np.clip(camera[6 * frames :], -0.3, 0.3)))
         least = 1e-4 * np.nanmedian(np.abs(disparity)) if len(disparity) else 0.0
         return (
             replace(cameras, rotation=rotation, translation=translation, focal=focal),
             np.maximum(disparity + points, least),
         )
+
+    def within_range(self, focal: np.ndarray) -> np.ndarray:
+        """Return focal lengths [T] whose median is within the range of an unknown lens; zooms stay."""
+        if self._freedom.lens == "given":
+            return focal
+        middle = float(np.median(focal)) / self._guess
+        return focal * np.clip(middle, 1 / LENS_RANGE, LENS_RANGE) / middle
 
 
 def _cross(vectors: np.ndarray) -> np.ndarray:

@@ -8,14 +8,16 @@ returned beside the cameras.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from recapture.models.cameras.bundle import Cameras, Freedom, Problem, adjust, errors, project
+from recapture.models.cameras.bundle import Cameras, Freedom, Problem, adjust, errors
 from recapture.models.cameras.chain import chained, standing, turned
-from recapture.models.cameras.points import confidences, placed
+from recapture.models.cameras.doubts import LENS, PLANE, at_limit, depth_vouches
+from recapture.models.cameras.points import FEWEST_TOLD, confidences, deviation, placed, told_by_parallax
 from recapture.models.cameras.tracks import Tracks
 
 COARSE = 20  # key frames in which the kind of motion is decided
@@ -38,6 +40,7 @@ class Estimate:
     gain: np.ndarray  # [T] gain * predicted disparity agrees with the cameras
     residual: float  # pixels, median of the points that agree
     reason: str = ""  # why nothing could be told
+    doubt: str = ""  # what was not believed, though it explains the picture better
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class _Shot:
         self._pixel = max(0.3, PIXEL * tracks.size[0])
         self._gain = np.ones(tracks.frames)
         self._middle = float(np.nanmedian(tracks.disparity))
+        self._doubts, self._sure = list[str](), 1.0
 
     def estimate(self) -> Estimate:
         tracks, lens = self._tracks, self._lens
@@ -107,7 +111,11 @@ class _Shot:
         confidence, residual = confidences(tracks, everything, cameras, start)
         travels, zooms = found.freedom.travels, found.freedom.lens == "zoom"
         motion = ("travels and zooms" if zooms else "travels") if travels else ("zooms" if zooms else "turns")
-        return Estimate(cameras, confidence, motion, self._gain, residual)
+        if not self._lens.given and at_limit(cameras.focal, self._lens.focal):
+            self._doubts.append(LENS)
+        return Estimate(
+            cameras, self._sure * confidence, motion, self._gain, residual, doubt="; ".join(self._doubts)
+        )
 
     def _trusted(self, freedom: Freedom) -> np.ndarray:
         """Return how far each track is believed to stand still, by the first poses of a motion's kind."""
@@ -153,17 +161,30 @@ class _Shot:
         travels = min(
             (self._lenses(keys, one, Freedom(lens=lens)) for one in tries), key=lambda one: one.cost
         )
-        found = [turns, travels]
         zooms = self._adjusted(keys, turning.take(keys), Freedom(travels=False, lens="zoom"))
-        found.append(zooms)
+        found = [turns, zooms, travels]
         if _range(zooms.cameras.focal) > ZOOM_RANGE:
             found.append(self._adjusted(keys, zooms.cameras, Freedom(lens="zoom")))
         self.tried = {(one.freedom.travels, one.freedom.lens): self._misfit(keys, one) for one in found}
-        least = min(self.tried.values())
-        for one in (turns, zooms, travels):
-            if self.tried[one.freedom.travels, one.freedom.lens] <= EXPLAINED * least + SAME:
-                return one
-        return found[-1]
+        one = self._simplest(found)
+        if one.freedom.travels and not self._vouched(keys, one):
+            self._doubts.append(PLANE)
+            least = self._misfit_of(one)
+            one = self._simplest([turns, zooms])
+            self._sure = min(1.0, least / max(self._misfit_of(one), 1e-9))
+        return one
+
+    def _simplest(self, found: Sequence[_Found]) -> _Found:
+        """Return the first that explains the key frames as well as any."""
+        least = min(self._misfit_of(one) for one in found)
+        return next(one for one in found if self._misfit_of(one) <= EXPLAINED * least + SAME)
+
+    def _misfit_of(self, one: _Found) -> float:
+        return self.tried[one.freedom.travels, one.freedom.lens]
+
+    def _vouched(self, keys: np.ndarray, one: _Found) -> bool:
+        problem, start = self._problem(keys, self._trusted(one.freedom))
+        return depth_vouches(problem, one.cameras, start)
 
     def _lenses(self, keys: np.ndarray, cameras: Cameras, freedom: Freedom) -> _Found:
         starts = (1.0,) if freedom.lens == "given" else LENSES
@@ -183,21 +204,11 @@ class _Shot:
     def _consistent(self, keys: np.ndarray, found: _Found) -> _Found:
         """Find gains and shift of the depth from points whose parallax tells theirs, and adjust again."""
         problem, _ = self._problem(keys, self._trusted(found.freedom))
-        seen, _, shift, _ = project(problem, found.cameras, found.disparity)
-        moved = np.linalg.norm(shift, axis=1) * found.disparity[problem.track] / np.maximum(seen[:, 2], 1e-3)
-        reach = np.zeros(len(problem.anchor))
-        np.maximum.at(reach, problem.track, moved * found.cameras.focal[0])
-        error = np.linalg.norm(errors(problem, found.cameras, found.disparity), axis=1)
-        count = np.bincount(problem.track, minlength=len(reach))
-        misfit = np.bincount(problem.track, np.minimum(error, 50), minlength=len(reach)) / np.maximum(
-            count, 1
-        )
-        told = (reach > 8 * self._pixel) & (misfit < 3 * self._pixel) & np.isfinite(problem.prior)
-        if told.sum() < 30:
+        told = told_by_parallax(problem, found.cameras, found.disparity) & np.isfinite(problem.prior)
+        if told.sum() < FEWEST_TOLD:
             return found
         ratio = np.log(found.disparity[told] / problem.prior[told])
-        spread = 1.4826 * float(np.median(np.abs(ratio - np.median(ratio))))
-        self._spread = float(np.clip(1.5 * spread, 0.02, 0.5))
+        self._spread = float(np.clip(1.5 * deviation(ratio), 0.02, 0.5))
         if self._regains:
             self._regain(keys[problem.anchor[told]], ratio)
         return self._adjusted(keys, found.cameras, found.freedom)

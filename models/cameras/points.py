@@ -12,6 +12,8 @@ from recapture.models.cameras.tracks import Tracks
 
 AGREES = 4.0  # standard deviations of a followed point
 ENOUGH_POINTS, ENOUGH_CELLS = 40, 16  # of a frame, of 64 cells: with fewer it is less sure
+LONG, FITS = 8.0, 3.0  # standard deviations of a followed point: of a telling parallax, and of its error
+FEWEST_TOLD = 30  # points whose parallax tells their disparity
 _CELLS = 8
 
 
@@ -61,7 +63,7 @@ def confidences(
     The share of a frame's points that agree with the cameras, less where these are few or close together.
     problem: of all frames.
     """
-    disparity = _disparities(problem, cameras, disparity)
+    disparity = fitted_disparities(problem, cameras, disparity)
     error = np.linalg.norm(errors(problem, cameras, disparity), axis=1)
     agrees = error < AGREES * problem.pixel
     cell = np.clip((problem.xy / np.array(tracks.size) * _CELLS).astype(int), 0, _CELLS - 1) @ [1, _CELLS]
@@ -76,7 +78,24 @@ def confidences(
     return found, float(np.median(error[agrees])) if agrees.any() else float("inf")
 
 
-def _disparities(problem: Problem, cameras: Cameras, disparity: np.ndarray) -> np.ndarray:
+def told_by_parallax(problem: Problem, cameras: Cameras, disparity: np.ndarray) -> np.ndarray:
+    """Return the points [P] bool whose parallax is long enough to tell their disparity, and that fit."""
+    seen, _, shift, _ = project(problem, cameras, disparity)
+    moved = np.linalg.norm(shift, axis=1) * disparity[problem.track] / np.maximum(seen[:, 2], 1e-3)
+    reach = np.zeros(len(problem.anchor))
+    np.maximum.at(reach, problem.track, moved * cameras.focal[0])
+    error = np.minimum(np.linalg.norm(errors(problem, cameras, disparity), axis=1), 50)
+    count = np.bincount(problem.track, minlength=len(reach))
+    misfit = np.bincount(problem.track, error, minlength=len(reach)) / np.maximum(count, 1)
+    return np.asarray((reach > LONG * problem.pixel) & (misfit < FITS * problem.pixel))
+
+
+def deviation(values: np.ndarray) -> float:
+    """Return a robust standard deviation."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
+
+def fitted_disparities(problem: Problem, cameras: Cameras, disparity: np.ndarray) -> np.ndarray:
     """Return the disparities that fit fixed cameras."""
     known = np.isfinite(problem.prior)
     prior = np.where(known, problem.prior, 1.0)

@@ -27,6 +27,7 @@ class ClipCameras:
     confidence: float  # of the least sure shot
     residual: float  # pixels, of the worst shot
     reasons: tuple[str, ...]  # why a shot's cameras are unknown
+    doubts: tuple[str, ...] = ()  # what of a shot's motion was not believed
 
     @classmethod
     def still(cls, frames: int, lens: Lens) -> ClipCameras:
@@ -50,6 +51,7 @@ class ClipCameras:
             "camera_path": float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum()),
             "camera_fov_degrees": float(2 * np.degrees(np.arctan(0.5 * width / lens))),
             "camera_residual": self.residual,
+            "camera_doubted": float(bool(self.doubts)),
         }
 
 
@@ -69,7 +71,8 @@ def estimate_clip(
     pose. Where a shot is less sure than least_confidence, poses are the identity and groups stay as they are.
     """
     starts = (0, *tracks.cuts)
-    parts, motions, reasons, sure, residuals = [], [], [], [], []
+    parts, motions, sure, residuals = [], [], [], []
+    reasons, doubts = list[str](), list[str]()
     for number, (start, stop) in enumerate(zip(starts, (*starts[1:], tracks.frames))):
         own = groups[start:stop]
         one = _shot(tracks.of_frames(start, stop), lens, spread, regain=regain, groups=own)
@@ -81,9 +84,9 @@ def estimate_clip(
         motions.append(one.motion)
         sure.append(confidence)
         residuals.append(one.residual)
-        if one.reason:
-            shown = "" if len(starts) == 1 else f"frames {start} to {stop - 1}: "
-            reasons.append(shown + one.reason)
+        shown = "" if len(starts) == 1 else f"frames {start} to {stop - 1}: "
+        reasons += [shown + one.reason] if one.reason else []
+        doubts += [shown + one.doubt] if one.doubt else []
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _, arrays["pose_group"] = np.unique(arrays["pose_group"], return_inverse=True)
     return ClipCameras(
@@ -94,6 +97,7 @@ def estimate_clip(
         min(sure),
         max(residuals),
         tuple(reasons),
+        tuple(doubts),
     )
 
 

@@ -19,7 +19,7 @@ MOST_STRETCHED = 0.95  # of the visible pixels
 class Strain:
     """What a move does to the worst of its frames."""
 
-    hole_share: float
+    hole_share: float  # beyond what the source lacks
     stretch: float  # of MOST_STRETCHED of the visible pixels, in area
 
     def within(self, bound: Strain) -> bool:
@@ -81,6 +81,8 @@ class CoarseScene:
     def strain(self, intrinsics: Tensor, world_to_camera: Tensor, surface: SurfaceSettings) -> Strain:
         """Return the strain of filming these frames with new cameras, whose lenses are of the clip's pixels.
 
+        Holes are those of the move: what the source itself does not show, such as a body that a mask removes,
+        does not count.
         Depth may jump by `step` times as much between coarse pixels before the surface is torn.
         """
         surface = replace(surface, break_ratio=surface.break_ratio * self.step)
@@ -96,7 +98,7 @@ class CoarseScene:
         visible = (stretch > 0) & torch.isfinite(depth)
         if surface.max_stretch is not None:
             visible &= stretch <= surface.max_stretch
-        holes = 1 - visible.double().mean(dim=(1, 2))
+        holes = (self.known.double().mean(dim=(1, 2)) - visible.double().mean(dim=(1, 2))).clamp(min=0)
         stretched = [
             float(one[seen].double().quantile(MOST_STRETCHED)) if bool(seen.any()) else float("inf")
             for one, seen in zip(stretch, visible)

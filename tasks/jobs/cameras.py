@@ -39,13 +39,14 @@ class CamerasStage(ClipStage):
     which depth is to be multiplied. Where a shot's confidence is below least_confidence, its poses are the
     identity and its groups those of ingest, as for a clip of which nothing is known.
 
-    meta: cameras_known, estimated, motion of each shot, shots (their first frames), confidence, reasons.
+    meta: cameras_known, estimated, motion of each shot, shots (their first frames), confidence, reasons (why
+    a shot's cameras are unknown), doubts (motion that explains the picture and was not believed).
     """
 
     config: CamerasConfig
     fov_degrees: float = 60.0
     name: ClassVar[str] = "cameras"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     parents: ClassVar[tuple[str, ...]] = ("ingest", "depth")
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
@@ -90,6 +91,8 @@ class CamerasStage(ClipStage):
             )
         for reason in found.reasons:
             logger.warning("clip %r: its cameras cannot be told: %s", name, reason)
+        for doubt in found.doubts:
+            logger.warning("clip %r: its cameras are less sure: %s", name, doubt)
         output.write_npz(CAMERAS, **found.arrays)
         output.meta.update(
             cameras_known=found.known,
@@ -99,6 +102,7 @@ class CamerasStage(ClipStage):
             shots=list(found.shots),
             confidence=found.confidence,
             reasons=list(found.reasons),
+            doubts=list(found.doubts),
         )
         return found.metrics(width)
 

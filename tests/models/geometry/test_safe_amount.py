@@ -60,3 +60,20 @@ def test_a_coarse_strain_is_near_that_of_every_pixel():
     assert scene.step == 2
     assert strain.hole_share == pytest.approx(float((stretch <= 0).double().mean()), abs=0.01)
     assert strain.stretch == pytest.approx(float(stretch[stretch > 0].double().quantile(0.95)), rel=0.02)
+
+
+def test_what_a_mask_removes_is_no_hole_of_the_move():
+    depth, lens, eye = (
+        torch.full((1, 160, 240), 4.0),
+        default_intrinsics(160, 240).double()[None],
+        torch.eye(4),
+    )
+    known = torch.ones(1, 160, 240, dtype=torch.bool)
+    known[:, 20:140, 40:200] = False
+    eye = eye.double()[None]
+    scene = CoarseScene.of(depth, known, lens, eye)
+    assert scene.strain(lens, eye, SURFACE).hole_share == 0
+    target = preset_path("orbit_right", lens, eye, 4.0, angle_degrees=20, mode="direct")
+    moved = scene.strain(target.intrinsics, target.world_to_camera, SURFACE).hole_share
+    whole = CoarseScene.of(depth, torch.ones_like(known), lens, eye)
+    assert 0 < moved <= whole.strain(target.intrinsics, target.world_to_camera, SURFACE).hole_share + 0.02
