@@ -17,7 +17,7 @@ class TimeConfig(Section):
 
     mode: Literal["forward", "reverse", "bounce", "freeze", "ramp"] = Field(
         description="forward: the clip at another speed; reverse: backwards; bounce: forward and back; "
-        "freeze: one frame; ramp: along keys."
+        "freeze: one frame; ramp: along pairs."
     )
     speed: float | None = Field(
         None,
@@ -30,7 +30,7 @@ class TimeConfig(Section):
     seconds: float | None = Field(
         None, gt=0, le=3600, description="freeze: length of the new video; null: that of the clip."
     )
-    keys: tuple[tuple[float, float], ...] | None = Field(
+    pairs: tuple[tuple[float, float], ...] | None = Field(  # not `keys`: dict(section) would call it
         None,
         min_length=2,
         description="ramp: pairs of a time in the new video and the time in the clip that is shown then, in "
@@ -39,26 +39,26 @@ class TimeConfig(Section):
 
     @model_validator(mode="after")
     def _parts_belong_together(self) -> Self:
-        used = {"freeze": ("frame", "seconds"), "ramp": ("keys",)}.get(self.mode, ("speed",))
-        for name in ("speed", "frame", "seconds", "keys"):
+        used = {"freeze": ("frame", "seconds"), "ramp": ("pairs",)}.get(self.mode, ("speed",))
+        for name in ("speed", "frame", "seconds", "pairs"):
             if getattr(self, name) is not None and name not in used:
                 raise ValueError(f"time.{name} does not apply to mode {self.mode}; leave it out")
         if self.mode == "forward" and self.speed in (None, 1):
             raise ValueError("time.mode forward needs a speed other than 1, such as 0.5; leave time out")
         if self.mode == "ramp":
-            self._check_keys()
+            self._check_pairs()
         return self
 
-    def _check_keys(self) -> None:
-        if self.keys is None:
-            raise ValueError("time.mode ramp needs keys, such as [[0, 0], [2, 1], [3, 3]]")
-        times = [at for at, _ in self.keys]
+    def _check_pairs(self) -> None:
+        if self.pairs is None:
+            raise ValueError("time.mode ramp needs pairs, such as [[0, 0], [2, 1], [3, 3]]")
+        times = [at for at, _ in self.pairs]
         if times[0] != 0 or any(later <= earlier for earlier, later in pairwise(times)):
-            raise ValueError(f"time.keys must begin at 0 and be in the order of their times, got {times}")
-        if min(shown for _, shown in self.keys) < 0:
-            raise ValueError("time.keys show a time before the clip begins; use 0 or more")
+            raise ValueError(f"time.pairs must begin at 0 and be in the order of their times, got {times}")
+        if min(shown for _, shown in self.pairs) < 0:
+            raise ValueError("time.pairs show a time before the clip begins; use 0 or more")
         if times[-1] > 3600:
-            raise ValueError(f"time.keys end at {times[-1]:g} seconds; the new video may have 3600")
+            raise ValueError(f"time.pairs end at {times[-1]:g} seconds; the new video may have 3600")
 
     def keyed(self) -> dict[str, Any]:
         """Return the settings that can change which moments are shown."""

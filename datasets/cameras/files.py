@@ -43,12 +43,12 @@ from recapture.datasets.cameras.peers import (
 from recapture.datasets.cameras.realestate10k import read_realestate10k, write_realestate10k
 from recapture.datasets.cameras.record3d import read_record3d
 from recapture.datasets.cameras.tum import read_tum
-from recapture.datasets.cameras.vipe import read_vipe
+from recapture.datasets.cameras.vipe import read_vipe, write_vipe
 from recapture.datasets.store.keys import file_hash
 
 WRITABLE = (
     *("opencv", "realestate10k", "multicamvideo", "colmap", "colmap_binary", "nerfstudio"),
-    *("vista4d", "neoverse"),
+    *("vista4d", "neoverse", "vipe"),
 )
 _PLAIN: dict[str, Callable[[str], Cameras]] = {  # dialects of one camera per file or folder
     "opencv": read_opencv,
@@ -148,6 +148,8 @@ def store_cameras(uri: str, cameras: Cameras, dialect: str, camera: str | None =
         write_vista4d(uri, cameras)
     elif dialect == "neoverse":
         write_neoverse(uri, cameras)
+    elif dialect == "vipe":
+        write_vipe(uri, cameras)
     else:
         raise CameraFileError(f"cameras {uri!r}: {dialect!r} cannot be written; use {', '.join(WRITABLE)}")
 

@@ -45,7 +45,7 @@ def ramp_moments(frames: int, fps: float, keys: Sequence[tuple[float, float]]) -
     for at, shown in keys:
         if shown * fps > frames + SLACK:
             raise ValueError(
-                f"time.keys show second {shown:g} of the clip at {at:g}; the clip ends at {frames / fps:g}"
+                f"time.pairs show second {shown:g} of the clip at {at:g}; the clip ends at {frames / fps:g}"
             )
     times, shows = np.array(keys, dtype=np.float64).T
     seconds = np.arange(math.floor(times[-1] * fps + SLACK) + 1) / fps

@@ -26,8 +26,8 @@ def shown_moments(time: TimeConfig | None, frames: int, fps: float) -> np.ndarra
         count = frames if time.seconds is None else max(1, round(time.seconds * fps))
         return frozen_moments(frames, time.frame, count)
     if time.mode == "ramp":
-        assert time.keys is not None
-        return ramp_moments(frames, fps, time.keys)
+        assert time.pairs is not None
+        return ramp_moments(frames, fps, time.pairs)
     kind = {"back": time.mode == "reverse", "bounce": time.mode == "bounce"}
     return steady_moments(frames, time.speed or 1.0, **kind)
 

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
+from typing import Any
 
 from recapture.datasets.clips.clip import Clip
 from recapture.datasets.readers.file_clip import MAX_CAPTION
 from recapture.datasets.store.artifact import Artifact
 
 CAPTION = "caption"  # the stage
+SILENT = "classical"  # the way to fill that takes no caption
 _CONTROL = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode categories that show nothing, or reorder text
 
 
 def caption_of(clip: Clip, inputs: Mapping[str, Artifact]) -> str:
     """Return the caption that was written for a clip, if one was; else its own."""
     return str(inputs[CAPTION].meta["caption"]) if CAPTION in inputs else clip.caption
+
+
+def caption_record(clip: Clip, inputs: Mapping[str, Artifact]) -> dict[str, Any]:
+    """Return the caption of a result and where it is from, for its files and MLflow.
+
+    origin: given (with the clip, or as mask.prompt), written or none; by: the directory of the captioner that
+    wrote it, or embedded; used: whether the fill was given it, as the classical one is not.
+    """
+    text = caption_of(clip, inputs)
+    written = inputs[CAPTION].meta["by"] if CAPTION in inputs else None
+    origin = "none" if not text else "given" if written is None else "written"
+    used = bool(text) and inputs["fill"].meta["method"] != SILENT
+    return {"text": text, "origin": origin, "by": written if text else None, "used": used}
 
 
 def clean(text: str, limit: int = MAX_CAPTION) -> tuple[str, int]:

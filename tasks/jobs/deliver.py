@@ -16,6 +16,7 @@ from recapture.datasets.media.encoding import Encoding
 from recapture.datasets.media.video import VideoWriter, video_writer
 from recapture.datasets.store.artifact import Artifact
 from recapture.datasets.store.writer import ArtifactWriter
+from recapture.tasks.clip.captions import caption_record
 from recapture.tasks.clip.clip_stage import ClipParams, ClipStage, check_clip
 from recapture.tasks.clip.picture_rows import Rows, Sheet, beside
 from recapture.tasks.clip.sheets import path_plot
@@ -44,6 +45,7 @@ class DeliverStage(ClipStage):
 
     With what the results page shows: page.mp4, page.jpg and page.js. The video is recapture.mp4 or .mov, as
     the settings say; frame.NNNNN and depth.NNNNN are pictures.
+    meta.caption is the caption and where it is from.
     """
 
     config: DeliverConfig
@@ -53,7 +55,7 @@ class DeliverStage(ClipStage):
     per_trajectory: ClassVar[bool] = True
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        return {"clip": params.clip_id, "label": params.label}
+        return {"clip": params.clip_id, "label": params.label, "caption": params.clip.caption}
 
     def check_inputs(self, params: ClipParams) -> None:
         if params.clip.audio:  # the sound is read from its file
@@ -99,6 +101,7 @@ class DeliverStage(ClipStage):
         kept = sound and not carried.lost
         output.meta.update(label=item.params.label, frames=rows.frames, fps=str(fps), sound=kept)
         output.meta.update(sound_lost=carried.lost, sound_copied=carried.copied)
+        output.meta.update(caption=caption_record(clip, inputs))
         return {
             "frames": float(rows.frames),
             "sound_lost": float(bool(carried.lost)),

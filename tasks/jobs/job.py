@@ -244,9 +244,9 @@ def _deliver_stages(config: RecaptureConfig) -> list[ClipStage]:
     """Return the stages that make the files of a result, at the working size or at the clip's own."""
     resources = stage_resources(config, "deliver")
     if config.deliver.size == "working":
-        return [DeliverStage(config.deliver, resources=resources)]
+        return [DeliverStage(config.deliver, resources=resources, also=(CAPTION,))]
     enlarge = EnlargeStage(config.fill, config.render, resources=stage_resources(config, "enlarge"))
-    return [enlarge, DeliverEnlargedStage(config.deliver, resources=resources)]
+    return [enlarge, DeliverEnlargedStage(config.deliver, resources=resources, also=(CAPTION,))]
 
 
 def _measure_stages(config: RecaptureConfig) -> list[ClipStage]:

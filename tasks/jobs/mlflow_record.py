@@ -28,6 +28,8 @@ PARAMETERS = (
     *("depth.source", "fill.method", "ingest.short_side", "seed"),
 )
 
+MOST_CAPTIONS = 1000  # clips whose caption is logged
+
 
 # Of the job's own method under one name, so that jobs compare; their place in the table is first.
 RESULT = ("psnr", "consistency_psnr", "psnr_hole", "warp_error", "hole_share")
@@ -119,11 +121,31 @@ class JobRecord(MlflowRecord):
             self.run.table(summary.calibration.rows(), "calibration.json")
             self.run.metrics(summary.calibration.metrics)
         self.finished(summary)
+        self._captions(stage, items, store)
         for item in items[: self.config.tracking.videos]:
             try:
                 self._pictures(store.open(stage, item.key), item.name)
             except (ArtifactError, OSError) as error:
                 logger.warning("no pictures of %s are logged to MLflow: %s", item.name, error)
+
+    def _captions(self, stage: str, items: Sequence[Item], store: ArtifactStore) -> None:
+        """Log a table of the captions that were used, one row per clip, and where they are from."""
+        first = {item.clip_id: item for item in reversed(items)}
+        if len(first) > MOST_CAPTIONS:
+            logger.warning(
+                "MLflow has the captions of %d of %d clips; recapture.json beside each video has its own",
+                *(MOST_CAPTIONS, len(first)),
+            )
+        rows = []
+        for clip in sorted(first)[:MOST_CAPTIONS]:
+            try:
+                meta = store.open(stage, first[clip].key).meta
+            except (ArtifactError, OSError) as error:
+                logger.warning("the caption of %s is not logged to MLflow: %s", clip, error)
+                continue
+            if "caption" in meta:
+                rows.append({"clip": clip, **meta["caption"]})
+        self.run.table(rows, "captions.json")
 
     def _pictures(self, artifact: Artifact, item: str) -> None:
         for file in artifact.names():

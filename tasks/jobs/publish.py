@@ -82,11 +82,15 @@ def _brought_up_to_date(
 ) -> bool:
     earlier = _read(filesystem, f"{folder}/{RECORD}")
     files = earlier.get("files", {}) if isinstance(earlier, dict) else {}
-    unchanged = bool(files) and _same(earlier, {**record, "files": files})
+    told = {"files": files, **({"caption": earlier["caption"]} if files and "caption" in earlier else {})}
+    unchanged = bool(files) and _same(earlier, {**record, **told})
     if unchanged and files.items() <= sizes.items() and UNFINISHED not in sizes:
         return False
     artifact = store.open(stage, item.key)
-    _write(filesystem, folder, artifact, {**record, "files": artifact.sizes()}, earlier, sizes)
+    told = {"files": artifact.sizes()}
+    if "caption" in artifact.meta:
+        told["caption"] = artifact.meta["caption"]
+    _write(filesystem, folder, artifact, {**record, **told}, earlier, sizes)
     return True
 
 

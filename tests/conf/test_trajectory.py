@@ -5,6 +5,7 @@ import pytest
 from recapture.conf.errors import ConfigError
 from recapture.conf.load import load_config
 from recapture.conf.presets import AMOUNTS
+from recapture.conf.section import Section
 from recapture.conf.trajectory import POSE_PARTS, TrajectoryConfig
 from recapture.models.geometry.trajectories import PARTS, PRESETS
 
@@ -14,6 +15,18 @@ def test_the_configuration_knows_the_presets_and_pose_parts_of_the_library():
         name: preset.amount for name, preset in PRESETS.items()
     }
     assert POSE_PARTS == PARTS
+
+
+def test_sections_can_be_gone_through_as_mappings_as_prefect_does_with_parameters():
+    every, left = set(), [Section]
+    while left:
+        every |= set(found := left.pop().__subclasses__())
+        left += found
+    assert {one.__name__ for one in every} >= {"TimeConfig", "TrajectoryConfig"}
+    # dict() calls what is named `keys`
+    assert [one.__name__ for one in every if "keys" in one.model_fields] == []
+    time = TrajectoryConfig(preset="static", time={"mode": "reverse"}).time
+    assert dict(time)["mode"] == "reverse"
 
 
 @pytest.mark.parametrize(

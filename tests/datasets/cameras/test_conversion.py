@@ -24,6 +24,7 @@ NAMES = {
     "nerfstudio": "transforms.json",
     "vista4d": "v.npz",
     "neoverse": "n.json",
+    "vipe": "pose/v.npz",
 }
 NO_LENS = ("multicamvideo", "neoverse")
 LENSLESS_TARGETS = (*NO_LENS, "opencv")
@@ -75,7 +76,7 @@ def test_any_dialect_becomes_any_other(tmp_path: Path, first: str, second: str) 
         with pytest.raises(CameraFileError, match="needs intrinsics; add them"):
             convert_cameras(start, end, source_format=source_format, target_format=second)
         return
-    size = (640, 360) if first in ("opencv", "realestate10k", "vista4d") else None
+    size = (640, 360) if first in ("opencv", "realestate10k", "vista4d", "vipe") else None
     convert_cameras(start, end, source_format=source_format, target_format=second, size=size)
     back = load_cameras(end, READ_AS.get(second, second))
     np.testing.assert_allclose(back.world_to_camera, path().world_to_camera, atol=1e-12)
@@ -106,6 +107,8 @@ def test_a_dialect_that_cannot_say_something_refuses_it(tmp_path: Path) -> None:
         store_cameras(str(tmp_path / "m"), Cameras(path().world_to_camera, path().intrinsics), "colmap")
     with pytest.raises(CameraFileError, match="'kubric' cannot be written; use opencv"):
         store_cameras(str(tmp_path / "k.json"), path(), "kubric")
+    with pytest.raises(CameraFileError, match=r"v\.npz.*name a target pose/NAME\.npz"):
+        store_cameras(str(tmp_path / "v.npz"), path(), "vipe")
     assert list(tmp_path.iterdir()) == []
 
 

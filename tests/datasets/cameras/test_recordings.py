@@ -63,6 +63,16 @@ def test_vipe_is_camera_to_world_with_a_row_of_the_lens_per_frame(tmp_path: Path
     proper(found.world_to_camera)
     assert found.intrinsics is not None and found.intrinsics[:, 0, 0].tolist() == [100, 200]
     np.testing.assert_allclose(found.world_to_camera[1] @ [5, 0, 0, 1], [0, 0, 3, 1], atol=1e-12)
+    convert_cameras(
+        str(tmp_path / "pose/a.npz"),
+        str(tmp_path / "b/pose/a.npz"),
+        source_format="vipe",
+        target_format="vipe",
+    )
+    with np.load(tmp_path / "b/intrinsics/a.npz") as lens, np.load(tmp_path / "b/pose/a.npz") as pose:
+        np.testing.assert_allclose(pose["data"], [np.eye(4), second()], atol=1e-12)
+        assert lens["data"].tolist() == [[100, 100, 50, 40], [200, 200, 50, 40]]
+        assert pose["inds"].tolist() == lens["inds"].tolist() == [0, 1]
     (tmp_path / "intrinsics/a.npz").unlink()
     assert load_cameras(str(tmp_path / "pose/a.npz"), "vipe").intrinsics is None
     np.savez(tmp_path / "pose/b.npz", data=np.stack([np.eye(4), second()]), inds=[0, 5])

@@ -144,18 +144,23 @@ def hlg(nits: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("curve", "transfer"), [(pq, 16), (hlg, 18)], ids=["PQ", "HLG"])
-@pytest.mark.parametrize("tagged", [True, False], ids=["matrix_tagged", "matrix_untagged"])
+@pytest.mark.parametrize(
+    ("tagged", "full"),
+    [(True, False), (False, False), (True, True)],
+    ids=["matrix_tagged", "matrix_untagged", "full_range"],
+)
 def test_hdr_becomes_sdr_with_diffuse_white_as_white(
-    tmp_path: Path, curve: object, transfer: int, tagged: bool
+    tmp_path: Path, curve: object, transfer: int, tagged: bool, full: bool
 ) -> None:
     nits = np.array([0.0, 5.0, 26.0, 50.0, 100.0, 203.0, 500.0, 900.0])
-    luma = np.round(64 + 876 * curve(nits))  # type: ignore[operator]
+    code = curve(nits)  # type: ignore[operator]
+    luma = np.round(1023 * code if full else 64 + 876 * code)
     planes = np.stack([luma, np.full(len(nits), 512), np.full(len(nits), 512)])
     path = flat(
         tmp_path / "a.mkv",
         planes,
         pix_fmt="yuv444p10le",
-        color_range=1,
+        color_range=2 if full else 1,
         color_primaries=9,
         color_trc=transfer,
         colorspace=9 if tagged else 2,
@@ -202,6 +207,28 @@ def test_wide_gamut_of_hdr_becomes_that_of_bt709(tmp_path: Path) -> None:
     )
     expected = 255 * (100 * shares / 203) ** (1 / 2.4)
     assert np.abs(bars(path, len(shares)) - expected).max() <= 9  # FFmpeg desaturates the edge of the gamut
+
+
+def test_colours_of_hlg_get_the_system_gamma_of_their_luminance(tmp_path: Path) -> None:
+    # BT.2100: display light is scene light times its luminance to the power of 0.2, in BT.2020
+    to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    shares = np.array([[1, 0.6, 0.6], [0.6, 1, 0.6], [0.6, 0.6, 1], [0.5, 0.5, 0.5]])
+    display = 100 * shares @ to_2020.T / 1000
+    luminance = display @ [0.2627, 0.6780, 0.0593]
+    scene = display * luminance[:, None] ** (1 / 1.2 - 1)
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    coded = np.where(scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c)
+    path = flat(
+        tmp_path / "a.mkv",
+        yuv(coded * 255, 9, False, 10),
+        pix_fmt="yuv444p10le",
+        color_range=1,
+        color_primaries=9,
+        color_trc=18,
+        colorspace=9,
+    )
+    expected = 255 * (100 * shares / 203) ** (1 / 2.4)
+    assert np.abs(bars(path, len(shares)) - expected).max() <= 9
 
 
 ALPHA = [

@@ -167,7 +167,7 @@ def test_what_a_clip_cannot_have_is_one_error_with_the_way_out(source, trajector
 @pytest.mark.parametrize(
     ("trajectory", "message"),
     [
-        ("{preset: static, time: {mode: ramp, keys: [[0, 0], [1, 9]]}}", "show second 9 of the clip at 1"),
+        ("{preset: static, time: {mode: ramp, pairs: [[0, 0], [1, 9]]}}", "show second 9 of the clip at 1"),
         ("{preset: static, time: {mode: freeze, frame: 9}}", r"time\.frame is 9; the clip has frames 0 to 8"),
         ("{preset: static, subject: {uri: /nowhere}}", r"subject\.uri '/nowhere' does not exist"),
     ],

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,6 +79,23 @@ def remembered(job, home, store, outcomes, ready=(), metrics=None, failures=(), 
 
 def read(client, run_id, file):
     return Path(client.download_artifacts(run_id, file)).read_text()
+
+
+def test_captions_are_a_table_with_a_row_per_clip_and_their_origin(todo, store, caplog):
+    said = {"text": "a cat", "origin": "written", "by": "/models/blip", "used": True}
+    first, second, lost = todo
+    for item, caption in ((first, said), (second, {**said, "text": "", "origin": "none", "by": None})):
+        with store.create("deliver", item.key) as artifact:
+            artifact.meta["caption"] = caption
+    tables = {}
+    record = JobRecord.__new__(JobRecord)
+    record.run = SimpleNamespace(table=lambda rows, file: tables.setdefault(file, rows))
+    record._captions("deliver", [first, replace(first, name="another trajectory"), second, lost], store)
+    assert tables["captions.json"] == [
+        {"clip": first.clip_id, **said},
+        {"clip": second.clip_id, "text": "", "origin": "none", "by": None, "used": True},
+    ]
+    assert f"the caption of {lost.clip_id} is not logged" in caplog.text
 
 
 def children(client, run):

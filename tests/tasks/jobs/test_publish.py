@@ -20,6 +20,7 @@ from recapture.tasks.jobs.publish import RECORD, publish
 
 VIDEO = bytes(range(256)) * 4096  # 1 MiB
 CLIP = Clip("bmx/003", "/v/a.mp4", "video", "24", 5, 64, 48, 0.2, False, "", content_hash="1")
+CAPTION = {"text": "a cat", "origin": "written", "by": "/models/blip", "used": True}
 PARAMS = ClipParams(CLIP, TrajectoryConfig(preset="orbit_left", name="left"))
 ITEM = Item("bmx/003", "bmx/003@left", "k1", params=PARAMS)
 
@@ -29,6 +30,7 @@ def store(tmp_path):
     store = ArtifactStore(str(tmp_path / "artifacts"))
     with store.create("deliver", "k1") as artifact:
         artifact.write_bytes("recapture.mp4", VIDEO)
+        artifact.meta["caption"] = CAPTION
     return store
 
 
@@ -49,7 +51,8 @@ def test_an_item_is_published_once_and_again_when_its_metrics_change(store, tmp_
     folder = outputs / "bmx/003/left"
     assert sorted(path.name for path in folder.iterdir()) == [RECORD, "recapture.mp4"]
     assert (folder / "recapture.mp4").read_bytes() == VIDEO
-    assert json.loads((folder / RECORD).read_text())["key"] == "k1"
+    record = json.loads((folder / RECORD).read_text())
+    assert record["key"] == "k1" and record["caption"] == CAPTION
     assert publish("deliver", [ITEM], metrics, store, str(outputs)) == 0
     assert publish("deliver", [ITEM], {"bmx/003@left": {"psnr": 31.0}}, store, str(outputs)) == 1
 

@@ -227,7 +227,7 @@ TABLE = [
     *rows("recapture", "--trajectories", "[{name: a, preset: left, time: {mode: freeze}}]")("""
         trajectories[].time.frame [{name: a, preset: left, time: {mode: freeze, frame: 1}}] -> render
         trajectories[].time.seconds [{name: a, preset: left, time: {mode: freeze, seconds: 1}}] -> render
-        trajectories[].time.keys [{name: a, preset: left, time: {mode: ramp, keys: TIMES}}] -> render
+        trajectories[].time.pairs [{name: a, preset: left, time: {mode: ramp, pairs: TIMES}}] -> render
     """),
     *rows("recapture", "--trajectories", "[{name: a, preset: static}]")("""
         trajectories[].mode [{name: a, preset: static, mode: direct}] -> nothing
