@@ -23,14 +23,15 @@ def caption_of(clip: Clip, inputs: Mapping[str, Artifact]) -> str:
 def caption_record(clip: Clip, inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """Return the caption of a result and where it is from, for its files and MLflow.
 
-    origin: given (with the clip, or as mask.prompt), written or none; by: the directory of the captioner that
-    wrote it, or embedded; used: whether the fill was given it, as the classical one is not.
+    origin: given (with the clip, or as mask.prompt), written, none, or unused, by a fill that takes none; by:
+    the directory of the captioner that wrote it, or embedded.
     """
+    if inputs["fill"].meta["method"] == SILENT:
+        return {"text": "", "origin": "unused", "by": None}
     text = caption_of(clip, inputs)
     written = inputs[CAPTION].meta["by"] if CAPTION in inputs else None
     origin = "none" if not text else "given" if written is None else "written"
-    used = bool(text) and inputs["fill"].meta["method"] != SILENT
-    return {"text": text, "origin": origin, "by": written if text else None, "used": used}
+    return {"text": text, "origin": origin, "by": written if text else None}
 
 
 def clean(text: str, limit: int = MAX_CAPTION) -> tuple[str, int]:

@@ -55,7 +55,7 @@ class DeliverStage(ClipStage):
     per_trajectory: ClassVar[bool] = True
 
     def identity(self, params: ClipParams, inputs: Mapping[str, str]) -> Mapping[str, Any]:
-        return {"clip": params.clip_id, "label": params.label, "caption": params.clip.caption}
+        return {"clip": params.clip_id, "label": params.label}
 
     def check_inputs(self, params: ClipParams) -> None:
         if params.clip.audio:  # the sound is read from its file

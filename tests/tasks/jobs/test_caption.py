@@ -78,9 +78,9 @@ def test_clips_without_a_caption_get_one_that_the_fill_is_given(config, monkeypa
     store = ArtifactStore(settings.store)
     said = {one.clip_id: store.open("deliver", one.key).meta["caption"] for one in outcomes["deliver"]}
     assert said == {
-        "red": {"text": found["red"], "origin": "written", "by": "embedded", "used": True},
-        "still": {"text": "", "origin": "none", "by": None, "used": False},
-        "told": {"text": "a green box turning", "origin": "given", "by": None, "used": True},
+        "red": {"text": found["red"], "origin": "written", "by": "embedded"},
+        "still": {"text": "", "origin": "none", "by": None},
+        "told": {"text": "a green box turning", "origin": "given", "by": None},
     }
     again = run_bare(settings)
     assert counts(again)["caption"] == {"reused": 2} and counts(again)["deliver"] == {"reused": 3}

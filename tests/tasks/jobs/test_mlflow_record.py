@@ -82,7 +82,7 @@ def read(client, run_id, file):
 
 
 def test_captions_are_a_table_with_a_row_per_clip_and_their_origin(todo, store, caplog):
-    said = {"text": "a cat", "origin": "written", "by": "/models/blip", "used": True}
+    said = {"text": "a cat", "origin": "written", "by": "/models/blip"}
     first, second, lost = todo
     for item, caption in ((first, said), (second, {**said, "text": "", "origin": "none", "by": None})):
         with store.create("deliver", item.key) as artifact:
@@ -93,7 +93,7 @@ def test_captions_are_a_table_with_a_row_per_clip_and_their_origin(todo, store, 
     record._captions("deliver", [first, replace(first, name="another trajectory"), second, lost], store)
     assert tables["captions.json"] == [
         {"clip": first.clip_id, **said},
-        {"clip": second.clip_id, "text": "", "origin": "none", "by": None, "used": True},
+        {"clip": second.clip_id, "text": "", "origin": "none", "by": None},
     ]
     assert f"the caption of {lost.clip_id} is not logged" in caplog.text
 

@@ -20,7 +20,7 @@ from recapture.tasks.jobs.publish import RECORD, publish
 
 VIDEO = bytes(range(256)) * 4096  # 1 MiB
 CLIP = Clip("bmx/003", "/v/a.mp4", "video", "24", 5, 64, 48, 0.2, False, "", content_hash="1")
-CAPTION = {"text": "a cat", "origin": "written", "by": "/models/blip", "used": True}
+CAPTION = {"text": "a cat", "origin": "written", "by": "/models/blip"}
 PARAMS = ClipParams(CLIP, TrajectoryConfig(preset="orbit_left", name="left"))
 ITEM = Item("bmx/003", "bmx/003@left", "k1", params=PARAMS)
 
