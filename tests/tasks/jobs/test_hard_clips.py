@@ -56,7 +56,7 @@ def cameras(made, clip):
 
 @pytest.mark.parametrize("clip", ["pan", "zoom", "rest", "one"])
 def test_a_clip_that_can_be_filmed_again_is_delivered(made, clip):
-    assert {one.status for one in made[0][clip].values()} == {"ok"}
+    assert all(one.usable for one in made[0][clip].values())  # some are reused: `full` has the same pictures
     frames = 1 if clip == "one" else FRAMES
     assert made[0][clip]["deliver"].metrics["frames"] == frames
 
@@ -71,11 +71,14 @@ def test_a_body_that_fills_the_picture_is_one_sentence_and_ends_that_clip_alone(
 
 def test_an_extreme_zoom_is_no_travel(made):
     meta, arrays = cameras(made, "zoom")
-    assert meta["motion"][0] in ("zooms", "turns", "unknown")
     assert not arrays["world_to_camera"][:, :3, 3].any()
+    # 1.5 times per frame: either it is followed, or nothing is carried from frame to frame
     if meta["cameras_known"]:
         focal = arrays["intrinsics"][:, 0, 0]
+        assert meta["motion"] == ["zooms"]
         assert focal[-1] / focal[0] == pytest.approx(8, rel=0.3)
+    else:
+        assert len(set(arrays["pose_group"])) == FRAMES
 
 
 @pytest.mark.parametrize("clip", ["rest", "one"])
