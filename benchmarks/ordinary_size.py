@@ -29,7 +29,8 @@ from recapture.conf.load import load_config
 from recapture.conf.schema import RecaptureConfig
 from recapture.datasets.store.store import ArtifactStore
 from recapture.tasks.engine.planner import StagePlan, supposed
-from recapture.tasks.engine.worker import limited_threads, work
+from recapture.tasks.engine.threads import limited_threads
+from recapture.tasks.engine.worker import work
 from recapture.tasks.jobs.job import ClipJob, recapture_stages
 
 AUTO = "{name: auto, preset: orbit_right, amount: auto}"
@@ -92,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         work_folder = given.work or Path(made)
         if given.one:
-            print(json.dumps(run_one(*given.one, work_folder)))
+            print(json.dumps(run_one(given.one[0], given.one[1], work_folder)))
             return
         for name in () if given.tables else given.case or CASES:
             measure(name, work_folder)

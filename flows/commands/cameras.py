@@ -13,7 +13,7 @@ FROM_HELP = (
     ".json and folders; text files need a name."
 )
 TO_HELP = (
-    "opencv, realestate10k, multicamvideo, colmap, colmap_binary, nerfstudio, vista4d, neoverse, "
+    "opencv, realestate10k, multicamvideo, colmap, colmap_binary, nerfstudio, vista4d, neoverse, vipe, "
     "theta_phi_r, phi_theta_r, viewcrafter, postcam, inspatio."
 )
 
