@@ -190,6 +190,8 @@ def costs(name: str, names: list[str], folder: Path) -> Table:
     rows: list[list[Cell]] = []
     for case in names:
         for stage, items in json.loads(rows_file(folder, case).read_text()).items():
+            if not items:
+                continue  # its artifacts were there before
             seconds = [one["cpu"] for one in items]
             failed = sum("error" in one for one in items)
             peak, stored = max(one["peak"] for one in items), max(one["mb"] for one in items)
