@@ -19,6 +19,7 @@ from recapture.models.metrics.suite import METRICS
 from recapture.tasks.engine.mlflow_link import Tracker
 from recapture.tasks.engine.mlflow_record import MlflowRecord, Shown
 from recapture.tasks.engine.stage import Item
+from recapture.tasks.jobs.page_files import VIDEO as PAGE_VIDEO
 from recapture.tasks.jobs.summary import TABLE, JobSummary, method_table
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,6 @@ class JobRecord(MlflowRecord):
             if file == "contact_sheet.png":
                 sheet = Image.open(io.BytesIO(artifact.read_bytes(file)))
                 self.run.image(sheet, f"contact_sheets/{item}")
-            if file.endswith((".mp4", ".png")):
+            if file.endswith((".mp4", ".png")) and file != PAGE_VIDEO:  # it shows the others
                 with artifact.local_path(file) as path:
                     self.run.artifact(path, f"videos/{item}")
