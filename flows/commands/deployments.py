@@ -22,20 +22,22 @@ HEAD = """\
 
 
 def deployments(context: typer.Context, profile: Profile = None, dataset: Dataset = None) -> None:
-    """Print a prefect.yaml: nightly, weekly and outpaint, with these settings as parameters."""
+    """Print a prefect.yaml: nightly, weekly, outpaint and transfer, with these settings as parameters."""
     typer.echo(deployments_text(config_of(context, profile, dataset)), nl=False)
 
 
 def deployments_text(config: RecaptureConfig) -> str:
-    """Return the text of a prefect.yaml with the dataset and all settings beside the defaults as parameters.
+    """Return the text of a prefect.yaml with all settings beside the defaults as parameters.
 
-    A deployment's own settings, such as the mask of outpaint, stay where the given ones are the defaults.
+    A deployment's own settings, such as its dataset or the mask of outpaint, stay where the given ones are
+    the defaults.
     Raises UserError if a setting contains credentials: Prefect stores parameters as they are.
     """
     import yaml
 
     given = config.model_dump(mode="json", exclude_defaults=True)
-    given["dataset"] = {"name": config.dataset.name, "uri": config.dataset.uri} | given.get("dataset", {})
+    if "dataset" in given:
+        given["dataset"] = {"name": config.dataset.name, "uri": config.dataset.uri} | given["dataset"]
     written = yaml.safe_dump(given)
     if without_credentials(written) != written:
         raise UserError(

@@ -81,7 +81,7 @@ def test_the_shell_completes_commands():
         text=True,
         timeout=60,
     )
-    assert done.stdout.split() == ["run", "replay"]
+    assert done.stdout.split() == ["run", "report", "replay"]
 
 
 def test_settings_are_described_by_section_or_by_a_part_of_the_name(recapture_command):

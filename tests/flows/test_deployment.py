@@ -72,8 +72,8 @@ def test_the_deployments_that_the_package_prints_have_the_given_settings_as_para
         assert config == plain["parameters"]["config"] | given
         RecaptureConfig(**config)
         assert {**deployment, "parameters": 0} == {**plain, "parameters": 0}
-    own = printed("--mask.objects", "[1]")["deployments"][-1]["parameters"]["config"]["mask"]
-    assert own == {"objects": [1]}
+    masked = {one["name"]: one for one in printed("--mask.objects", "[1]")["deployments"]}
+    assert masked["outpaint"]["parameters"]["config"]["mask"] == {"objects": [1]}
 
 
 def test_a_deployment_is_printed_with_no_credentials():
