@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 if not __package__:  # run as a script: Python put this folder on the path, with recapture.py in it
     _here = Path(__file__).resolve().parent
@@ -21,6 +21,7 @@ from recapture.flows.commands import cameras as cli_cameras
 from recapture.flows.commands import convert_adapter as cli_convert_adapter
 from recapture.flows.commands import demo as cli_demo
 from recapture.flows.commands import deployments as cli_deployments
+from recapture.flows.commands import evaluate as cli_evaluate
 from recapture.flows.commands import models as cli_models
 from recapture.flows.commands import operating as cli_operating
 from recapture.flows.commands import settings as cli_settings
@@ -37,9 +38,6 @@ from recapture.flows.commands.settings import (
     pattern_of,
 )
 from recapture.flows.commands.start import prepare, run_flow
-
-if TYPE_CHECKING:
-    pass
 
 JOBS, INSPECT, MAINTAIN = "Jobs", "Inspect", "Maintain"
 app = typer.Typer(
@@ -252,6 +250,9 @@ def doctor(
     sys.exit(run_checks(settings, "", as_json))
 
 
+app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)(
+    cli_evaluate.evaluate
+)
 app.command(rich_help_panel=INSPECT)(cli_settings.settings)
 app.add_typer(cli_operating.quarantine_app, name="quarantine", rich_help_panel=MAINTAIN)
 app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.functional import conv2d, max_pool2d, normalize, relu
+from torch.nn.functional import conv2d, interpolate, max_pool2d, normalize, relu
 
 # layer index in torchvision's `features`, its stride and padding; "pool" and "tap" in between
 Step = tuple[int, int, int] | str
@@ -80,6 +80,17 @@ class Lpips:
             difference = (normalize(a, dim=1, eps=1e-10) - normalize(b, dim=1, eps=1e-10)) ** 2
             distance += conv2d(difference, self._weights[f"lin{n}.model.1.weight"]).mean((1, 2, 3))
         return distance.cpu()
+
+    @torch.inference_mode()
+    def maps(self, result: Tensor, truth: Tensor) -> Tensor:
+        """Return the distance of each pixel [T, H, W]: spatial=True of the lpips package."""
+        size = result.shape[2:]
+        distance = torch.zeros(len(result), 1, *size, device=self._device)
+        for n, (a, b) in enumerate(zip(self._features(result), self._features(truth))):
+            difference = (normalize(a, dim=1, eps=1e-10) - normalize(b, dim=1, eps=1e-10)) ** 2
+            layer = conv2d(difference, self._weights[f"lin{n}.model.1.weight"])
+            distance += interpolate(layer, size, mode="bilinear", align_corners=False)
+        return distance[:, 0].cpu()
 
     def _features(self, video: Tensor) -> list[Tensor]:
         x = (video.to(self._device, torch.float32) - _SHIFT.to(self._device)) / _SCALE.to(self._device)
