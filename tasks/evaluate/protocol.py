@@ -50,5 +50,6 @@ class Protocol:
     published: tuple[Published, ...]
     truths: Callable[[str, str], list[Truth]]  # (folder of truth, scene) -> its videos; ClipError if unusable
     needs: str  # what `--truth` names
+    samples: Callable[[str, str], list[str]]  # (folder of results, name of a truth) -> its videos
     frames: int | None = None  # per video; None: as the truth has
     size: tuple[int, int] | None = None  # height, width; None: as the truth has

@@ -10,12 +10,17 @@ import fsspec
 from recapture.datasets.clips.clip import ClipError
 from recapture.datasets.readers.dycheck_split import validation_views
 from recapture.tasks.evaluate.protocol import Metric, Protocol, Published, Truth
-from recapture.tasks.evaluate.videos import find_video, frames_of
+from recapture.tasks.evaluate.videos import find_gcd, find_video, frames_of
 
 _GCD = "arXiv 2405.14868; basilevh/gcd, gcd-model/scripts/test.py"
 _GCD_TABLE = "README of basilevh/gcd, mean of the released checkpoint over the test set"
 _GCD_METRICS = (
-    Metric("PSNR", True, 2, "per frame over all pixels, range 1; mean over frames, then over scenes"),
+    Metric(
+        "PSNR",
+        True,
+        2,
+        "per frame over all pixels; mean over frames, then samples, then scenes",
+    ),
     Metric("SSIM", True, 3, "scikit-image's default (uniform 7x7 window, per channel); means as PSNR"),
 )
 # fmt: off
@@ -26,8 +31,12 @@ _DYCHECK_TABLE = "docs/BENCHMARK.md of KAIR-BAIR/dycheck, iPhone, mean of 7 sequ
 
 
 def _rendered(folder: str, scene: str) -> list[Truth]:
-    uri = find_video(folder, scene)
-    return [Truth(scene, scene, lambda: ((frame, None) for frame in frames_of(uri)))]
+    found = find_gcd(folder, scene, "_gt")
+    return [Truth(scene, scene, lambda: ((frame, None) for frame in frames_of(found[0])))]
+
+
+def _sampled(folder: str, scene: str) -> list[str]:
+    return find_gcd(folder, scene, r"_pred_s\d+")
 
 
 def _validation(root: str, sequence: str) -> list[Truth]:
@@ -52,9 +61,9 @@ KUBRIC4D = Protocol(
         Published("GCD, max 180, direct", {"PSNR": 16.65}, _GCD_TABLE),
     ),
     truths=_rendered,
-    needs="the true videos that GCD's scripts/test.py writes with --save_gt 1 for kubric_test20.txt and the "
-    "controls of your setting, named as the scenes (scn02900.mp4); GCD renders them from merged point "
-    "clouds, which recapture does not",
+    samples=_sampled,
+    needs="the folder `extra` that GCD's scripts/test.py writes with --save_gt 1 for kubric_test20.txt and "
+    "the controls of your setting; GCD renders the truth from merged point clouds, which recapture does not",
     frames=14,
     size=(256, 384),
 )
@@ -69,8 +78,9 @@ PARDOM = Protocol(
         Published("GCD, direct", {"PSNR": 23.32}, _GCD_TABLE),
     ),
     truths=_rendered,
-    needs="the true videos that GCD's scripts/test.py writes with --save_gt 1 for pardom_test20.txt, named "
-    "as the scenes (scene_000048.mp4); GCD renders them from merged point clouds, which recapture does not",
+    samples=_sampled,
+    needs="the folder `extra` that GCD's scripts/test.py writes with --save_gt 1 for pardom_test20.txt; GCD "
+    "renders the truth from merged point clouds, which recapture does not",
     frames=14,
     size=(256, 384),
 )
@@ -95,6 +105,7 @@ DYCHECK = Protocol(
         Published("HyperNeRF", {"mLPIPS": 0.332}, _DYCHECK_TABLE),
     ),
     truths=_validation,
+    samples=lambda folder, name: [find_video(folder, name)],
     needs="the folder of DyCheck's iPhone sequences (apple/splits/val.json, apple/rgb, apple/covisible)",
 )  # fmt: skip
 BY_NAME: Mapping[str, Protocol] = MappingProxyType({one.name: one for one in (KUBRIC4D, PARDOM, DYCHECK)})

@@ -18,7 +18,7 @@ from recapture.models.metrics.image import frame_psnr
 from recapture.models.metrics.perceptual import Lpips
 from recapture.models.metrics.published import frame_box_ssim, frame_mlpips, frame_mssim
 from recapture.tasks.evaluate.protocol import Protocol, Truth
-from recapture.tasks.evaluate.videos import find_video, frames_of
+from recapture.tasks.evaluate.videos import frames_of
 
 logger = logging.getLogger(__name__)
 # (result, truth [1, 3, H, W] in [-1, 1], scored pixels [1, H, W]) -> one value
@@ -86,7 +86,8 @@ def score_folder(protocol: Protocol, results: str, truth: str, metrics: Mapping[
     for scene in beating(protocol.scenes):
         try:
             videos = protocol.truths(truth, scene)
-            frames = np.concatenate([_score_video(protocol, results, video, metrics) for video in videos])
+            pairs = [(uri, one) for one in videos for uri in protocol.samples(results, one.name)]
+            frames = np.concatenate([_score_video(protocol, uri, one, metrics) for uri, one in pairs])
         except ClipError as error:
             scores.failed[scene] = str(error)
             logger.warning("%s %r: %s", protocol.name, scene, error)
@@ -97,10 +98,9 @@ def score_folder(protocol: Protocol, results: str, truth: str, metrics: Mapping[
 
 
 def _score_video(
-    protocol: Protocol, results: str, video: Truth, metrics: Mapping[str, FrameMetric]
+    protocol: Protocol, uri: str, video: Truth, metrics: Mapping[str, FrameMetric]
 ) -> np.ndarray:
     """Return the metrics [T, M] of a video; raises ClipError if its frames do not fit the truth's."""
-    uri = find_video(results, video.name)
     values = []
     for index, (result, true) in enumerate(zip_longest(frames_of(uri), video.frames())):
         if result is None or true is None:

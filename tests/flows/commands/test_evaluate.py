@@ -2,11 +2,15 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support.lpips_files import write_alex
 from support.spots import save
+
+from recapture.tasks.evaluate.protocols import KUBRIC4D
+from recapture.tasks.evaluate.score import frame_metrics, score_folder
 
 SEQUENCES = ("apple", "block", "paper-windmill", "space-out", "spin", "teddy", "wheel")
 NAMES = {"1": ("1_00000", "1_00007"), "2": ("2_00003",)}
@@ -122,6 +126,25 @@ def test_kubric_scores_equal_closed_forms_at_the_published_size(tmp_path, evalua
     assert "| GCD, max 90, gradual | 17.88 | – | published" in done.out
 
 
+def test_gcds_own_output_is_read_and_its_samples_are_averaged(tmp_path):
+    run = tmp_path / "extra"
+    levels = {"gt": (100,), "pred_s0": (90,), "pred_s1": (140, 60), "proj": (0,), "error": (3,)}
+    for ending, greys in levels.items():
+        for frame in range(2):
+            picture = np.full((16, 16, 3), greys[frame % len(greys)], np.uint8)
+            save(run / f"kubric_000_nm1_c00_scn02900_{ending}" / f"{frame:04d}.png", picture)
+            (run / f"kubric_000_nm1_c00_scn02900_{ending}.mp4").write_bytes(b"the lossy twin is not read")
+    tiny = replace(KUBRIC4D, scenes=("scn02900", "scn02901"), frames=2, size=(16, 16))
+    metrics = frame_metrics(tiny, ("SSIM",), None)
+    scores = score_folder(tiny, str(run), str(run), metrics)
+    expected = np.mean([-20 * math.log10(step / 255) for step in (10, 10, 40, 40)])
+    assert scores.scenes == {"scn02900": {"PSNR": pytest.approx(expected, abs=1e-4)}}
+    assert "neither scn02901.mp4 nor a folder scn02901" in scores.failed["scn02901"]
+    save(run / "kubric_000_nm1_c01_scn02900_gt" / "0000.png", np.zeros((16, 16, 3), np.uint8))
+    failed = score_folder(tiny, str(run), str(run), metrics).failed["scn02900"]
+    assert "has scn02900 of 2 runs: kubric_000_nm1_c00_, kubric_000_nm1_c01_; keep one" in failed
+
+
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
@@ -129,7 +152,10 @@ def test_kubric_scores_equal_closed_forms_at_the_published_size(tmp_path, evalua
         (("davis",), "DAVIS has neither cameras nor a second view"),
         (("walk",), "there is no protocol 'walk'; use kubric4d, pardom, dycheck"),
         (("kubric4d",), "needs --results FOLDER: a folder of videos"),
-        (("kubric4d", "--results", "."), "needs --truth FOLDER: the true videos that GCD's scripts/test.py"),
+        (
+            ("kubric4d", "--results", "."),
+            "needs --truth FOLDER: the folder `extra` that GCD's",
+        ),
         (("pardom", "--results", "nothing"), "--results 'nothing' is not a folder"),
         (
             ("pardom", "--results", ".", "--truth", "."),
