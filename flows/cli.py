@@ -22,6 +22,7 @@ from recapture.flows.commands import convert_adapter as cli_convert_adapter
 from recapture.flows.commands import demo as cli_demo
 from recapture.flows.commands import deployments as cli_deployments
 from recapture.flows.commands import evaluate as cli_evaluate
+from recapture.flows.commands import export_command as cli_export
 from recapture.flows.commands import models as cli_models
 from recapture.flows.commands import operating as cli_operating
 from recapture.flows.commands import settings as cli_settings
@@ -250,21 +251,20 @@ def doctor(
     sys.exit(run_checks(settings, "", as_json))
 
 
-app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)(
-    cli_evaluate.evaluate
-)
+for command in (cli_evaluate.evaluate, cli_export.export):
+    app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)(
+        command
+    )
 app.command(rich_help_panel=INSPECT)(cli_settings.settings)
 app.add_typer(cli_operating.quarantine_app, name="quarantine", rich_help_panel=MAINTAIN)
 app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(
     cli_operating.replay
 )
 app.add_typer(cli_operating.manifest_app, name="manifest", rich_help_panel=MAINTAIN)
-app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(
-    cli_operating.gc
-)
-app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(
-    cli_deployments.deployments
-)
+for command in (cli_operating.gc, cli_deployments.deployments):
+    app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(
+        command
+    )
 app.add_typer(cli_cameras.cameras_app, name="cameras", rich_help_panel=MAINTAIN)
 cli_models.models_app.command("convert-adapter")(cli_convert_adapter.convert_adapter)
 app.add_typer(cli_models.models_app, name="models", rich_help_panel=MAINTAIN)

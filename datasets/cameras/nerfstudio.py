@@ -67,6 +67,11 @@ def parse_nerfstudio(content: bytes) -> Cameras:
 
 def write_nerfstudio(uri: str, cameras: Cameras) -> None:
     """Write a transforms.json; pictures without a name become images/00000.png and so on."""
+    write_bytes(uri, json.dumps(nerfstudio_fields(uri, cameras)).encode())
+
+
+def nerfstudio_fields(uri: str, cameras: Cameras) -> dict[str, Any]:
+    """Return what a transforms.json at uri holds: camera_model, w, h, and `frames` in order."""
     lens = need_lens(cameras, uri, "nerfstudio JSON")
     width, height = need_size(cameras, uri, "nerfstudio JSON")
     names = cameras.names or tuple(f"images/{index:05d}.png" for index in range(len(cameras)))
@@ -84,8 +89,7 @@ def write_nerfstudio(uri: str, cameras: Cameras) -> None:
             )
             frame |= dict(zip(terms, cameras.distortion[index].tolist(), strict=False))
         frames.append(frame)
-    fields = {"camera_model": model, "w": width, "h": height, "frames": frames}
-    write_bytes(uri, json.dumps(fields).encode())
+    return {"camera_model": model, "w": width, "h": height, "frames": frames}
 
 
 def _transform(index: int, frame: Mapping[str, Any]) -> np.ndarray:
