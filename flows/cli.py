@@ -261,9 +261,9 @@ app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, r
     cli_operating.replay
 )
 app.add_typer(cli_operating.manifest_app, name="manifest", rich_help_panel=MAINTAIN)
-for command in (cli_operating.gc, cli_deployments.deployments):
+for upkeep in (cli_operating.gc, cli_deployments.deployments):
     app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=MAINTAIN)(
-        command
+        upkeep
     )
 app.add_typer(cli_cameras.cameras_app, name="cameras", rich_help_panel=MAINTAIN)
 cli_models.models_app.command("convert-adapter")(cli_convert_adapter.convert_adapter)
