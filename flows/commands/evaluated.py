@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import fsspec
 
@@ -17,24 +18,34 @@ from recapture.tasks.evaluate.score import frame_metrics, score_folder
 from recapture.tasks.evaluate.table import as_json, as_markdown
 
 
-def evaluate(
-    config: RecaptureConfig, protocol: str, results: str | None, truth: str | None, without: tuple[str, ...]
-) -> bool:
+@dataclass(frozen=True)
+class Given:
+    """What the command was given: folders, the name of the method, and metrics to leave out."""
+
+    results: str | None
+    truth: str | None
+    name: str | None
+    without: tuple[str, ...]
+
+
+def evaluate(config: RecaptureConfig, protocol: str, given: Given) -> bool:
     """Write and print the table of a folder of results; return whether every scene was scored.
 
     Raises UserError for a protocol that is unknown or not fully defined, a folder that is missing, a metric
     whose network is missing, or if no scene could be scored.
     """
     chosen = _protocol(protocol)
-    metrics = frame_metrics(chosen, without, config.measure.learned.lpips)
+    metrics = frame_metrics(chosen, given.without, config.measure.learned.lpips)
     videos = _folder(
-        "--results", results, "a folder of videos or of folders of pictures, named as the scenes"
+        "--results", given.results, "a folder of videos, or of folders of pictures, named as scenes"
     )
-    scores = score_folder(chosen, videos, _folder("--truth", truth, chosen.needs), metrics)
+    method = given.name or videos.rsplit("/", 1)[-1]
+    if "/" in method or method.startswith("."):
+        raise UserError(f"the table of {method!r} cannot be a file of that name; give --name NAME")
+    scores = score_folder(chosen, videos, _folder("--truth", given.truth, chosen.needs), metrics)
     if not scores.scenes:
         scene, reason = next(iter(scores.failed.items()))
         raise UserError(f"evaluate {protocol}: no scene could be scored; {scene}: {reason}")
-    method = videos.rstrip("/").rsplit("/", 1)[-1]
     page = as_markdown(chosen, method, scores)
     filesystem, place = open_filesystem(f"{config.outputs.rstrip('/')}/evaluate/{protocol}")
     filesystem.makedirs(place, exist_ok=True)

@@ -9,7 +9,8 @@ import pytest
 from support.lpips_files import write_alex
 from support.spots import save
 
-from recapture.tasks.evaluate.protocols import KUBRIC4D
+from recapture.conf.evaluate import PROTOCOLS, UNKNOWN
+from recapture.tasks.evaluate.protocols import BY_NAME, KUBRIC4D
 from recapture.tasks.evaluate.score import frame_metrics, score_folder
 
 SEQUENCES = ("apple", "block", "paper-windmill", "space-out", "spin", "teddy", "wheel")
@@ -78,6 +79,10 @@ def test_a_metric_whose_network_is_missing_is_refused_or_left_out(dycheck, evalu
     assert done.code == 2 and "must hold backbone.safetensors" in done.err
     done, made = evaluate("dycheck", *words, "--without", "mLPIPS", "--without", "mSSIM")
     assert done.code == 0 and list(made["means"]) == ["mPSNR"]
+    some = ("--without", "mLPIPS", "--without", "mSSIM", "--name", "GCD, max 90")
+    done, _ = evaluate("dycheck", *words, *some)
+    assert done.code == 0 and "| **GCD, max 90** |" in done.out
+    assert "evaluate/dycheck/GCD, max 90.md" in done.out
     done, _ = evaluate("dycheck", *words, "--without", "FVD")
     assert done.code == 2 and "'FVD': dycheck has mPSNR, mSSIM, mLPIPS" in done.err
 
@@ -126,6 +131,15 @@ def test_kubric_scores_equal_closed_forms_at_the_published_size(tmp_path, evalua
     assert "| GCD, max 90, gradual | 17.88 | – | published" in done.out
 
 
+def test_every_name_is_a_protocol_or_refused_with_what_is_unknown():
+    assert tuple(BY_NAME) == PROTOCOLS
+    assert not set(PROTOCOLS) & set(UNKNOWN)
+    assert [len(one.scenes) for one in BY_NAME.values()] == [20, 20, 7]
+    for one in BY_NAME.values():
+        known = {metric.name for metric in one.metrics}
+        assert all(row.values.keys() <= known for row in one.published)
+
+
 def test_gcds_own_output_is_read_and_its_samples_are_averaged(tmp_path):
     run = tmp_path / "extra"
     levels = {"gt": (100,), "pred_s0": (90,), "pred_s1": (140, 60), "proj": (0,), "error": (3,)}
@@ -152,13 +166,14 @@ def test_gcds_own_output_is_read_and_its_samples_are_averaged(tmp_path):
         (("davis",), "DAVIS has neither cameras nor a second view"),
         (("walk",), "there is no protocol 'walk'; use kubric4d, pardom, dycheck"),
         (("kubric4d",), "needs --results FOLDER: a folder of videos"),
+        (("pardom", "--results", "."), "cannot be a file of that name; give --name NAME"),
         (
-            ("kubric4d", "--results", "."),
+            ("kubric4d", "--results", ".", "--name", "Mine"),
             "needs --truth FOLDER: the folder `extra` that GCD's",
         ),
         (("pardom", "--results", "nothing"), "--results 'nothing' is not a folder"),
         (
-            ("pardom", "--results", ".", "--truth", "."),
+            ("pardom", "--results", ".", "--truth", ".", "--name", "x"),
             "could be scored; scene_000048: there is neither",
         ),
     ],
