@@ -105,9 +105,9 @@ class RenderStage(ClipStage):
         content, shown = content_known(ingest), path.source_frame[part]
         frames = read_frames(ingest, shown.numpy()) | read_depth(inputs, shown.numpy())
         with turn():
-            return self._seen(frames, content, source, path, part)
+            return self.seen(frames, content, source, path, part)
 
-    def _seen(
+    def seen(
         self,
         frames: Mapping[str, np.ndarray],
         content: np.ndarray,
@@ -115,6 +115,7 @@ class RenderStage(ClipStage):
         path: CameraPath,
         part: slice,
     ) -> dict[str, np.ndarray]:
+        """Return the arrays of one part of the path, of the frames read for it; content: bool [H,W]."""
         device, shown = stage_device(self.resources.gpus), path.source_frame[part]
         known, video = frames["known"] & content, to_video(frames["rgb"], device)
         edited = "lifted" in frames
