@@ -26,6 +26,7 @@ from recapture.flows.commands import export_command as cli_export
 from recapture.flows.commands import models as cli_models
 from recapture.flows.commands import operating as cli_operating
 from recapture.flows.commands import settings as cli_settings
+from recapture.flows.commands import studio as cli_studio
 from recapture.flows.commands.settings import (
     SETTINGS,
     SETTINGS_HELP,
@@ -251,7 +252,7 @@ def doctor(
     sys.exit(run_checks(settings, "", as_json))
 
 
-for command in (cli_evaluate.evaluate, cli_export.export):
+for command in (cli_evaluate.evaluate, cli_export.export, cli_studio.studio):
     app.command(cls=WithSettings, context_settings=SETTINGS, epilog=SETTINGS_HELP, rich_help_panel=INSPECT)(
         command
     )

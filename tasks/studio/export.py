@@ -26,8 +26,9 @@ TURNING = {"left": ("phi", -1), "right": ("phi", 1), "up": ("theta", 1), "down":
 def export(session: StudioSession, target: str, dialect: str) -> TrajectoryConfig | None:
     """Write the move to a path or URL; return the trajectory that reads it back. None for YAML and angles.
 
-    YAML holds all chosen moves; files of cameras and of angles hold the current one. Cameras are in the clip's
-    world; where the clip has no cameras, that is the world of its first one. Lenses are of the working size.
+    YAML holds all chosen moves; files of cameras and of angles hold the current one. Cameras are in the
+    clip's world; where the clip has no cameras, that is the world of its first one. Lenses are of the
+    working size.
 
     Raises UserError for a dialect that cannot say this move, naming it and the way out.
     """
@@ -54,8 +55,8 @@ def export(session: StudioSession, target: str, dialect: str) -> TrajectoryConfi
 def angles_of(trajectory: TrajectoryConfig, dialect: str) -> Angles:
     """Return a move as theta, phi and r. Raises UserError for a move that is more than these."""
     refused = UserError(
-        f"{trajectory.label}: {dialect} holds orbits, and key frames of theta, phi and r at even steps; write "
-        "yaml, or a file of cameras"
+        f"{trajectory.label}: {dialect} holds orbits, and key frames of theta, phi and r at even steps; "
+        "write yaml, or a file of cameras"
     )
     if trajectory.subject is not None or trajectory.time is not None:
         raise refused

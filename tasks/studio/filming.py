@@ -1,4 +1,4 @@
-"""What a new camera sees of a clip, by the renderer of jobs, at the working size or at every n-th pixel of it."""
+"""What a new camera sees of a clip, by the renderer of jobs, at the working size or at every n-th pixel."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Seen:
 class Film:
     """The frames of one clip, filmed by any camera.
 
-    With a step of 1 a frame is that of the stage `render`, to the bit on the CPU. With a larger step it is that
-    of a clip of which every step-th pixel is known: rays are the same, and depth may jump by `step` times as
-    much before a surface is torn.
+    With a step of 1 a frame is that of the stage `render`, to the bit on the CPU. With a larger step it is
+    that of a clip of which every step-th pixel is known: rays are the same, and depth may jump by `step`
+    times as much before a surface is torn.
     """
 
     def __init__(self, stage: RenderStage, source: Source, inputs: Mapping[str, Artifact]) -> None:

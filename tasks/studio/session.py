@@ -1,4 +1,4 @@
-"""A studio session: one clip, the move that is being made, and the moves that were kept. It knows no viewer."""
+"""A studio session: one clip, the move that is being made, and the moves that were kept; no viewer."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class StudioSession:
     def add_key_frame(self, at: int, world_to_camera: Tensor, focal: float = 1.0) -> dict[str, float]:
         """Add a key at the frame `at` of the new video, or replace the one there; return it.
 
-        world_to_camera: [4,4] of a camera placed by hand. A move that is no key frames yet becomes key frames.
+        world_to_camera: [4,4] of a camera placed by hand. Another move becomes one of key frames.
         Raises UserError for a camera beyond the pivot and for a move relative to a subject.
         """
         if self.trajectory.subject is not None:

@@ -81,7 +81,7 @@ def test_a_smaller_picture_is_the_render_of_every_second_pixel(session):
     inputs, source, path = session._inputs, session.source, session.path
     read = read_frames(inputs["ingest"], np.array([4])) | read_frames(inputs["depth"], np.array([4]))
     halved = torch.tensor([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]], dtype=torch.float64)
-    # Pixel i of the half is pixel 2 i + 1, whose centre is 2 i + 1.5: u' = (u - 1.5) / 2 + 0.5 = u / 2 - 0.25.
+    # Pixel i of the half is pixel 2 i + 1, its centre at 2 i + 1.5: u' = (u - 1.5) / 2 + 0.5 = u / 2 - 0.25.
     surface = surface_settings(session._stage.config)
     twin = render(
         to_video(np.ascontiguousarray(read["rgb"][:, 1::2, 1::2])),
