@@ -42,11 +42,7 @@ from recapture.flows.commands.settings import (
 from recapture.flows.commands.start import prepare, run_flow
 
 JOBS, INSPECT, MAINTAIN = "Jobs", "Inspect", "Maintain"
-app = typer.Typer(
-    name="recapture",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(name="recapture", no_args_is_help=True, pretty_exceptions_enable=False)
 PRETRAIN_HELP = (
     "Any setting may follow as --section.key VALUE; `recapture settings pretrain` describes them all."
 )

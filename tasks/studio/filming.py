@@ -26,6 +26,12 @@ class Seen:
     visible: np.ndarray
     hole_share: float  # of the clip's picture, without its padding
     step: int  # pixels of the working size per pixel, along one side
+    content: tuple[int, int]  # height and width without the padding
+
+    @property
+    def picture(self) -> np.ndarray:
+        """Return rgb without the padding."""
+        return self.rgb[: self.content[0], : self.content[1]]
 
 
 class Film:
@@ -60,7 +66,7 @@ class Film:
             stage = replace(stage, config=stage.config.model_copy(update={"break_ratio": coarse}))
         seen = stage.seen(frames, content, source, path, part)
         holes = 1.0 - seen["visible"][:, content].mean(axis=1)  # as RenderStage has it
-        return Seen(seen["rgb"][0], seen["visible"][0], float(holes[0]), step)
+        return Seen(seen["rgb"][0], seen["visible"][0], float(holes[0]), step, _extent(content))
 
     def cloud(self, frame: int, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Return at most `most` points [N,3] of a source frame in the world, and colours uint8 [N,3]."""
@@ -77,3 +83,7 @@ class Film:
         pose = self._source.world_to_camera[frame].double().numpy()
         points = (rays - pose[:3, 3:]).T @ pose[:3, :3]
         return points.astype(np.float32), read["rgb"][0][rows, columns]
+
+
+def _extent(content: np.ndarray) -> tuple[int, int]:
+    return int(content.any(axis=1).sum()), int(content.any(axis=0).sum())

@@ -24,6 +24,7 @@ class Scene:
 
     def __init__(self, server: viser.ViserServer, session: StudioSession) -> None:
         self._server, self._session, self._shown = server, session, -1
+        self._drawn: viser.CameraFrustumHandle | None = None  # of the new camera
         first = invert_rigid(session.source.world_to_camera[0].double()).numpy()
         self.up, self._first = -first[:3, 1], first
         server.scene.set_up_direction(self.up)
@@ -44,6 +45,8 @@ class Scene:
         camera.position = tuple(pose[:3, 3])
         camera.look_at = tuple(pose[:3, 3] + self._session.pivot * pose[:3, 2])
         camera.fov = self._fov(self._session.path.intrinsics[at])
+        if self._drawn is not None:
+            self._drawn.visible = False  # until it is drawn anew; it would cover the view
 
     def show(self, at: int, picture: np.ndarray | None = None) -> None:
         """Draw the moment of a frame of the new video; picture: what the new camera sees, uint8 [h,w,3]."""
@@ -58,7 +61,7 @@ class Scene:
             self._shown = frame
         cameras = session.source
         self._camera("/source/camera", cameras.world_to_camera[frame], cameras.intrinsics[frame], SOURCE)
-        self._camera(
+        self._drawn = self._camera(
             "/new/camera", session.path.world_to_camera[at], session.path.intrinsics[at], NEW, picture
         )
 
@@ -85,11 +88,11 @@ class Scene:
         lens: Tensor,
         colour: tuple[int, int, int],
         picture: np.ndarray | None = None,
-    ) -> None:
+    ) -> viser.CameraFrustumHandle:
         pose = invert_rigid(world_to_camera.double()).numpy()
         x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat()
         width, height = self._session.source.content
-        self._server.scene.add_camera_frustum(
+        return self._server.scene.add_camera_frustum(
             name,
             fov=self._fov(lens),
             aspect=width / height,

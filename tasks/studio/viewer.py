@@ -142,6 +142,7 @@ class Viewer:
         return more
 
     def _safe(self) -> None:
+        self._say("searching for the largest safe amount …")
         found = self.session.safe_amount()
         self._quiet = True
         self.amount.value = found
@@ -161,9 +162,9 @@ class Viewer:
     def _paint(self) -> None:
         at = min(int(self.time.value), self.session.frames - 1)
         seen = self.session.frame(at, None if self.exact.value else self._side)
-        self.picture.image = seen.rgb
-        self.scene.show(at, seen.rgb)
-        size = "the working size" if seen.step == 1 else f"every {seen.step}. pixel"
+        self.picture.image = seen.picture
+        self.scene.show(at, seen.picture)
+        size = "the working size" if seen.step == 1 else f"1/{seen.step} of the working size"
         shown = int(self.session.path.source_frame[at])
         self.holes.content = f"Holes **{seen.hole_share:.1%}** at {size}; frame {shown} of the clip"
 

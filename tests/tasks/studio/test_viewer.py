@@ -46,7 +46,10 @@ def test_panels_do_what_the_session_does(studio, session, tmp_path):
     assert session.trajectory.label == "orbit_left_15" and viewer.message.content == ""
     seen = session.frame(4, side=16)
     np.testing.assert_array_equal(viewer.picture.image, seen.rgb)
-    assert viewer.holes.content == f"Holes **{seen.hole_share:.1%}** at every 2. pixel; frame 4 of the clip"
+    assert (
+        viewer.holes.content
+        == f"Holes **{seen.hole_share:.1%}** at 1/2 of the working size; frame 4 of the clip"
+    )
     viewer.exact.value = True
     assert (
         viewer.painter.settle()
