@@ -1,4 +1,4 @@
-"""`recapture studio` without a page: what it opens, the job that it starts, and what it says without viser."""
+"""`recapture studio` without a page: what it opens, the job that it starts, and the way out without viser."""
 
 import sys
 
