@@ -204,7 +204,7 @@ def test_a_worker_with_two_slots_works_on_two_items_at_once(ray_cluster, tmp_pat
 
     root = str(tmp_path / "store")
     threads = {GROUP: 1, WORK: 2}
-    actor = ray_cluster.remote(concurrency_groups=threads)(Worker).remote(root, Resources())
+    actor = ray_cluster.remote(num_cpus=0, concurrency_groups=threads)(Worker).remote(root, Resources())
     stage = Scripted(str(tmp_path / "log"))
     assert ray_cluster.get(actor.load.options(concurrency_group=WORK).remote(stage)) == ""
     todo, run = items("slow", "slow"), actor.run.options(concurrency_group=WORK)

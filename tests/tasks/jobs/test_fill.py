@@ -348,7 +348,7 @@ def test_two_items_on_one_worker_have_the_bytes_of_each_alone(ray_cluster, plain
     expected = [plain.made(item) for item in plain.todo]
     for item in plain.todo:
         plain.store.delete("fill", item.key)
-    actor = ray_cluster.remote(concurrency_groups={GROUP: 1, WORK: 2})(Worker)
+    actor = ray_cluster.remote(num_cpus=0, concurrency_groups={GROUP: 1, WORK: 2})(Worker)
     actor = actor.remote(plain.store.root, Resources(cpus=1))
     stage = plain.plan.stage("fill")
     fresh = FillStage(stage.config, stage.seed, stage.render, resources=Resources(gpus=1), reads=stage.reads)
