@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,7 +44,18 @@ def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return the filesystem and path of an fsspec URL; object stores get no listings cache."""
     options = {"use_listings_cache": False} if url.startswith(("s3://", "gs://")) else {}
     filesystem, path = fsspec.core.url_to_fs(url, **options)
+    if "s3" in filesystem.protocol:
+        _retry_broken_connections()
     return filesystem, path.rstrip("/")
+
+
+@cache
+def _retry_broken_connections() -> None:
+    """Have s3fs try again where a connection breaks while a body is sent: to it, there is no endpoint."""
+    from botocore.exceptions import EndpointConnectionError
+    from s3fs.core import add_retryable_error
+
+    add_retryable_error(EndpointConnectionError)
 
 
 def put_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:

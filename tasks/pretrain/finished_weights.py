@@ -16,6 +16,7 @@ from recapture.conf.errors import UserError
 from recapture.conf.pretrain import PretrainConfig
 from recapture.datasets.store.storage import open_filesystem, put_file
 from recapture.models.pretraining.trainer import changed_settings
+from recapture.models.wan.adapter_save import with_sorted_header
 from recapture.tasks.pretrain.curves import seconds
 
 BUILT_ON = {"refine": "vae", "sharpen": "refine", "inpainter": "refine"}
@@ -109,7 +110,7 @@ class FinishedWeights:
     def write(self, part: str, weights: Mapping[str, Tensor]) -> None:
         """Write a part's tensors completely or not at all."""
         notes = {"recapture": json.dumps(self.made_with(part)), "earlier": json.dumps(self.earlier(part))}
-        content = save(dict(weights), metadata=notes)
+        content = with_sorted_header(save(dict(weights), metadata=notes))
         put_file(*open_filesystem(str(self.path(part))), content)
 
     def read(self, part: str) -> dict[str, Tensor]:
