@@ -1,5 +1,6 @@
 """Motion transfer of tiny clips: what it leaves, what it reuses, what may go wrong without harm."""
 
+import json
 import shutil
 
 import numpy as np
@@ -178,3 +179,31 @@ def test_a_clip_of_the_dataset_can_be_the_reference_of_the_others(clips):
     job = Transfer(configured(clips, "--transfer.reference", "box"))
     assert [clip.id for clip in job.clips] == ["box", "one"]
     assert set(job.summary.videos) == {"one@motion-box"}
+
+
+@pytest.mark.full
+def test_a_body_moved_explicitly_goes_the_way_of_the_true_transfer(tmp_path, prefect_server):
+    scene = "category=single&reference=0&frames=9&side=64"
+    summary = transfer(
+        load_config(
+            arguments=[
+                *(
+                    "--dataset.name",
+                    "small",
+                    "--dataset.uri",
+                    f"motionscenes://?show=targets&{scene}&target=0",
+                ),
+                *("--transfer.reference", f"motionscenes://?show=references&{scene}"),
+                *("--transfer.method", "explicit", "--transfer.start", "swept", "--mask.objects", "[1]"),
+                *("--store", f"{tmp_path}/artifacts", "--outputs", f"{tmp_path}/outputs"),
+                *("--state", f"{tmp_path}/state", "--tracking.enabled", "false"),
+                *("--execution.executor", "inline"),
+            ]
+        )
+    )
+    assert (summary.delivered, summary.wanted) == (1, 1)
+    (written,) = (tmp_path / "outputs").rglob("motion-*/recapture.json")
+    metrics = json.loads(written.read_text())["metrics"]
+    assert metrics["result/motion_direction"] > 0.95
+    assert 0.9 < metrics["result/motion_amplitude"] < 1.1
+    assert metrics["result/psnr_elsewhere"] > metrics["base/psnr_elsewhere"] + 3
