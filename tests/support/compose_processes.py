@@ -110,7 +110,7 @@ class Processes:
 
     def _here(self, text: str, name: str = "") -> str:
         """Return a text of the file with hosts, ports and folders of this topology."""
-        text = text.replace("0.0.0.0", "127.0.0.1").replace("/work/state", str(self.root / "state"))
+        text = text.replace("0.0.0.0", "127.0.0.1").replace("/srv/recapture/state", str(self.root / "state"))
         for host, port in PORTS.items():
             text = re.sub(rf"(?<![\w.-]){host}:{port}\b", f"127.0.0.1:{self.ports[host]}", text)
         own = {str(PORTS[name]): str(self.ports[name])} if name in PORTS else {}

@@ -165,10 +165,11 @@ class Player {
     const top = Math.max(...known, 1e-9);
     const low = Math.min(0, ...known);
     const height = (value) => 100 - (92 * (value - low)) / (top - low);
-    const picture = draw("svg", { viewBox: `0 0 ${Math.max(1, this.last)} 100`, preserveAspectRatio: "none", "aria-hidden": "true" });
+    const picture = draw("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", "aria-hidden": "true" });
+    const across = (at) => (1000 * at / Math.max(1, this.last)).toFixed(1); // about a pixel a unit: strokes are not distorted
     let line = "";
-    values.forEach((value, at) => { if (value !== null) line += `${line && values[at - 1] !== null ? "L" : "M"}${at} ${height(value).toFixed(2)}`; });
-    if (known.length === values.length) draw("path", { d: `${line}L${this.last} ${height(0)}L0 ${height(0)}Z`, fill: colour, opacity: 0.16 }, picture);
+    values.forEach((value, at) => { if (value !== null) line += `${line && values[at - 1] !== null ? "L" : "M"}${across(at)} ${height(value).toFixed(2)}`; });
+    if (known.length === values.length) draw("path", { d: `${line}L${across(this.last)} ${height(0)}L0 ${height(0)}Z`, fill: colour, opacity: 0.16 }, picture);
     draw("path", { d: line, fill: "none", stroke: colour, "stroke-width": 1.5, "vector-effect": "non-scaling-stroke", "stroke-linejoin": "round" }, picture);
     const said = make("span", {});
     const cursor = make("i", {});
